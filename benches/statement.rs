@@ -1,8 +1,9 @@
-//! A statement of a million lines against the books of a day: how long reconciling it takes on one
-//! core, and how much memory. Goal: under 60 s and under 100 MB (`docs/performance.md`).
+//! Reconciles a statement of a million lines against a day's ledger on one core: time and memory.
+//! Goal: under 60 s and under 100 MB (`docs/performance.md`).
 //!
-//! `cargo bench --bench statement`, or with another number of lines: `… -- 200000`. A tenth of them are
-//! refunds, every line has its movement, and the store is the embedded one, filled by plain SQL.
+//! `cargo bench --bench statement`, or with another number of lines: `… -- 200000`. A tenth of the
+//! lines are refunds, every line has its movement, and the store is the embedded one, filled by
+//! plain SQL.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::float_arithmetic,
@@ -10,7 +11,7 @@
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    reason = "a benchmark reads the clock, computes rates, and tells a person"
+    reason = "a benchmark reads the clock, computes rates, and prints results"
 )]
 
 use std::collections::HashMap;
@@ -42,7 +43,7 @@ use paymux::world::{
 };
 use rusqlite::{Connection, params};
 
-/// As the program has it.
+/// The same allocator as the program's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -50,7 +51,7 @@ const LINES: u32 = 1_000_000;
 const DATE: &str = "20261124";
 const DAY_MS: u64 = 86_400_000;
 
-/// Nobody is called: every movement is known as done.
+/// No calls are made: every movement is already final.
 struct UncalledNetwork;
 
 #[async_trait::async_trait]
@@ -61,7 +62,7 @@ impl Outbound for UncalledNetwork {
         _: Request<Bytes>,
         _: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
-        Err(SendError::NotSent("nobody is there".into()))
+        Err(SendError::NotSent("no network in this benchmark".into()))
     }
 
     async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
@@ -70,13 +71,13 @@ impl Outbound for UncalledNetwork {
 }
 
 fn main() -> Result<()> {
-    // `cargo test` builds and starts benches as well; only `cargo bench` says so.
+    // `cargo test` builds and starts benches too; only `cargo bench` passes the flag.
     if !std::env::args().any(|argument| argument == "--bench") {
-        println!("measures only under cargo bench");
+        println!("this program measures only under cargo bench");
         return Ok(());
     }
-    let wanted = std::env::args().find_map(|argument| argument.parse().ok());
-    let lines = wanted.unwrap_or(LINES);
+    let requested = std::env::args().find_map(|argument| argument.parse().ok());
+    let lines = requested.unwrap_or(LINES);
     let folder = tempfile::TempDir::new()?;
     let (database, statement) = (
         folder.path().join("db"),
@@ -89,7 +90,7 @@ fn main() -> Result<()> {
         "{lines} movements stored in {:.1} s",
         began.elapsed().as_secs_f64()
     );
-    // The highest use of memory counts from here on.
+    // Resets the peak of memory use.
     std::fs::write("/proc/self/clear_refs", "5")?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let began = Instant::now();
@@ -123,7 +124,7 @@ fn open(
     )?)
 }
 
-/// Orders paid in the course of a day, a ninth of them given back in part, and the statement.
+/// Orders paid in the course of a day, a ninth of them partly refunded, and the statement.
 fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
     let mut database = Connection::open(database)?;
     database.execute_batch("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 100000;")?;
@@ -224,18 +225,18 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
     };
-    let books = ReconciliationScope {
+    let scope = ReconciliationScope {
         store: &*store,
         ledger: &*ledger,
         world: &world,
         snapshot: &snapshot,
     };
     let mut source = FromFile::new(BufReader::new(File::open(statement)?), &of);
-    let outcome = reconcile_statement(&books, &of, &mut source, &|_| ()).await?;
+    let outcome = reconcile_statement(&scope, &of, &mut source, &|_| ()).await?;
     Ok((outcome.totals.lines, outcome.noted.len()))
 }
 
-/// The highest use of memory so far.
+/// The peak of memory use so far.
 fn peak_mb() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));

@@ -1,5 +1,5 @@
-//! Files by name: plain ones only, opened without waiting, and never one of a store that this
-//! process holds. Who else may use a file is judged here too, for keys and for the store alike.
+//! Opens files by name: regular ones only, without blocking, and never one of a store that this
+//! process holds. Checks of file permissions, for keys and for the store, are here too.
 
 pub mod access;
 pub mod reserve;
@@ -12,25 +12,26 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// No key, certificate or secret is longer. Unit: bytes.
+/// The size limit of a key, certificate or secret. Unit: bytes.
 pub const TEXT_BYTES_MAX: u64 = 1_048_576;
 
-/// Opens a plain file to be read. A pipe, a device or a socket is refused: it could keep its reader
-/// for ever. A file of a store that this process holds is refused too: closing it would drop the
-/// locks under which `SQLite` works on it (POSIX locks end with any descriptor of the file).
+/// Opens a regular file for reading. A pipe, a device or a socket is rejected: it could block its
+/// reader for ever. A file of a store that this process holds is rejected too: closing it would
+/// drop the locks under which `SQLite` works on it (POSIX locks end with any descriptor of the
+/// file).
 ///
 /// # Errors
-/// There is no such file, it may not be read, or it is none of the plain ones.
+/// There is no such file, it may not be read, or it is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Looked at first: even opening a device may do something.
+    // Checked first: even opening a device may have an effect.
     judge(&std::fs::metadata(path)?)?;
-    let waiting_for_nobody = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(waiting_for_nobody.bits()).map_err(io::Error::other)?;
+    let non_blocking = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(non_blocking.bits()).map_err(io::Error::other)?;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
-    // And again: another file may have taken the name in between.
+    // Checked again: another file may have taken the name in between.
     let found = file.metadata()?;
     if store_lock::is_of_a_store(&found) {
-        // Closing it is what must not happen, so it stays open until this process ends.
+        // Closing it would drop the locks, so it stays open until this process ends.
         std::mem::forget(file);
         return Err(belongs_to_a_store());
     }
@@ -49,30 +50,30 @@ fn judge(found: &Metadata) -> io::Result<()> {
 }
 
 fn belongs_to_a_store() -> io::Error {
-    io::Error::other("expected another file than the store of this gateway")
+    io::Error::other("expected a file other than this gateway's store")
 }
 
-/// The content of a plain file.
+/// The content of a regular file.
 ///
 /// # Errors
-/// Those of [`open`], or it holds more than `bytes_max`.
+/// Those of [`open`], or it is larger than `bytes_max`.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     content(open(path)?, bytes_max)
 }
 
-/// The text of a key, a certificate or a secret in a plain file.
+/// The text of a key, a certificate or a secret in a regular file.
 ///
 /// # Errors
-/// Those of [`open`], or it is longer than any of them.
+/// Those of [`open`], or it is larger than the limit.
 pub fn text(path: &Path) -> io::Result<String> {
     Ok(decoded(&read(path, TEXT_BYTES_MAX)?))
 }
 
-/// What must not be opened here, because `SQLite` opens it: whatever is there is a plain file. That
-/// nothing is there is said by who opens it.
+/// Checks a path that is not opened here, because `SQLite` opens it: an existing file must be a
+/// regular one. A missing file is reported when it is opened.
 ///
 /// # Errors
-/// It is none.
+/// It is not a regular file.
 pub fn expect_plain(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(not_a_plain_file()),
@@ -84,10 +85,10 @@ fn not_a_plain_file() -> io::Error {
     io::Error::other("expected a plain file")
 }
 
-/// What is left of an open file.
+/// The rest of an open file.
 ///
 /// # Errors
-/// It cannot be read, or it holds more than `bytes_max`.
+/// It cannot be read, or it is larger than `bytes_max`.
 pub fn content(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(bytes_max.saturating_add(1))
@@ -99,13 +100,14 @@ pub fn content(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a key, a certificate or a secret, as other programs leave it: a byte-order mark goes,
-/// UTF-16 becomes UTF-8, and a comment in another encoding is kept as what it is not: readable.
+/// The text of a key, a certificate or a secret as other programs write it: strips a byte-order
+/// mark, decodes UTF-16, and replaces invalid characters, for example of a comment in another
+/// encoding.
 pub fn decoded(bytes: &[u8]) -> String {
     let wide = |pairs: &[u8], unit: fn([u8; 2]) -> u16| {
         let units = pairs.chunks(2).map(|pair| match pair {
             [first, second] => unit([*first, *second]),
-            // Half a unit at the end.
+            // An incomplete unit at the end.
             _ => 0xfffd,
         });
         let units: Vec<u16> = units.collect();
@@ -122,7 +124,7 @@ pub fn decoded(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// A reader is kept by nobody: a pipe and a folder are refused at once, a plain file is read.
+    /// A pipe and a folder are rejected at once, without blocking; a regular file is read.
     #[test]
     fn only_a_plain_file_is_opened() {
         let folder = tempfile::TempDir::new().unwrap();
@@ -140,7 +142,7 @@ mod tests {
         assert_eq!(refused, "expected 3 bytes at most");
     }
 
-    /// What editors and other systems put around a key is no reason to refuse it.
+    /// A key in the encodings and with the marks of common editors and systems is accepted.
     #[test]
     fn marks_and_other_encodings_are_read() {
         let key = "-----BEGIN";

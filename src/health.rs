@@ -1,7 +1,8 @@
-//! How every institution lately fared, as this process saw it: one pulse each, behind a short lock.
+//! Health of every institution, as seen by this process: one circuit breaker each, behind a short
+//! lock.
 //!
-//! Kept by the institution's id, so that another configuration changes the measures and forgets
-//! nothing. Judges new orders only (F2), and never holds a lock while anybody waits.
+//! Keyed by institution id, so that a new configuration changes the settings and keeps the history.
+//! Applies to new orders only (F2), and never holds a lock across an await.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -15,34 +16,34 @@ use crate::domain::order::CallbackDelivery;
 
 type SharedBreaker = Arc<Mutex<CircuitBreaker>>;
 
-/// The pulses of all institutions that were called.
+/// Breakers and callback statistics of all institutions that were called.
 #[derive(Debug, Default)]
 pub struct HealthTracker {
     settings: RwLock<HealthSettings>,
-    /// Grows with the institutions that are configured, never with what a caller names.
+    /// Bounded by the number of configured institutions, whatever callers name.
     breakers: RwLock<HashMap<InstitutionId, SharedBreaker>>,
-    /// Of those that payments came of, whether they told us.
+    /// Callback statistics of institutions with payments.
     callback_reliability: Mutex<HashMap<InstitutionId, CallbackReliability>>,
-    /// Of those that answered, how many calls.
+    /// Number of answered calls, of institutions that answered.
     answers: Mutex<HashMap<InstitutionId, u64>>,
 }
 
-/// A new order's leave to go to an institution. One on trial takes a place that is free again when
-/// this is dropped, whatever became of the order.
+/// Permission for a new order to use an institution. A probe permit is returned when this is
+/// dropped, whatever the outcome of the order.
 #[derive(Debug, Default)]
-#[must_use = "dropping it gives the place of an order on trial back"]
+#[must_use = "dropping it returns the probe permit"]
 pub struct ProbePermit(Option<(SharedBreaker, BreakerWindow)>);
 
 impl Drop for ProbePermit {
     fn drop(&mut self) {
-        if let Some((breaker, stretch)) = self.0.take() {
-            locked(&breaker).leave(stretch);
+        if let Some((breaker, window)) = self.0.take() {
+            locked(&breaker).leave(window);
         }
     }
 }
 
 impl HealthTracker {
-    /// Nothing seen yet.
+    /// Without any history.
     pub fn new(settings: HealthSettings) -> Self {
         Self {
             settings: RwLock::new(settings),
@@ -52,7 +53,7 @@ impl HealthTracker {
         }
     }
 
-    /// Other measures from now on; what was seen stays seen.
+    /// Replaces the settings and keeps the history.
     pub fn apply_settings(&self, settings: HealthSettings) {
         *self
             .settings
@@ -60,7 +61,7 @@ impl HealthTracker {
             .unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    /// What a new order may expect of an institution. Asking uses no trial up.
+    /// An institution's health for new orders. Takes no probe permit.
     pub fn standing(&self, institution: &InstitutionId, now: Timestamp) -> Health {
         match self.known(institution) {
             Some(breaker) => locked(&breaker).standing(&self.settings(), now),
@@ -68,7 +69,7 @@ impl HealthTracker {
         }
     }
 
-    /// Lets a new order go to an institution; `None` while nothing new is sent there.
+    /// Admits a new order to an institution; `None` while nothing new is sent there.
     pub fn enter(&self, institution: &InstitutionId, now: Timestamp) -> Option<ProbePermit> {
         let Some(breaker) = self.known(institution) else {
             return Some(ProbePermit::default());
@@ -76,26 +77,26 @@ impl HealthTracker {
         let entry = locked(&breaker).enter(&self.settings(), now);
         match entry {
             BreakerDecision::Allowed => Some(ProbePermit::default()),
-            BreakerDecision::Probe(stretch) => Some(ProbePermit(Some((breaker, stretch)))),
+            BreakerDecision::Probe(window) => Some(ProbePermit(Some((breaker, window)))),
             BreakerDecision::Refused => None,
         }
     }
 
-    /// A call to a configured institution begins.
+    /// Records the start of a call to a configured institution.
     pub fn begin(&self, institution: &InstitutionId, now: Timestamp) -> BegunCall {
         locked(&self.breaker(institution)).begin(now)
     }
 
-    /// It ended.
+    /// Records the end of a call.
     pub fn end(
         &self,
         institution: &InstitutionId,
         begun: BegunCall,
-        how: (CallPurpose, CallEnd),
+        result: (CallPurpose, CallEnd),
         now: Timestamp,
     ) {
         let settings = self.settings();
-        if how.1 == CallEnd::Answered {
+        if result.1 == CallEnd::Answered {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             let count = answers.entry(institution.clone()).or_default();
             *count = count.wrapping_add(1);
@@ -103,17 +104,17 @@ impl HealthTracker {
         let breaker = self.breaker(institution);
         let mut breaker = locked(&breaker);
         let before = breaker.breaker(now);
-        breaker.end(&settings, begun, how, now);
+        breaker.end(&settings, begun, result, now);
         let after = breaker.breaker(now);
         drop(breaker);
         if before != after {
             tracing::warn!(institution.id = %institution, from = before.word(), to = after.word(),
-                "how new orders may go to the institution has changed");
+                "the circuit breaker of the institution changed its state");
         }
     }
 
-    /// Shows each institution that was called, the word of its breaker's state, how often it opened
-    /// since this process started, and whether its callbacks go missing.
+    /// Reports for each institution that was called: the name of its breaker's state, how often it
+    /// opened since this process started, and whether its callbacks are missing.
     pub fn show(
         &self,
         now: Timestamp,
@@ -132,69 +133,72 @@ impl HealthTracker {
         }
     }
 
-    /// A payment became known by asking.
+    /// A payment was found by a query.
     pub fn found(
         &self,
         institution: &InstitutionId,
         (attempt, paid_at): (&AttemptId, Timestamp),
         now: Timestamp,
     ) {
-        self.telling(institution, now, |telling| {
-            telling.found(attempt, paid_at, now);
+        self.observe(institution, now, |reliability| {
+            reliability.found(attempt, paid_at, now);
         });
     }
 
-    /// A callback told of a payment; whether it was the first that anybody said of it.
+    /// A callback reported a payment; `is_first` if nothing reported it before.
     pub fn told(
         &self,
         institution: &InstitutionId,
         (attempt, paid_at): (&AttemptId, Timestamp),
         (now, is_first): (Timestamp, bool),
     ) {
-        self.telling(institution, now, |telling| {
-            telling.told(attempt, (paid_at, is_first), now);
+        self.observe(institution, now, |reliability| {
+            reliability.told(attempt, (paid_at, is_first), now);
         });
     }
 
-    fn telling(
+    fn observe(
         &self,
         institution: &InstitutionId,
         now: Timestamp,
-        learn: impl FnOnce(&mut CallbackReliability),
+        record: impl FnOnce(&mut CallbackReliability),
     ) {
         let mut callback_reliability = self
             .callback_reliability
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let telling = callback_reliability.entry(institution.clone()).or_default();
-        let before = telling.callbacks(now);
-        learn(telling);
-        let after = telling.callbacks(now);
+        let reliability = callback_reliability.entry(institution.clone()).or_default();
+        let before = reliability.callbacks(now);
+        record(reliability);
+        let after = reliability.callbacks(now);
         drop(callback_reliability);
         match (before, after) {
             (CallbackDelivery::Arriving, CallbackDelivery::Missing) => {
                 tracing::error!(institution.id = %institution,
-                    "callbacks of the institution go missing; its payments are asked about more often");
+                    "callbacks of the institution are missing; its payments are polled more often");
             }
             (CallbackDelivery::Missing, CallbackDelivery::Arriving) => {
-                tracing::warn!(institution.id = %institution, "callbacks of the institution come again");
+                tracing::warn!(institution.id = %institution,
+                    "callbacks of the institution arrive again");
             }
             (CallbackDelivery::Arriving, CallbackDelivery::Arriving)
             | (CallbackDelivery::Missing, CallbackDelivery::Missing) => (),
         }
     }
 
-    /// Whether an institution's callbacks go missing.
+    /// Whether an institution's callbacks are missing.
     pub fn callbacks(&self, institution: &InstitutionId, now: Timestamp) -> CallbackDelivery {
         let callback_reliability = self
             .callback_reliability
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let telling = callback_reliability.get(institution);
-        telling.map_or(CallbackDelivery::Arriving, |telling| telling.callbacks(now))
+        let reliability = callback_reliability.get(institution);
+        reliability.map_or(CallbackDelivery::Arriving, |reliability| {
+            reliability.callbacks(now)
+        })
     }
 
-    /// How many calls an institution has answered since this process started.
+    /// Number of calls an institution has answered since this process started.
     pub fn answers(&self, institution: &InstitutionId) -> u64 {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.get(institution).copied().unwrap_or_default()

@@ -1,8 +1,8 @@
-//! How often a caller, an address or an institution may knock: governor, under our clock.
+//! Rate limits per caller and address: governor, under our clock.
 //!
-//! Counts; never waits and never judges who somebody is. A claimed name never uses up somebody's
-//! allowance: before the signature only certificate and address count (Q1, interface.md). Permits
-//! of institutions, where somebody does wait, are in `limits/permits.rs`.
+//! They count; they never wait and never authenticate. A claimed name never uses up its owner's
+//! allowance: before the signature is verified, only certificate and address count (Q1,
+//! interface.md). Permits of institutions, for which calls do wait, are in `limits/permits.rs`.
 
 pub mod bound;
 mod explanations;
@@ -27,17 +27,17 @@ pub use crate::limits::explanations::ExplanationLimits;
 use crate::metrics::Metrics;
 use crate::world::Clock;
 
-/// Past this many strangers remembered, those whose allowance is whole again are forgotten.
+/// Above this many remembered addresses, those whose allowance is full again are forgotten.
 const ADDRESSES_MAX: usize = 65_536;
-/// How many knocks lie between two looks at that number.
+/// How many checks lie between two looks at that number.
 const CHECKS_BETWEEN_SWEEPS: u64 = 4_096;
 
-/// A rate, and how much of it may come at once.
+/// A rate and its burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Evenly, over time.
+    /// The sustained rate.
     pub per_second: NonZeroU32,
-    /// At once, after a quiet time.
+    /// The most at once, after a quiet time.
     pub burst: NonZeroU32,
 }
 
@@ -47,30 +47,30 @@ impl Rate {
     }
 }
 
-/// The rates in force.
+/// The rate limits in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// One certificate, before its signature is checked.
+    /// Per certificate, before the signature is verified.
     pub certificate: Rate,
-    /// One address without a certificate. IPv6 counts by its /64, which one subscriber holds.
+    /// Per address without a certificate. IPv6 counts by its /64, which one subscriber holds.
     pub address: Rate,
-    /// One merchant, after its signature was checked.
+    /// Per merchant, after the signature is verified.
     pub merchant: Rate,
 }
 
-/// How long until it is worth asking again.
+/// How long to wait before trying again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
-/// All counts of one gateway.
+/// All rate limits of one gateway.
 pub struct CallerLimits {
     live: ArcSwap<RateLimiters>,
     ticks: GovernorClock,
-    knocks: AtomicU64,
+    checks: AtomicU64,
     metrics: Option<Arc<Metrics>>,
 }
 
-/// The counts in force, and the rates they were started with.
+/// The limiters in force, and the rates they were created with.
 struct RateLimiters {
     settings: LimitSettings,
     unauthenticated_callers: Arc<Keyed<UnauthenticatedAddress>>,
@@ -87,7 +87,7 @@ enum UnauthenticatedAddress {
 }
 
 impl CallerLimits {
-    /// Starts with whole allowances.
+    /// Starts with full allowances.
     pub fn new(settings: &LimitSettings, clock: Arc<dyn Clock>) -> Self {
         let ticks = GovernorClock::new(clock);
         let counts = RateLimiters {
@@ -99,12 +99,12 @@ impl CallerLimits {
         Self {
             live: ArcSwap::from_pointee(counts),
             ticks,
-            knocks: AtomicU64::new(0),
+            checks: AtomicU64::new(0),
             metrics: None,
         }
     }
 
-    /// Counts refusals there.
+    /// Counts rejections there.
     #[must_use]
     pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -113,8 +113,8 @@ impl CallerLimits {
         }
     }
 
-    /// Other rates, at once (F1). What is counted under a rate that stays the same stays counted;
-    /// under one that changed, allowances are whole.
+    /// Replaces the rates at once (F1). Counts under an unchanged rate continue; under a changed
+    /// rate, allowances start full.
     pub fn replace(&self, settings: &LimitSettings) {
         let before = self.live.load();
         let (was, now) = (before.settings, *settings);
@@ -135,48 +135,48 @@ impl CallerLimits {
         self.live.store(Arc::new(next));
     }
 
-    /// Counts a request before anybody has proven anything but a certificate's key.
+    /// Counts a request before the caller has proven more than the key of a certificate.
     ///
     /// # Errors
-    /// [`Wait`] if it comes too soon; nothing was counted then.
+    /// [`Wait`] if the rate is exceeded; nothing was counted then.
     pub fn check_rate(
         &self,
         address: IpAddr,
         certificate: Option<&CertificateDigest>,
     ) -> Result<(), Wait> {
         let counts = self.live.load();
-        let knocks = self.knocks.fetch_add(1, Ordering::Relaxed);
-        if knocks.is_multiple_of(CHECKS_BETWEEN_SWEEPS) {
+        let checks = self.checks.fetch_add(1, Ordering::Relaxed);
+        if checks.is_multiple_of(CHECKS_BETWEEN_SWEEPS) {
             counts.sweep();
         }
         match certificate {
-            Some(digest) => self.judged("certificate", check(&counts.certificates, digest)),
-            None => self.judged(
+            Some(digest) => self.counted("certificate", check(&counts.certificates, digest)),
+            None => self.counted(
                 "address",
                 check(&counts.unauthenticated_callers, &unauthenticated(address)),
             ),
         }
     }
 
-    /// Counts a request of a merchant whose signature was checked.
+    /// Counts a request of a merchant whose signature was verified.
     ///
     /// # Errors
-    /// [`Wait`] if it comes too soon; nothing was counted then.
+    /// [`Wait`] if the rate is exceeded; nothing was counted then.
     pub fn admit(&self, merchant: &MerchantId) -> Result<(), Wait> {
         let counts = self.live.load();
-        self.judged("merchant", check(&counts.merchants, merchant))
+        self.counted("merchant", check(&counts.merchants, merchant))
     }
 
-    fn judged(&self, kind: &'static str, judged: Result<(), Wait>) -> Result<(), Wait> {
-        if let (Err(_), Some(metrics)) = (&judged, &self.metrics) {
+    fn counted(&self, kind: &'static str, outcome: Result<(), Wait>) -> Result<(), Wait> {
+        if let (Err(_), Some(metrics)) = (&outcome, &self.metrics) {
             metrics.front.limited(kind);
         }
-        judged
+        outcome
     }
 }
 
 impl RateLimiters {
-    /// Keeps memory bounded by what was active lately: a certificate costs nothing to make.
+    /// Bounds memory by recent activity: an attacker can make certificates for free.
     fn sweep(&self) {
         if self
             .unauthenticated_callers
@@ -221,12 +221,12 @@ fn unauthenticated(address: IpAddr) -> UnauthenticatedAddress {
     }
 }
 
-/// Our clock as governor wants it: it only ever goes on. A jump backwards stands still for one
-/// reading and then counts on, a jump forwards makes allowances whole (T2).
+/// Our clock in governor's form, monotonic: after a jump backwards it stands still for one reading
+/// and then advances; a jump forwards refills the allowances (T2).
 #[derive(Clone)]
 struct GovernorClock {
     clock: Arc<dyn Clock>,
-    /// The last reading and what was counted until then, in milliseconds.
+    /// The last reading and the time counted until then, in milliseconds.
     counted: Arc<Mutex<(i64, u64)>>,
 }
 
@@ -286,7 +286,7 @@ mod tests {
         (CallerLimits::new(&settings, shown), clock)
     }
 
-    /// Q1: each is counted under what it has proven, and nobody uses up another's allowance.
+    /// Q1: each caller counts under what it has proven, and nobody uses up another's allowance.
     #[test]
     fn each_caller_has_an_allowance_of_its_own() {
         let (limits, clock) = limits();
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(limits.admit(&merchant), Ok(()));
     }
 
-    /// One subscriber's addresses count as one.
+    /// The addresses of one subscriber count as one.
     #[test]
     fn addresses_of_one_network_share_an_allowance() {
         let (limits, _) = limits();
@@ -336,7 +336,7 @@ mod tests {
         );
     }
 
-    /// F1: other rates count at once, and what did not change goes on counting.
+    /// F1: changed rates apply at once, and counts under unchanged rates continue.
     #[test]
     fn rates_are_replaced_and_counts_preserved() {
         let (limits, _) = limits();
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(limits.admit(&merchant), Ok(()));
     }
 
-    /// T2: a wall clock that jumps back makes nobody wait longer than before it.
+    /// T2: a wall clock that jumps back makes nobody wait longer.
     #[test]
     fn a_clock_that_jumps_back_prolongs_no_wait() {
         let (limits, clock) = limits();

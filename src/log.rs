@@ -1,8 +1,8 @@
-//! Where log lines go: standard error, by a thread that nobody waits for.
+//! Log output: written to standard error by a background thread.
 //!
-//! A log that cannot be written stops nothing. Its reader may be gone, its disk full, its pipe
-//! never emptied: then lines wait up to a bound, and what finds no room or cannot be written is
-//! dropped and counted. No call in here panics, and none but [`flush`] waits, within bounds.
+//! A log that cannot be written blocks nothing. If the reader is gone, the disk full or the pipe
+//! not read, lines are queued up to a limit; when the queue is full or a write fails, the line is
+//! dropped and counted. No function here panics, and only [`flush`] waits, for a limited time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -13,25 +13,25 @@ use std::time::Duration;
 
 use crate::terminal::{self, on_one_coloured_line, on_one_line};
 
-/// Lines that wait to be written, together. Unit: bytes.
+/// Total size of the queued lines. Unit: bytes.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of one line; the rest of a longer one is left out.
+/// Size of one line; a longer one is truncated. Unit: bytes.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
-/// How long the end of the process waits for the last lines.
+/// How long process exit waits for the last lines.
 pub const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two tries at a reader that takes no bytes just now.
+/// Pause between two attempts when the reader accepts no bytes (`WouldBlock`).
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Tries at such a reader before a line is dropped.
+/// Attempts before a line is dropped.
 const BUSY_TRIES_MAX: u32 = 100;
 
 struct LogQueue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The thread has lines in hand that it has not written yet.
+    /// The thread has taken lines that it has not written yet.
     is_writing: bool,
 }
 
@@ -41,37 +41,36 @@ static QUEUE: Mutex<LogQueue> = Mutex::new(LogQueue {
     is_writing: false,
 });
 static CHANGED: Condvar = Condvar::new();
-/// Whether there is a thread that writes.
+/// Whether the writer thread was started.
 static WRITER: OnceLock<bool> = OnceLock::new();
 static IS_TERMINAL: LazyLock<bool> = LazyLock::new(|| terminal::are_terminals().1);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Takes one event of the log and queues it when it is dropped.
+/// Collects one log event, and queues it on drop.
 #[derive(Default)]
 pub struct LogLine(Vec<u8>);
 
-/// A line to be written to. For the subscriber: each event is one.
+/// A new line for the tracing subscriber, which asks for one per event.
 pub fn line() -> LogLine {
     LogLine::default()
 }
 
-/// Whether a person sees the log as it is written.
+/// Whether the log goes to a terminal.
 pub fn is_seen() -> bool {
     *IS_TERMINAL
 }
 
-/// The last words of a command, behind what was logged; nobody waits for a reader that reads nothing,
-/// but for the [`flush`].
+/// Writes a command's final message, after what was logged. Does not wait for the reader; [`flush`]
+/// does.
 pub fn say(text: &str) {
-    let is_queued = queued(format!("{}\n", on_one_line(text)).into_bytes());
-    if !is_queued {
-        // With standard error closed as well there is nobody left to tell.
+    let has_writer = queued(format!("{}\n", on_one_line(text)).into_bytes());
+    if !has_writer {
+        // If standard error is closed as well, the message cannot be shown.
         let _ = writeln!(terminal::stderr(), "{}", on_one_line(text));
     }
 }
 
-/// Has what was logged written, within bounds, when it is dropped: also where a panic ends the
-/// process.
+/// Flushes the log on drop, also when a panic unwinds.
 pub struct FlushOnDrop;
 
 impl Drop for FlushOnDrop {
@@ -80,25 +79,25 @@ impl Drop for FlushOnDrop {
     }
 }
 
-/// Lines that were dropped since the start: no room, or not to be written.
+/// Lines dropped since the start: the queue was full, or a write failed.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Waits until what was logged is written, or until it has taken too long. Before the process ends.
+/// Waits until the queue is written, at most `within`. Called before the process exits.
 pub fn flush(within: Duration) {
     let is_busy = |queue: &mut LogQueue| {
-        let is_written = WRITER.get().is_some_and(|is_written| *is_written);
-        is_written && (queue.is_writing || !queue.lines.is_empty())
+        let has_writer = WRITER.get().is_some_and(|has_writer| *has_writer);
+        has_writer && (queue.is_writing || !queue.lines.is_empty())
     };
-    // Whatever became of it: the lines were offered.
+    // A timeout is ignored: nothing more can be done for these lines.
     let _ = CHANGED.wait_timeout_while(queue(), within, is_busy);
 }
 
 impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = LINE_BYTES_MAX.saturating_sub(self.0.len());
-        self.0.extend(bytes.iter().take(room));
+        let available = LINE_BYTES_MAX.saturating_sub(self.0.len());
+        self.0.extend(bytes.iter().take(available));
         Ok(bytes.len())
     }
 
@@ -117,7 +116,7 @@ impl Drop for LogLine {
     }
 }
 
-/// One event on one line. What it quotes may be anybody's: the names in a certificate, for one.
+/// Formats one event as one line. It may quote untrusted text, such as the names in a certificate.
 fn shown(text: &str, is_seen: bool) -> String {
     let text = text.trim_end_matches('\n');
     let mut line = if is_seen {
@@ -129,28 +128,29 @@ fn shown(text: &str, is_seen: bool) -> String {
     line
 }
 
-/// Queues a line, or drops and counts it where there is no room; false where nobody writes.
+/// Queues a line, or drops and counts it if the queue is full. False without a writer thread.
 fn queued(line: Vec<u8>) -> bool {
-    let is_written = *WRITER.get_or_init(begin);
+    let has_writer = *WRITER.get_or_init(begin);
     let mut queue = queue();
     let bytes = queue.bytes.saturating_add(line.len());
     if bytes > WAITING_BYTES_MAX {
         drop(queue);
         DROPPED.fetch_add(1, Ordering::Relaxed);
-        return is_written;
+        return has_writer;
     }
     queue.bytes = bytes;
     queue.lines.push_back(line);
     drop(queue);
     CHANGED.notify_all();
-    is_written
+    has_writer
 }
 
 fn queue() -> MutexGuard<'static, LogQueue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Without the thread lines wait, and then are dropped and counted: no reason to stop either.
+/// Starts the writer thread. Without it, lines are queued, then dropped and counted; the process
+/// goes on.
 fn begin() -> bool {
     let writer = thread::Builder::new().name("log".into()).spawn(write);
     writer.is_ok()
@@ -175,7 +175,8 @@ fn write() {
     }
 }
 
-/// Writes one line, after the end of one that was torn; whether this one was.
+/// Writes one line, first ending the previous one if that was torn. Returns whether this one is
+/// torn.
 fn put(out: &mut dyn Write, line: &[u8], is_torn: bool) -> bool {
     if is_torn && !matches!(whole(out, b"\n"), Ok(())) {
         DROPPED.fetch_add(1, Ordering::Relaxed);
@@ -190,7 +191,7 @@ fn put(out: &mut dyn Write, line: &[u8], is_torn: bool) -> bool {
     }
 }
 
-/// All of it, or how much of it is left.
+/// Writes all bytes, or returns how many are left.
 fn whole(out: &mut dyn Write, bytes: &[u8]) -> Result<(), usize> {
     let (mut rest, mut tries) = (bytes, 0_u32);
     while !rest.is_empty() {
@@ -212,13 +213,13 @@ fn whole(out: &mut dyn Write, bytes: &[u8]) -> Result<(), usize> {
 mod tests {
     use super::*;
 
-    /// A disk that is full after so many bytes.
+    /// A disk that is full after this many bytes.
     struct FullDisk(Vec<u8>, usize);
 
     impl Write for FullDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let room = self.1.saturating_sub(self.0.len());
-            let taken = &bytes[..bytes.len().min(room)];
+            let free = self.1.saturating_sub(self.0.len());
+            let taken = &bytes[..bytes.len().min(free)];
             if taken.is_empty() {
                 return Err(ErrorKind::StorageFull.into());
             }
@@ -231,8 +232,8 @@ mod tests {
         }
     }
 
-    /// D1: a name that somebody put into a certificate, and that the TLS library quotes as it is, moves
-    /// no cursor and begins no line of its own; the colours of a terminal stay.
+    /// D1: a name in a certificate, which the TLS library quotes verbatim, cannot move the cursor
+    /// or start a new line; terminal colours are kept.
     #[test]
     fn control_characters_of_a_certificates_name_are_escaped_in_the_log() {
         let name = "DnsName(\"a\u{1b}[2J\u{1b}]0;x\u{7}\r\nERROR paid\u{202e}\")";
@@ -256,7 +257,7 @@ mod tests {
         }
     }
 
-    /// A line that was torn by a full disk is ended before the next one, so that both can be read.
+    /// A line torn by a full disk is ended before the next one, so that both are readable.
     #[test]
     fn a_torn_line_is_ended_before_the_next() {
         let mut disk = FullDisk(Vec::new(), 6);

@@ -1,4 +1,4 @@
-//! The list of subcommands, each handed to its file in `command/`.
+//! Entry point: parses the command line, sets up logging, and runs the subcommand from `command/`.
 
 use std::process::ExitCode;
 
@@ -9,8 +9,8 @@ use paymux::command::{
 };
 use paymux::log;
 
-/// A request makes and drops some two hundred small pieces; this allocator does it in half the time
-/// of the system's.
+/// A request makes about two hundred small allocations; mimalloc takes half the time of the system
+/// allocator for them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -24,36 +24,36 @@ struct Paymux {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything on this machine, take real orders through every flow, and watch
+    /// Start everything on this machine and run real orders through every payment flow
     Demo(demo::DemoArgs),
-    /// Run the gateway on routes.toml
+    /// Run the gateway with the configuration in routes.toml
     Serve(serve::ServeArgs),
-    /// Have the running gateway read its configuration again, whole or not at all
+    /// Make the running gateway reload its configuration: all of it, or none if it has faults
     Reload(reload::ReloadArgs),
-    /// Compare an institution's statement of a day with the books, and repair what it confirms
+    /// Reconcile an institution's daily statement with the ledger; repair what it confirms
     Reconcile(reconcile::ReconcileArgs),
-    /// Tell what became of an order: what was done, posted and told, with times
+    /// Show an order's timeline: actions, journal postings, notifications and messages
     Explain(explain::ExplainArgs),
-    /// List differences to an institution's books that nobody ended, and say whose they are
+    /// List open reconciliation breaks, assign them to an owner, resolve them
     Breaks(breaks::BreaksArgs),
-    /// List refunds that no institution answers for, and end one by two operators' verdicts
+    /// List refunds in manual review, and decide them with two staff members' signed decisions
     Refunds(refunds::RefundsArgs),
-    /// Check that everything the store holds is whole and agrees, reading only
+    /// Verify the integrity and consistency of the store; read-only
     Audit(audit::AuditArgs),
-    /// List events that were given up, and have them sent again
+    /// List dead-lettered events, and resend them
     Events(events::EventsArgs),
-    /// Read the configuration whole and say everything that is wrong; starts nothing
+    /// Validate the configuration and list every fault; starts nothing
     Check(check::CheckArgs),
-    /// Make, list and show keys and development certificates
+    /// Create and list keys, and create development certificates
     Keys(keys::KeysArgs),
-    /// Play institutions and a merchant on this machine, with faults on demand
+    /// Run simulated institutions and a merchant on this machine, with faults on demand
     Sandbox(sandbox::SandboxArgs),
-    /// Sign and send a merchant's request: the client in the box
+    /// Sign and send a merchant's request: a command-line client
     Call(Box<call::CallArgs>),
 }
 
 fn main() -> ExitCode {
-    // Before anything else: a stop that comes while the command line is read is a stop.
+    // First of all, so that a stop signal received while the command line is parsed is not lost.
     let signals = std::env::args_os()
         .nth(1)
         .is_some_and(|word| word == "serve")
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     ended(run(signals))
 }
 
-/// Each command's help, and that of each command in it, says what its exit status means.
+/// Adds the exit statuses to the help of every command and subcommand.
 fn with_exit_statuses(command: clap::Command) -> clap::Command {
     command
         .after_help(EXIT_STATUS)
@@ -70,30 +70,30 @@ fn with_exit_statuses(command: clap::Command) -> clap::Command {
 }
 
 fn run(signals: Option<std::io::Result<serve::ProcessSignals>>) -> anyhow::Result<ExitCode> {
-    // One crypto provider in the process, before anything asks for one.
+    // One crypto provider for the process, installed before first use.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // Before anything reads a key.
+    // Before any key is read.
     paymux::command::keep_memory_private()?;
     let read = with_exit_statuses(Paymux::command()).get_matches();
     let read = Paymux::from_arg_matches(&read);
     let command = read.unwrap_or_else(|fault| fault.exit()).command;
-    // The demonstration orders faults on purpose; warnings about them would hide its lines.
+    // The demonstration injects faults on purpose; warnings about them would hide its output.
+    // Unauthenticated callers can trigger warnings of rustls at will, so those are not logged.
     let level = match command {
-Command::Demo(_) => "error",
-Command::Serve(_)
-| Command::Reconcile(_)
-| Command::Reload(_)
-| Command::Events(_)
-| Command::Breaks(_)
-| Command::Refunds(_)
-| Command::Explain(_)
-| Command::Audit(_)
-| Command::Check(_)
-| Command::Keys(_)
-| Command::Sandbox(_)
-// Strangers decide how often a TLS library warns.
-| Command::Call(_) => "info,rustls=error",
-};
+        Command::Demo(_) => "error",
+        Command::Serve(_)
+        | Command::Reconcile(_)
+        | Command::Reload(_)
+        | Command::Events(_)
+        | Command::Breaks(_)
+        | Command::Refunds(_)
+        | Command::Explain(_)
+        | Command::Audit(_)
+        | Command::Check(_)
+        | Command::Keys(_)
+        | Command::Sandbox(_)
+        | Command::Call(_) => "info,rustls=error",
+    };
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()

@@ -1,7 +1,7 @@
-//! Every metric: name, unit and labels on one page, and in `docs/metrics.md`.
+//! Every metric, with its name, unit and labels on one page, documented in `docs/metrics.md`.
 //!
-//! Labels are bounded: interfaces, words of our own enums, configured institutions. Never a number
-//! of an order, never anything personal (D1).
+//! Labels are bounded: interfaces, names of our own enums, configured institutions. Never an order
+//! number, never personal data (D1).
 
 mod configuration;
 mod edge;
@@ -26,26 +26,26 @@ pub use polling::PollingMetrics;
 use process::ProcessMetrics;
 pub use store::StoreMetrics;
 
-/// From a tenth of a millisecond to ten seconds: a commit lies at the left, a slow institution
-/// at the right.
+/// From a tenth of a millisecond to ten seconds: commits at the low end, slow institutions at the
+/// high end.
 const SECONDS: [f64; 14] = [
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0,
 ];
-/// Around the three seconds in which a merchant is to be told, and up to the first tries again.
+/// Around the three seconds in which a merchant must be notified, and up to the first retries.
 const NOTIFICATION_SECONDS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 5.0, 10.0, 60.0, 600.0,
 ];
 
-/// What kind of caller asked.
+/// The class of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallerClass {
-    /// A merchant that proved itself.
+    /// An authenticated merchant.
     Merchant,
     /// An institution's callback.
     Institution,
     /// A payer's browser.
     Payer,
-    /// Nobody we know.
+    /// Any other caller.
     Unknown,
 }
 
@@ -60,15 +60,15 @@ impl CallerClass {
     }
 }
 
-/// All metrics of one gateway; no global, so that several can live in one process.
+/// All metrics of one gateway; not global, so that several gateways can run in one process.
 pub struct Metrics {
-    /// Who was let in, who was kept out.
+    /// Connections, rate limits and load shedding.
     pub front: EdgeMetrics,
-    /// Calls, callbacks and breakers.
+    /// Calls, callbacks and circuit breakers.
     pub institutions: InstitutionMetrics,
-    /// What is written, remembered and still to be done.
+    /// Commits, caches and pending work.
     pub memory: StoreMetrics,
-    /// Questions that nobody waits for.
+    /// Background polling.
     pub polling: PollingMetrics,
     process: ProcessMetrics,
     registry: Registry,
@@ -79,7 +79,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     notifications: IntCounterVec,
     result_to_merchant_seconds: Histogram,
-    /// About the configuration in force.
+    /// The configuration in force.
     pub configuration: ConfigurationMetrics,
 }
 
@@ -87,16 +87,17 @@ impl Metrics {
     /// Registers every metric.
     ///
     /// # Errors
-    /// If two of them have one name: a fault of this file.
+    /// Two metrics have the same name: a bug in this file.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("paymux".to_owned()), None)?;
         let system = Registry::new();
         let page = MetricRegistration(&registry);
         let built = page.gauges(
-"build_info",
-"Always 1; the version of the program, and whether it is optimised (release) or not (debug).",
-&["version", "profile"],
-)?;
+            "build_info",
+            "Always 1; the version of the program, and whether it is optimised (release) or \
+             not (debug).",
+            &["version", "profile"],
+        )?;
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
@@ -118,18 +119,15 @@ impl Metrics {
             )?,
             request_seconds: page.histograms(
                 "request_duration_seconds",
-                "From a whole request to its answer, by interface, class of caller and whether it \
-                 was answered or refused.",
+                "From the complete request to its response, by interface, class of caller and \
+                 whether it was answered or refused.",
                 &["interface", "caller_class", "outcome"],
             )?,
-            requests_in_flight: page.gauge(
-                "requests_in_flight",
-                "Requests handed over and not answered.",
-            )?,
+            requests_in_flight: page.gauge("requests_in_flight", "Requests in progress.")?,
             refusals: page.counters("refusals_total", "Refusals, by public code.", &["code"])?,
             notifications: page.counters(
                 "notifications_total",
-                "Attempts to tell merchants, by result.",
+                "Attempts to notify merchants, by result.",
                 &["result"],
             )?,
             result_to_merchant_seconds: page.histogram(
@@ -145,8 +143,8 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// What an alarm waits for stands at 0 from the start: a counter that appears with its first event
-    /// does not grow for whoever compares two readings.
+    /// Creates the series on which alerts are defined, at 0: `increase` does not see the first
+    /// event of a series that appears with it.
     fn begin(&self) {
         for code in ["outcome_unknown", "unavailable"] {
             self.refusals.with_label_values(&[code]);
@@ -156,15 +154,15 @@ impl Metrics {
         self.configuration.begin();
     }
 
-    /// A request was answered or refused; `result` is a word of the program, never of the caller.
+    /// A request was answered or refused; `result` is a fixed name, never caller input.
     pub fn request(
         &self,
-        asked: RequestLabels,
+        labels: RequestLabels,
         refused: bool,
         result: &'static str,
         took: Duration,
     ) {
-        let (interface, caller) = (asked.interface, asked.caller.word());
+        let (interface, caller) = (labels.interface, labels.caller.word());
         let outcome = if refused { "refused" } else { "answered" };
         self.requests
             .with_label_values(&[interface, caller, result])
@@ -174,17 +172,17 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// Something was refused with this public code.
+    /// A request was refused with this public code.
     pub fn refusal(&self, code: &'static str) {
         self.refusals.with_label_values(&[code]).inc();
     }
 
-    /// Counts a request as under way until the returned value is dropped.
+    /// Counts a request as in progress until the returned value is dropped.
     pub fn in_flight(&self) -> InFlightGuard {
         InFlightGuard::up(&self.requests_in_flight)
     }
 
-    /// An attempt to tell a merchant ended.
+    /// An attempt to notify a merchant ended.
     pub fn notification(&self, result: &'static str) {
         self.notifications.with_label_values(&[result]).inc();
     }
@@ -205,16 +203,16 @@ impl Metrics {
     }
 }
 
-/// Who asked what.
+/// Labels of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLabels {
-    /// Which interface: a word of the program, never of the caller.
+    /// The interface: a fixed name, never caller input.
     pub interface: &'static str,
-    /// What kind of caller it was, as far as that was proven.
+    /// The class of caller, as far as authenticated.
     pub caller: CallerClass,
 }
 
-/// Something under way; counts itself out when dropped.
+/// Work in progress; decrements its gauge on drop.
 #[derive(Debug)]
 pub struct InFlightGuard(IntGauge);
 
@@ -231,7 +229,7 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// Makes and registers in one step.
+/// Creates and registers metrics.
 struct MetricRegistration<'a>(&'a Registry);
 
 impl MetricRegistration<'_> {
@@ -257,14 +255,14 @@ impl MetricRegistration<'_> {
         Ok(made)
     }
 
-    /// Like [`Page::counters`], without labels.
+    /// Like [`Self::counters`], without labels.
     fn count(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         let made = IntCounter::new(name, help)?;
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }
 
-    /// Like [`Page::counters`], of time.
+    /// Like [`Self::counters`], with fractional seconds.
     fn sums(
         &self,
         name: &str,
@@ -276,21 +274,21 @@ impl MetricRegistration<'_> {
         Ok(made)
     }
 
-    /// A counter of time, which is no whole number of seconds.
+    /// A counter of fractional seconds.
     fn counter(&self, name: &str, help: &str) -> Result<Counter, prometheus::Error> {
         let made = Counter::new(name, help)?;
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }
 
-    /// Like [`Page::gauge`], of time.
+    /// Like [`Self::gauge`], with fractional seconds.
     fn moment(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         let made = Gauge::new(name, help)?;
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }
 
-    /// Like [`Page::gauges`], of time.
+    /// Like [`Self::gauges`], with fractional seconds.
     fn moments(
         &self,
         name: &str,
@@ -337,7 +335,7 @@ impl MetricRegistration<'_> {
 mod tests {
     use super::*;
 
-    /// What an alarm waits for is there before it happens, at 0.
+    /// A series with an alert exists before its first event, at 0.
     #[test]
     fn counters_with_alarms_start_at_zero() {
         let metrics = Metrics::new().unwrap();
@@ -355,18 +353,18 @@ mod tests {
         }
     }
 
-    /// Each metric is one page's business: what is recorded is shown, with its labels.
+    /// Each metric is recorded and rendered with its labels.
     #[test]
     fn what_is_recorded_is_shown() {
         let metrics = Metrics::new().unwrap();
         let harbour = "harbour";
         let soon = Duration::from_millis(3);
-        let asked = RequestLabels {
+        let labels = RequestLabels {
             interface: "place_order",
             caller: CallerClass::Merchant,
         };
-        metrics.request(asked, false, "accepted", soon);
-        metrics.request(asked, true, "nonce_spent", soon);
+        metrics.request(labels, false, "accepted", soon);
+        metrics.request(labels, true, "nonce_spent", soon);
         metrics.refusal("nonce_spent");
         metrics
             .institutions

@@ -1,7 +1,8 @@
-//! The real network behind `World::outbound`: hyper over rustls, connections kept and bounded.
+//! The network implementation of `World::outbound`: hyper over rustls, with a bounded connection
+//! pool.
 //!
-//! Never follows a redirect, never sends twice, never connects for a merchant to an address it has not
-//! looked at. No other file but the sandbox names hyper.
+//! Never follows a redirect, never sends twice, never connects on behalf of a merchant to an
+//! address that was not checked. No other file except the sandbox names hyper.
 
 mod address;
 mod dial;
@@ -31,55 +32,56 @@ use crate::world::{
 
 use party_client::{DialRules, PartyClient, PooledConnection, TargetOrigin};
 
-/// Name, connection and handshake together: a destination that takes longer was not reached.
+/// Name lookup, connection and handshake together; a destination that takes longer was not reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// Shorter than servers' usual patience: a write into a closing connection leaves a request in doubt.
+/// Shorter than the usual idle timeout of servers: a write into a closing connection has an unknown
+/// outcome.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Connections at once to one merchant's origin (N7). As many are kept when they fall idle: a
-/// handshake costs more than a request.
+/// Concurrent connections to one merchant's origin (N7). As many are pooled when idle: a handshake
+/// costs more than a request.
 const MERCHANT_CONNECTIONS_MAX: usize = 16;
-/// Connections at once to all merchants together, unless less is set: as many as notifications may
-/// be on their way, and some that are kept.
+/// Concurrent connections to all merchants together, unless a lower limit is set: as many as
+/// notifications in flight, and some idle ones.
 pub const MERCHANT_CONNECTIONS_TOTAL_MAX: usize = 640;
-/// Sockets that may be open at once while further addresses of names are tried, beside the first of
-/// each call.
+/// Additional sockets for trying further addresses of names in parallel, besides the first of each
+/// call.
 pub const PARALLEL_DIALS_MAX: usize = 64;
-/// Destinations of one line remembered before unused ones are forgotten.
+/// Destinations of one party remembered before unused ones are forgotten.
 const DESTINATIONS_MAX: usize = 1024;
-/// Who calls, told to everybody: firewalls of merchants refuse whoever does not say.
+/// Sent to every party: some merchants' firewalls reject requests without a user agent.
 const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("paymux/", env!("CARGO_PKG_VERSION")));
-/// What is understood of an answer.
+/// The response format that is understood.
 const ACCEPT_VALUE: HeaderValue = HeaderValue::from_static("application/json");
-/// How long a connection may take to become free after its answer was read.
+/// How long a connection may take to become idle after its response was read.
 const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
-/// One institution's line.
+/// The connection settings of one institution.
 #[derive(Debug, Clone)]
 pub struct PartyClientSettings {
-    /// Authorities believed; none means the public ones.
+    /// Trusted authorities; none means the public ones.
     pub roots: Vec<CertificateDer<'static>>,
-    /// The client certificate shown, with its key.
+    /// The client certificate, with its key.
     pub client_identity: Option<Arc<CertifiedKey>>,
-    /// Connections at once to one origin; as many are kept when they fall idle.
+    /// Concurrent connections to one origin; as many are pooled when idle.
     pub connections_max: usize,
 }
 
-/// Whom we may call and how.
+/// The parties that may be called, and how.
 #[derive(Debug, Default)]
 pub struct HyperOutboundSettings {
     /// Every institution that may be called.
     pub institutions: HashMap<InstitutionId, PartyClientSettings>,
-    /// Authorities believed for merchants; none means the public ones.
+    /// Trusted authorities for merchants; none means the public ones.
     pub merchant_roots: Vec<CertificateDer<'static>>,
-    /// Networks merchants may lie in although they are not public.
+    /// Non-public networks in which merchants may be.
     pub allowed_networks: Vec<AllowedNetwork>,
-    /// Connections at once to all merchants together; [`MERCHANT_CONNECTIONS_TOTAL_MAX`] where
-    /// nothing is said.
+    /// Concurrent connections to all merchants together; [`MERCHANT_CONNECTIONS_TOTAL_MAX`] by
+    /// default.
     pub merchant_connections_max: Option<usize>,
 }
 
-/// The network, by hyper.
+/// The network, over hyper.
 pub struct HyperOutbound {
     institutions: HashMap<InstitutionId, Arc<PartyClient>>,
     merchants: Arc<PartyClient>,
@@ -89,7 +91,7 @@ pub struct HyperOutbound {
 /// Host and port.
 type HostPort = (String, u16);
 
-/// A request that is to leave, and what must be known of that.
+/// A request to be sent, with its permit and its entry in the send log.
 struct PendingSend {
     request: Request<Full<Bytes>>,
     permit: Permit,
@@ -103,19 +105,19 @@ struct OriginPool {
 }
 
 impl HyperOutbound {
-    /// Builds every line.
+    /// Builds the client of every party.
     ///
     /// # Errors
-    /// If a certificate or key cannot be used.
+    /// A certificate or key cannot be used.
     pub fn new(settings: HyperOutboundSettings) -> Result<Self, rustls::Error> {
         Self::build(None, settings)
     }
 
-    /// The network under other settings (F1). A line whose settings did not change is kept with its
-    /// connections; of one that changed, what is under way ends on the old one.
+    /// The network with other settings (F1). A client with unchanged settings is reused with its
+    /// connections; of a changed one, calls in flight finish on the old one.
     ///
     /// # Errors
-    /// As [`Self::new`]; the old network is what it was.
+    /// As [`Self::new`]; the old network is left unchanged.
     pub fn renewed(&self, settings: HyperOutboundSettings) -> Result<Self, rustls::Error> {
         Self::build(Some(self), settings)
     }
@@ -184,11 +186,11 @@ impl Outbound for HyperOutbound {
         };
         let head_by = head_by.min(whole_by);
 
-        // Everything until a connection stands: nothing has been written yet (E1).
+        // Everything up to an open connection: nothing has been written yet (E1).
         let waiting = Arc::clone(&destination.places).acquire_owned();
         let place = timeout_at(head_by, waiting)
             .await
-            .map_err(|_| kept_back("too many requests to this destination"))?
+            .map_err(|_| throttled("too many requests to this destination"))?
             .map_err(not_sent)?;
         let leaving = PendingSend {
             request,
@@ -198,8 +200,9 @@ impl Outbound for HyperOutbound {
         let (response, sender) = exchange(&destination, line, &target, leaving, head_by).await?;
 
         let (head, body) = response.into_parts();
-        // Merchants' servers often just close. Whoever reads a body that had no other end than that
-        // takes it only if it is whole by itself; what institutions say is digested and signed.
+        // Merchants' servers often close without a TLS close. A body that only the end of the
+        // connection delimits is accepted from a merchant, because its reader checks that it is
+        // complete; from an institution it is a fault.
         let may_just_close = matches!(party, OutboundParty::Merchant)
             && !head.headers.contains_key(header::CONTENT_LENGTH)
             && !head.headers.contains_key(header::TRANSFER_ENCODING);
@@ -210,21 +213,21 @@ impl Outbound for HyperOutbound {
         };
         let body = timeout_at(whole_by, read_body(body, timeouts.body_bytes_max, cut))
             .await
-            .map_err(|_| unknown("the answer did not end in time"))??;
+            .map_err(|_| unknown("the response did not end in time"))??;
         sender.carry(None);
         destination.take_back(sender, place);
         Ok(Response::from_parts(head, body))
     }
 
-    /// Nobody counts here; whoever paces calls stands in front.
+    /// No limits here; rate limiting wraps this.
     async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {
         Ok(Permit::free())
     }
 }
 
-/// Sends over a kept connection or a new one, once: hyper gives a request back only if it never
-/// took it from its queue, and only such a one is offered to another connection. It is counted as
-/// leaving when a connection stands and nothing but its bytes is left to be sent.
+/// Sends over a pooled connection or a new one, once: hyper returns a request only if it never took
+/// it from its queue, and only such a request is tried on another connection. It is counted as sent
+/// when a connection is open and only its bytes remain to be sent.
 async fn exchange(
     destination: &OriginPool,
     line: &PartyClient,
@@ -238,25 +241,25 @@ async fn exchange(
         in_flight,
     } = leaving;
     loop {
-        let kept = destination.kept();
-        let fresh = kept.is_none();
-        let mut sender = if let Some(sender) = kept {
+        let pooled = destination.take_idle();
+        let fresh = pooled.is_none();
+        let mut sender = if let Some(sender) = pooled {
             sender
         } else {
             let connect_by = Instant::now().checked_add(CONNECT_WITHIN);
             let connect_by = connect_by.unwrap_or(head_by).min(head_by);
             line.connect(target, connect_by).await?
         };
-        let check_waivers = timeout_at(head_by, permit.mark_sent()).await;
-        if !matches!(check_waivers, Ok(Ok(()))) {
-            destination.keep(sender);
-            return Err(kept_back("it takes no more calls in this second"));
+        let marked = timeout_at(head_by, permit.mark_sent()).await;
+        if !matches!(marked, Ok(Ok(()))) {
+            destination.put_back(sender);
+            return Err(throttled("the rate of this second is used up"));
         }
-        // Whatever becomes of us, it may leave until this connection has ended.
+        // Whatever happens to this task, the request may leave until this connection has ended.
         sender.carry(in_flight.clone());
         let sending = sender.requests.try_send_request(request);
         let answered = timeout_at(head_by, sending).await;
-        match answered.map_err(|_| unknown("no answer in time"))? {
+        match answered.map_err(|_| unknown("no response in time"))? {
             Ok(response) => return Ok((response, sender)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => {
@@ -281,43 +284,43 @@ impl OriginPool {
         }
     }
 
-    /// The connection used last that is still good.
-    fn kept(&self) -> Option<PooledConnection> {
+    /// The most recently used connection that is still open.
+    fn take_idle(&self) -> Option<PooledConnection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(sender, since)| !sender.requests.is_closed() && since.elapsed() < IDLE_MAX);
         idle.pop().map(|(sender, _)| sender)
     }
 
-    /// Gives up what is kept: somebody needs the room.
+    /// Closes all idle connections to free capacity.
     fn drop_idle(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.clear();
     }
 
-    /// Keeps a connection for the next request, once hyper is done with this one.
+    /// Returns a connection to the pool once hyper has finished with its request.
     fn take_back(self: &Arc<Self>, mut sender: PooledConnection, place: OwnedSemaphorePermit) {
         if sender.requests.is_ready() {
-            self.keep(sender);
+            self.put_back(sender);
         } else if !sender.requests.is_closed() {
             let destination = Arc::clone(self);
             tokio::spawn(async move {
-                // The place is held until then: an unsettled connection is a connection.
+                // The place is held until then: a connection still in use counts.
                 let _place = place;
                 if let Ok(Ok(())) = timeout(RELEASE_WITHIN, sender.requests.ready()).await {
-                    destination.keep(sender);
+                    destination.put_back(sender);
                 }
             });
         }
     }
 
-    fn keep(&self, sender: PooledConnection) {
+    fn put_back(&self, sender: PooledConnection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // Never more than there are places: a connection in use holds one.
+        // Never more than the places: a connection in use holds one.
         idle.push((sender, Instant::now()));
     }
 }
 
-/// What it means when a connection ends without TLS having said so.
+/// The meaning of a connection that ends without a TLS close.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum UncleanClose {
     IsEnd,
@@ -341,7 +344,7 @@ async fn read_body(
         };
         let length = first.len().max(joined.len()).saturating_add(piece.len());
         if length > bytes_max {
-            return Err(unknown("the answer is longer than will be read"));
+            return Err(unknown("the response is larger than the limit"));
         }
         if first.is_empty() && joined.is_empty() {
             first = piece;
@@ -357,7 +360,7 @@ async fn read_body(
     })
 }
 
-/// Whether the connection was closed without a word of TLS about it.
+/// Whether the connection was closed without a TLS close.
 fn is_cut(error: &hyper::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -370,7 +373,7 @@ fn is_cut(error: &hyper::Error) -> bool {
     false
 }
 
-/// Path and query as target, the authority as `host`; says who calls and what is understood.
+/// Path and query as the target, the authority as `host`; adds user agent and accept.
 fn in_origin_form(request: Request<Bytes>) -> Result<Request<Full<Bytes>>, SendError> {
     let (mut parts, body) = request.into_parts();
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
@@ -390,12 +393,12 @@ fn not_sent(why: impl Into<BoxedError>) -> SendError {
     SendError::NotSent(why.into().to_string())
 }
 
-/// By ourselves: it says nothing about how the party fares.
-fn kept_back(why: &str) -> SendError {
+/// Throttled by this gateway: no sign of the party's health.
+fn throttled(why: &str) -> SendError {
     SendError::Throttled(why.to_owned())
 }
 
-/// By a lack of ours: neither does it (H1).
+/// This machine lacks a resource: no sign of the party's health either (H1).
 fn local_shortage(why: impl Into<BoxedError>) -> SendError {
     SendError::LocalShortage(why.into().to_string())
 }

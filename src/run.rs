@@ -1,8 +1,8 @@
-//! The only place that names concrete parts: builds, starts, drains, stops.
+//! The composition root: builds, starts, drains and stops the concrete parts.
 //!
-//! Start-up follows S1: lock the data, check schema and seal, load what is forgotten, take over leftovers,
-//! start the workers, accept traffic. Stopping is the reverse: refuse new connections, finish what
-//! was handed over, let the workers end what is in their hands, close the store.
+//! Start-up follows S1: lock the store, check schema and seal, load the replay floor, recover
+//! orphaned calls, start the workers, accept traffic. Shutdown is the reverse: refuse new
+//! connections, finish requests in flight, let the workers finish, close the store.
 
 mod blocking_source;
 pub mod control;
@@ -55,13 +55,13 @@ use reload::{LoadedConfiguration, ReloadScope};
 use responders::OperationsState;
 use wall_clock::watch_clock;
 
-/// How long the workers may take to end what is in their hands; a notification may last 10 s.
+/// How long the workers may take to finish after a stop; one notification may take 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
 
-/// The store that is built so far.
+/// The only store URL scheme that is implemented.
 const SQLITE: &str = "sqlite:";
 
-/// A gateway that is built, bound to its addresses, and not yet serving.
+/// A gateway that is built and bound to its addresses but not yet serving.
 pub struct Gateway {
     edge: Edge,
     workers: Arc<Workers>,
@@ -75,18 +75,19 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds every part and takes over what a dead process left (S1). To be called on the runtime
+    /// Builds every part and recovers orphaned calls of a dead process (S1). Call it on the runtime
     /// that will serve.
     ///
     /// # Errors
-    /// The data cannot be opened, an address is taken, a certificate cannot be used, or the file
-    /// lacks an institution that payments need (F2).
+    /// The store cannot be opened, an address is in use, a certificate cannot be used, or the
+    /// configuration lacks an institution that payments still need (F2).
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         Self::build_in(config, Arc::new(())).await
     }
 
-    /// The same on a store in a folder that goes when `folder` is dropped: not before the store is
-    /// closed, for a store that is removed beneath it stops the process.
+    /// Like [`Self::build`], with a store in a folder that is deleted when `folder` is dropped. The
+    /// store keeps `folder` alive until it is closed: a store whose files are deleted aborts the
+    /// process.
     ///
     /// # Errors
     /// As [`Self::build`].
@@ -100,12 +101,12 @@ impl Gateway {
         let worker_signals = Arc::new(WorkerSignals::default());
         let (store, ledger, exchange_log) = open_store(&config, &metrics, folder)?;
         let entries = settings::entries(&config, &metrics);
-        let (remembered, store) = in_front_of(store, &worker_signals);
-        // Before anything is recorded: the last record tells when the clock was ahead.
+        let (nonce_cache, store) = wrap_store(store, &worker_signals);
+        // Before anything is recorded: the last record shows whether the clock was ahead.
         wall_clock::at_start(&*store, &wall).await?;
         begin(&mut config, &*store, &*clock, &metrics).await?;
         let loaded = LoadedConfiguration::of(&config);
-        let room = disk_space_monitor(&config);
+        let disk_space = disk_space_monitor(&config);
         let files = machine::share_out(&config, machine::files_allowed())?;
         log_connections_max(&files);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
@@ -113,9 +114,10 @@ impl Gateway {
         let seal = Arc::clone(&config.store.seal);
         let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
         let refused_callers = refused_callers(&seal);
-        let beside = (recorder, Arc::clone(&refused_callers));
-        let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, beside)
-            .context("[outbound]")?;
+        let observers = (recorder, Arc::clone(&refused_callers));
+        let first =
+            ActiveConfiguration::first((config, files), &store, &clock, &metrics, observers)
+                .context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         recover_orphaned_calls(&*store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
@@ -123,7 +125,7 @@ impl Gateway {
         let operations = OperationsState {
             metrics: Arc::clone(&metrics),
             in_force: Arc::clone(&in_force),
-            remembered,
+            remembered: nonce_cache,
             ledger: Arc::clone(&ledger),
             ready: ready.subscribe(),
         };
@@ -150,7 +152,7 @@ impl Gateway {
             bounds: edge.bounds(),
             reconciler: Arc::new(reconciler),
             in_force,
-            standing: Mutex::new(loaded),
+            loaded: Mutex::new(loaded),
         });
         Ok(Self {
             edge,
@@ -159,23 +161,23 @@ impl Gateway {
             ready,
             reloading,
             control: open_control(&socket),
-            room,
+            room: disk_space,
             wall,
             exchange_log: (entries, exchange_log),
         })
     }
 
-    /// Where it listens: public first, then operations.
+    /// Bound addresses: the public one first, then the operations one.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.edge.addresses()
     }
 
-    /// The way to stop it.
+    /// A handle that stops the gateway.
     pub fn stopper(&self) -> Stop {
         self.edge.stopper()
     }
 
-    /// The way to have its configuration read again.
+    /// A handle that reloads the configuration.
     pub fn reloader(&self) -> Reload {
         Reload(Arc::downgrade(&self.reloading))
     }
@@ -183,7 +185,7 @@ impl Gateway {
     /// Serves until stopped, then drains: requests first, then the workers, then the store.
     pub async fn serve(self) -> DrainOutcome {
         let (stop, stopped) = watch::channel(false);
-        let looked = stopped.clone();
+        let watching = stopped.clone();
         let workers = tokio::spawn(Arc::clone(&self.workers).run(stopped.clone()));
         let control = self.control.map(|control| {
             let reloading = Arc::clone(&self.reloading);
@@ -192,12 +194,12 @@ impl Gateway {
         let disk = Arc::clone(&self.reloading.in_force.load().api.world.disk);
         let metrics = Arc::clone(&self.workers.metrics);
         let (store, counted) = (Arc::clone(&self.store), Arc::clone(&metrics));
-        let wall = tokio::spawn(watch_clock(self.wall, store, counted, looked.clone()));
-        let room = tokio::spawn(self.room.watch(disk, metrics, looked));
+        let wall = tokio::spawn(watch_clock(self.wall, store, counted, watching.clone()));
+        let disk_space = tokio::spawn(self.room.watch(disk, metrics, watching));
         let (over, until) = watch::channel(false);
         let (entries, log) = self.exchange_log;
         let clock = Arc::clone(&self.workers.clock);
-        // On a thread that stands back: masking and compressing must not take the processor from who pays.
+        // On a thread of lower priority: masking and compressing must not compete with payments.
         let runtime = tokio::runtime::Handle::current();
         let writing = async move { entries.write(&*log, &*clock, until).await };
         let writing = tokio::task::spawn_blocking(move || {
@@ -209,21 +211,19 @@ impl Gateway {
         self.ready.send_replace(false);
         stop.send_replace(true);
         if tokio::time::timeout(WORKERS_DRAIN, workers).await.is_err() {
-            tracing::warn!(
-                "workers were still busy; what they held is leased again at the next start"
-            );
+            tracing::warn!("workers were still busy; the next start leases their work again");
         }
         if let Some(control) = control {
-            // A reload that has begun is ended, within what its caller waits.
+            // A reload that has begun is finished, within the time its caller waits.
             let _ = tokio::time::timeout(WORKERS_DRAIN, control).await;
         }
         self.reloading.reconciler.stop().await;
-        let _ = room.await;
-        // It may be in the middle of a reload, which reads files.
+        let _ = disk_space.await;
+        // It may be in the middle of a step that waits for the store.
         if tokio::time::timeout(WORKERS_DRAIN, wall).await.is_err() {
-            tracing::warn!("the clock was still being made good; the next start does it");
+            tracing::warn!("a clock step was still being applied; the next start applies it");
         }
-        // Whoever appended entries has ended.
+        // No task appends entries any more.
         over.send_replace(true);
         let _ = tokio::time::timeout(WORKERS_DRAIN, writing).await;
         let stop = ConfigurationChange {
@@ -235,7 +235,7 @@ impl Gateway {
         if let Err(fault) = reload::recorded(&*self.store, stop, now).await {
             tracing::error!(%fault, "the stop could not be recorded");
         }
-        // Dropping the last hold of the store writes what waits and joins its threads.
+        // Dropping the last reference to the store flushes pending writes and joins its threads.
         drop(self.reloading);
         drop(self.workers);
         drop(self.store);
@@ -243,7 +243,7 @@ impl Gateway {
     }
 }
 
-/// The public address, then that of operations.
+/// The public listener, then the operations listener.
 fn listeners(
     [public, operating]: [SocketAddr; 2],
     identity: &Arc<TlsIdentity>,
@@ -273,8 +273,8 @@ fn disk_space_monitor(config: &Config) -> DiskSpaceMonitor {
     DiskSpaceMonitor::beside(Path::new(path), config.store.reserve_mb)
 }
 
-/// Puts the configuration into force for a start: refuses one that loses somebody (F2), gives it a
-/// version above every earlier one, records that, and says what an operator should know.
+/// Activates the configuration at start-up: rejects one that drops an institution still needed
+/// (F2), gives it a version above every earlier one, records that, and logs its warnings.
 async fn begin(
     config: &mut Config,
     store: &dyn Store,
@@ -304,7 +304,7 @@ async fn begin(
     reload::record_expiries(metrics, &config.expiries);
     for UnusableCredential { party, note, .. } in &config.unusable {
         let party = party.word();
-        tracing::error!(party, %note, "a key or certificate cannot be used; that party goes without");
+        tracing::error!(party, %note, "a key or certificate cannot be used; that party is served without it");
     }
     for warning in &config.warnings {
         tracing::warn!(%warning, "the configuration has a warning");
@@ -312,47 +312,47 @@ async fn begin(
     Ok(())
 }
 
-/// Addresses are written as keyed digests (L4).
+/// Addresses are stored as keyed digests (L4).
 fn refused_callers(seal: &Arc<Seal>) -> Arc<RefusedCallers> {
     let seal = Arc::clone(seal);
     let digest = move |address: &[u8]| seal.digest("address", address);
     Arc::new(RefusedCallers::new(Box::new(digest)))
 }
 
-/// Says where the machine, not the configuration, decides how many connections there may be.
-/// What stands in front of the store: spent nonces in memory, and signals to the workers.
-fn in_front_of(
+/// Wraps the store in the nonce cache and in the signals to the workers.
+fn wrap_store(
     store: Arc<dyn Store>,
     signals: &Arc<WorkerSignals>,
 ) -> (Arc<NonceCache>, Arc<dyn Store>) {
-    let remembered = Arc::new(NonceCache::new(store));
-    let notifying = NotifyingStore::new(remembered.clone(), Arc::clone(signals));
-    (remembered, Arc::new(notifying))
+    let nonce_cache = Arc::new(NonceCache::new(store));
+    let notifying = NotifyingStore::new(nonce_cache.clone(), Arc::clone(signals));
+    (nonce_cache, Arc::new(notifying))
 }
 
+/// Logs the connection limit where the machine, not the configuration, sets it.
 fn log_connections_max(files: &machine::ConnectionBudget) {
     let connections = files.connections_max;
     if connections < CONNECTIONS_MAX {
         tracing::info!(
             connections,
-            "as many public connections may be open at once"
+            "limit of public connections, set by the open files this process may have"
         );
     }
 }
 
-/// S1: what a dead process left is in doubt from now on.
+/// S1: the outcome of calls that a dead process left is unknown from now on.
 async fn recover_orphaned_calls(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
-    let adopted = recover_orphaned(store, clock.now()).await?;
-    if adopted > 0 {
+    let recovered = recover_orphaned(store, clock.now()).await?;
+    if recovered > 0 {
         tracing::warn!(
-            orders = adopted,
-            "a stopped process left orders in doubt; asking about them"
+            orders = recovered,
+            "a stopped process left orders with unresolved calls; polling them"
         );
     }
     Ok(())
 }
 
-/// A convenience: without it the gateway still serves, and SIGHUP still reloads.
+/// Optional: without it the gateway still serves, and SIGHUP still reloads.
 fn open_control(path: &Path) -> Option<ControlSocket> {
     match ControlSocket::bind(path) {
         Ok(control) => Some(control),
@@ -364,7 +364,7 @@ fn open_control(path: &Path) -> Option<ControlSocket> {
     }
 }
 
-/// Opens the data: lock, schema, seal, what is forgotten, epoch (S1).
+/// Opens the store: lock, schema, seal, replay floor, epoch (S1).
 fn open_store(
     config: &Config,
     metrics: &Arc<Metrics>,
@@ -384,7 +384,7 @@ fn open_store(
             .create(folder)
             .with_context(|| format!("{}", folder.display()))?;
     }
-    // After a failed synchronisation nobody knows what is stored; going on would be a guess (S3).
+    // After a failed fsync it is unknown what is durable, so the process stops (S3).
     let on_fatal: store::OnFatal = Box::new(|why: &str| {
         tracing::error!(why, "the store failed; stopping at once");
         crate::log::flush(crate::log::FLUSH_WITHIN);
@@ -392,13 +392,13 @@ fn open_store(
     });
     let metrics = Arc::clone(metrics);
     let on_commit: store::OnCommit = Box::new(move |changes, took| {
-        let _kept = &folder;
+        let _folder = &folder;
         metrics.memory.commit(changes, took);
     });
     let seal = Arc::clone(&config.store.seal);
     let path = Path::new(path);
-    let heard = (on_fatal, on_commit);
-    Ok(store::open_for_all(path, seal, heard, store::BEGIN_EVERY)?)
+    let hooks = (on_fatal, on_commit);
+    Ok(store::open_for_all(path, seal, hooks, store::BEGIN_EVERY)?)
 }
 
 #[expect(

@@ -1,6 +1,6 @@
-//! Encryption and keyed digests of stored personal fields (D2): AES-256-GCM bound to its place, and
-//! HMAC-SHA-256 with one purpose each. Keys have ids, so that they can be changed and destroyed.
-//! Never falls back to plain text, never makes a key (D3), never prints one.
+//! Encryption and keyed digests of stored personal data (D2): AES-256-GCM bound to table, row and
+//! column, and HMAC-SHA-256 with separate purposes. Keys have ids, so that they can be rotated and
+//! destroyed. Never falls back to plain text, never generates a key (D3), never prints one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,45 +11,45 @@ use crate::crypto::compare::constant_time_eq;
 use crate::crypto::hmac::HmacKey;
 use crate::crypto::random;
 
-/// How long the id of a sealing key may be. Unit: bytes.
+/// The longest id of a sealing key. Unit: bytes.
 pub const KEY_ID_BYTES_MAX: usize = 16;
 
-/// The first byte of everything sealed: which layout follows.
+/// First byte of all sealed data: the version of the layout.
 const LAYOUT: u8 = 1;
 
-/// Why something was not sealed or opened. Says nothing about the content.
+/// Why sealing or opening failed. Never describes the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealFault {
-    /// A key id is empty, too long or not plain text.
-    #[error("the id of a sealing key is 1 to 16 characters A-Z a-z 0-9 - _")]
+    /// A key id is empty, too long or has other characters.
+    #[error("the id of a sealing key must be 1 to 16 characters A-Z a-z 0-9 - _")]
     BadKeyId,
-    /// The key to seal with is not among the keys, or the key a field was sealed with is gone (D3).
+    /// The current key is not among the keys, or the key that sealed a field is gone (D3).
     #[error("the key this field is sealed with is not available")]
     KeyUnknown,
-    /// Shorter than the layout demands, or of a layout that is not known.
-    #[error("the sealed field is cut off or of an unknown layout")]
+    /// Too short, or with an unknown layout.
+    #[error("the sealed field is truncated or has an unknown layout")]
     Malformed,
-    /// Changed, or moved from another table, row or column (D2).
-    #[error("the sealed field was changed or belongs elsewhere")]
+    /// Altered, or moved from another table, row or column (D2).
+    #[error("the sealed field was altered or moved from another place")]
     NotGenuine,
-    /// The library failed: no randomness, or a content without bounds.
+    /// The library failed: no randomness, or content too long.
     #[error("the field could not be sealed")]
     NotSealed,
 }
 
-/// Where a sealed field is stored; it opens nowhere else (D2).
+/// Where a sealed field is stored; it cannot be opened elsewhere (D2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealBinding<'a> {
     /// The table's name.
     pub table: &'a str,
-    /// The row's key, which must never change.
+    /// The row's key, which must not change.
     pub row: &'a str,
     /// The column's name.
     pub column: &'a str,
 }
 
 impl SealBinding<'_> {
-    /// Lengths before texts, so that no two places read alike.
+    /// Each part is preceded by its length, so that different places never give the same bytes.
     fn bytes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in [self.table, self.row, self.column] {
@@ -60,19 +60,19 @@ impl SealBinding<'_> {
     }
 }
 
-/// A field that only its key opens, and only in its place.
+/// A field that can be opened only with its key and in its place.
 ///
-/// Shape: layout (1 byte), length of the key id (1), key id, nonce (12), ciphertext, tag (16).
+/// Format: layout (1 byte), length of the key id (1), key id, nonce (12), ciphertext, tag (16).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Sealed(Vec<u8>);
 
 impl Sealed {
-    /// As it is stored.
+    /// The stored form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -84,19 +84,19 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// The keys that seal, open and digest. Cannot be printed; the library wipes its
-/// copies when they are dropped. A key seals at most 2^32 fields: nonces are drawn at random.
+/// The keys for sealing, opening and digests. Cannot be printed; the library wipes its copies on
+/// drop. A key seals at most 2^32 fields, because nonces are random.
 pub struct Seal {
-    /// Swapped whole, so that whoever seals has one set of keys (F1).
+    /// Replaced as a whole, so that each operation uses one consistent set of keys (F1).
     keys: RwLock<Arc<Keys>>,
     digest: HmacKey,
 }
 
-/// The keys that seal and open.
+/// The keys for sealing and opening.
 struct Keys {
     current: String,
     usable: BTreeMap<String, Aes256GcmKey>,
-    /// What each key makes of one text that all share, by which two of one id are compared.
+    /// HMAC of a constant text under each key, to compare keys with the same id.
     marks: BTreeMap<String, [u8; 32]>,
 }
 
@@ -107,7 +107,7 @@ impl fmt::Debug for Seal {
 }
 
 impl Seal {
-    /// Takes the keys: the id of the one that seals, all that open, and the one that digests.
+    /// Creates a seal from the id of the current key, all keys, and the digest key.
     ///
     /// # Errors
     /// [`SealFault::BadKeyId`]; [`SealFault::KeyUnknown`] if the current key is not among the keys.
@@ -141,33 +141,33 @@ impl Seal {
         })
     }
 
-    /// The id of the key that seals.
+    /// The id of the current key.
     pub fn current(&self) -> String {
         self.keys().current.clone()
     }
 
-    /// What tells each sealing key from another, and nothing about it; by id.
+    /// A value per key, by id, that distinguishes it from others and reveals nothing about it.
     pub fn marks(&self) -> BTreeMap<String, [u8; 32]> {
         self.keys().marks.clone()
     }
 
-    /// What tells the key that digests from another, and nothing about it.
+    /// A value that distinguishes the digest key from others and reveals nothing about it.
     pub fn digest_mark(&self) -> [u8; 32] {
         self.digest("mark", b"paymux")
     }
 
-    /// Whether everything these keys sealed and digested stays readable under the other ones.
+    /// Whether everything sealed and digested with these keys stays readable with the other ones.
     pub fn is_kept_by(&self, next: &Self) -> bool {
         let marks = next.marks();
         self.digest_mark() == next.digest_mark()
             && (self.marks().iter()).all(|(id, mark)| marks.get(id) == Some(mark))
     }
 
-    /// Seals and opens with the other keys from now on (F1).
+    /// Uses the other keys from now on (F1).
     ///
     /// # Errors
-    /// [`SealFault::KeyUnknown`] if a key of now is missing there: fields may be sealed with it,
-    /// and nothing changes.
+    /// [`SealFault::KeyUnknown`] if a present key is missing there: fields may be sealed with it;
+    /// nothing changes.
     pub fn renew(&self, next: &Self) -> Result<(), SealFault> {
         if !self.is_kept_by(next) {
             return Err(SealFault::KeyUnknown);
@@ -212,12 +212,12 @@ impl Seal {
             .ok_or(SealFault::NotGenuine)
     }
 
-    /// A digest by which equal values are found without being known. Each purpose has its own.
+    /// A keyed digest that finds equal values without revealing them; separate per purpose.
     pub fn digest(&self, purpose: &str, value: &[u8]) -> [u8; 32] {
         mac(&self.digest, "digest", purpose, value)
     }
 
-    /// A short proof that we named this value for this purpose: for links and codes.
+    /// A short proof that we issued this value for this purpose: for links and codes.
     pub fn token(&self, purpose: &str, value: &[u8]) -> [u8; 16] {
         let tag = mac(&self.digest, "token", purpose, value);
         let mut token = [0; 16];
@@ -227,16 +227,16 @@ impl Seal {
         token
     }
 
-    /// Whether a token is ours for this value and purpose, in time that tells nothing about it.
+    /// Whether a token is ours for this value and purpose, in constant time.
     pub fn verify_token(&self, purpose: &str, value: &[u8], token: &[u8]) -> bool {
         constant_time_eq(&self.token(purpose, value), token)
     }
 }
 
-/// Use and purpose are part of what is digested, so that no result means two things.
-fn mac(key: &HmacKey, what_for: &str, purpose: &str, value: &[u8]) -> [u8; 32] {
+/// Use and purpose are part of the input, so that no result is valid for two of them.
+fn mac(key: &HmacKey, usage: &str, purpose: &str, value: &[u8]) -> [u8; 32] {
     key.sign_parts(&[
-        what_for.as_bytes(),
+        usage.as_bytes(),
         &[0],
         &length_prefix(purpose.len()),
         purpose.as_bytes(),
@@ -244,7 +244,7 @@ fn mac(key: &HmacKey, what_for: &str, purpose: &str, value: &[u8]) -> [u8; 32] {
     ])
 }
 
-/// Key id, nonce, and ciphertext with tag.
+/// Splits sealed data into key id, nonce, and ciphertext with tag.
 fn parts(sealed: &[u8]) -> Option<(&str, [u8; NONCE_BYTES], &[u8])> {
     let [LAYOUT, id_length, rest @ ..] = sealed else {
         return None;
@@ -261,7 +261,7 @@ fn is_key_id(id: &str) -> bool {
 }
 
 fn length_prefix(length: usize) -> [u8; 8] {
-    // No text in memory is longer than 64 bits can say.
+    // No text in memory is longer than 64 bits can express.
     u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes()
 }
 
@@ -285,7 +285,7 @@ mod tests {
 
     /// D2
     #[test]
-    fn what_was_sealed_opens_in_its_place() {
+    fn a_sealed_field_opens_in_its_place() {
         let seal = seal("2026-11", &[("2026-11", 1)]);
         for plain in [&b"13800000000"[..], b""] {
             let sealed = seal.seal(PHONE, plain).unwrap();
@@ -293,8 +293,8 @@ mod tests {
         }
     }
 
-    /// D3, F1: keys may be added and another one made current while it seals; none may be lost or
-    /// become another, because fields are sealed with it.
+    /// D3, F1: keys may be added, and another one made current, at runtime; none may be lost or
+    /// replaced, because fields are sealed with it.
     #[test]
     fn keys_are_added_and_never_lost() {
         let seal = seal("a", &[("a", 1)]);
@@ -359,7 +359,7 @@ mod tests {
 
     /// D2
     #[test]
-    fn one_flipped_bit_is_noticed_wherever_it_is() {
+    fn one_flipped_bit_is_detected_wherever_it_is() {
         let seal = seal("k", &[("k", 1)]);
         let sealed = seal.seal(PHONE, b"13800000000").unwrap().into_bytes();
         for place in 0..sealed.len() {
@@ -376,7 +376,7 @@ mod tests {
 
     /// D2
     #[test]
-    fn what_is_cut_off_does_not_open() {
+    fn a_truncated_field_does_not_open() {
         let seal = seal("k", &[("k", 1)]);
         let sealed = seal.seal(PHONE, b"13800000000").unwrap().into_bytes();
         for length in 0..sealed.len() {
@@ -390,7 +390,7 @@ mod tests {
 
     /// D3
     #[test]
-    fn without_its_key_a_field_stays_closed() {
+    fn a_field_does_not_open_without_its_key() {
         let sealed = seal("old", &[("old", 1)]).seal(PHONE, b"1").unwrap();
         let after = seal("new", &[("new", 2), ("old", 1)]);
         assert_eq!(after.open(PHONE, sealed.as_bytes()), Ok(b"1".to_vec()));
@@ -448,7 +448,7 @@ mod tests {
 
     /// D1
     #[test]
-    fn nothing_of_a_seal_can_be_printed() {
+    fn a_seal_cannot_be_printed() {
         let seal = seal("k", &[("k", 1)]);
         assert_eq!(format!("{seal:?}"), "Seal");
         let sealed = seal.seal(PHONE, b"1").unwrap();

@@ -1,35 +1,35 @@
-//! Standard output and standard error of every command: one writer, through which all text goes.
+//! Standard output and standard error of every command: one writer for all text.
 //!
-//! What somebody else wrote may reach a person's terminal: the text of an order, of an
-//! institution's answer, of a file. Control characters would be obeyed there, characters of format
-//! would show something else than is there, so all but the line feed are escaped.
+//! Untrusted text may reach a terminal: the text of an order, of an institution's response, of a
+//! file. A terminal would interpret control characters, and format characters would disguise the
+//! text, so all of them except the line feed are escaped.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, StderrLock, StdoutLock, Write};
 
-/// Nobody reads the output any more, as behind `| head -1`.
+/// The reader of the output has closed its end of the pipe, as `| head -1` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nobody reads the output any more")]
+#[error("the reader of the output is gone")]
 pub struct ReaderGone;
 
-/// Text for people and programs, escaped.
+/// A writer that escapes control and format characters.
 pub struct EscapedOutput<W> {
     inner: W,
-    obeyed: &'static [char],
+    allowed: &'static [char],
 }
 
-/// What every text may hold.
+/// Control characters allowed in any text.
 const LINES: &[char] = &['\n'];
 
-/// What a text of our own for a terminal holds besides: colours, and a line that is written anew.
+/// Control characters allowed in text of our own for a terminal: colours, and rewriting a line.
 const SCREEN: &[char] = &['\n', '\r', '\u{1b}'];
 
 /// Standard output.
 pub fn stdout() -> EscapedOutput<StdoutLock<'static>> {
     EscapedOutput {
         inner: io::stdout().lock(),
-        obeyed: LINES,
+        allowed: LINES,
     }
 }
 
@@ -37,38 +37,40 @@ pub fn stdout() -> EscapedOutput<StdoutLock<'static>> {
 pub fn stderr() -> EscapedOutput<StderrLock<'static>> {
     EscapedOutput {
         inner: io::stderr().lock(),
-        obeyed: LINES,
+        allowed: LINES,
     }
 }
 
-/// Whether a person sees standard output and standard error.
+/// Whether standard output and standard error are terminals.
 pub fn are_terminals() -> (bool, bool) {
     (io::stdout().is_terminal(), io::stderr().is_terminal())
 }
 
-/// Standard output where it is a terminal and the text is all our own: the demonstration's.
+/// Standard output for text that is entirely our own and may contain colours: the demonstration's.
 pub fn screen() -> EscapedOutput<StdoutLock<'static>> {
     EscapedOutput {
         inner: io::stdout().lock(),
-        obeyed: SCREEN,
+        allowed: SCREEN,
     }
 }
 
 impl<W: Write> Write for EscapedOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        let text = escaped_but(&text, self.obeyed);
-        self.inner.write_all(text.as_bytes()).map_err(told)?;
+        let text = escaped_but(&text, self.allowed);
+        self.inner
+            .write_all(text.as_bytes())
+            .map_err(mark_closed_reader)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush().map_err(told)
+        self.inner.flush().map_err(mark_closed_reader)
     }
 }
 
-/// A closed pipe by a name that tells it from a connection that broke.
-fn told(error: io::Error) -> io::Error {
+/// Marks a closed output pipe with [`ReaderGone`], to tell it from a broken network connection.
+fn mark_closed_reader(error: io::Error) -> io::Error {
     if error.kind() == ErrorKind::BrokenPipe {
         io::Error::new(ErrorKind::BrokenPipe, ReaderGone)
     } else {
@@ -76,18 +78,18 @@ fn told(error: io::Error) -> io::Error {
     }
 }
 
-/// A text in which nothing but line feeds is obeyed by a terminal: `\u009b`, as JSON has it, so
-/// that a JSON text means the same as before.
+/// Escapes everything but line feeds that a terminal would interpret, in JSON's form (`\u009b`), so
+/// that a JSON text keeps its meaning.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, LINES)
 }
 
-/// A text that stays on its line as well.
+/// Escapes line feeds as well.
 pub fn on_one_line(text: &str) -> Cow<'_, str> {
     escaped_but(text, &[])
 }
 
-/// The same for a line of the log on a terminal: it may be coloured, and nothing else.
+/// The same for a log line on a terminal: only colour sequences are kept.
 pub fn on_one_coloured_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -107,29 +109,29 @@ pub fn on_one_coloured_line(text: &str) -> String {
     shown
 }
 
-fn escaped_but<'t>(text: &'t str, obeyed: &[char]) -> Cow<'t, str> {
-    let is_hidden = |message: char| is_hidden(message) && !obeyed.contains(&message);
+fn escaped_but<'t>(text: &'t str, allowed: &[char]) -> Cow<'t, str> {
+    let is_hidden = |character: char| is_hidden(character) && !allowed.contains(&character);
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len().saturating_add(16));
-    for message in text.chars() {
-        if is_hidden(message) {
-            for unit in message.encode_utf16(&mut [0; 2]) {
+    for character in text.chars() {
+        if is_hidden(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
                 let _ = write!(shown, "\\u{unit:04x}");
             }
         } else {
-            shown.push(message);
+            shown.push(character);
         }
     }
     Cow::Owned(shown)
 }
 
-/// Whether a character does something or nothing visible: controls (C0, DEL, C1), what turns the
-/// direction of writing, what has no width, fillers and tags.
-fn is_hidden(message: char) -> bool {
-    message.is_control()
-        || matches!(message,
+/// Whether a character is a control or invisible: C0, DEL, C1, bidirectional controls, zero-width
+/// characters, fillers and tags.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
@@ -144,14 +146,13 @@ mod tests {
     fn written(text: &str) -> String {
         let mut out = EscapedOutput {
             inner: Vec::new(),
-            obeyed: LINES,
+            allowed: LINES,
         };
         write!(out, "{text}").unwrap();
         String::from_utf8(out.inner).unwrap()
     }
 
-    /// What a terminal would obey, or show as something else, is spelled out, and JSON stays
-    /// the JSON it was.
+    /// Control and format characters are escaped, and JSON keeps its meaning.
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(

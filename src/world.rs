@@ -1,6 +1,6 @@
-//! Everything a program cannot compute: time, chance and the network, behind three doors.
+//! Everything a program cannot compute: time, randomness and the network, behind three traits.
 //!
-//! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests hold all three.
+//! The real ones are `SystemClock`, `SystemEntropy` and `outbound.rs`; tests replace all three.
 
 mod clock;
 pub mod disk_space;
@@ -29,52 +29,53 @@ use signals::PaymentSignals;
 
 pub use clock::{ClockCheck, SystemClock};
 
-/// The three doors, what the third has lately shown and sent, what was seen beside it, the exchange log,
-/// and what the disk has to spare.
+/// Clock, randomness and network, with the shared state that calls need: health, sends, payment
+/// signals, the exchange log and the disk's state.
 #[derive(Clone)]
 pub struct World {
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What cannot be guessed.
+    /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// Who can be asked.
+    /// The network.
     pub outbound: Arc<dyn Outbound>,
-    /// How the institutions that were called lately fared.
+    /// The health of recently called institutions.
     pub health: Arc<HealthTracker>,
-    /// What this process sends, and what of it may still be leaving.
+    /// What this process sends, and which sends may still leave.
     pub sends: Arc<dyn Sends>,
     /// Signs that money may have moved.
     pub signals: Arc<PaymentSignals>,
-    /// Who takes what both sides said.
+    /// The exchange log.
     pub exchange_log: Arc<dyn Recorder>,
-    /// Whether there is room to begin something.
+    /// Whether there is disk space for new orders.
     pub disk: Arc<DiskSpace>,
 }
 
-/// Tells the time.
+/// The time.
 pub trait Clock: Send + Sync {
-    /// Wall time. It may jump, either way; no rule of money depends on it alone (T2).
+    /// Wall-clock time. It may jump, either way; no money rule depends on it alone (T2).
     fn now(&self) -> Timestamp;
 
-    /// How long the machine has been running: the only clock by which news and sends are dated (T1,
-    /// V5). It is never set, and counts the time in which process or machine stood still.
+    /// How long the machine has been running: the only clock by which evidence and sends are dated
+    /// (T1, V5). It is never set, and counts the time during which the process or the machine was
+    /// suspended.
     fn uptime(&self) -> Uptime;
 
-    /// Whether it may be trusted not to be ahead: only then is anything destroyed because it is old, for
-    /// what is destroyed does not come back when the clock is put right.
+    /// Whether the clock can be trusted not to be ahead: only then is anything deleted by age,
+    /// because deleted data does not come back when the clock is corrected.
     fn is_settled(&self) -> bool {
         true
     }
 }
 
-/// Draws what nobody can guess.
+/// Cryptographic randomness.
 pub trait Entropy: Send + Sync {
     /// Fills the bytes.
     fn fill(&self, bytes: &mut [u8]);
 }
 
 impl dyn Entropy {
-    /// Draws an array.
+    /// Draws a random array.
     pub fn draw<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.fill(&mut bytes);
@@ -82,7 +83,7 @@ impl dyn Entropy {
     }
 }
 
-/// Sends one request to one party and brings back its answer.
+/// Sends one request to one party and returns its response.
 #[async_trait]
 pub trait Outbound: Send + Sync {
     /// One exchange. Never follows a redirect, never sends twice.
@@ -96,21 +97,21 @@ pub trait Outbound: Send + Sync {
         options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError>;
 
-    /// Waits, within bounds, until an institution may be asked to take a payment: it declared how
-    /// many calls it takes. To be held until the call has ended. Before it comes nothing is written.
+    /// Waits, within bounds, for a permit to send a create: an institution declares how many calls
+    /// it accepts. Hold it until the call has ended. Without a permit nothing is written.
     ///
     /// # Errors
-    /// [`PermitUnavailable`] if it did not come in time: nothing was sent, nothing was counted.
+    /// No permit came free in time: nothing was sent, nothing was counted.
     async fn permit(
         &self,
         institution: &InstitutionId,
         merchant: &MerchantId,
     ) -> Result<Permit, PermitUnavailable>;
 
-    /// A turn for a question that nobody waits for, now or very soon.
+    /// A permit for a query with no caller waiting, now or very soon.
     ///
     /// # Errors
-    /// [`PermitUnavailable`] if others come first: nothing was sent, nothing was counted.
+    /// [`PermitUnavailable`] if other calls come first: nothing was sent, nothing was counted.
     async fn acquire_question_permit(
         &self,
         _institution: &InstitutionId,
@@ -119,35 +120,35 @@ pub trait Outbound: Send + Sync {
         Ok(Permit::free())
     }
 
-    /// How many such questions may begin at this moment; asking uses nothing up.
+    /// How many such queries may begin at this moment; reading it uses nothing up.
     fn room(&self, _institution: &InstitutionId, _urgency: Urgency) -> u32 {
         u32::MAX
     }
 }
 
-/// Leave to make one call to an institution, for as long as it is held.
+/// Permission to make one call to an institution while it is held.
 #[derive(Clone)]
 pub struct Permit {
     place: Option<Arc<dyn HeldPermit>>,
     is_throttled: Arc<AtomicBool>,
 }
 
-/// A place among the calls of an institution, given back when it is dropped.
+/// One place among an institution's concurrent calls, returned on drop.
 #[async_trait]
 pub trait HeldPermit: Send + Sync {
-    /// Counts a call as leaving at this moment; where as many left within a second as may, waits
-    /// for that, within bounds.
+    /// Counts a call as sent at this moment; if the rate limit of the last second is used up, waits
+    /// for it, within bounds.
     ///
-    /// # Errors
+    /// [`PermitUnavailable`] if it may not be sent in time: nothing was counted.
     /// [`PermitUnavailable`] if it may not leave in time: nothing was counted.
     async fn mark_sent(&self) -> Result<(), PermitUnavailable>;
 
-    /// What was counted as leaving is still here, to the last byte.
+    /// Takes the count back: not a byte of the request has left.
     fn mark_unsent(&self);
 }
 
 impl Permit {
-    /// Where nobody counts.
+    /// A permit that nothing counts.
     pub fn free() -> Self {
         Self {
             place: None,
@@ -155,7 +156,7 @@ impl Permit {
         }
     }
 
-    /// Lets go of this place when its last copy is dropped.
+    /// Returns its place when the last copy is dropped.
     pub fn held(place: Arc<dyn HeldPermit>) -> Self {
         Self {
             place: Some(place),
@@ -163,12 +164,12 @@ impl Permit {
         }
     }
 
-    /// Tells of its call when the turn itself is gone.
+    /// A flag of its call that outlives the permit.
     pub fn watch(&self) -> ThrottleFlag {
         ThrottleFlag(Arc::clone(&self.is_throttled))
     }
 
-    /// To be called for each request, when nothing but its bytes is left to be sent.
+    /// Call it for each request, immediately before its bytes are sent.
     ///
     /// # Errors
     /// That of [`HeldPermit::mark_sent`].
@@ -179,7 +180,7 @@ impl Permit {
         }
     }
 
-    /// The request that departed came back whole: no byte of it left.
+    /// The request came back unsent: no byte of it left.
     pub fn mark_unsent(&self) {
         if let Some(place) = &self.place {
             place.mark_unsent();
@@ -187,32 +188,32 @@ impl Permit {
     }
 }
 
-/// Whether a call was kept back by ourselves: then nothing was asked.
+/// Whether this gateway throttled a call, so that nothing was sent.
 #[derive(Debug, Clone)]
 pub struct ThrottleFlag(Arc<AtomicBool>);
 
 impl ThrottleFlag {
-    /// It was.
+    /// Marks it as throttled.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was.
+    /// Whether it was throttled.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// More want a turn than there are. Nothing was sent, nothing was counted.
+/// No permit is free. Nothing was sent, nothing was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the institution takes no more calls for {wait:?}")]
 pub struct PermitUnavailable {
-    /// How long until it is worth asking again.
+    /// How long to wait before trying again.
     pub wait: Duration,
 }
 
-/// Whom a request goes to; decides which certificate is shown, which authorities are believed
-/// and which addresses may be called.
+/// The party a request goes to; decides the client certificate, the trusted authorities and the
+/// allowed addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutboundParty {
     /// A configured institution, at its configured address.
@@ -222,7 +223,7 @@ pub enum OutboundParty {
     Merchant,
 }
 
-/// A network the operator allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
+/// A network that the operator allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllowedNetwork {
     address: IpAddr,
@@ -245,7 +246,7 @@ impl FromStr for AllowedNetwork {
 }
 
 impl AllowedNetwork {
-    /// Whether an address lies in it. One of the other family never does.
+    /// Whether it contains an address; never one of the other address family.
     pub fn contains(&self, other: IpAddr) -> bool {
         match (self.address, other) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
@@ -285,30 +286,30 @@ impl From<CallTimeouts> for OutboundOptions {
     }
 }
 
-/// How long and how much an exchange may take.
+/// Time and size limits of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallTimeouts {
-    /// Until the head of the answer.
+    /// Until the response head.
     pub head: Duration,
-    /// Until its end.
+    /// Until the end of the response.
     pub whole: Duration,
-    /// Bytes of the answer's body that are read; a longer one is no answer.
+    /// Maximum bytes of the response body; a longer one counts as no response.
     pub body_bytes_max: usize,
 }
 
-/// Why there is no answer. The difference is money.
+/// Why there is no response. The difference is money.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Before the first byte of the request: it was not sent (E1).
+    /// Failed before the first byte of the request: it was not sent (E1).
     #[error("not sent: {0}")]
     NotSent(String),
-    /// Kept back by ourselves, because the party's share is used up: not sent either (E1), and no
-    /// sign of how the party fares.
-    #[error("kept back: {0}")]
+    /// Throttled by this gateway, because the party's rate limit is used up: not sent either (E1),
+    /// and no sign of the party's health.
+    #[error("throttled: {0}")]
     Throttled(String),
-    /// This machine lacked what the call needs: files, memory, ports, an answer about a name. Not
-    /// sent either (E1), and no sign of how the party fares (H1).
-    #[error("this machine is short of what a call needs: {0}")]
+    /// This machine lacked what the call needs: files, memory, ports, a name lookup. Not sent
+    /// either (E1), and no sign of the party's health (H1).
+    #[error("this machine lacks what a call needs: {0}")]
     LocalShortage(String),
     /// Any other failure: it may have arrived (E5).
     #[error("outcome unknown: {0}")]
@@ -320,11 +321,11 @@ pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        // Without randomness no number is safe to give out; the provider documents that its
-        // generator fails only where the process could not have started.
+        // Without randomness no identifier is safe; the provider documents that its generator fails
+        // only where the process could not have started.
         #[expect(
             clippy::expect_used,
-            reason = "a guessable number would be worse than a stop"
+            reason = "a guessable identifier would be worse than an abort"
         )]
         random::fill(bytes).expect("the system's random generator works");
     }

@@ -1,10 +1,10 @@
-//! The gateway against its goals: single requests and whole payments in the steady state, waiting by schedule, algorithms,
-//! memory, start-up, overload; through the real program on one pinned core, over mutual TLS, with
-//! everything signed and durable. Beside it nginx as a bare proxy and a pingora that does nothing,
-//! on the same core in the same run.
+//! Measures the gateway against its goals: single requests and whole payments in the steady state,
+//! latency by load, algorithms, memory, start-up, overload. The real program runs on one pinned
+//! core, over mutual TLS, with everything signed and durable. nginx as a bare proxy and a pingora
+//! without logic are compared on the same core in the same run.
 //!
-//! Load, institutions and the merchant's endpoint share the other core and are not counted.
-//! `docs/performance.md` says how to read the tables.
+//! Load generator, institutions and the merchant's endpoint run on another core and are not
+//! counted. `docs/performance.md` explains the tables.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -16,7 +16,7 @@
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a benchmark reads the clock, computes rates, and tells a person"
+    reason = "a benchmark reads the clock, computes rates, and prints results"
 )]
 mod load;
 mod measure;
@@ -40,21 +40,21 @@ use crate::progress::ProgressLog;
 use crate::report::Findings;
 use crate::setup::{BenchSetup, SetupOptions, bare, cpu};
 
-/// Longer than any part takes, also on a busy machine.
+/// Longer than any part takes, even on a busy machine.
 const PART_WITHIN_S: u64 = 900;
-/// The same, where a file of many orders may have to be made first.
+/// The same if a database of many orders must be made first.
 const MADE_WITHIN_S: u64 = 3_600;
 
 fn main() -> Result<()> {
-    let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(bare::FLAG) {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(bare::FLAG) {
         provider()?;
-        let dir = words.next().context("no folder")?;
-        return bare::run(Path::new(&dir), &words.next().context("no port")?);
+        let dir = arguments.next().context("no folder")?;
+        return bare::run(Path::new(&dir), &arguments.next().context("no port")?);
     }
-    // `cargo test` builds and starts benches as well; only `cargo bench` says so.
+    // `cargo test` builds and starts benches too; only `cargo bench` passes the flag.
     if !std::env::args().any(|argument| argument == "--bench") {
-        println!("measures only under cargo bench");
+        println!("this program measures only under cargo bench");
         return Ok(());
     }
     provider()?;
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     let missing = found.missing.len();
     ensure!(
         missing == 0,
-        "{missing} steps were not measured; the report names them"
+        "{missing} steps were not measured; the report lists them"
     );
     Ok(())
 }
@@ -117,7 +117,7 @@ async fn measured(plan: &BenchPlan, log: &ProgressLog) -> Findings {
     found
 }
 
-/// The parts that are not journeys beside a yardstick.
+/// The parts that are not journeys compared with a yardstick.
 async fn apart(plan: &BenchPlan, log: &ProgressLog, part: BenchPart, found: &mut Findings) {
     match part {
         BenchPart::Query | BenchPart::Refund | BenchPart::Callback => (),

@@ -1,20 +1,20 @@
-//! What is measured this time, and how long: the words of the command line.
+//! What is measured, and for how long: the command line.
 
 use anyhow::{Result, bail};
 
-/// What can be measured by itself.
+/// A part that can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BenchPart {
     Place,
     Select,
     Query,
-    /// Callbacks, and the notifications they lead to.
+    /// Callbacks, and the notifications that follow.
     Callback,
     Full,
     Refund,
-    /// Notifications that waited for a destination, while others are told of theirs.
+    /// Delivery of a backlog of notifications, while other merchants are notified.
     Backlog,
-    /// Payers who take their time, and the questions about their payments.
+    /// Payers who take a while, and the polling of their payments.
     Polling,
     Algorithms,
     Latency,
@@ -23,15 +23,15 @@ pub(crate) enum BenchPart {
     Startup,
     Commits,
     Pieces,
-    /// What an order takes in the file.
+    /// The bytes of an order in the store.
     Sizes,
-    /// How long the write-ahead log gets in ten minutes; not part of the whole.
+    /// The length of the write-ahead log over ten minutes; not part of the whole.
     Wal,
     /// Five million orders; not part of the whole.
     Large,
 }
 
-/// With so many its core is full, and nobody waits long.
+/// Enough to saturate its core without long queues.
 const STEADY_CALLERS: usize = 64;
 
 const PARTS: [(&str, BenchPart); 20] = [
@@ -57,10 +57,10 @@ const PARTS: [(&str, BenchPart); 20] = [
     ("large", BenchPart::Large),
 ];
 
-/// What, how often and how much of it.
+/// The parts, rounds and sizes of one run.
 pub(crate) struct BenchPlan {
     pub(crate) parts: Vec<BenchPart>,
-    /// Everything, at full length: only then is the document written.
+    /// Everything at full length: only then are the results written into the document.
     pub(crate) whole: bool,
     pub(crate) quick: bool,
     pub(crate) callers: Vec<usize>,
@@ -68,7 +68,7 @@ pub(crate) struct BenchPlan {
 }
 
 impl BenchPlan {
-    /// Reads the words behind the program's name; `--bench` is cargo's own.
+    /// Parses the arguments; `--bench` is added by cargo.
     pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Self> {
         let mut plan = Self {
             parts: Vec::new(),
@@ -114,7 +114,7 @@ impl BenchPlan {
         Ok(plan)
     }
 
-    /// Callers of a point in the steady state: as many as keep the gateway busy, or those named.
+    /// Callers of a steady-state point: enough to keep the gateway busy, or the requested number.
     pub(crate) fn steady_callers(&self) -> usize {
         let busy = self
             .callers
@@ -125,12 +125,12 @@ impl BenchPlan {
             .unwrap_or(STEADY_CALLERS)
     }
 
-    /// A number of things to do, or a tenth of it when it is only tried.
+    /// A count, or a tenth of it in a quick run.
     pub(crate) fn sized(&self, count: usize) -> usize {
         if self.quick { count / 10 } else { count }
     }
 
-    /// The same of a time.
+    /// The same for a duration.
     pub(crate) fn lasting(&self, seconds: f64) -> std::time::Duration {
         std::time::Duration::from_secs_f64(if self.quick { seconds / 4.0 } else { seconds })
     }

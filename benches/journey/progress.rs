@@ -1,5 +1,5 @@
-//! What the person at the terminal sees meanwhile, and what could not be measured: one hiccup costs
-//! one step, not the run.
+//! Progress on the terminal, and a list of what could not be measured: a failure costs one step,
+//! not the run.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ pub(crate) struct ProgressLog {
     missing: RefCell<Vec<MissingMeasurement>>,
 }
 
-/// A step that was not measured.
+/// A step that failed.
 pub(crate) struct MissingMeasurement {
     pub(crate) step: String,
     pub(crate) why: String,
@@ -27,12 +27,12 @@ impl ProgressLog {
         }
     }
 
-    /// One line.
+    /// Prints one line.
     pub(crate) fn say(&self, text: &str) {
         eprintln!("[{:4} s] {text}", self.start.elapsed().as_secs());
     }
 
-    /// Runs one step; what went wrong is kept, and the run goes on.
+    /// Runs one step; a failure is recorded, and the run continues.
     pub(crate) fn step<'a, T>(
         &'a self,
         name: &'a str,
@@ -60,7 +60,7 @@ impl ProgressLog {
         })
     }
 
-    /// All that was not measured.
+    /// All failed steps.
     pub(crate) fn missing(self) -> Vec<MissingMeasurement> {
         self.missing.into_inner()
     }

@@ -1,5 +1,5 @@
-//! How long the write-ahead log gets, and how much of it an order takes, while orders come for
-//! minutes without a pause. `WAL_PER_SECOND` says how many; without it 70 % of the most.
+//! Measures the length of the write-ahead log, and the log bytes per order, while orders arrive for
+//! minutes without a pause. `WAL_PER_SECOND` sets the rate; the default is 70 % of the maximum.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,13 +17,13 @@ use crate::plan::BenchPlan;
 use crate::progress::ProgressLog;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// Ten minutes, in stretches: the requests of each are signed while the one before is sent.
+/// Ten minutes, in intervals: the requests of each are signed while those before are sent.
 const INTERVALS: usize = 20;
 const INTERVAL: Duration = Duration::from_secs(30);
 const CONNECTIONS: usize = 128;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What was seen of the log.
+/// Observations of the log.
 #[derive(Debug, Default, Clone, Copy)]
 struct WalObservation {
     longest_bytes: u64,
@@ -32,15 +32,15 @@ struct WalObservation {
     restarts: u64,
 }
 
-/// Says what was seen after each stretch.
+/// Prints the observations after each interval.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<()> {
     let stand = BenchSetup::start(&SetupOptions::default()).await?;
-    let wanted = std::env::var("WAL_PER_SECOND").ok();
-    let per_second = match wanted.and_then(|text| text.parse().ok()) {
+    let requested = std::env::var("WAL_PER_SECOND").ok();
+    let per_second = match requested.and_then(|text| text.parse().ok()) {
         Some(per_second) => per_second,
         None => most(plan, &stand, MeasuredJourney::Place).await? * 0.7,
     };
-    let (stretches, lasting) = if plan.quick {
+    let (intervals, lasting) = if plan.quick {
         (2, INTERVAL / 6)
     } else {
         (INTERVALS, INTERVAL)
@@ -52,62 +52,62 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<()> {
     let watching = tokio::task::spawn_blocking(move || watch(operations, &file, &stopped));
     let mut work = MeasuredJourney::Place.prepare(&stand, count).await?;
     let mut placed = 0;
-    for stretch in 1..=stretches {
+    for interval in 1..=intervals {
         let callers = stand.callers(CONNECTIONS, false).await?;
         let phase = Phase {
             per_second,
             lasting,
         };
-        let crowd = CallerPool::new(callers, work, 0);
+        let pool = CallerPool::new(callers, work, 0);
         let phases = [phase];
-        let coming = crowd.come(&phases, SaturationPolicy::Waits);
-        let (came, next) = tokio::join!(coming, MeasuredJourney::Place.prepare(&stand, count));
+        let arriving = pool.come(&phases, SaturationPolicy::Waits);
+        let (came, next) = tokio::join!(arriving, MeasuredJourney::Place.prepare(&stand, count));
         let came = came?;
         work = next?;
         placed += came.count(ArrivalOutcome::Good);
         let latencies = came.sorted(ArrivalOutcome::Good, |one| one.latency_us);
         let p99_us = latencies.get(latencies.len() * 99 / 100).copied();
         log.say(&format!(
-            "log, {per_second:.0}/s, stretch {stretch} of {stretches}: {} of {} served well, p99 {:.1} ms",
+            "log, {per_second:.0}/s, interval {interval} of {intervals}: {} of {} succeeded, p99 {:.1} ms",
             came.count(ArrivalOutcome::Good),
             came.all.len(),
             f64::from(p99_us.unwrap_or_default()) / 1e3,
         ));
     }
     drop(stop);
-    let seen = watching.await??;
+    let observed = watching.await??;
     ensure!(placed > 0, "nothing was placed");
     log.say(&format!(
         "log: {placed} orders, {:.1} kB of log each; at most {:.1} MB of log in a file of {:.1} MB; \
-         begun anew {} times",
-        seen.written_bytes as f64 / placed as f64 / 1e3,
-        seen.longest_bytes as f64 / 1e6,
-        seen.longest_file_bytes as f64 / 1e6,
-        seen.restarts,
+         restarted {} times",
+        observed.written_bytes as f64 / placed as f64 / 1e3,
+        observed.longest_bytes as f64 / 1e6,
+        observed.longest_file_bytes as f64 / 1e6,
+        observed.restarts,
     ));
     Ok(())
 }
 
-/// Looks at the log until told to stop.
+/// Polls the log's metrics until told to stop.
 fn watch(operations: u16, file: &Path, stopped: &Receiver<()>) -> Result<WalObservation> {
-    let mut seen = WalObservation::default();
+    let mut observed = WalObservation::default();
     let mut before = 0;
     while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let page = page(operations)?;
         let bytes = value(&page, "paymux_wal_size_bytes ")?;
-        // Where it began anew in between, what came before that and after the last look is not seen.
-        seen.written_bytes += if bytes < before {
+        // After a restart, what was written between the last reading and the restart is not observed.
+        observed.written_bytes += if bytes < before {
             bytes
         } else {
             bytes - before
         };
         before = bytes;
-        seen.longest_bytes = seen.longest_bytes.max(bytes);
+        observed.longest_bytes = observed.longest_bytes.max(bytes);
         let on_disk = std::fs::metadata(file).map_or(0, |found| found.len());
-        seen.longest_file_bytes = seen.longest_file_bytes.max(on_disk);
-        seen.restarts = value(&page, "paymux_wal_restarts_total ")?;
+        observed.longest_file_bytes = observed.longest_file_bytes.max(on_disk);
+        observed.restarts = value(&page, "paymux_wal_restarts_total ")?;
     }
-    Ok(seen)
+    Ok(observed)
 }
 
 fn page(operations: u16) -> Result<String> {

@@ -1,4 +1,4 @@
-//! `paymux audit verify`: holds everything a store's file has against itself, reading only.
+//! `paymux audit verify`: checks the integrity and consistency of a store's file; read-only.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::domain::verification::{Breach, Report};
 use crate::store::verify::verify;
 use crate::terminal;
 
-/// What `paymux audit` takes.
+/// Arguments of `paymux audit`.
 #[derive(Debug, clap::Args)]
 pub struct AuditArgs {
     #[command(subcommand)]
@@ -23,29 +23,30 @@ pub struct AuditArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum AuditCommand {
-    /// Check the store's file: its pages, the audit log's chain, orders, refunds, events and journal
-    /// against each other. Reads only; exits with 0 only if all of it holds, with 3 if not
+    /// Verify the store's file: its pages and the audit log's hash chain, and orders, refunds,
+    /// events and journal against each other. Read-only; exits with 0 if every check passes, with
+    /// 3 if not
     Verify(VerifyArgs),
 }
 
-/// What `paymux audit verify` takes.
+/// Arguments of `paymux audit verify`.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// The configuration of the gateway: its store is checked
+    /// The configuration file; the store that it names is verified
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
-    /// This file instead, such as a copy; needs neither a configuration nor keys
+    /// Verify this file instead, such as a copy; needs neither a configuration nor keys
     #[arg(long, conflicts_with = "config")]
     pub file: Option<PathBuf>,
-    /// Things that do not hold are listed up to this many, and the rest counted
+    /// How many violations to list; the rest are only counted
     #[arg(long, default_value_t = 100)]
     pub shown: u64,
-    /// One JSON object a line, for machines
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// Reads the store beside a running gateway, or without one, and changes nothing.
+/// Reads the store, with or without a running gateway, and changes nothing.
 ///
 /// # Errors
 /// The file cannot be read at all, or the output cannot be written.
@@ -55,7 +56,7 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     verify_store(&mut out, args)
 }
 
-/// The same, to whoever listens.
+/// The same, printing to `out`.
 ///
 /// # Errors
 /// See [`run`].
@@ -76,8 +77,8 @@ pub fn verify_store(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<E
     printed?;
     let report = report.with_context(|| {
         format!(
-            "expected the file of a store at {}, with its -wal file beside it if it has one, in a \
-             folder where files can be made",
+            "expected a store's file at {}, with its -wal file next to it if it has one, in a \
+             writable folder",
             path.display()
         )
     })?;
@@ -115,7 +116,7 @@ fn print_breach(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Res
 fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io::Result<()> {
     let unshown = report.breaches.saturating_sub(shown);
     if unshown > 0 {
-        writeln!(out, "and {unshown} more; --shown says how many are listed")?;
+        writeln!(out, "and {unshown} more; --shown sets how many are listed")?;
     }
     writeln!(out, "checked {}", path.display())?;
     writeln!(
@@ -142,19 +143,19 @@ fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64)
     }
     writeln!(
         out,
-        "not checked: what is sealed; whether the end of a log was cut off or all of it written anew: heads are \
-         not signed yet, so compare this one with one you kept; and whether more than the oldest blocks of the \
-         exchange log was removed from its beginning"
+        "not checked: encrypted content; whether the end of a chain was cut off or the whole chain \
+         rewritten (heads are not signed: compare them with ones you saved); and whether more than \
+         the oldest blocks of the exchange log were removed from its beginning"
     )?;
     if report.breaches == 0 {
-        return writeln!(out, "everything that was checked holds");
+        return writeln!(out, "all checks passed");
     }
     writeln!(
         out,
-        "{} things do not hold. Repair nothing in the file. Stop the gateway, keep the file and its \
-         -wal as they are, and find out who or what wrote them: FILE and READ mean storage or another \
-         program, L1 and L2 somebody who changed rows, the rest a fault of the gateway. Compare with \
-         the last good copy, `paymux explain` each order, and `paymux reconcile` its days.",
+        "{} violations. Do not repair the file. Stop the gateway, keep the file and its -wal as they \
+         are, and find out what wrote them: FILE and READ point to the disk or another program, L1 \
+         and L2 to somebody who changed rows, the rest to a defect of the gateway. Compare with the \
+         last good copy, run `paymux explain` for each order and `paymux reconcile` for its days.",
         report.breaches
     )
 }

@@ -1,4 +1,4 @@
-//! `paymux breaks`: what differs between institutions and the books, and whose it is.
+//! `paymux breaks`: lists, assigns and resolves reconciliation breaks, through the running gateway.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,41 +12,41 @@ use crate::config;
 use crate::run::manual_review::{self, ManualReviewReply, ManualReviewRequest, OpenBreak};
 use crate::terminal::{self, on_one_line};
 
-/// What `paymux breaks` takes.
+/// Arguments of `paymux breaks`.
 #[derive(Debug, Args)]
 pub struct BreaksArgs {
     #[command(subcommand)]
     command: BreaksCommand,
-    /// The configuration of the gateway: its store says which of several is meant
+    /// The configuration file; its store selects the running gateway
     #[arg(long, global = true, default_value = config::FILE)]
     config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum BreaksCommand {
-    /// List what is open, the oldest first
+    /// List open breaks, oldest first
     List,
-    /// Make one somebody's; recorded in the audit log
+    /// Assign a break to an owner; recorded in the audit log
     HandOver {
-        /// Its number
+        /// The break's number
         id: i64,
-        /// Whose from now on
+        /// The new owner
         to: String,
     },
-    /// End one by hand; what a later reconciliation does not find any more ends by itself
+    /// Resolve a break by hand; one that a later reconciliation no longer finds resolves by itself
     Resolve {
-        /// Its number
+        /// The break's number
         id: i64,
-        /// Why, for the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         because: String,
     },
 }
 
-/// Exits with 0 if the gateway did what was asked, with 4 if no incident of that number is open.
+/// Exits with 0 if the gateway carried out the request, with 4 if no break of that number is open.
 ///
 /// # Errors
-/// No gateway answers, or the output cannot be written.
+/// No gateway responds, or the output cannot be written.
 pub fn run(args: &BreaksArgs) -> anyhow::Result<ExitCode> {
     let request = match &args.command {
         BreaksCommand::List => ManualReviewRequest::Breaks,
@@ -59,26 +59,26 @@ pub fn run(args: &BreaksArgs) -> anyhow::Result<ExitCode> {
             because: because.clone(),
         },
     };
-    let answer = ask_gateway(&args.config, |socket| manual_review::ask(socket, &request))?;
-    print_reply(&mut terminal::stdout(), answer)
+    let reply = ask_gateway(&args.config, |socket| manual_review::ask(socket, &request))?;
+    print_reply(&mut terminal::stdout(), reply)
 }
 
-fn print_reply(out: &mut dyn Write, answer: ManualReviewReply) -> anyhow::Result<ExitCode> {
-    match answer {
+fn print_reply(out: &mut dyn Write, reply: ManualReviewReply) -> anyhow::Result<ExitCode> {
+    match reply {
         ManualReviewReply::Breaks { count, shown } => {
             for open_break in &shown {
                 writeln!(out, "{}", on_one_line(&line(open_break)))?;
             }
             let more = count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
             if more > 0 {
-                writeln!(out, "and {more} more, younger ones")?;
+                writeln!(out, "and {more} more recent ones")?;
             }
             writeln!(out, "open breaks: {count}")?;
         }
-        ManualReviewReply::Done => writeln!(out, "done, and recorded")?,
+        ManualReviewReply::Done => writeln!(out, "done; recorded in the audit log")?,
         ManualReviewReply::Unknown { why } => return Ok(unknown(&why)),
         ManualReviewReply::Refused { why } => {
-            return Ok(not_done(&format!("refused, nothing moved: {why}")));
+            return Ok(not_done(&format!("refused: {why}")));
         }
         ManualReviewReply::Failed { fault } => {
             return Ok(not_done(&store_failed(&fault)));
@@ -86,7 +86,7 @@ fn print_reply(out: &mut dyn Write, answer: ManualReviewReply) -> anyhow::Result
         ManualReviewReply::Manual { .. }
         | ManualReviewReply::Kept
         | ManualReviewReply::Ended { .. } => {
-            anyhow::bail!("the gateway is of another release and answered something else")
+            anyhow::bail!("the running gateway is another release: its answer is not understood")
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,5 @@
-//! `paymux call`: signs and sends a merchant's request and proves the answer: the client in the
-//! box. `--explain` shows what was signed, and a curl line that does the same.
+//! `paymux call`: signs and sends a merchant's request and verifies the response.
+//! `--explain` shows the signature base and an equivalent curl command.
 
 mod published;
 
@@ -32,14 +32,14 @@ use crate::world::{
     CallTimeouts, Clock, Entropy, Outbound, OutboundParty, SystemClock, SystemEntropy,
 };
 
-/// How long an answer may take: longer than the gateway lets an institution take.
+/// How long a response may take: longer than the gateway waits for an institution.
 const TIMEOUTS: CallTimeouts = CallTimeouts {
     head: Duration::from_secs(15),
     whole: Duration::from_secs(20),
     body_bytes_max: 1 << 20,
 };
 
-/// The gateway, as a party of the network door.
+/// The gateway's id as an outbound party.
 const GATEWAY: &str = "gateway";
 
 /// Arguments of `paymux call`.
@@ -47,32 +47,31 @@ const GATEWAY: &str = "gateway";
 pub struct CallArgs {
     #[command(subcommand)]
     what: CallCommand,
-    /// Where the gateway is, as merchants sign for it
+    /// The gateway's public origin, which merchants sign
     #[arg(long, global = true, default_value = "https://localhost:8443")]
     gateway: String,
-    /// Authorities believed for the gateway's certificate (PEM)
+    /// Trusted certificate authorities for the gateway (PEM)
     #[arg(long, global = true, default_value = "certs/ca.pem")]
     roots: PathBuf,
-    /// Who asks
+    /// The calling merchant's merchantId
     #[arg(long, global = true, default_value = "M1001")]
     merchant: String,
-    /// The merchant's signing key (PKCS#8 PEM), or the secret it shares with the gateway
-    /// (hexadecimal digits)
+    /// The merchant's signing key (PKCS#8 PEM), or its shared secret (hexadecimal digits)
     #[arg(long, global = true, default_value = "certs/M1001-1.key")]
     key: PathBuf,
-    /// The name it was enrolled under
+    /// The key's id, as enrolled
     #[arg(long, global = true, default_value = "M1001-1")]
     key_id: String,
     /// The merchant's client certificate (PEM); used if the file exists
     #[arg(long, global = true, default_value = "certs/M1001.pem")]
     certificate: PathBuf,
-    /// Its key (PEM)
+    /// The certificate's private key (PEM)
     #[arg(long, global = true, default_value = "certs/M1001.key")]
     certificate_key: PathBuf,
-    /// A further or another field of the body, NAME=VALUE; may be repeated
+    /// Add or override a field of the body, NAME=VALUE; repeatable
     #[arg(long = "field", global = true, value_name = "NAME=VALUE")]
     fields: Vec<String>,
-    /// Show what was signed, and a curl line that does the same
+    /// Show the signature base, and an equivalent curl command
     #[arg(long, global = true)]
     explain: bool,
 }
@@ -81,59 +80,60 @@ pub struct CallArgs {
 enum CallCommand {
     /// Place an order (A3.1)
     Place {
-        /// Yuan, such as 12.30
+        /// The amount in yuan, such as 12.30
         #[arg(long)]
         amount: String,
-        /// The payer's number
+        /// The payer's mobile number
         #[arg(long)]
         mobile: String,
         /// WEBVIEW, NATIVE or AGGREGATED
         #[arg(long, default_value = "AGGREGATED")]
         business_type: String,
-        /// The merchant's own number; a new one if absent
+        /// The merchant's order number; generated if absent
         #[arg(long)]
         order_no: Option<String>,
-        /// The merchant's enrolled name
+        /// The merchant's name, as enrolled
         #[arg(long, default_value = "Tea House")]
         name: String,
-        /// Where the result goes
+        /// Where the result is sent (bankReturnUrl)
         #[arg(long, default_value = "https://localhost:7443/notices")]
         return_url: String,
-        /// An institution, if it is chosen already
+        /// The institution, if already chosen
         #[arg(long)]
         institution: Option<String>,
     },
-    /// List the institutions open to an order's payer, with reasons (X-1)
+    /// List the institutions available to an order's payer, with reasons for the others (X-1)
     Institutions(OrderNumbers),
-    /// Take an order to an institution (X-2)
+    /// Select the institution for an order (X-2)
     Select {
         #[command(flatten)]
         named: OrderNumbers,
-        /// Which
+        /// The institution's id
         #[arg(long)]
         institution: String,
         /// WEBVIEW or NATIVE
         #[arg(long)]
         mode: Option<String>,
     },
-    /// Ask where an order stands (A3.2)
+    /// Query an order's status (A3.2)
     Query(OrderNumbers),
-    /// End an unpaid order (X-3)
+    /// Close an unpaid order (X-3)
     Close(OrderNumbers),
 }
 
-/// How an order is named.
+/// Identifies an order.
 #[derive(Debug, Args)]
 struct OrderNumbers {
-    /// The merchant's own number
+    /// The merchant's order number (merchantOrderNo)
     #[arg(long)]
     order_no: Option<String>,
-    /// The gateway's number
+    /// The gateway's order number (payOrderNo)
     #[arg(long)]
     pay_order_no: Option<String>,
 }
 
-/// Signs, sends, proves, prints. Exit status 0 for a 2xx answer that is proven and no refusal.
+/// Signs and sends the request, verifies and prints the response. Exits with 0 for a verified 2xx
+/// response that is not a refusal.
 pub fn run(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -145,11 +145,11 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let pem = read(
         &args.key,
         "--key",
-        "`paymux keys dev` makes the one of routes.toml",
+        "run `paymux keys dev` to create the one in routes.toml",
     )?;
     let key = signing_key(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
-    let outbound = line(args)?;
+    let outbound = outbound(args)?;
     let clock = SystemClock::start();
     let (path, body) = body(args, &clock)?;
     let target = format!("{}{path}", args.gateway.trim_end_matches('/'));
@@ -162,7 +162,7 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let base = sign(&mut request, &target, &key, now_s)?;
     let mut out = terminal::stdout();
     if args.explain {
-        // A nonce admits one request, and this one is about to be sent.
+        // A nonce is accepted once, and this request's is about to be used.
         let mut another = request.clone();
         sign(&mut another, &target, &key, now_s)?;
         explain(&mut out, args, &another, &base)?;
@@ -170,10 +170,10 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
     let question = Question::of(&request, &target).context("the request was not signed")?;
     let keys = platform_keys(&outbound, &args.gateway).await?;
     let answer = send(&outbound, request).await?;
-    let proven = signature::verify_response(&answer, &question, &keys, now_s);
-    let proof = match &proven {
+    let verified = signature::verify_response(&answer, &question, &keys, now_s);
+    let proof = match &verified {
         Ok(proven) => format!("signed by {} and bound to this request", proven.key_id),
-        Err(fault) => format!("NOT PROVEN: {fault}"),
+        Err(fault) => format!("NOT VERIFIED: {fault}"),
     };
     writeln!(out, "HTTP {}  ({proof})", answer.status())?;
     let json = serde_json::from_slice::<Value>(answer.body());
@@ -181,20 +181,20 @@ async fn call(args: &CallArgs) -> anyhow::Result<ExitCode> {
         Ok(json) => writeln!(out, "{}", serde_json::to_string_pretty(json)?)?,
         Err(_) => writeln!(out, "{}", String::from_utf8_lossy(answer.body()))?,
     }
-    if let Err(fault) = proven {
-        return Ok(not_done(&format!("the answer is not proven: {fault}")));
+    if let Err(fault) = verified {
+        return Ok(not_done(&format!("response not verified: {fault}")));
     }
     if !answer.status().is_success() {
-        return Ok(not_done("the gateway refused it; the answer says why"));
+        return Ok(not_done("refused by the gateway; see the response"));
     }
     let is_refused = json.is_ok_and(|json| json.get("result") == Some(&json!("REFUSED")));
     if is_refused {
-        return Ok(not_done("the institution refused it; the answer says why"));
+        return Ok(not_done("refused by the institution; see the response"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Signs with a nonce of its own; answers the signature base.
+/// Signs with a new nonce; returns the signature base.
 fn sign(
     request: &mut Request<Bytes>,
     target: &str,
@@ -211,7 +211,7 @@ fn sign(
     Ok(signature::sign_request(request, target, key, &covering)?)
 }
 
-/// A private key says what it signs with; what is no PEM is a shared secret.
+/// Reads hexadecimal digits as a shared secret, anything else as a PEM private key.
 pub(super) fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> {
     match unhex_any(text.trim()).filter(|secret| !secret.is_empty()) {
         Some(secret) => SigningKey::from_secret(id, &secret),
@@ -222,28 +222,28 @@ pub(super) fn signing_key(id: &str, text: &str) -> Result<SigningKey, KeyFault> 
 fn read(path: &Path, flag: &str, advice: &str) -> anyhow::Result<String> {
     files::text(path).with_context(|| {
         format!(
-            "{}: cannot be read; give {flag}, or: {advice}",
+            "{}: cannot be read; set {flag}, or {advice}",
             path.display()
         )
     })
 }
 
-/// The network door, with the gateway as its only party.
-fn line(args: &CallArgs) -> anyhow::Result<HyperOutbound> {
+/// An HTTP client with the gateway as its only party.
+fn outbound(args: &CallArgs) -> anyhow::Result<HyperOutbound> {
     let roots = read(
         &args.roots,
         "--roots",
-        "`paymux keys dev` makes a development authority",
+        "run `paymux keys dev` to create a development authority",
     )?;
     let roots = CertificateDer::pem_slice_iter(roots.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let client_identity = if args.certificate.exists() {
-        let chain = read(&args.certificate, "--certificate", "leave it away")?;
+        let chain = read(&args.certificate, "--certificate", "omit it")?;
         let chain =
             CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = read(
             &args.certificate_key,
             "--certificate-key",
-            "it belongs to --certificate",
+            "omit --certificate, which needs it",
         )?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -271,7 +271,7 @@ async fn send(
     Ok(outbound.send(&party, request, TIMEOUTS.into()).await?)
 }
 
-/// Path and body of what is asked.
+/// Path and body of the request.
 fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Value)> {
     let mut body = Map::new();
     let mut put = |name: &str, value: &Option<String>| {
@@ -294,14 +294,14 @@ fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Val
             return_url,
             institution,
         } => {
-            let drawn: &dyn Entropy = &SystemEntropy;
-            let minted = || format!("T{}", hex(&drawn.draw::<8>()));
+            let entropy: &dyn Entropy = &SystemEntropy;
+            let generated = || format!("T{}", hex(&entropy.draw::<8>()));
             put("transactionType", &Some("PASSWORD_PAY".into()));
             put("businessType", &Some(business_type.clone()));
             put("bankReturnUrl", &Some(return_url.clone()));
             put(
                 "merchantOrderNo",
-                &Some(order_no.clone().unwrap_or_else(minted)),
+                &Some(order_no.clone().unwrap_or_else(generated)),
             );
             put("merchantName", &Some(name.clone()));
             put("orderDate", &Some(clock.now().date()));
@@ -342,7 +342,7 @@ fn body(args: &CallArgs, clock: &dyn Clock) -> anyhow::Result<(&'static str, Val
     Ok((path, Value::Object(body)))
 }
 
-/// Further fields, as they were given.
+/// Adds the fields given with `--field`.
 fn add_fields(body: &mut Map<String, Value>, fields: &[String]) -> anyhow::Result<()> {
     for field in fields {
         let Some((name, value)) = field.split_once('=') else {
@@ -353,7 +353,7 @@ fn add_fields(body: &mut Map<String, Value>, fields: &[String]) -> anyhow::Resul
     Ok(())
 }
 
-/// What was signed, and how to send the same without this program.
+/// Prints the signature base, and a curl command that sends an equivalent request.
 fn explain(
     out: &mut impl Write,
     args: &CallArgs,
@@ -368,7 +368,7 @@ fn explain(
     writeln!(out, "{base}\n")?;
     writeln!(
         out,
-        "the same with curl, signed with a nonce of its own; good for 300 s, and once:\n"
+        "equivalent curl command, with its own nonce; valid for 300 s and one use:\n"
     )?;
     write!(
         out,
@@ -394,7 +394,7 @@ fn explain(
     Ok(())
 }
 
-/// A word that a shell reads back as it was.
+/// Quotes a word for a shell.
 fn shell(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -1,5 +1,5 @@
-//! `paymux check`: reads the configuration whole and says everything that is wrong, or what would
-//! be served, or what would change. Starts nothing, changes nothing.
+//! `paymux check`: validates the configuration and prints its faults, or a summary of what would be
+//! served, or what would change. Starts nothing, changes nothing.
 
 pub mod diff;
 
@@ -17,22 +17,22 @@ use crate::run::machine::{self, ConnectionBudget};
 use crate::terminal;
 use crate::world::{Clock, SystemClock};
 
-/// What `paymux check` takes.
+/// Arguments of `paymux check`.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// The configuration.
+    /// The configuration file
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
-    /// What would change: against the running gateway, or against another file
+    /// Show what would change, compared with the running gateway or with the file OLD
     #[arg(long, value_name = "OLD", num_args = 0..=1)]
     pub diff: Option<Option<PathBuf>>,
-    /// The differences as JSON
+    /// Print the differences as JSON
     #[arg(long, requires = "diff")]
     pub json: bool,
 }
 
-/// Prints every fault, one a line, and exits with 3; or a summary, and exits with 0, or with 3 where
-/// single parties' keys or certificates cannot be used.
+/// Prints every fault, one per line, and exits with 3. Without faults, prints a summary and exits
+/// with 0, or with 3 if keys or certificates of single parties are unusable.
 ///
 /// # Errors
 /// The output cannot be written.
@@ -47,7 +47,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     diff::diff(&mut out, &args.config, with, args.json, now)
 }
 
-/// Does it at a given moment.
+/// Checks the configuration as of `now`.
 ///
 /// # Errors
 /// The output cannot be written.
@@ -77,7 +77,7 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
     }
 }
 
-/// What would be served: addresses, and the institutions of each merchant in each mode.
+/// The summary: addresses, and the institutions of each merchant in each mode.
 fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String {
     let signing = config.snapshot.platform.signing.at(now.seconds());
     let mut text = String::new();
@@ -121,13 +121,13 @@ fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String 
     text.push_str(&table(&rows));
     let findings = match config.unusable.len() {
         0 => String::new(),
-        count => format!(", {count} cannot be used: those go without, everybody else is served"),
+        count => format!(", {count} cannot be used: only their owners are affected"),
     };
     let _ = writeln!(text, "\nno fault{findings}; SHA-256 {}", config.digest);
     text
 }
 
-/// Why nothing is served to a merchant, whatever its contracts say.
+/// Why a merchant is served nothing, regardless of its contracts.
 fn nothing(merchant: &Merchant, has_key: bool) -> Option<&'static str> {
     match merchant.admission {
         _ if !has_key => Some("nothing: no key in force"),
@@ -137,7 +137,7 @@ fn nothing(merchant: &Merchant, has_key: bool) -> Option<&'static str> {
     }
 }
 
-/// The institutions a merchant may use in a mode, in their order, each with what holds it back.
+/// The institutions a merchant may use in a mode, in order, each with what makes it unavailable.
 fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestamp) -> String {
     let mut routes: Vec<_> = routing.routes.iter().collect();
     routes.sort_by_key(|route| route.order);
@@ -170,7 +170,7 @@ fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestam
     }
 }
 
-/// By its own stop, by that of the contract or the route, or for want of credentials.
+/// Why an institution is unavailable: stopped (itself, its contract or route), or no credentials.
 fn unavailable_reason(
     institution: &InstitutionProfile,
     is_stopped: bool,
@@ -194,7 +194,7 @@ fn state(admission: Admission) -> &'static str {
     }
 }
 
-/// Columns as wide as their widest entry.
+/// Formats rows as a table, each column as wide as its widest cell.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {

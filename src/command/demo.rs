@@ -1,6 +1,7 @@
-//! `paymux demo`: everything on this machine, with fresh keys and a fresh database, over real TLS;
-//! real orders through every flow, each claim held against the institutions' own books and the
-//! merchants' inboxes. Keeps nothing: its folder is gone when it ends.
+//! `paymux demo`: runs a gateway, institutions and merchants on this machine over real TLS, with
+//! new keys and a new database. Runs real orders through every payment flow, and checks each step
+//! against the institutions' ledgers and the merchants' inboxes. Its temporary folder is deleted
+//! at the end.
 
 pub mod enrolment;
 pub mod environment;
@@ -19,19 +20,19 @@ use crate::command::demo::printing::{StepError, StepPrinter};
 use crate::command::demo::steps::DemoRun;
 use crate::edge::DrainOutcome;
 
-/// What `paymux demo` takes.
+/// Arguments of `paymux demo`.
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
-    /// End after one round, with exit status 0 only if every step held
+    /// Exit after one run, with status 0 only if every step passed
     #[arg(long)]
     pub once: bool,
-    /// Seven ports in a row, the gateway's first; without it 8443, 9443 and 7443 to 7447, or free
-    /// ones with --once
+    /// The first of seven consecutive ports, the gateway's; the default is 8443, 9443 and 7443 to
+    /// 7447, or free ports with --once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1024..=65_000))]
     pub port_base: Option<u16>,
 }
 
-/// Plays it.
+/// Runs the demonstration.
 ///
 /// # Errors
 /// A port is taken, or the output cannot be written.
@@ -48,13 +49,14 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut told = StepPrinter::start();
-        told.line(
-            "paymux demo: a gateway, three institutions and two merchants on this machine, over \
-             real TLS.\nEach line: time since the start, time it took, what happened.",
+        let mut printer = StepPrinter::start();
+        printer.line(
+            "paymux demo: a gateway, three simulated institutions and two merchants on this \
+             machine, over real TLS.\nEach line shows the time since the start, how long the step \
+             took, and the result.",
         )?;
-        let (stage, open) = match set(&mut told, ports).await {
-            Ok(set) => set,
+        let (stage, open) = match start(&mut printer, ports).await {
+            Ok(started) => started,
             Err(StepError::StepFailed) => return Ok(ExitCode::FAILURE),
             Err(StepError::Output(fault)) => return Err(fault.into()),
         };
@@ -65,12 +67,12 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             }
         };
         tokio::select! {
-            played = play(&stage, &mut told, args.once) => played?,
-            () = interrupted => told.line("\nstopping: what is in flight is finished first")?,
+            finished = run_steps(&stage, &mut printer, args.once) => finished?,
+            () = interrupted => printer.line("\nstopping after the requests in progress")?,
         }
         let drained = open.close().await?;
-        // Everything held, and it ended whole: only then a script may go on.
-        Ok(if told.failed == 0 && drained == DrainOutcome::Whole {
+        // Exit status 0 only if every step passed and the gateway drained completely.
+        Ok(if printer.failed == 0 && drained == DrainOutcome::Whole {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -78,21 +80,21 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Keys, institutions, merchants, gateway.
-async fn set(
-    told: &mut StepPrinter,
+/// Creates keys, and starts institutions, merchants and the gateway.
+async fn start(
+    printer: &mut StepPrinter,
     ports: Ports,
 ) -> Result<(DemoEnvironment, DemoGateway), StepError> {
-    told.head("ENROLMENT  fresh keys, a fresh database, a real routes.toml")?;
-    let doing = async {
+    printer.head("SETUP  new keys, a new database and a complete routes.toml")?;
+    let action = async {
         let stage = DemoEnvironment::set(ports, "").await?;
         let (made, certs) = (stage.files_made, stage.certs());
-        let said = format!("{made} files in {}", certs.display());
-        Ok((stage, said))
+        let detail = format!("{made} files in {}", certs.display());
+        Ok((stage, detail))
     };
-    let what = "keys and certificates made, institutions and merchants open";
-    let stage = told.step(what, doing).await?;
-    let doing = async {
+    let what = "keys and certificates created, institutions and merchants started";
+    let stage = printer.step(what, action).await?;
+    let action = async {
         let open = stage.open().await?;
         let origin = stage.origin();
         Ok((
@@ -100,80 +102,84 @@ async fn set(
             format!("{origin}, metrics on port {}", ports.operations),
         ))
     };
-    let what = "the gateway reads routes.toml and opens";
-    let open = told.step(what, doing).await?;
+    let what = "gateway started with routes.toml";
+    let open = printer.step(what, action).await?;
     for shop in [&stage.tea, &stage.books] {
-        told.line(&format!(
-            "{:21}  merchant     {:10} {}: signs Ed25519, shows its certificate, is told at {}",
+        printer.line(&format!(
+            "{:21}  merchant     {:10} {}: Ed25519 signatures, client certificate, notified at {}",
             "",
             shop.role.id,
             shop.role.name,
             shop.merchant.notice_url()
         ))?;
     }
-    for (cast, institution) in stage.institutions() {
-        told.line(&format!(
+    for (profile, institution) in stage.institutions() {
+        printer.line(&format!(
             "{:21}  institution  {:10} {} {}: {}, up to ¥{}, at {}",
             "",
-            cast.id,
-            cast.name,
-            cast.name_en,
-            cast.trait_en,
-            cast.most,
+            profile.id,
+            profile.name,
+            profile.name_en,
+            profile.trait_en,
+            profile.most,
             institution.origin()
         ))?;
     }
     Ok((stage, open))
 }
 
-/// Every act, whatever became of those before it.
-async fn play(stage: &DemoEnvironment, told: &mut StepPrinter, once: bool) -> anyhow::Result<()> {
-    let mut play = DemoRun {
+/// Runs every scenario, also after one has failed.
+async fn run_steps(
+    stage: &DemoEnvironment,
+    printer: &mut StepPrinter,
+    once: bool,
+) -> anyhow::Result<()> {
+    let mut run = DemoRun {
         stage,
-        printer: told,
+        printer,
         placed: 0,
     };
-    let acts = [
-        play.aggregated().await,
-        play.webview().await,
-        play.native().await,
-        play.lost_answer().await,
-        play.duplicate_callback().await,
-        play.closed().await,
-        play.repeats().await,
-        play.refunded().await,
-        play.lost_refund().await,
-        play.payment_after_close().await,
-        play.payers().await,
-        play.explained().await,
-        play.reconcile_day().await,
-        play.summary().await,
+    let scenarios = [
+        run.aggregated().await,
+        run.webview().await,
+        run.native().await,
+        run.lost_answer().await,
+        run.duplicate_callback().await,
+        run.closed().await,
+        run.repeats().await,
+        run.refunded().await,
+        run.lost_refund().await,
+        run.payment_after_close().await,
+        run.payers().await,
+        run.explained().await,
+        run.reconcile_day().await,
+        run.summary().await,
     ];
-    for act in acts {
-        match act {
+    for scenario in scenarios {
+        match scenario {
             Ok(()) | Err(StepError::StepFailed) => (),
             Err(StepError::Output(fault)) => return Err(fault.into()),
         }
     }
-    let elapsed = told.elapsed().as_millis();
-    let decision = match told.failed {
-        0 => format!("\nall {} steps held, in {elapsed} ms", told.passed),
+    let elapsed = printer.elapsed().as_millis();
+    let result = match printer.failed {
+        0 => format!("\nall {} steps passed, in {elapsed} ms", printer.passed),
         failed => format!(
-            "\n{failed} of {} steps did not hold",
-            told.passed.saturating_add(failed)
+            "\n{failed} of {} steps failed",
+            printer.passed.saturating_add(failed)
         ),
     };
-    told.line(&decision)?;
+    printer.line(&result)?;
     if !once {
-        wait_for_interrupt(stage, told).await?;
-        // Until somebody interrupts it.
+        print_links(stage, printer).await?;
+        // Runs until it is interrupted.
         std::future::pending::<()>().await;
     }
     Ok(())
 }
 
-/// Links that open in a browser.
-async fn wait_for_interrupt(stage: &DemoEnvironment, told: &StepPrinter) -> anyhow::Result<()> {
+/// Places one more order, and prints links to open in a browser.
+async fn print_links(stage: &DemoEnvironment, printer: &StepPrinter) -> anyhow::Result<()> {
     let mut order = stage
         .tea
         .order("TEA-YOURS", "WEBVIEW", "42.00", "13800001234");
@@ -184,21 +190,24 @@ async fn wait_for_interrupt(stage: &DemoEnvironment, told: &StepPrinter) -> anyh
     let (origin, operations) = (stage.origin(), stage.ports.operations);
     let lines = [
         ("pay an order yourself", placed.text("payUrl").to_owned()),
-        ("our public keys", format!("{origin}/.well-known/jwks.json")),
+        (
+            "gateway's public keys",
+            format!("{origin}/.well-known/jwks.json"),
+        ),
         ("metrics", format!("http://127.0.0.1:{operations}/metrics")),
         (
-            "an institution's book",
+            "an institution's ledger",
             format!("{}/control/books", stage.blue.origin()),
         ),
         ("the configuration", stage.config.display().to_string()),
     ];
-    told.head("OPEN  it stays up; Ctrl-C ends it and removes its folder")?;
+    printer.head("TRY IT  the demo keeps running; Ctrl-C stops it and deletes its folder")?;
     for (what, link) in lines {
-        told.line(&format!("  {what:22} {link}"))?;
+        printer.line(&format!("  {what:23} {link}"))?;
     }
-    told.line(&format!(
-        "\nThe certificates come from an authority made a moment ago, so a browser warns: go on \
-         anyway, or trust\n{} for as long as this runs.",
+    printer.line(&format!(
+        "\nThe certificates are signed by an authority created just now, so a browser warns: continue \
+         anyway, or trust\n{} while this runs.",
         stage.certs().join("ca.pem").display()
     ))?;
     Ok(())

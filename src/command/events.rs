@@ -1,5 +1,4 @@
-//! `paymux events`: notifications that were given up, as the running gateway knows them: which they
-//! are, and that they be sent again.
+//! `paymux events`: lists and resends dead-lettered notifications, through the running gateway.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +15,7 @@ use crate::run::dead_lettered::{DEAD, RESEND, question};
 use crate::store::outbox::DeadEventFilter;
 use crate::terminal;
 
-/// What `paymux events` takes.
+/// Arguments of `paymux events`.
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
     #[command(subcommand)]
@@ -25,14 +24,14 @@ pub struct EventsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum EventsCommand {
-    /// List the events that no merchant acknowledged for seven days
+    /// List dead-lettered events: not acknowledged by the merchant within seven days
     Dead(EventFilterArgs),
-    /// Send them again, each with the whole schedule before it; recorded in the audit log
+    /// Resend dead-lettered events on a fresh retry schedule; recorded in the audit log
     #[command(group(ArgGroup::new("whose").args(["merchant", "event", "all"]).required(true).multiple(true)))]
     Resend {
         #[command(flatten)]
         which: EventFilterArgs,
-        /// Every dead event of every merchant
+        /// All dead-lettered events of all merchants
         #[arg(long, conflicts_with_all = ["merchant", "event"])]
         all: bool,
     },
@@ -40,13 +39,13 @@ enum EventsCommand {
 
 #[derive(Debug, clap::Args)]
 struct EventFilterArgs {
-    /// Only this merchant's
+    /// Only this merchant's events
     #[arg(long, value_parser = merchant)]
     merchant: Option<MerchantId>,
-    /// Only this one, by its eventId
+    /// Only the event with this eventId
     #[arg(long, value_parser = event)]
     event: Option<EventId>,
-    /// The configuration of the gateway: its store says which of several is meant
+    /// The configuration file; its store selects the running gateway
     #[arg(long, default_value = config::FILE)]
     config: PathBuf,
 }
@@ -59,14 +58,14 @@ fn event(text: &str) -> Result<EventId, String> {
     EventId::parse(text).map_err(|malformed| format!("expected {}", malformed.expected))
 }
 
-/// Exits with 0 if the gateway did what was asked.
+/// Exits with 0 if the gateway carried out the request.
 ///
 /// # Errors
-/// No gateway answers, or the output cannot be written.
+/// No gateway responds, or the output cannot be written.
 pub fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let (word, args) = match &args.command {
         EventsCommand::Dead(which) => (DEAD, which),
-        // That somebody's are meant was seen to where the command line was read.
+        // The command line parser has made sure that a filter or `--all` is given.
         EventsCommand::Resend { which, .. } => (RESEND, which),
     };
     let which = DeadEventFilter {
@@ -97,13 +96,13 @@ fn print_reply(out: &mut dyn Write, reply: ControlReply) -> anyhow::Result<ExitC
             }
             let more = count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
             if more > 0 {
-                writeln!(out, "and {more} more; name a --merchant to see others")?;
+                writeln!(out, "and {more} more; use --merchant to see others")?;
             }
-            writeln!(out, "dead events: {count}")?;
+            writeln!(out, "dead-lettered events: {count}")?;
             Ok(ExitCode::SUCCESS)
         }
         ControlReply::Resent { count } => {
-            writeln!(out, "sent again: {count}")?;
+            writeln!(out, "resent: {count}")?;
             Ok(ExitCode::SUCCESS)
         }
         ControlReply::Failed { fault } => Ok(not_done(&store_failed(&fault))),
@@ -111,7 +110,7 @@ fn print_reply(out: &mut dyn Write, reply: ControlReply) -> anyhow::Result<ExitC
         | ControlReply::Refused { .. }
         | ControlReply::Shown { .. }
         | ControlReply::Unknown { .. } => {
-            anyhow::bail!("the gateway is of another release and does not know this word")
+            anyhow::bail!("the running gateway is another release and lacks this command")
         }
     }
 }

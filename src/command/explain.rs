@@ -1,5 +1,4 @@
-//! `paymux explain`: what became of an order, in the order of time: what the ledger tells, and what the
-//! exchange log has.
+//! `paymux explain`: an order's timeline, from the ledger and the exchange log.
 
 mod exchange;
 
@@ -26,17 +25,17 @@ use exchange::Exchange;
 /// Arguments of `paymux explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// payOrderNo, the number of an attempt or a refund, or merchantId/merchantOrderNo
+    /// A payOrderNo, an attempt's or a refund's number, or merchantId/merchantOrderNo
     pub order: String,
-    /// The configuration of the gateway
+    /// The configuration file
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
-    /// One JSON object, for machines
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// Reads the store beside a running gateway, or without one, and changes nothing.
+/// Reads the store, with or without a running gateway, and changes nothing.
 ///
 /// # Errors
 /// The configuration has faults, the store cannot be read, or the output cannot be written.
@@ -45,7 +44,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     explain(&mut out, args)
 }
 
-/// The same, to whoever listens.
+/// The same, printing to `out`.
 ///
 /// # Errors
 /// See [`run`].
@@ -59,7 +58,7 @@ pub fn explain(out: &mut impl Write, args: &ExplainArgs) -> anyhow::Result<ExitC
     let Some(read) = read else {
         writeln!(
             out,
-            "there is no order {}; expected a payOrderNo, the number of an attempt or a refund, or \
+            "there is no order {}; expected a payOrderNo, an attempt's or a refund's number, or \
              merchantId/merchantOrderNo",
             args.order
         )?;
@@ -94,7 +93,7 @@ impl TimelineRow {
     }
 }
 
-/// What was done, posted and told, the earliest first.
+/// Audit entries, journal postings, events and exchanges, oldest first.
 fn lines(read: &Timeline) -> Vec<TimelineRow> {
     let audit_entries = read.audit_entries.iter();
     let audit_entries = audit_entries.map(|(at, audit_entry)| {
@@ -109,18 +108,18 @@ fn lines(read: &Timeline) -> Vec<TimelineRow> {
         let posted = format!("{} {} -> {}", entry.minor, entry.debit, entry.credit);
         TimelineRow::new(entry.at, "journal", &entry.happening, posted)
     });
-    let born = read.events.iter().map(|event| {
-        let owed = match (&event.origin, event.delivered) {
-            (None, _) => "waits to be fetched (/v1/events)".into(),
+    let created = read.events.iter().map(|event| {
+        let delivery = match (&event.origin, event.delivered) {
+            (None, _) => "to be fetched from /v1/events".into(),
             (Some(origin), None) => {
-                format!("{} after {} tries to {origin}", event.state, event.tries)
+                format!("{} after {} attempts to {origin}", event.state, event.tries)
             }
-            (Some(origin), Some(_)) => format!("owed to {origin}"),
+            (Some(origin), Some(_)) => format!("to be sent to {origin}"),
         };
-        TimelineRow::new(event.born, "event", &event.kind, owed)
+        TimelineRow::new(event.born, "event", &event.kind, delivery)
     });
-    let heard = read.events.iter().filter_map(|event| {
-        let delivery = format!("acknowledged, at delivery {}", event.tries.max(1));
+    let acknowledged = read.events.iter().filter_map(|event| {
+        let delivery = format!("acknowledged, delivery {}", event.tries.max(1));
         Some(TimelineRow::new(
             event.delivered?,
             "event",
@@ -138,9 +137,10 @@ fn lines(read: &Timeline) -> Vec<TimelineRow> {
             exchange: Some(exchange),
         })
     });
-    let told = audit_entries.chain(entries).chain(born).chain(heard);
-    // What was said comes before what it led to within the same millisecond.
-    let mut lines: Vec<TimelineRow> = exchanges.chain(told).collect();
+    let recorded = audit_entries.chain(entries);
+    let recorded = recorded.chain(created).chain(acknowledged);
+    // Within the same millisecond, an exchange comes before what it caused.
+    let mut lines: Vec<TimelineRow> = exchanges.chain(recorded).collect();
     lines.sort_by_key(|line| line.at);
     lines
 }
@@ -175,7 +175,7 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
     }
     writeln!(
         out,
-        "  placed {}; times since then",
+        "  placed {}; times are relative to this",
         order.created.rfc3339()
     )?;
     for line in lines(read) {
@@ -192,26 +192,26 @@ fn print(out: &mut impl Write, read: &Timeline) -> io::Result<()> {
             exchange.print(out)?;
         }
     }
-    writeln!(out, "  {}", beside(read))
+    writeln!(out, "  {}", exchange_log_summary(read))
 }
 
-/// What is and is not in the exchange log.
-fn beside(read: &Timeline) -> String {
+/// What the exchange log has of this order, and what is missing.
+fn exchange_log_summary(read: &Timeline) -> String {
     let found = &read.exchanges;
     let until = found.until.rfc3339();
-    let mut said = vec![match found.lines.len() {
+    let mut parts = vec![match found.lines.len() {
         0 => format!(
-            "the exchange log has nothing of this order until {until}: it is too long ago, there was no \
-             room, or exchange_log_days is 0"
+            "the exchange log has nothing of this order until {until}: it is too old, entries were \
+             dropped, or exchange_log_days is 0"
         ),
-        entries => format!("{entries} exchanges of messages in the exchange log until {until}"),
+        entries => format!("{entries} exchanges in the exchange log until {until}"),
     }];
     if found.left_out > 0 {
-        said.push(format!("{} more are there and left out", found.left_out));
+        parts.push(format!("{} more are not shown", found.left_out));
     }
     if found.unreadable > 0 {
-        said.push(format!(
-            "{} blocks that name this order cannot be opened: run paymux audit verify",
+        parts.push(format!(
+            "{} blocks of this order cannot be decrypted: run paymux audit verify",
             found.unreadable
         ));
     }
@@ -219,23 +219,23 @@ fn beside(read: &Timeline) -> String {
     let dropped: Vec<_> = dropped
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
-    said.push(match dropped.as_slice() {
+    parts.push(match dropped.as_slice() {
         [] => "none dropped in this time".into(),
-        some => format!("dropped in this time, of any orders: {}", some.join(", ")),
+        some => format!("dropped in this time, of all orders: {}", some.join(", ")),
     });
-    said.join("; ")
+    parts.join("; ")
 }
 
 fn refund_line(refund: &Refund) -> String {
     let why = match (refund.excess(), refund.request()) {
-        (Some(cause), _) => format!("surplus {}", cause.name()),
-        (None, Some(request)) => format!("asked as {}", request.number),
+        (Some(cause), _) => format!("excess payment {}", cause.name()),
+        (None, Some(request)) => format!("requested as {}", request.number),
         (None, None) => String::new(),
     };
     format!("{} {}, {why}", refund.amount, refund.state.name())
 }
 
-/// `+1.250 s`; days and hours where it took so long.
+/// `+1.250 s`; hours or days from an hour on.
 fn elapsed(ms: i64) -> String {
     let (seconds, rest) = (ms / 1_000, (ms % 1_000).abs());
     if seconds < 3_600 {
@@ -250,17 +250,17 @@ fn elapsed(ms: i64) -> String {
 fn as_json(read: &Timeline) -> Value {
     let order: &Order = &read.order;
     let line = |line: TimelineRow| {
-        let mut told = json!({
+        let mut row = json!({
             "at": line.at.rfc3339(),
             "elapsedMs": line.at.ms().saturating_sub(order.created.ms()),
             "who": line.who,
             "what": line.what,
             "result": line.result,
         });
-        if let Some((told, exchange)) = told.as_object_mut().zip(line.exchange) {
-            told.extend(exchange.said());
+        if let Some((row, exchange)) = row.as_object_mut().zip(line.exchange) {
+            row.extend(exchange.messages());
         }
-        told
+        row
     };
     json!({
         "payOrderNo": order.no.as_str(),

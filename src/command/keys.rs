@@ -1,4 +1,4 @@
-//! `paymux keys`: makes, lists and shows keys. Never prints a private one, never replaces one.
+//! `paymux keys`: creates, lists and shows keys. Never prints a private key, never replaces one.
 
 mod development;
 
@@ -18,49 +18,49 @@ use crate::signature::{Algorithm, KeyFault, SigningKey};
 use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
-/// What `paymux keys` takes.
+/// Arguments of `paymux keys`.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: KeysCommand,
 }
 
-/// What `paymux keys` can do.
+/// Subcommands of `paymux keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Makes what the configuration names in one folder and what is not there yet: for development
+    /// For development: create the missing keys and certificates that the configuration names
     Dev(DevArgs),
-    /// Makes a key pair, or a shared secret, and prints what its owner must have enrolled
+    /// Create a key pair or a shared secret, and print how to enrol it
     Make(MakeArgs),
-    /// Lists every signing key with its validity
+    /// List every signing key with its validity
     List(ReadArgs),
-    /// Prints what merchants must be given: the gateway's public keys as a JWK set
+    /// Print the gateway's public keys, which merchants need, as a JWK set
     Show(ReadArgs),
 }
 
-/// What `paymux keys dev` takes.
+/// Arguments of `paymux keys dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// The configuration.
+    /// The configuration file
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
-    /// The folder; nothing outside it is made.
+    /// The folder; no file outside it is created
     #[arg(long, default_value = "certs")]
     pub dir: PathBuf,
 }
 
-/// What `paymux keys make` takes.
+/// Arguments of `paymux keys make`.
 #[derive(Debug, Args)]
 pub struct MakeArgs {
-    /// The key's id, as it will stand in every signature.
+    /// The key's id (keyid of its signatures)
     #[arg(long)]
     pub id: String,
-    /// ed25519 (the quickest), ecdsa-p256-sha256, rsa-pss-sha512 (slow to sign with), or
-    /// hmac-sha256: a secret that both sides hold, good only beside a client certificate.
+    /// ed25519 (fastest), ecdsa-p256-sha256, rsa-pss-sha512 (slow to sign), or hmac-sha256: a
+    /// shared secret, accepted only together with a client certificate
     #[arg(long, default_value = "ed25519", value_parser = algorithm)]
     pub algorithm: Algorithm,
-    /// The folder for `ID.key` and `ID.pub`, or for `ID.secret`.
+    /// The folder for `ID.key` and `ID.pub`, or for `ID.secret`
     #[arg(long, default_value = ".")]
     pub out: PathBuf,
 }
@@ -73,19 +73,18 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
     Algorithm::parse(name).ok_or_else(expected)
 }
 
-/// What reading commands take.
+/// Arguments of the subcommands that only read.
 #[derive(Debug, Args)]
 pub struct ReadArgs {
-    /// The configuration.
+    /// The configuration file
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
 }
 
-/// Does it.
+/// Runs the subcommand. Configuration faults are printed, and exit with 3.
 ///
 /// # Errors
-/// A file cannot be read or written, the output cannot be written; a fault of the configuration
-/// is printed and exits with 3.
+/// A file cannot be read or written, or the output cannot be written.
 pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
     let mut out = terminal::stdout();
     let now = SystemClock::start().now();
@@ -97,40 +96,38 @@ pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Makes what is missing of the development keys and certificates, and says what it made.
+/// Creates the missing development keys and certificates, and prints what was created.
 ///
 /// # Errors
-/// The configuration or a file that is there cannot be read, or a file cannot be written.
+/// The configuration or an existing file cannot be read, or a file cannot be written.
 pub fn dev(
     out: &mut dyn Write,
     config: &Path,
     folder: &Path,
     now: Timestamp,
 ) -> anyhow::Result<ExitCode> {
-    let mut workshop = DevelopmentKeys::new(folder, now)?;
+    let mut keys = DevelopmentKeys::new(folder, now)?;
     for file in config::named_files(config, now)? {
-        workshop.make(&file)?;
+        keys.make(&file)?;
     }
-    for line in &workshop.made {
+    for line in &keys.made {
         writeln!(out, "made  {line}")?;
     }
-    for path in &workshop.outside {
+    for path in &keys.outside {
         let (path, folder) = (path.display(), folder.display());
-        writeln!(
-            out,
-            "left  {path}  not there, and not in {folder}: not for development"
-        )?;
+        writeln!(out, "skip  {path}  missing, but outside {folder}")?;
     }
-    if workshop.made.is_empty() {
+    if keys.made.is_empty() {
         writeln!(out, "nothing was missing in {}", folder.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a key pair, or a shared secret; refuses to replace one.
+/// Creates a key pair, or a shared secret; refuses to replace one.
 ///
 /// # Errors
-/// The id is none, nothing is made for the algorithm, or a file is there or cannot be written.
+/// The id is malformed, keys of the algorithm are not created here, or a file exists or cannot be
+/// written.
 pub fn make(
     out: &mut dyn Write,
     id: &str,
@@ -143,25 +140,21 @@ pub fn make(
     }
     let private = folder.join(format!("{id}.key"));
     let public = folder.join(format!("{id}.pub"));
-    free(&[&private, &public])?;
-    let made = SigningKey::generate(algorithm).map_err(|fault| {
+    check_absent(&[&private, &public])?;
+    let generated = SigningKey::generate(algorithm).map_err(|fault| {
         if matches!(fault, KeyFault::NotMadeHere(_)) {
-            return anyhow!("{fault}; {}", elsewhere(&private, &public));
+            return anyhow!("{fault}; {}", openssl_advice(&private, &public));
         }
         fault.into()
     });
-    let (private_pem, public_pem) = made?;
+    let (private_pem, public_pem) = generated?;
     write_new(&private, &private_pem, FileVisibility::Private)?;
     write_new(&public, &public_pem, FileVisibility::Public)?;
     let key = read_key(id.as_str(), &private)?;
+    writeln!(out, "{} is private: do not share it", private.display())?;
     writeln!(
         out,
-        "{} is yours alone: give it to nobody",
-        private.display()
-    )?;
-    writeln!(
-        out,
-        "{} goes to whoever has to know you; in routes.toml:\n",
+        "{} is public: give it to whoever verifies your signatures; in routes.toml:\n",
         public.display()
     )?;
     enrolment(
@@ -174,20 +167,21 @@ pub fn make(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nothing is replaced, and no half is made beside another's.
-fn free(files: &[&Path]) -> anyhow::Result<()> {
+/// Fails if any of the files exists: none is replaced, and no half is made for an existing other
+/// half.
+fn check_absent(files: &[&Path]) -> anyhow::Result<()> {
     if let Some(file) = files.iter().find(|file| file.exists()) {
         let file = file.display();
-        anyhow::bail!("{file} is there already; choose another --id or --out");
+        anyhow::bail!("{file} already exists; choose another --id or --out");
     }
     Ok(())
 }
 
-/// How a key is made that is not made here.
-fn elsewhere(private: &Path, public: &Path) -> String {
+/// How to create an RSA key, which this command does not.
+fn openssl_advice(private: &Path, public: &Path) -> String {
     let (private, public) = (private.display(), public.display());
     format!(
-        "make it with openssl: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out \
+        "create it with openssl: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out \
          {private} && openssl pkey -in {private} -pubout -out {public}"
     )
 }
@@ -199,14 +193,14 @@ fn make_secret(
     folder: &Path,
 ) -> anyhow::Result<ExitCode> {
     let file = folder.join(format!("{id}.secret"));
-    free(&[&file])?;
+    check_absent(&[&file])?;
     let entropy: &dyn Entropy = &SystemEntropy;
     let text = format!("{}\n", hex(&entropy.draw::<32>()));
     write_new(&file, &text, FileVisibility::Private)?;
     writeln!(
         out,
-        "{} is for you and the gateway's operator, and for nobody else: it proves who you are only \
-         together with your client certificate; in routes.toml:\n",
+        "{} is a secret shared by you and the gateway only; it is accepted only together with your \
+         client certificate; in routes.toml:\n",
         file.display()
     )?;
     enrolment(
@@ -218,7 +212,7 @@ fn make_secret(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What an operator adds to routes.toml.
+/// Prints the section to add to routes.toml.
 fn enrolment(
     out: &mut dyn Write,
     id: &KeyId,
@@ -232,7 +226,7 @@ fn enrolment(
     )
 }
 
-/// Lists every signing key with the days that are left to it.
+/// Lists every signing key with its validity and the days left.
 ///
 /// # Errors
 /// The output cannot be written.
@@ -280,7 +274,7 @@ fn row(key: &KeySummary, now: Timestamp) -> [String; 6] {
     ]
 }
 
-/// Prints the JWK set that merchants are given.
+/// Prints the JWK set of the gateway's public keys.
 ///
 /// # Errors
 /// The output cannot be written.

@@ -1,6 +1,6 @@
-//! What a person or a script asks of the binary: one file for each subcommand.
+//! The subcommands of the binary: one file each.
 //!
-//! A command prints to standard output, answers with an exit status, and keeps nothing.
+//! A command prints to standard output and returns an exit status.
 
 use std::error::Error;
 use std::io::Write;
@@ -26,32 +26,33 @@ pub mod serve;
 
 pub use crate::run::machine::keep_memory_private;
 
-/// It was done, and what was looked at differs, does not hold, or has faults: what was found is on
-/// standard output.
+/// The command ran and found differences, violations or faults; they are on standard output.
 pub const FINDINGS: u8 = 3;
 
-/// There is nothing by that name.
+/// Nothing with that name or number exists.
 pub const UNKNOWN: u8 = 4;
 
-/// Nobody read the output to its end: what a shell shows for a program that a closed pipe ended.
+/// The reader closed the output pipe early: the status a shell shows for a program ended by
+/// SIGPIPE.
 pub const BROKEN_PIPE: u8 = 141;
 
-/// What every command's help says of its exit status.
+/// The section on exit statuses in every command's help.
 pub const EXIT_STATUS: &str = "Exit status:
-  0    done, and nothing was found
-  1    not done: standard error says why and what to do (call: also if it was refused or not proven)
-  2    not understood: see --help
-  3    findings: faults of the configuration, things that do not hold, differences
-  4    there is nothing by that name
-  141  nobody read the output to its end";
+  0    success, no findings
+  1    failed: standard error says why and what to do (call: also if refused or not verified)
+  2    invalid command line: see --help
+  3    findings: configuration faults, violated checks, differences
+  4    nothing with that name or number exists
+  141  the reader closed the output early";
 
-/// Letters of an error that are shown; a longer one is a list that another command prints whole.
+/// Longest error that is shown; a longer one is a list that another command prints in full. Unit:
+/// characters.
 const ERROR_CHARS_MAX: usize = 1_000;
 
-/// Says why a command was not done, in a line or two, and gives its exit status. Never a backtrace,
-/// whatever the environment asks for.
-pub fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
-    let fault = match done {
+/// Returns a command's exit status; prints its error in a line or two. Never prints a backtrace,
+/// whatever `RUST_BACKTRACE` says.
+pub fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    let fault = match outcome {
         Ok(status) => return status,
         Err(fault) => fault,
     };
@@ -68,25 +69,25 @@ pub fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says why something was not done, and gives the exit status of that.
+/// Prints why the command failed, and returns the exit status for a failure.
 fn not_done(why: &str) -> ExitCode {
-    // As above.
+    // If standard error is closed, the message cannot be shown.
     let _ = writeln!(terminal::stderr(), "{why}");
     ExitCode::FAILURE
 }
 
-/// Says that nothing is known by a name, and gives the exit status of that.
+/// Prints that something does not exist, and returns the exit status for that.
 fn unknown(why: &str) -> ExitCode {
-    // As above.
-    let _ = writeln!(terminal::stderr(), "refused, nothing moved: {why}");
+    // If standard error is closed, the message cannot be shown.
+    let _ = writeln!(terminal::stderr(), "refused: {why}");
     ExitCode::from(UNKNOWN)
 }
 
 fn store_failed(fault: &str) -> String {
-    format!("the gateway's store failed: {fault}; see its log, and ask again")
+    format!("the gateway's store failed: {fault}; see the gateway's log, then try again")
 }
 
-/// Of a configuration's faults the first, and how many more there are.
+/// The first of a configuration's faults, and how many more there are.
 fn first(ConfigFaults(faults): &ConfigFaults) -> String {
     let first = faults.first().map(ToString::to_string).unwrap_or_default();
     match faults.len().saturating_sub(1) {

@@ -1,5 +1,5 @@
-//! `paymux reconcile`: compares an institution's statement of a day with the books (M7), repairs what
-//! the institution confirms, and lists every difference with what happened to it.
+//! `paymux reconcile`: compares an institution's daily statement with the ledger (M7), repairs what
+//! the institution confirms, and lists every difference with its outcome.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -16,28 +16,28 @@ use crate::run::reconcile::{ReconcileMessage, ReconcileRequest, alone, ask};
 use crate::terminal::{self, on_one_line};
 use crate::world::{Clock, SystemClock};
 
-/// What `paymux reconcile` takes.
+/// Arguments of `paymux reconcile`.
 #[derive(Debug, clap::Args)]
 pub struct ReconcileArgs {
-    /// The configuration of the gateway
+    /// The configuration file
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
-    /// Whose statement: the institution's id in the configuration
+    /// The institution's id in the configuration
     #[arg(long)]
     pub institution: String,
     /// The day in Asia/Shanghai, yyyy-MM-dd
     #[arg(long, value_parser = day)]
     pub date: String,
-    /// The statement as a file (docs/statements.md), of all accounts; without it the institution is
-    /// asked, account by account
+    /// The statement of all accounts as a file (docs/statements.md); without it, statements are
+    /// fetched from the institution, one per account
     #[arg(long)]
     pub statement: Option<PathBuf>,
-    /// One JSON object a line, for machines
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// A day that there is.
+/// Accepts a valid calendar day.
 fn day(text: &str) -> Result<String, String> {
     match SettlementDay::parse(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -45,24 +45,25 @@ fn day(text: &str) -> Result<String, String> {
     }
 }
 
-/// Exits with 0 if nothing differs, with 3 if differences remain, with 1 if the statement was refused
-/// or it could not be ended, with 4 if no institution has that id. A running gateway does it itself; without one the store is opened here.
+/// Exits with 0 if no differences remain, with 3 if some do, with 1 if the statement was refused or
+/// reconciliation failed, with 4 if no institution has that id. A running gateway reconciles;
+/// without one, this process opens the store and does it.
 ///
 /// # Errors
 /// Neither a gateway nor its store can be reached, or the output cannot be written.
 pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     let statement = args.statement.as_ref().map(|path| {
-        let whole = std::path::absolute(path);
-        whole.with_context(|| format!("{}", path.display()))
+        let absolute = std::path::absolute(path);
+        absolute.with_context(|| format!("{}", path.display()))
     });
-    let question = ReconcileRequest {
+    let request = ReconcileRequest {
         institution: args.institution.clone(),
         date: args.date.clone(),
         statement: statement.transpose()?,
     };
-    let mut heard = ReconcileOutput::new(args.json);
+    let mut output = ReconcileOutput::new(args.json);
     let socket = control::socket(&config::store_url(&args.config)?);
-    match ask(&socket, &question, |told| heard.hear(&told)) {
+    match ask(&socket, &request, |message| output.receive(&message)) {
         Ok(()) => (),
         Err(error)
             if matches!(
@@ -75,20 +76,20 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(alone(config, &question, &operator(), |told| {
-                heard.hear(&told);
+            runtime.block_on(alone(config, &request, &operator(), |message| {
+                output.receive(&message);
             }))?;
         }
         Err(error) => anyhow::bail!(
-            "expected an answer of the gateway at {}, found {error}; ask as the user that it runs \
-             as, see its log, and repeat: nothing is done twice",
+            "expected an answer from the gateway at {}, found {error}; run this command as the \
+             gateway's user, see the gateway's log, and repeat: reconciliation is idempotent",
             socket.display()
         ),
     }
-    heard.end()
+    output.end()
 }
 
-/// Who asks, as the audit log has it.
+/// The actor, as recorded in the audit log.
 fn operator() -> String {
     match std::fs::metadata("/proc/self") {
         Ok(of) => format!("operator:uid={}", of.uid()),
@@ -96,7 +97,7 @@ fn operator() -> String {
     }
 }
 
-/// The lines of an answer, printed as they come.
+/// Prints the messages of an answer as they arrive.
 struct ReconcileOutput {
     is_json: bool,
     has_header: bool,
@@ -114,40 +115,40 @@ impl ReconcileOutput {
         }
     }
 
-    fn hear(&mut self, told: &ReconcileMessage) {
-        match told {
+    fn receive(&mut self, message: &ReconcileMessage) {
+        match message {
             ReconcileMessage::Progress { .. } | ReconcileMessage::Difference { .. } => (),
             ReconcileMessage::Reconciled { remaining: 0, .. } => self.exit = Some(0),
             ReconcileMessage::Reconciled { .. } => self.exit = Some(FINDINGS),
-            ReconcileMessage::Refused { .. } if told.is_institution_unknown() => {
+            ReconcileMessage::Refused { .. } if message.is_institution_unknown() => {
                 self.exit = Some(UNKNOWN);
             }
             ReconcileMessage::Refused { .. } | ReconcileMessage::Failed { .. } => {
                 self.exit = Some(1);
             }
         }
-        // Work that has begun is ended, whoever stopped reading.
+        // Reconciliation continues even if nobody reads the output any more.
         if self.printed.is_ok() {
-            self.printed = self.print(told, &mut terminal::stdout(), &mut terminal::stderr());
+            self.printed = self.print(message, &mut terminal::stdout(), &mut terminal::stderr());
         }
     }
 
-    /// What came of it goes to the first; how far it is, and why it was not done, to the second. That
-    /// nobody reads the second loses nothing of the first.
+    /// Results go to `out`; progress and failures to `error`. Failing to write to `error` does not
+    /// affect `out`.
     fn print(
         &mut self,
-        told: &ReconcileMessage,
+        message: &ReconcileMessage,
         out: &mut dyn Write,
         error: &mut dyn Write,
     ) -> io::Result<()> {
-        if let Some(why) = why_not(told) {
+        if let Some(why) = failure(message) {
             let _ = writeln!(error, "{why}");
         }
         if self.is_json {
-            let line = serde_json::to_string(told).map_err(io::Error::other)?;
+            let line = serde_json::to_string(message).map_err(io::Error::other)?;
             return writeln!(out, "{line}");
         }
-        match told {
+        match message {
             ReconcileMessage::Progress {
                 lines,
                 asked,
@@ -155,7 +156,7 @@ impl ReconcileOutput {
             } => {
                 let _ = match to_ask {
                     0 => writeln!(error, "{lines} lines compared"),
-                    _ => writeln!(error, "{asked} of {to_ask} asked about"),
+                    _ => writeln!(error, "{asked} of {to_ask} queried at the institution"),
                 };
                 Ok(())
             }
@@ -171,7 +172,7 @@ impl ReconcileOutput {
                     writeln!(
                         out,
                         "{}",
-                        row(["what", "of", "number", "became", "ours | theirs"])
+                        row(["difference", "type", "number", "outcome", "ours | theirs"])
                     )?;
                 }
                 let both = format!("{expected} | {found}");
@@ -189,8 +190,8 @@ impl ReconcileOutput {
                 ..
             } => writeln!(
                 out,
-                "{institution} {date}: {statement}; {ours} movements of ours; {repaired} repaired, \
-                 {remaining} remaining; breaks: {raised} new, {resolved} resolved"
+                "{institution} {date}: {statement}; {ours} movements in our ledger; {repaired} \
+                 repaired, {remaining} remaining; breaks: {raised} new, {resolved} resolved"
             ),
             ReconcileMessage::Refused { .. } | ReconcileMessage::Failed { .. } => Ok(()),
         }
@@ -199,21 +200,21 @@ impl ReconcileOutput {
     fn end(self) -> anyhow::Result<ExitCode> {
         self.printed?;
         let exit = self.exit.context(
-            "expected a result, found the end of the answer: the gateway stopped, or is of another \
-             release; repeat it, nothing is done twice",
+            "expected a result, found the end of the answer: the gateway stopped, or is another \
+             release; repeat the command: reconciliation is idempotent",
         )?;
         Ok(ExitCode::from(exit))
     }
 }
 
-/// Why it was not done, if it was not.
-fn why_not(told: &ReconcileMessage) -> Option<String> {
-    match told {
-        ReconcileMessage::Refused { reason, detail } => {
-            Some(format!("refused, nothing was touched: {reason}: {detail}"))
-        }
+/// Why reconciliation was refused or failed, if it was.
+fn failure(message: &ReconcileMessage) -> Option<String> {
+    match message {
+        ReconcileMessage::Refused { reason, detail } => Some(format!(
+            "refused, the ledger is unchanged: {reason}: {detail}"
+        )),
         ReconcileMessage::Failed { why } => Some(format!(
-            "not ended: {why}; repeat it when that is put right, nothing is done twice"
+            "not completed: {why}; fix this and repeat the command: reconciliation is idempotent"
         )),
         ReconcileMessage::Progress { .. }
         | ReconcileMessage::Difference { .. }
@@ -230,7 +231,7 @@ fn row([what, of, number, became, both]: [&str; 5]) -> String {
 mod tests {
     use super::*;
 
-    /// A reader that has gone.
+    /// A pipe whose reader is gone.
     struct ClosedPipe;
 
     impl Write for ClosedPipe {
@@ -243,8 +244,8 @@ mod tests {
         }
     }
 
-    /// M7: whoever closes standard error loses how far it is, and neither the differences nor the exit
-    /// status; why it was not done is no result.
+    /// M7: closing standard error loses progress only, neither differences nor the exit status; a
+    /// failure is not printed as a result.
     #[test]
     fn a_closed_standard_error_loses_no_result() {
         let progress = ReconcileMessage::Progress {
@@ -264,17 +265,17 @@ mod tests {
             reason: "cut_off".to_owned(),
             detail: "no last line".to_owned(),
         };
-        let (mut heard, mut out) = (ReconcileOutput::new(false), Vec::new());
-        for told in [&progress, &difference, &progress] {
-            heard.print(told, &mut out, &mut ClosedPipe).unwrap();
+        let (mut output, mut out) = (ReconcileOutput::new(false), Vec::new());
+        for message in [&progress, &difference, &progress] {
+            output.print(message, &mut out, &mut ClosedPipe).unwrap();
         }
         assert!(String::from_utf8(out).unwrap().contains("P1"));
         let (mut out, mut error) = (Vec::new(), Vec::new());
-        heard.print(&refused, &mut out, &mut error).unwrap();
+        output.print(&refused, &mut out, &mut error).unwrap();
         assert!(out.is_empty());
         assert!(String::from_utf8(error).unwrap().contains("cut_off"));
         assert!(
-            heard
+            output
                 .print(&difference, &mut ClosedPipe, &mut Vec::new())
                 .is_err()
         );

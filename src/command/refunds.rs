@@ -1,4 +1,4 @@
-//! `paymux refunds`: what no institution answers for, as two operators end it: list, sign, hand over.
+//! `paymux refunds`: manual review of refunds with dual approval: list, sign a decision, submit it.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use crate::signature::{self, Covering};
 use crate::terminal;
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
-/// The longest signed verdict. Unit: bytes.
+/// The longest signed decision. Unit: bytes.
 const DECISION_BYTES_MAX: u64 = 6 * 1024;
 
-/// What `paymux refunds` takes.
+/// Arguments of `paymux refunds`.
 #[derive(Debug, Args)]
 pub struct RefundsArgs {
     #[command(subcommand)]
@@ -34,20 +34,22 @@ pub struct RefundsArgs {
 
 #[derive(Debug, Subcommand)]
 enum RefundsCommand {
-    /// List the refunds that no institution answers for
+    /// List the refunds in manual review: the institution gives no conclusive answer
     Manual(GatewayArgs),
-    /// Sign what the institution's statement says of a refund, wherever the operator's key is, and
-    /// print it; good for five minutes
-    Sign(Box<SignArgs>),
-    /// Hand a signed verdict, from a file or from standard input, to the gateway on this machine
+    /// Sign a decision, based on the institution's statement, and print it; valid for five minutes
     ///
-    /// The first is kept; a second operator's, who found the same on the same statement, ends the
-    /// refund. Each is recorded in the audit log, and the statement is kept, sealed.
+    /// Needs no gateway: run it where the staff member's key is.
+    Sign(Box<SignArgs>),
+    /// Submit a signed decision, from a file or standard input, to the gateway on this machine
+    ///
+    /// The first decision is stored; a second one by another staff member, with the same outcome
+    /// and the same statement, completes the refund. Each is recorded in the audit log, and the
+    /// statement is archived, encrypted.
     Decide {
-        /// The institution's statement, the same file that was signed for
+        /// The institution's statement: the same file that was signed
         #[arg(long)]
         statement: PathBuf,
-        /// What `paymux refunds sign` printed; `-` is standard input
+        /// The output of `paymux refunds sign`; `-` is standard input
         #[arg(default_value = "-")]
         decision: PathBuf,
         #[command(flatten)]
@@ -57,7 +59,7 @@ enum RefundsCommand {
 
 #[derive(Debug, Args)]
 struct GatewayArgs {
-    /// The configuration of the gateway: its store says which of several is meant
+    /// The configuration file; its store selects the running gateway
     #[arg(long, default_value = config::FILE)]
     config: PathBuf,
 }
@@ -65,32 +67,32 @@ struct GatewayArgs {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("verdict").args(["succeeded", "failed"]).required(true)))]
 struct SignArgs {
-    /// Whose order
+    /// The order's merchant
     #[arg(long, value_parser = merchant)]
     merchant: MerchantId,
-    /// Which refund
+    /// The refund's number (refundOrderNo)
     #[arg(long, value_parser = refund)]
     refund: RefundOrderNo,
-    /// The statement says that the money went back
+    /// The statement shows that the refund was paid
     #[arg(long)]
     succeeded: bool,
-    /// The statement says that it did not
+    /// The statement shows that the refund was not paid
     #[arg(long)]
     failed: bool,
     /// The institution's statement
     #[arg(long)]
     statement: PathBuf,
-    /// The institution's own number of the refund, as the statement has it
+    /// The institution's number for the refund, from the statement
     #[arg(long, requires = "succeeded")]
     institution_no: Option<String>,
-    /// When the money went back, as the statement has it: 2026-11-24T09:30:00+08:00. Without it the day
-    /// of the second verdict counts
+    /// When the refund was paid, from the statement: 2026-11-24T09:30:00+08:00. Without it, the
+    /// day of the second decision counts
     #[arg(long, requires = "succeeded", value_parser = moment)]
     moved_at: Option<Timestamp>,
-    /// The operator's private key (PKCS#8 PEM)
+    /// The staff member's private key (PKCS#8 PEM)
     #[arg(long)]
     key: PathBuf,
-    /// The name it was enrolled under in [[operator]]
+    /// The key's id, as enrolled in [[staff]]
     #[arg(long)]
     key_id: String,
 }
@@ -107,10 +109,10 @@ fn refund(text: &str) -> Result<RefundOrderNo, String> {
     RefundOrderNo::parse(text).map_err(|malformed| format!("expected {}", malformed.expected))
 }
 
-/// Exits with 0 if it was done: listed, signed, kept or ended; with 4 if there is no such refund.
+/// Exits with 0 on success, with 4 if there is no such refund.
 ///
 /// # Errors
-/// No gateway answers, a file cannot be read, or the output cannot be written.
+/// No gateway responds, a file cannot be read, or the output cannot be written.
 pub fn run(args: &RefundsArgs) -> anyhow::Result<ExitCode> {
     let mut out = terminal::stdout();
     let (request, gateway) = match &args.command {
@@ -124,15 +126,15 @@ pub fn run(args: &RefundsArgs) -> anyhow::Result<ExitCode> {
             statement,
             decision,
             gateway,
-        } => (handed_over(decision, statement)?, gateway),
+        } => (read_decision(decision, statement)?, gateway),
     };
-    let answer = ask_gateway(&gateway.config, |socket| {
+    let reply = ask_gateway(&gateway.config, |socket| {
         manual_review::ask(socket, &request)
     })?;
-    print_reply(&mut out, answer)
+    print_reply(&mut out, reply)
 }
 
-/// A verdict on what the file says, signed.
+/// Signs a decision about the statement in the file.
 fn sign(
     args: &SignArgs,
     clock: &dyn Clock,
@@ -143,7 +145,7 @@ fn sign(
     let pem = files::text(&args.key).with_context(|| format!("{}", args.key.display()))?;
     let key = signing_key(&args.key_id, &pem)
         .with_context(|| format!("{}: not a usable signing key", args.key.display()))?;
-    let said = RefundDecisionBody {
+    let body = RefundDecisionBody {
         merchant_id: args.merchant.to_string(),
         refund_order_no: args.refund.to_string(),
         succeeded: args.succeeded,
@@ -151,7 +153,7 @@ fn sign(
         institution_refund_no: args.institution_no.clone(),
         refund_time: args.moved_at.map(Timestamp::rfc3339),
     };
-    let mut request = SignedDecision::unsigned(serde_json::to_vec(&said)?)?;
+    let mut request = SignedDecision::unsigned(serde_json::to_vec(&body)?)?;
     let (created_s, nonce) = (clock.now().seconds(), hex(&entropy.draw::<16>()));
     let covering = Covering {
         created_s,
@@ -159,10 +161,10 @@ fn sign(
         nonce: Some(&nonce),
     };
     signature::sign_request(&mut request, TARGET, &key, &covering)?;
-    SignedDecision::of(&request).context("the verdict was not signed")
+    SignedDecision::of(&request).context("the decision was not signed")
 }
 
-fn handed_over(decision: &Path, statement: &Path) -> anyhow::Result<ManualReviewRequest> {
+fn read_decision(decision: &Path, statement: &Path) -> anyhow::Result<ManualReviewRequest> {
     let mut text = String::new();
     let read = if decision == Path::new("-") {
         io::stdin()
@@ -175,7 +177,7 @@ fn handed_over(decision: &Path, statement: &Path) -> anyhow::Result<ManualReview
     read.with_context(|| format!("{}", decision.display()))?;
     let decision = serde_json::from_str(&text).with_context(|| {
         format!(
-            "{}: expected what paymux refunds sign printed, as it is",
+            "{}: expected what paymux refunds sign printed, unchanged",
             decision.display()
         )
     })?;
@@ -186,32 +188,32 @@ fn handed_over(decision: &Path, statement: &Path) -> anyhow::Result<ManualReview
     })
 }
 
-fn print_reply(out: &mut dyn Write, answer: ManualReviewReply) -> anyhow::Result<ExitCode> {
-    match answer {
+fn print_reply(out: &mut dyn Write, reply: ManualReviewReply) -> anyhow::Result<ExitCode> {
+    match reply {
         ManualReviewReply::Manual { count, shown } => {
             for refund in &shown {
                 writeln!(out, "{}", line(refund))?;
             }
             let more = count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
             if more > 0 {
-                writeln!(out, "and {more} more, younger ones")?;
+                writeln!(out, "and {more} more recent ones")?;
             }
-            writeln!(out, "refunds left to people: {count}")?;
+            writeln!(out, "refunds in manual review: {count}")?;
         }
         ManualReviewReply::Kept => writeln!(
             out,
-            "kept; another operator must find the same on the same statement"
+            "stored; a second staff member must sign the same decision on the same statement"
         )?,
         ManualReviewReply::Ended { state } => writeln!(out, "the refund is {state}")?,
         ManualReviewReply::Unknown { why } => return Ok(unknown(&why)),
         ManualReviewReply::Refused { why } => {
-            return Ok(not_done(&format!("refused, nothing moved: {why}")));
+            return Ok(not_done(&format!("refused: {why}")));
         }
         ManualReviewReply::Failed { fault } => {
             return Ok(not_done(&store_failed(&fault)));
         }
         ManualReviewReply::Breaks { .. } | ManualReviewReply::Done => {
-            anyhow::bail!("the gateway is of another release and answered something else")
+            anyhow::bail!("the running gateway is another release: its answer is not understood")
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -228,8 +230,8 @@ fn line(refund: &ManualRefund) -> String {
         is_surplus,
         found,
     } = refund;
-    let excess = if *is_surplus { " surplus" } else { "" };
-    let found = found.as_deref().unwrap_or("no verdict yet");
+    let excess = if *is_surplus { " excess" } else { "" };
+    let found = found.as_deref().unwrap_or("no decision yet");
     format!(
         "{refund_order_no} {amount}{excess} institution={institution_id} merchant={merchant_id} \
          payOrderNo={pay_order_no} since={asked}: {found}"

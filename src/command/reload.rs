@@ -1,4 +1,4 @@
-//! `paymux reload`: has the running gateway read its configuration again, and says what came of it.
+//! `paymux reload`: makes the running gateway reload its configuration, and prints the result.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -9,37 +9,37 @@ use crate::config;
 use crate::run::control::{self, ControlReply};
 use crate::terminal;
 
-/// What `paymux reload` takes.
+/// Arguments of `paymux reload`.
 #[derive(Debug, clap::Args)]
 pub struct ReloadArgs {
-    /// The configuration of the gateway: its store says which of several is meant. The gateway
-    /// reads the file that it was started on
+    /// The configuration file; its store selects the running gateway. The gateway itself reloads
+    /// the file that it was started with
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
 }
 
-/// Exits with 0 if another configuration is in force, with 3 if the file has
-/// faults and nothing was changed.
+/// Exits with 0 if the configuration was accepted, with 3 if the file has faults and nothing was
+/// changed.
 ///
 /// # Errors
-/// No gateway answers, or the output cannot be written.
+/// No gateway responds, or the output cannot be written.
 pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let reply = ask(&args.config, control::RELOAD)?;
     print_reply(&mut terminal::stdout(), &args.config, reply)
 }
 
-/// Asks the gateway whose store this configuration names.
+/// Sends a command to the gateway whose store this configuration names.
 ///
 /// # Errors
-/// The file cannot be read, or no gateway answers.
+/// The file cannot be read, or no gateway responds.
 pub(super) fn ask(config: &Path, word: &str) -> anyhow::Result<ControlReply> {
     ask_gateway(config, |socket| control::ask(socket, word))
 }
 
-/// The same, for whatever is asked.
+/// Sends any request to that gateway's control socket.
 ///
 /// # Errors
-/// The file cannot be read, or no gateway answers.
+/// The file cannot be read, or no gateway responds.
 pub(super) fn ask_gateway<A>(
     config: &Path,
     ask: impl FnOnce(&Path) -> io::Result<A>,
@@ -55,13 +55,13 @@ pub(super) fn ask_gateway<A>(
         if is_none {
             anyhow::anyhow!(
                 "expected a running gateway at {socket}, found none ({error}); start it with \
-                 paymux serve, or name the configuration that it was started on: if [store] url \
-                 was changed meanwhile, the gateway is still at the old one and needs a restart"
+                 paymux serve, or pass the configuration it was started with: if [store] url has \
+                 been changed since, the gateway still uses the old one and needs a restart"
             )
         } else {
             anyhow::anyhow!(
-                "expected an answer of the gateway at {socket}, found {error}; ask as the user \
-                 that it runs as, and see its log"
+                "expected an answer from the gateway at {socket}, found {error}; run this command \
+                 as the gateway's user, and see the gateway's log"
             )
         }
     })
@@ -92,7 +92,7 @@ fn print_reply(
                 let what = if is_same_text {
                     "nothing changed"
                 } else {
-                    "nothing but the text is another"
+                    "only comments or formatting changed"
                 };
                 writeln!(out, "{what}")?;
             }
@@ -114,19 +114,22 @@ fn print_reply(
         | ControlReply::Resent { .. }
         | ControlReply::Failed { .. }
         | ControlReply::Unknown { .. } => {
-            anyhow::bail!("the gateway is of another release and does not know this word")
+            anyhow::bail!("the running gateway is another release and lacks this command")
         }
     }
 }
 
-/// Which file was read, where that may be another than the one that was named.
+/// Says which file was read, unless it is the named one.
 fn print_file_read(out: &mut dyn Write, named: &Path, read: &str) -> anyhow::Result<()> {
     let same = match (named.canonicalize(), Path::new(read).canonicalize()) {
         (Ok(named), Ok(read)) => named == read,
         (Ok(_) | Err(_), _) => false,
     };
     if !same {
-        writeln!(out, "the gateway was started on {read} and read that")?;
+        writeln!(
+            out,
+            "the gateway was started with {read}, and reloaded that file"
+        )?;
     }
     Ok(())
 }

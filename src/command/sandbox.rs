@@ -1,6 +1,6 @@
-//! `paymux sandbox`: plays three institutions and a merchant on this machine, with the keys and
-//! certificates of one folder. For development: makes signing keys that are missing there, replaces
-//! none, and keeps its books in memory only.
+//! `paymux sandbox`: runs three simulated institutions and a merchant on this machine, with the
+//! keys and certificates of one folder. For development: creates missing signing keys there,
+//! replaces none, and keeps its ledgers in memory only.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -22,7 +22,7 @@ use crate::sandbox::{
 use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use crate::terminal;
 
-/// Who is played beside the merchant; each listens one port further.
+/// The institutions, on the ports after the merchant's.
 const INSTITUTIONS: [SandboxRole; 3] = [
     SandboxRole {
         id: "bluebank",
@@ -55,38 +55,38 @@ struct SandboxRole {
     remembers_close: bool,
 }
 
-/// What `paymux sandbox` takes.
+/// Arguments of `paymux sandbox`.
 #[derive(Debug, clap::Args)]
 pub struct SandboxArgs {
-    /// The folder with ca.pem, server.pem and server.key, as `paymux keys dev` makes them.
+    /// The folder with ca.pem, server.pem and server.key, as `paymux keys dev` creates them
     #[arg(long, default_value = "certs")]
     pub dir: PathBuf,
-    /// The merchant's port; the institutions take the next three. With 0, everybody takes a free one.
+    /// The merchant's port; the institutions use the next three. With 0, free ports are used
     #[arg(long, default_value_t = 7443)]
     pub port: u16,
-    /// Leaves the merchant's port to a merchant's own program
+    /// Run no merchant: your own program listens on the merchant's port
     #[arg(long)]
     pub without_merchant: bool,
-    /// The host of all addresses; must stand in server.pem.
+    /// The host name of all addresses; server.pem must be valid for it
     #[arg(long, default_value = "localhost")]
     pub host: String,
-    /// The merchant's `merchantId`.
+    /// The merchant's `merchantId`
     #[arg(long, default_value = "M1001")]
     pub merchant: String,
-    /// The id of the gateway's key that signs notifications.
+    /// The id of the gateway's key that signs notifications
     #[arg(long, default_value = "platform-1")]
     pub platform_key: String,
 }
 
-/// Everybody who is played. Dropping it ends them.
+/// The running institutions and merchant. Dropping it stops them.
 pub struct RunningSandbox {
     /// In the order of their ports.
     pub institutions: Vec<SandboxInstitution>,
-    /// Who hears notifications, unless somebody else does.
+    /// Receives notifications; `None` with `--without-merchant`.
     pub merchant: Option<SandboxMerchant>,
 }
 
-/// Plays until it is interrupted or terminated.
+/// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// A file cannot be read or written, a port is taken, the output cannot be written.
@@ -95,25 +95,25 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let stage = open(args).await?;
-        terminal::stdout().write_all(summary(args, &stage).as_bytes())?;
+        let sandbox = open(args).await?;
+        terminal::stdout().write_all(summary(args, &sandbox).as_bytes())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             _ = interrupt.recv() => (),
             _ = terminate.recv() => (),
         }
-        for institution in stage.institutions {
+        for institution in sandbox.institutions {
             institution.stop().await;
         }
-        if let Some(merchant) = stage.merchant {
+        if let Some(merchant) = sandbox.merchant {
             merchant.stop().await;
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Starts everybody and waits for nothing.
+/// Starts the institutions and the merchant.
 ///
 /// # Errors
 /// A file cannot be read or written, or a port is taken.
@@ -130,15 +130,15 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<RunningSandbox> {
         Some(merchant(args, identity.clone()).await?)
     };
     let mut institutions = Vec::with_capacity(INSTITUTIONS.len());
-    for (role, behind) in INSTITUTIONS.iter().zip(1..) {
+    for (role, offset) in INSTITUTIONS.iter().zip(1..) {
         let port = match args.port {
             0 => 0,
-            first => first.saturating_add(behind),
+            first => first.saturating_add(offset),
         };
         let settings = InstitutionSettings {
             id: role.id.to_owned(),
             name: format!("{} · {}", role.name, role.name_en),
-            listen: place(port),
+            listen: loopback(port),
             host: args.host.clone(),
             identity: identity.clone(),
             key: pair(&args.dir, &format!("{}-1", role.id))?,
@@ -164,7 +164,7 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<RunningSandbox> {
 async fn merchant(args: &SandboxArgs, identity: PemIdentity) -> anyhow::Result<SandboxMerchant> {
     let settings = MerchantSettings {
         id: args.merchant.clone(),
-        listen: place(args.port),
+        listen: loopback(args.port),
         host: args.host.clone(),
         identity,
         platform: gateway_key_ring(&args.dir, &args.platform_key)?,
@@ -173,19 +173,19 @@ async fn merchant(args: &SandboxArgs, identity: PemIdentity) -> anyhow::Result<S
     let started = SandboxMerchant::start(settings).await;
     started.with_context(|| {
         format!(
-            "the merchant, port {}; with --without-merchant your own program may hear \
-             notifications there",
+            "the merchant, port {}; with --without-merchant, your own program can receive \
+             notifications on that port",
             args.port
         )
     })
 }
 
-/// Loopback only: nobody beyond this machine should meet a pretend bank.
-fn place(port: u16) -> SocketAddr {
+/// Loopback only: simulated institutions are not reachable from other machines.
+fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// The gateway's public key of this id, as the pretend parties know it.
+/// The gateway's public key of this id, as enrolled at the simulated parties.
 pub(in crate::command) fn gateway_key_ring(folder: &Path, id: &str) -> anyhow::Result<KeyRing> {
     let path = folder.join(format!("{id}.pub"));
     let pem = if path.exists() {
@@ -204,7 +204,7 @@ pub(in crate::command) fn gateway_key_ring(folder: &Path, id: &str) -> anyhow::R
     Ok(KeyRing::new(vec![enrolled])?)
 }
 
-/// A signing key and its public half in `ID.key` and `ID.pub`, made if neither is there.
+/// The signing key in `ID.key`; it and `ID.pub` are created if neither exists.
 pub(in crate::command) fn pair(folder: &Path, id: &str) -> anyhow::Result<SigningKey> {
     let path = folder.join(format!("{id}.key"));
     if !path.exists() {
@@ -225,26 +225,26 @@ fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     match file {
         Ok(mut file) => Ok(file.write_all(text.as_bytes())?),
         Err(fault) if fault.kind() == ErrorKind::AlreadyExists => anyhow::bail!(
-            "{} is there without its private half, which is not ours to make",
+            "{} exists without its private key, which cannot be created",
             path.display()
         ),
         Err(fault) => Err(fault).with_context(|| format!("writing {}", path.display())),
     }
 }
 
-/// Who plays where, the tables for `routes.toml`, and what goes wrong on demand.
-fn summary(args: &SandboxArgs, stage: &RunningSandbox) -> String {
-    let mut text = match &stage.merchant {
+/// The addresses, the tables for `routes.toml`, and the faults available on demand.
+fn summary(args: &SandboxArgs, sandbox: &RunningSandbox) -> String {
+    let mut text = match &sandbox.merchant {
         Some(merchant) => {
             let url = merchant.notice_url();
             format!(
-                "# merchant {} hears notifications at {url}\n",
+                "# merchant {} receives notifications at {url}\n",
                 args.merchant
             )
         }
-        None => String::from("# notifications are heard by a program of yours\n"),
+        None => String::from("# your own program receives notifications\n"),
     };
-    for (order, (role, institution)) in (1..).zip(INSTITUTIONS.iter().zip(&stage.institutions)) {
+    for (order, (role, institution)) in (1..).zip(INSTITUTIONS.iter().zip(&sandbox.institutions)) {
         // Writing to a string does not fail.
         let _ = write!(
             text,
@@ -253,7 +253,7 @@ fn summary(args: &SandboxArgs, stage: &RunningSandbox) -> String {
         );
     }
     text.push_str(
-        "\n# Sums that end in these digits go wrong; POST /control/next orders the same:\n",
+        "\n# Amounts ending in these digits trigger a fault; so does POST /control/next:\n",
     );
     for (_, word, cents, what) in FAULTS {
         let _ = writeln!(text, "#   {cents:02}  {word}: {what}");
@@ -343,18 +343,18 @@ mod tests {
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
         };
-        let stage = open(&args).await.unwrap();
-        let text = summary(&args, &stage);
+        let sandbox = open(&args).await.unwrap();
+        let text = summary(&args, &sandbox);
         assert_eq!(text.matches("[[institution]]").count(), 3);
         assert!(folder.path().join("bluebank-1.pub").exists());
-        assert!(stage.merchant.is_some());
+        assert!(sandbox.merchant.is_some());
         args.without_merchant = true;
-        let stage = open(&args).await.unwrap();
-        assert!(stage.merchant.is_none());
-        assert!(summary(&args, &stage).contains("a program of yours"));
+        let sandbox = open(&args).await.unwrap();
+        assert!(sandbox.merchant.is_none());
+        assert!(summary(&args, &sandbox).contains("your own program"));
     }
 
-    /// F1: the tables that are printed for `routes.toml` are taken by `paymux check` as they stand.
+    /// F1: `paymux check` accepts the tables printed for `routes.toml` unchanged.
     #[tokio::test]
     async fn what_the_sandbox_prints_passes_paymux_check() {
         let committed = include_str!("../../routes.toml");
@@ -378,8 +378,8 @@ mod tests {
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
         };
-        let stage = open(&args).await.unwrap();
-        fs::write(&file, format!("{head}{}", summary(&args, &stage))).unwrap();
+        let sandbox = open(&args).await.unwrap();
+        fs::write(&file, format!("{head}{}", summary(&args, &sandbox))).unwrap();
         made();
         let read = crate::config::read(&file, now, &|_| None);
         let config = read.map_err(|faults| faults.to_string()).unwrap();

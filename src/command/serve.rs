@@ -1,4 +1,4 @@
-//! `paymux serve`: runs the gateway on `routes.toml` until it is told to stop.
+//! `paymux serve`: runs the gateway with `routes.toml` until SIGTERM or SIGINT.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,22 +15,23 @@ pub use crate::run::signals::ProcessSignals;
 use crate::run::{Gateway, machine};
 use crate::world::{Clock, SystemClock};
 
-/// How long a thread for what blocks is kept without work.
+/// How long an idle thread of the blocking pool is kept.
 const IDLE_THREAD_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// How long the end of the process waits for threads that are blocked, by a file on a server that does
-/// not answer for one; everything that must be written is written by then.
+/// How long process exit waits for blocked threads, such as one on a file server that does not
+/// respond. Everything that must be durable is written before.
 const BLOCKED_THREADS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Arguments of `paymux serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The configuration; `paymux check` says what is wrong with it
+    /// The configuration file; `paymux check` lists its faults
     #[arg(long, default_value = config::FILE)]
     pub config: PathBuf,
 }
 
-/// Reads the configuration whole, serves, and drains at SIGTERM or SIGINT, whenever that came.
+/// Reads the configuration, serves, and drains on SIGTERM or SIGINT, also if received during
+/// startup.
 ///
 /// # Errors
 /// The configuration has faults, or the gateway cannot be built from it.
@@ -40,7 +41,7 @@ pub fn run(args: &ServeArgs, signals: ProcessSignals) -> anyhow::Result<ExitCode
     let config = config::read(&args.config, now, &config::environment)?;
     machine::raise_files().context("the limit of open files cannot be raised")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // A thread that is there is not asked of a machine that has none left (H1).
+        // Keep threads: the system may have none left when one is needed again (H1).
         .thread_keep_alive(IDLE_THREAD_TIMEOUT)
         .enable_all()
         .build()?;
@@ -52,7 +53,7 @@ pub fn run(args: &ServeArgs, signals: ProcessSignals) -> anyhow::Result<ExitCode
             built = Gateway::build(config) => Some(built),
         };
         let Some(gateway) = built.transpose()? else {
-            tracing::info!("told to stop before anything was served");
+            tracing::info!("stopped before serving began");
             return Ok(DrainOutcome::Whole);
         };
         for (address, what) in gateway.addresses().iter().zip(["public", "operations"]) {

@@ -1,5 +1,5 @@
-//! AES-256-GCM (NIST SP 800-38D). Draws no nonce: who seals must never use one twice under a key, and
-//! at random at most 2^32 under one.
+//! AES-256-GCM (NIST SP 800-38D). Generates no nonces: the caller must never use one twice under a
+//! key, and at most 2^32 random ones.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
@@ -10,17 +10,18 @@ pub const NONCE_BYTES: usize = NONCE_LEN;
 /// Length of the tag that follows the ciphertext. Unit: bytes.
 pub const TAG_BYTES: usize = 16;
 
-/// A secret key. Cannot be printed; the library wipes it when it is dropped.
+/// A secret key. Cannot be printed; the library wipes it on drop.
 pub struct Aes256GcmKey(LessSafeKey);
 
 impl Aes256GcmKey {
-    /// Takes a key; `None` only if the library fails.
+    /// Creates a key; `None` only if the library fails.
     pub fn new(key: &[u8; KEY_BYTES]) -> Option<Self> {
         let key = UnboundKey::new(&AES_256_GCM, key).ok()?;
         Some(Self(LessSafeKey::new(key)))
     }
 
-    /// Ciphertext and tag of a text bound to associated data; `None` only if the library fails.
+    /// Encrypts a text bound to associated data, returning ciphertext and tag; `None` only if the
+    /// library fails.
     pub fn seal(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let mut content = Vec::with_capacity(plain.len().saturating_add(TAG_BYTES));
         content.extend_from_slice(plain);
@@ -31,7 +32,7 @@ impl Aes256GcmKey {
         Some(content)
     }
 
-    /// The text of ciphertext and tag; `None` if anything differs from what was sealed.
+    /// Decrypts ciphertext and tag; `None` if anything differs from what was sealed.
     pub fn open(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let mut content = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);

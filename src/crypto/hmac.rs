@@ -1,12 +1,12 @@
-//! HMAC with SHA-256 (RFC 2104). Takes any secret: whether one is long enough is for the caller to say.
+//! HMAC with SHA-256 (RFC 2104). Accepts any secret: its length is the caller's responsibility.
 
 use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key, verify};
 
-/// A secret of both sides. Cannot be printed; the library wipes it when it is dropped.
+/// A shared secret. Cannot be printed; the library wipes it on drop.
 pub struct HmacKey(Key);
 
 impl HmacKey {
-    /// Takes a secret.
+    /// Creates a key.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(Key::new(HMAC_SHA256, secret))
@@ -18,8 +18,8 @@ impl HmacKey {
         self.sign_parts(&[message])
     }
 
-    /// The tag of a message in parts, the same as of all of them joined: where two messages must
-    /// not look alike, the caller puts lengths before its parts.
+    /// The tag of a message in parts, equal to that of the joined message: if ambiguity matters,
+    /// the caller prefixes parts with their lengths.
     #[must_use]
     pub fn sign_parts(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut context = Context::with_key(&self.0);
@@ -31,7 +31,7 @@ impl HmacKey {
         tag
     }
 
-    /// Whether a tag, whole, is that of a message; compared in constant time.
+    /// Whether a complete tag is that of a message; compared in constant time.
     #[must_use]
     pub fn verify(&self, message: &[u8], tag: &[u8]) -> bool {
         verify(&self.0, message, tag).is_ok()

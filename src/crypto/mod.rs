@@ -1,7 +1,8 @@
-//! Raw primitives, each over one well-kept library: bytes in, bytes or a verdict out. Knows no header,
-//! no institution and no key by name; computes nothing on curves, fields or moduli itself.
+//! Cryptographic primitives over one well-maintained library: bytes in, bytes or a result out.
+//! Knows no header, institution or key id; implements no arithmetic of its own.
 //!
-//! Reading a key refuses what would prove nothing; what signs or opens never says why it did not.
+//! Parsing refuses keys that would prove nothing; signing and decrypting never report why they
+//! failed.
 
 pub mod aead;
 pub mod compare;

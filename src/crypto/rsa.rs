@@ -1,5 +1,6 @@
-//! RSA signatures (RFC 8017): RSASSA-PSS with SHA-512 and RSASSA-PKCS1-v1_5 with SHA-256, both ways.
-//! A key is read for one of the two and serves no other, because a key rarely says which it is for (Q3).
+//! RSA signatures (RFC 8017): RSASSA-PSS with SHA-512 and RSASSA-PKCS1-v1_5 with SHA-256, signing
+//! and verifying. A key is parsed for one scheme and used for no other, because keys rarely say
+//! which scheme they are for (Q3).
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -12,17 +13,18 @@ use aws_lc_rs::signature::{
 
 use crate::crypto::der::{BIT_STRING, INTEGER, OCTET_STRING, SEQUENCE, element, positive};
 
-/// Less can be broken; more would let one caller buy many times the work with each signature.
+/// Shorter ones can be broken; longer ones would let a caller multiply the cost of each
+/// verification.
 const MODULUS_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
-/// Below it padding is all that keeps a signature from being a root (FIPS 186-5, section 5.1);
-/// above 33 bits verifying gets dear.
+/// Below the minimum only padding keeps a signature from being a plain root (FIPS 186-5, section
+/// 5.1); above 33 bits verifying becomes expensive.
 const EXPONENT: std::ops::RangeInclusive<u64> = 65_537..=(1 << 33);
 
 /// `rsaEncryption` (RFC 8017, appendix A.1), as the content of an `AlgorithmIdentifier`.
 const RSA: &[u8] = &[
     0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
 ];
-/// `id-RSASSA-PSS` without parameters, which leaves hash and salt open.
+/// `id-RSASSA-PSS` without parameters, which leaves hash and salt unspecified.
 const RSA_PSS: &[u8] = &[
     0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a,
 ];
@@ -30,17 +32,17 @@ const RSA_PSS: &[u8] = &[
 /// Modulus and exponent, big-endian, without leading zeros.
 type Public<'a> = (&'a [u8], &'a [u8]);
 
-/// How a message becomes the number that is signed.
+/// Signature scheme: how a message is padded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RsaScheme {
-    /// RSASSA-PSS with SHA-512 throughout and a salt of 64 bytes.
+    /// RSASSA-PSS with SHA-512 throughout and a 64-byte salt.
     PssSha512,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Pkcs1Sha256,
 }
 
 impl RsaScheme {
-    /// Under which identifiers a key may be written: one that says it is for PSS is for nothing else
+    /// Accepted algorithm identifiers of a key: one marked for PSS may be used for nothing else
     /// (RFC 4055, section 1.2).
     fn identifiers(self) -> &'static [&'static [u8]] {
         match self {
@@ -71,14 +73,14 @@ pub struct RsaPrivateKey {
 }
 
 impl RsaPrivateKey {
-    /// A new key of 2048 bits for either scheme, as PKCS #8; `None` if there is no randomness.
+    /// Generates a 2048-bit key for either scheme, as PKCS #8; `None` if there is no randomness.
     pub fn generate_pkcs8() -> Option<Vec<u8>> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).ok()?;
         Some(pair.as_der().ok()?.as_ref().to_vec())
     }
 
-    /// Reads PKCS #8 (RFC 5208); `None` if it is of another kind, says that it is for another
-    /// scheme, is damaged or weak.
+    /// Parses PKCS #8 (RFC 5208); `None` if it is of another kind, marked for another scheme,
+    /// damaged or weak.
     pub fn from_pkcs8(der: &[u8], scheme: RsaScheme) -> Option<Self> {
         let (whole, []) = element(SEQUENCE, der)? else {
             return None;
@@ -91,14 +93,14 @@ impl RsaPrivateKey {
         if !scheme.identifiers().contains(&algorithm) {
             return None;
         }
-        // The library checks that the parts of the key belong together.
+        // The library checks that the parts of the key are consistent.
         let pair = RsaKeyPair::from_der(key).ok()?;
         is_strong(components(pair.public_key().as_ref())?)?;
         Some(Self { pair, scheme })
     }
 
-    /// Signs a message, which takes as long as everything else of a request together; `None` only
-    /// if the library fails.
+    /// Signs a message, which takes about as long as the rest of a request; `None` only if the
+    /// library fails.
     pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
@@ -112,7 +114,7 @@ impl RsaPrivateKey {
         Some(signature)
     }
 
-    /// The public half as `SubjectPublicKeyInfo` under `rsaEncryption`, which everybody reads.
+    /// The public half as `SubjectPublicKeyInfo` under `rsaEncryption`, which all tools accept.
     pub fn public_spki(&self) -> Vec<u8> {
         let der = self.pair.public_key().as_der();
         der.map_or_else(|_| Vec::new(), |der| der.as_ref().to_vec())
@@ -128,8 +130,8 @@ impl RsaPrivateKey {
 pub struct RsaPublicKey(ParsedPublicKey);
 
 impl RsaPublicKey {
-    /// Reads a `SubjectPublicKeyInfo` (RFC 5280, section 4.1); `None` if it is of another kind, says
-    /// that it is for another scheme, is damaged or weak.
+    /// Parses a `SubjectPublicKeyInfo` (RFC 5280, section 4.1); `None` if it is of another kind,
+    /// marked for another scheme, damaged or weak.
     pub fn from_spki(der: &[u8], scheme: RsaScheme) -> Option<Self> {
         let (whole, []) = element(SEQUENCE, der)? else {
             return None;
@@ -145,15 +147,15 @@ impl RsaPublicKey {
         Self::from_components(n, e, scheme)
     }
 
-    /// The key of modulus and exponent, big-endian; `None` if it is weak.
+    /// A key from modulus and exponent, big-endian; `None` if it is weak.
     pub fn from_components(n: &[u8], e: &[u8], scheme: RsaScheme) -> Option<Self> {
         is_strong((n, e))?;
         let key = RsaPublicKeyComponents { n, e }.to_parsed_public_key(scheme.verifying());
         Some(Self(key.ok()?))
     }
 
-    /// Whether a signature is one of this message by this key: as long as the modulus, and padded
-    /// as the scheme pads it, byte for byte.
+    /// Whether this is a valid signature of the message by this key: as long as the modulus, with
+    /// exactly the padding of the scheme.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.0.verify_sig(message, signature).is_ok()

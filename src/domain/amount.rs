@@ -1,8 +1,8 @@
-//! Sums of money: whole minor units of one currency, exact or refused (M4); fees and rates, which may
-//! have more places, exactly as they were told.
+//! Amounts: whole minor units of one currency, parsed exactly or refused (M4); fees and rates keep
+//! every decimal place.
 //!
-//! The one place that knows the decimal library. There is no floating point here, no rounding, and no
-//! arithmetic that can overflow unseen.
+//! The only module that uses the decimal library. No floating point, no rounding, and no arithmetic
+//! that can overflow unnoticed.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use rust_decimal::Decimal;
 
 use crate::domain::identifiers::Malformed;
 
-/// The largest sum of one order, in minor units: 9,999,999,999.99 yuan, the widest field of the
+/// The largest amount of one order, in minor units: 9,999,999,999.99 yuan, the widest field of the
 /// institutions' formats.
 pub const MINOR_UNITS_MAX: i64 = 999_999_999_999;
 
-/// Digits that a decimal holds whatever they are, zeros behind the last other one not counted.
+/// Digits that a decimal always holds, trailing zeros not counted.
 const DIGITS_MAX: usize = 28;
 
 /// A currency by its ISO 4217 code, with the number of decimals of its minor unit.
@@ -24,13 +24,13 @@ pub struct Currency {
     decimals: u8,
 }
 
-/// Renminbi: what a request without a currency means (G-2, M6).
+/// Renminbi: the default when a request names no currency (G-2, M6).
 pub const CNY: Currency = Currency {
     code: "CNY",
     decimals: 2,
 };
 
-/// The currencies that institutions of this trade settle in.
+/// Settlement currencies of the institutions.
 const CURRENCIES: [Currency; 8] = [
     CNY,
     Currency {
@@ -64,7 +64,7 @@ const CURRENCIES: [Currency; 8] = [
 ];
 
 impl Currency {
-    /// Reads an ISO 4217 code.
+    /// Parses an ISO 4217 code.
     pub fn parse(code: &str) -> Result<Self, Malformed> {
         CURRENCIES
             .into_iter()
@@ -74,7 +74,7 @@ impl Currency {
             })
     }
 
-    /// The three letters.
+    /// The three-letter code.
     pub fn code(&self) -> &'static str {
         self.code
     }
@@ -84,11 +84,11 @@ impl Currency {
         self.decimals
     }
 
-    /// Reads decimal text as whole minor units of any number: unlike an [`Amount`], what many add up to
-    /// may be zero, and more than one order can have.
+    /// Parses decimal text as whole minor units. Unlike an [`Amount`], a total may be zero, and
+    /// larger than one order's limit.
     ///
     /// # Errors
-    /// Those of [`Amount::parse`]; out of range is what 64 bits do not hold.
+    /// Those of [`Amount::parse`]; out of range means that 64 bits cannot hold it.
     pub fn minor_units(&self, text: &str) -> Result<i64, AmountFault> {
         let value = read(text)?;
         let short = u32::from(self.decimals)
@@ -109,7 +109,7 @@ impl Currency {
     }
 }
 
-/// Why a text is not a sum.
+/// Why a text is not an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AmountFault {
     /// Not digits with at most one point between them, or a leading zero.
@@ -121,11 +121,11 @@ pub enum AmountFault {
     #[error("more decimal places than the currency allows")]
     TooPrecise,
     /// Zero, or above [`MINOR_UNITS_MAX`].
-    #[error("outside what can be paid: from one minor unit to 9999999999.99")]
+    #[error("outside the payable range of one minor unit to 9999999999.99")]
     OutOfRange,
 }
 
-/// A positive sum in whole minor units of its currency (M4).
+/// A positive amount in whole minor units of its currency (M4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Amount {
     minor: i64,
@@ -133,13 +133,13 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// Reads decimal text exactly: `12.30`, `12.3`, `12.300` and `12` are one sum; `1e3`, `0.001`,
+    /// Parses decimal text exactly: `12.30`, `12.3`, `12.300` and `12` are equal; `1e3`, `0.001`,
     /// `-1`, `NaN`, `00.10` and `.5` are refused.
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountFault> {
         Self::from_minor(currency.minor_units(text)?, currency)
     }
 
-    /// A sum of so many minor units, if it is one that can be paid.
+    /// An amount in minor units, if it is in the payable range.
     pub fn from_minor(minor: i64, currency: Currency) -> Result<Self, AmountFault> {
         if (1..=MINOR_UNITS_MAX).contains(&minor) {
             Ok(Self { minor, currency })
@@ -166,8 +166,8 @@ impl fmt::Display for Amount {
     }
 }
 
-/// What an institution keeps for a payment, in the currency's main unit: zero or more, with as many
-/// places as it was told. Never part of a sum that moves.
+/// An institution's fee for a payment, in the currency's main unit: zero or more, with every
+/// decimal place as received. Never part of an amount that moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fee {
     value: Decimal,
@@ -175,29 +175,29 @@ pub struct Fee {
 }
 
 impl Fee {
-    /// Reads decimal text exactly: `0.0125`, `0.04`, `0`.
+    /// Parses decimal text exactly: `0.0125`, `0.04`, `0`.
     ///
     /// # Errors
-    /// It is no decimal text ([`AmountFault::Unreadable`]), or has more than 28 digits.
+    /// It is not decimal text ([`AmountFault::Unreadable`]), or has more than 28 digits.
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountFault> {
         let value = read(text)?;
         Ok(Self { value, currency })
     }
 }
 
-/// Decimal text with the currency's places at least, and as many more as it needs: `0.0125`, `0.10`;
+/// Decimal text with at least the currency's places, and as many more as needed: `0.0125`, `0.10`;
 /// the inverse of [`Fee::parse`].
 impl fmt::Display for Fee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut padded = self.value;
-        // Only ever zeros more, or none where there is no room for them.
+        // Only appends zeros; appends none if they would not fit.
         padded.rescale(padded.scale().max(u32::from(self.currency.decimals)));
         write!(f, "{padded}")
     }
 }
 
-/// Reads decimal text exactly, without the zeros behind its last place. The library would take signs,
-/// exponents, underscores, leading zeros and a bare point as well: none of them reaches it.
+/// Parses decimal text exactly and drops trailing zeros. The library would also accept signs,
+/// exponents, underscores, leading zeros and a bare point, so these are refused first.
 fn read(text: &str) -> Result<Decimal, AmountFault> {
     let (whole, fraction) = match text.split_once('.') {
         Some((_, "")) => return Err(AmountFault::Unreadable),
@@ -229,7 +229,7 @@ mod tests {
         Currency::parse("JPY").unwrap()
     }
 
-    /// M4: exactly the texts that mean one sum are accepted; zeros behind its last place change nothing.
+    /// M4: exactly the texts that denote an amount are accepted; trailing zeros change nothing.
     #[test]
     fn sums_are_exact_or_refused() {
         let long = format!("12.3{}", "0".repeat(1_000));
@@ -274,7 +274,7 @@ mod tests {
             "0.000",
             "10000000000.00",
             "99999999999999999999999999",
-            // One more than the library holds in 96 bits.
+            // One more than the library's 96 bits can hold.
             "79228162514264337593543950336",
             nines.as_str(),
         ] {
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// What a text of at most four places means, by rules of its own. Unit: ten-thousandths.
+    /// Reference parser for texts of at most four decimal places. Unit: ten-thousandths.
     fn meaning(text: &str) -> Option<i64> {
         let digits = text.replacen('.', "", 1);
         let places = text
@@ -291,48 +291,48 @@ mod tests {
             .map_or(0, |(_, fraction)| fraction.len());
         let bare = text.is_empty() || text.starts_with('.') || text.ends_with('.');
         let leading = text.starts_with('0') && text != "0" && !text.starts_with("0.");
-        let is_sum = !bare && !leading && digits.chars().all(|message| message.is_ascii_digit());
+        let is_sum = !bare && !leading && digits.chars().all(|c| c.is_ascii_digit());
         let zeros = "0".repeat(4_usize.saturating_sub(places));
         is_sum.then(|| format!("{digits}{zeros}").parse().unwrap())
     }
 
-    /// M4: of all short texts, those that are sums read as what they mean and are told back, and no
-    /// other is read.
+    /// M4: every short text that denotes an amount is parsed to its value and printed back; every
+    /// other one is refused.
     #[test]
-    fn every_short_text_is_read_as_what_it_means_or_not_at_all() {
+    fn every_short_text_is_parsed_exactly_or_refused() {
         const ALPHABET: [char; 9] = ['0', '1', '9', '.', '-', '+', 'e', '_', ' '];
         let mut texts = vec![String::new()];
         let mut read = 0;
         for _ in 0..6 {
-            let longer = |text: &String| ALPHABET.map(|message| format!("{text}{message}"));
+            let longer = |text: &String| ALPHABET.map(|c| format!("{text}{c}"));
             texts = texts.iter().flat_map(longer).collect();
             for text in &texts {
-                let told = meaning(text);
+                let value = meaning(text);
                 let fee = Fee::parse(text, CNY);
-                assert_eq!(fee.is_ok(), told.is_some(), "{text:?}");
+                assert_eq!(fee.is_ok(), value.is_some(), "{text:?}");
                 let sum = Amount::parse(text, CNY);
-                let Some(told) = told else {
+                let Some(value) = value else {
                     assert_eq!(sum, Err(AmountFault::Unreadable), "{text:?}");
                     continue;
                 };
                 read += 1;
-                let expected = match told {
+                let expected = match value {
                     0 => Err(AmountFault::OutOfRange),
-                    _ if told % 100 == 0 => Ok(told / 100),
+                    _ if value % 100 == 0 => Ok(value / 100),
                     _ => Err(AmountFault::TooPrecise),
                 };
                 assert_eq!(sum.map(Amount::minor), expected, "{text:?}");
                 let printed = fee.unwrap().to_string();
                 assert_eq!(Fee::parse(&printed, CNY), fee, "{text:?}");
-                assert_eq!(meaning(&printed), Some(told), "{text:?}");
+                assert_eq!(meaning(&printed), Some(value), "{text:?}");
             }
         }
         assert!(read > 1_000, "{read}");
     }
 
-    /// M4: printing and parsing are inverse, whatever the number of decimals.
+    /// M4: printing and parsing are inverse for any number of decimals.
     #[test]
-    fn what_is_printed_reads_back() {
+    fn printing_and_parsing_amounts_are_inverse() {
         for currency in [CNY, yen()] {
             for minor in [1, 9, 10, 99, 100, 101, 123_456, MINOR_UNITS_MAX] {
                 let sum = Amount::from_minor(minor, currency).unwrap();
@@ -352,10 +352,10 @@ mod tests {
         );
     }
 
-    /// M4: a fee keeps every place that it was told with, and the currency's at least.
+    /// M4: a fee keeps every decimal place it was parsed with, and at least the currency's.
     #[test]
-    fn a_fee_is_kept_to_its_last_place() {
-        for (told, kept) in [
+    fn a_fee_keeps_every_decimal_place() {
+        for (text, expected) in [
             ("0.0125", "0.0125"),
             ("0.04", "0.04"),
             ("0.1", "0.10"),
@@ -372,10 +372,10 @@ mod tests {
                 "0.000000000000000000000000001",
             ),
         ] {
-            let fee = Fee::parse(told, CNY).unwrap();
+            let fee = Fee::parse(text, CNY).unwrap();
             let printed = fee.to_string();
-            assert_eq!(Fee::parse(&printed, CNY), Ok(fee), "{told}");
-            assert!(printed.starts_with(kept), "{told}: {printed}");
+            assert_eq!(Fee::parse(&printed, CNY), Ok(fee), "{text}");
+            assert!(printed.starts_with(expected), "{text}: {printed}");
         }
         assert_eq!(Fee::parse("0.5", yen()).unwrap().to_string(), "0.5");
         for bad in ["-0.0125", "0.0125e0", "1.2345678901234567890123456789"] {

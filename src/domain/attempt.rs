@@ -1,7 +1,7 @@
-//! One try to have an order paid through one institution.
+//! A payment attempt: one try to have an order paid through one institution.
 //!
-//! Which moves are legal is decided here, from the attempt's state and one finding (section 4 of
-//! the invariants); what a move means for the order is `order.rs`.
+//! Legal transitions are decided here, from the attempt's state and one finding (section 4 of the
+//! invariants). Their effect on the order is decided in `order`.
 
 use crate::domain::amount::Amount;
 use crate::domain::evidence::{Evidence, EvidenceSource, Finding, PaymentAction, Reason, Receipt};
@@ -9,27 +9,27 @@ use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp}
 use crate::domain::institutions::{Facts, Mode};
 use crate::domain::schedule::Schedule;
 
-/// Where an attempt stands (section 4 of the invariants).
+/// State of an attempt (section 4 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttemptState {
-    /// Durable, and perhaps on its way.
+    /// Durable; the call may have been sent.
     Intent,
-    /// Sent, and nobody knows.
+    /// Sent; the outcome is unknown.
     Unknown,
     /// The institution has it and waits for the payer.
     Accepted,
-    /// We asked the institution to end it, or want to.
+    /// We have sent a close, or are about to.
     Closing,
-    /// The money moved. Never left.
+    /// The money moved. Terminal.
     Paid,
     /// Definitely refused, or definitely never sent.
     Failed,
-    /// Definitely can no longer be paid.
+    /// Can definitely no longer be paid.
     Closed,
 }
 
 impl AttemptState {
-    /// Every state, for stores that read names back.
+    /// Every state; stores parse names with it.
     pub const ALL: [Self; 7] = [
         Self::Intent,
         Self::Unknown,
@@ -53,7 +53,7 @@ impl AttemptState {
         }
     }
 
-    /// The name merchants see (`attemptStatus`): doubt shows as `PENDING`.
+    /// The name merchants see (`attemptStatus`); an uncertain state is reported as `PENDING`.
     pub fn public_name(self) -> &'static str {
         match self {
             Self::Intent | Self::Unknown | Self::Closing => "PENDING",
@@ -61,7 +61,7 @@ impl AttemptState {
         }
     }
 
-    /// Whether money may still move through it.
+    /// Whether money can still move through it.
     pub fn is_live(self) -> bool {
         match self {
             Self::Intent | Self::Unknown | Self::Accepted | Self::Closing => true,
@@ -70,53 +70,54 @@ impl AttemptState {
     }
 }
 
-/// Which process wrote an attempt: leftovers of a dead one are in doubt (S1).
+/// Identifies the process that wrote an attempt: orphaned calls of a dead process are in doubt
+/// (S1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub i64);
 
-/// What a signature needs and an adapter may not invent. That of the creating call is kept:
-/// later calls may have to quote it, and a repeated create must be equal (A3).
+/// Inputs that an adapter needs for signing and must not generate. The stamp of the create call is
+/// stored: later calls may have to quote it, and a repeated create must be identical (A3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// The moment of the call.
+    /// Time of the call.
     pub now: Timestamp,
-    /// Drawn for the call.
+    /// Random, generated for the call.
     pub nonce: [u8; 10],
 }
 
-/// One try through one institution.
+/// One payment attempt at one institution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// What the institution knows it by (K2).
+    /// Our number for it at the institution (K2).
     pub id: AttemptId,
-    /// Its place among the order's attempts, from 1.
+    /// Its sequence number among the order's attempts, from 1.
     pub seq: u32,
-    /// Through whom.
+    /// The institution.
     pub institution: InstitutionId,
     /// The merchant's account there.
     pub account: AccountId,
-    /// How the payer pays.
+    /// Payment mode.
     pub mode: Mode,
-    /// What is asked; the order's sum.
+    /// Requested amount, equal to the order's.
     pub amount: Amount,
-    /// Where it stands.
+    /// Its state.
     pub state: AttemptState,
-    /// Stamp of the creating call.
+    /// Stamp of the create call.
     pub stamp: Stamp,
-    /// When a create was last decided to be sent; how the call is dated.
+    /// When a create was last decided to be sent; dates the call.
     pub sent_at: Timestamp,
-    /// When it is next asked about.
+    /// Schedule of its next query.
     pub schedule: Schedule,
-    /// The configuration it was made under (F2).
+    /// Configuration version it was created under (F2).
     pub configuration: u64,
     /// The process that wrote it (S1).
     pub epoch: Epoch,
-    /// The institution has named it as one that it has: it did arrive, and never ends by "not found"
+    /// The institution has confirmed that it exists: it did arrive, and "not found" never ends it
     /// (V5).
     pub named: bool,
-    /// What the payer needs, once the institution gave it.
+    /// What the payer needs to pay, once the institution has returned it.
     pub payment_action: Option<PaymentAction>,
-    /// What the institution said of the payment.
+    /// The institution's confirmation of the payment.
     pub receipt: Option<Receipt>,
     /// Why it was refused.
     pub reason: Option<Reason>,
@@ -124,40 +125,40 @@ pub struct Attempt {
     pub late_success: bool,
 }
 
-/// What one finding does to one attempt or refund.
+/// Effect of one finding on one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition<T> {
-    /// It becomes this.
+    /// It changes to this.
     To(Box<T>),
-    /// Nothing new.
+    /// No change.
     Unchanged,
-    /// It contradicts an end and must be asked about first (V4).
+    /// The finding contradicts a final state and must be confirmed by a query first (V4).
     ConfirmByQuery,
-    /// It cannot be true of it (V3).
+    /// The finding cannot be true (V3).
     Impossible(Contradiction),
 }
 
-/// Why a well-signed message is put aside (V3). An alarm, never a state change.
+/// Why an authentic message is not applied (V3). It raises an alarm and never changes state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contradiction {
-    /// Another sum or currency than was asked.
+    /// The amount or currency differs from the requested one.
     Amount,
-    /// Another account of the same institution (C2).
+    /// It names another account at the same institution (C2).
     Account,
-    /// Another institution's attempt (C2).
+    /// It comes from another institution than the attempt's (C2).
     Institution,
-    /// Another payment than the one whose money goes back.
+    /// It names another payment than the one being refunded.
     Payment,
-    /// Refused or closed, said of an attempt that was paid.
+    /// It reports a paid attempt as refused or closed.
     PaidAlready,
-    /// Refused, said of a refund that went back.
+    /// It reports a succeeded refund as refused.
     RefundedAlready,
-    /// Another movement of money than the one that is known under this number of ours.
+    /// It reports a second movement of money under the same number of ours.
     SecondMovement,
 }
 
 impl Contradiction {
-    /// A stable word for metrics and the audit log.
+    /// Stable name for metrics and the audit log.
     pub fn word(self) -> &'static str {
         match self {
             Self::Amount => "amount",
@@ -171,12 +172,12 @@ impl Contradiction {
     }
 }
 
-/// What a success says of what has succeeded: the same once more, or that under one number of ours money
-/// moved a second time, which people must see.
-pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Transition<T> {
+/// Effect of a success reported for something that has already succeeded: no change, or evidence
+/// that money moved a second time under the same number, which needs manual review.
+pub(in crate::domain) fn again<T>(known: Option<&Receipt>, reported: &Receipt) -> Transition<T> {
     let known = known.and_then(|known| known.institution_no.as_ref());
-    match (known, &said.institution_no) {
-        (Some(known), Some(said)) if known != said => {
+    match (known, &reported.institution_no) {
+        (Some(known), Some(reported)) if known != reported => {
             Transition::Impossible(Contradiction::SecondMovement)
         }
         (Some(_) | None, Some(_) | None) => Transition::Unchanged,
@@ -184,19 +185,19 @@ pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Tr
 }
 
 impl Attempt {
-    /// Whether this institution, and this account of it, can speak of the attempt and of what goes
-    /// back along it (C2), and whether it speaks of this payment and this sum, that of the attempt or of a
-    /// refund (V3).
+    /// Whether this institution and account may give evidence on the attempt and its refunds (C2),
+    /// and whether the evidence is about this payment and this amount (the attempt's or a refund's,
+    /// V3).
     ///
     /// # Errors
-    /// What contradicts it.
+    /// The contradiction.
     pub fn admits(&self, evidence: &Evidence, sum: Amount) -> Result<(), Contradiction> {
         if self.institution != evidence.institution {
             return Err(Contradiction::Institution);
         }
         match &evidence.account {
             Some(account) if *account != self.account => Err(Contradiction::Account),
-            Some(_) | None if evidence.sum.is_some_and(|said| said != sum) => {
+            Some(_) | None if evidence.sum.is_some_and(|reported| reported != sum) => {
                 Err(Contradiction::Amount)
             }
             Some(_) | None if !evidence.along.is_of(&self.id, self.amount, sum) => {
@@ -206,7 +207,8 @@ impl Attempt {
         }
     }
 
-    /// The attempt as this evidence names it, where that is news and still matters (V5).
+    /// The attempt marked as known to the institution, if this evidence is the first to show it and
+    /// the attempt is still live (V5).
     pub fn newly_seen(&self, evidence: &Evidence) -> Option<Self> {
         (evidence.proves_arrival && !self.named && self.state.is_live()).then(|| Self {
             named: true,
@@ -214,11 +216,11 @@ impl Attempt {
         })
     }
 
-    /// The move that a finding justifies, by the table of section 4. "Not found" comes here only where
-    /// it was asked late enough ([`Evidence::is_not_found_conclusive`]).
+    /// The transition that a finding justifies, by the table of section 4. `NotFound` is passed
+    /// only when the query was late enough ([`Evidence::is_not_found_conclusive`]).
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
         match finding {
-            // That a question was not sent says nothing about the call before it.
+            // An unsent query proves nothing about the earlier create.
             Finding::NotSent if by != EvidenceSource::Create => Transition::Unchanged,
             Finding::NotSent => self.not_sent(),
             Finding::Refused(reason) => self.refused(reason),
@@ -245,8 +247,8 @@ impl Attempt {
         }))
     }
 
-    /// E1 ends only what was never sent before: from any later state an earlier send may have
-    /// arrived.
+    /// E1 ends only an attempt that was never sent before: in any later state an earlier send may
+    /// have arrived.
     fn not_sent(&self) -> Transition<Self> {
         match self.state {
             AttemptState::Intent => {
@@ -284,8 +286,8 @@ impl Attempt {
         }
     }
 
-    /// An attempt that is being closed is taken up again only when the institution refuses the
-    /// close; a late reply to the create, or a query, is no such refusal.
+    /// A closing attempt becomes ACCEPTED again only when the institution refuses the close; a late
+    /// reply to the create, or a query, does not count as a refusal.
     fn accepted(
         &self,
         payment_action: Option<&PaymentAction>,
@@ -304,8 +306,9 @@ impl Attempt {
         match self.state {
             AttemptState::Intent | AttemptState::Unknown => taken(),
             AttemptState::Closing if by == EvidenceSource::Close => taken(),
-            // Only a create makes a new hand-over. A query may fill one in; if it could renew one, an
-            // institution that dates each answer anew would move the attempt with every question.
+            // Only a create replaces a payment action. A query may fill in a missing one; if it
+            // could replace one, an institution that timestamps each reply would change the attempt
+            // with every query.
             AttemptState::Accepted
                 if payment_action.is_some()
                     && payment_action != self.payment_action.as_ref()
@@ -355,17 +358,17 @@ impl Attempt {
                 self.transition_to(AttemptState::Closed)
             }
             AttemptState::Paid => Transition::Impossible(Contradiction::PaidAlready),
-            // What was never known to have left cannot have been closed: the reply to the create
-            // is still to come, or the next query tells.
+            // Without proof that it was sent, it cannot have been closed: wait for the reply to the
+            // create or for the next query.
             AttemptState::Intent | AttemptState::Failed | AttemptState::Closed => {
                 Transition::Unchanged
             }
         }
     }
 
-    /// A5: "not found" ends an attempt only when nothing sent can still be on its way, and, at an
-    /// institution that closes, only in answer to a close. One that remembers a close of what it
-    /// has not seen answers that close with "closed" instead.
+    /// A5: "not found" ends an attempt only when no sent request can still be in transit and, at an
+    /// institution with a close call, only in reply to a close. An institution that remembers a
+    /// close of an unseen number answers "closed" instead.
     fn not_found(&self, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
         let conclusive = match by {
             EvidenceSource::Close => facts.can_close && !facts.remembers_close,
@@ -373,7 +376,7 @@ impl Attempt {
             EvidenceSource::Create | EvidenceSource::Refund | EvidenceSource::Callback => false,
         };
         match self.state {
-            // What it once named did arrive: that it does not know it now proves nothing (V5).
+            // It was known before, so it did arrive: "not found" now proves nothing (V5).
             AttemptState::Unknown | AttemptState::Closing if conclusive && !self.named => {
                 let reason = Some(Reason::from_code("NEVER_ARRIVED"));
                 Transition::To(Box::new(Self {

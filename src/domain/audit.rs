@@ -1,34 +1,34 @@
-//! The audit log: what was done, by whom, to what, in a chain that shows any change (L1, L2).
+//! The audit log: action, actor, object and result, in a tamper-evident hash chain (L1, L2).
 //!
-//! Pure: the store's writer calls [`ChainLink::follow`] inside its transaction, because only there the
-//! order of commits is known.
+//! Pure: the store's writer calls [`ChainLink::follow`] inside its transaction, because only there
+//! the commit order is known.
 
 use std::borrow::Cow;
 
 use crate::crypto::digest::Sha256;
 use crate::domain::identifiers::Timestamp;
 
-/// Separates this hash from every other use of SHA-256, and one edition of it from the next.
+/// Separates this hash from other uses of SHA-256 and from other versions of it.
 const DOMAIN: &[u8] = b"paymux audit record 1";
 
-/// What was done. Holds no secret and no personal data (L4).
+/// One audit entry. Contains no secrets and no personal data (L4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Who: `merchant:…`, `institution:…`, `payer`, `clock`, `operator:…`.
+    /// Actor: `merchant:…`, `institution:…`, `payer`, `clock`, `operator:…`.
     pub actor: String,
-    /// What, as a stable word: `order.place`, `attempt.start` …
+    /// Action, as a stable name: `order.place`, `attempt.start` …
     pub action: Cow<'static, str>,
-    /// To what: the number of the order.
+    /// Object: the order number.
     pub object: String,
-    /// What came of it: the states after it.
+    /// Result: the states after the action.
     pub result: String,
 }
 
-/// What a clock that was set is recorded as.
+/// Action recorded when the system clock was set.
 const CLOCK_SET: &str = "clock.set";
 
 impl AuditEntry {
-    /// The machine's clock was set by so many milliseconds; back is negative.
+    /// The system clock was set by this many milliseconds; negative is back.
     pub fn clock_set(by_ms: i64) -> Self {
         Self {
             actor: "clock".to_owned(),
@@ -38,13 +38,13 @@ impl AuditEntry {
         }
     }
 
-    /// Whether it is a clock that was set back, and with it all that was recorded before.
+    /// Whether the clock was set back, which may affect all earlier timestamps.
     pub fn is_clock_set_back(action: &str, result: &str) -> bool {
         action == CLOCK_SET && result.starts_with("by_ms=-")
     }
 }
 
-/// Where a chain stands: the last record's number and hash.
+/// Position in a chain: the last record's number and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainLink {
     /// Number of the last record; 0 before the first.
@@ -60,14 +60,14 @@ impl ChainLink {
         hash: [0; 32],
     };
 
-    /// The link that the next record makes (L1): its number has no gap, its hash holds the
-    /// previous hash and everything the record says.
+    /// The link of the next record (L1): numbered without gaps; its hash covers the previous hash
+    /// and the whole record.
     #[must_use]
     pub fn follow(&self, chain: &str, audit_entry: &AuditEntry, at: Timestamp) -> Self {
         let seq = self.seq.saturating_add(1);
         let mut hash = Sha256::new();
         hash.update(DOMAIN);
-        // Each part is preceded by its length, so that no two records have the same bytes.
+        // Each part is preceded by its length, so that different records never give the same bytes.
         let mut part = |bytes: &[u8]| {
             hash.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(bytes);
@@ -98,7 +98,7 @@ mod tests {
         }
     }
 
-    /// L1: a record changed, moved or left out changes every hash after it.
+    /// L1: changing, moving or omitting a record changes every hash after it.
     #[test]
     fn the_chain_shows_any_change() {
         let at = Timestamp::from_ms(1);

@@ -1,8 +1,7 @@
-//! What one decision writes: rows, postings, events, audit record and spent nonce, whole or not
-//! at all.
+//! What one decision writes, atomically: rows, postings, events, audit entry and spent nonce.
 //!
-//! A change of an order is computed from the order before and the order after, here and nowhere else, so one
-//! without its event, posting, audit record or version cannot be built (N1, N4, M1, L2, K4).
+//! A change of an order is computed from the order before and after, here and nowhere else, so a
+//! change without its event, posting, audit entry or version cannot be built (N1, N4, M1, L2, K4).
 
 mod audit_text;
 
@@ -18,20 +17,20 @@ use crate::domain::order::{Order, OrderState};
 use crate::domain::refund::{Refund, RefundOrigin, RefundState};
 use crate::domain::statement::{DifferenceKind, Movement, StatementDifference};
 
-/// Who wanted it. Only requests have nonces.
+/// What caused a change. Only requests have nonces.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChangeCause {
     /// A merchant's signed request.
     Request(FreshNonce),
-    /// The payer, on our page.
+    /// The payer, on our payment page.
     Page,
-    /// Time: expiry, a schedule, a start after a crash.
+    /// Time: expiry, a schedule, recovery after a crash.
     Clock,
-    /// An institution's word.
+    /// Evidence from an institution.
     Evidence(InstitutionId, EvidenceSource),
-    /// Whoever runs the gateway; the record says who.
+    /// Whoever runs the gateway; the audit entry names them.
     Operator,
-    /// An operator's verdict, and the other operator who found the same before.
+    /// A signed staff decision, and the other person who decided the same before.
     Decision(OperatorId, Option<OperatorId>),
 }
 
@@ -49,7 +48,7 @@ impl ChangeCause {
     }
 }
 
-/// One decision, to be committed whole.
+/// One decision, committed atomically.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     at: Timestamp,
@@ -58,34 +57,34 @@ pub struct Change {
     configured: Option<ConfigurationChange>,
 }
 
-/// What became of the configuration (L5, F2).
+/// A configuration change (L5, F2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigurationChange {
-    /// The version that comes into force; `None` where nothing does.
+    /// The version that takes effect, if any.
     pub version: Option<u64>,
-    /// Where each institution is asked under it.
+    /// Each institution's endpoint under it.
     pub endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
-    /// What the audit log says of it.
+    /// Its audit entry.
     pub audit_entry: AuditEntry,
 }
 
-/// What a change writes beside the nonce.
+/// What a change writes in addition to the nonce.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChangeRows {
-    /// The version the decision was made on; `None` for a new order. The guard of K4.
+    /// The version the decision is based on; `None` for a new order. The optimistic lock of K4.
     pub before: Option<u64>,
-    /// The order as it will be.
+    /// The order after the change.
     pub order: Order,
-    /// When the order next needs attention without being asked (A6).
+    /// When the order next needs attention (A6).
     pub due: Option<Timestamp>,
-    /// What it means in money.
+    /// Its journal entries.
     pub entries: Vec<JournalEntry>,
-    /// What it owes to whom.
+    /// Its events.
     pub events: Vec<Event>,
-    /// What the audit log says of it.
+    /// Its audit entry.
     pub audit_entry: AuditEntry,
-    /// What people must look at, and at which institution: refunds that went through after they had
-    /// failed (R9).
+    /// Reconciliation breaks to open, and at which institution: refunds that succeeded after they
+    /// had failed (R9).
     pub breaks: Vec<(InstitutionId, StatementDifference)>,
     attempts: Vec<usize>,
     refunds: Vec<usize>,
@@ -93,20 +92,20 @@ pub struct ChangeRows {
 }
 
 impl ChangeRows {
-    /// Attempts that are new or other than before.
+    /// New or changed attempts.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts
             .iter()
             .filter_map(|at| self.order.attempts.get(*at))
     }
 
-    /// The refund that a merchant asked for with this change.
+    /// The refund that this change reserves for a merchant.
     pub fn reserved(&self) -> Option<&Refund> {
         let new = self.new_refund.and_then(|at| self.order.refunds.get(at));
         new.filter(|refund| refund.request().is_some())
     }
 
-    /// Refunds that are new or other than before.
+    /// New or changed refunds.
     pub fn refunds(&self) -> impl Iterator<Item = &Refund> {
         self.refunds
             .iter()
@@ -115,7 +114,7 @@ impl ChangeRows {
 }
 
 impl Change {
-    /// Nothing but the nonce: a repeat, or a refusal for reasons of state (Q5).
+    /// Spends the nonce only: for a repeat, or a refusal for reasons of state (Q5).
     pub fn spend(nonce: FreshNonce, at: Timestamp) -> Self {
         Self {
             at,
@@ -125,7 +124,7 @@ impl Change {
         }
     }
 
-    /// A configuration came into force or was refused, or the gateway stops (L5). Moves no order.
+    /// A configuration took effect or was rejected, or the gateway stops (L5). Changes no order.
     pub fn configured(configured: ConfigurationChange, at: Timestamp) -> Self {
         Self {
             at,
@@ -190,27 +189,27 @@ impl Change {
         }
     }
 
-    /// What it writes beside the nonce.
+    /// What it writes in addition to the nonce.
     pub fn rows(&self) -> Option<&ChangeRows> {
         self.rows.as_ref()
     }
 
-    /// What became of the configuration, if it is about that.
+    /// The configuration change, if it is one.
     pub fn configuration(&self) -> Option<&ConfigurationChange> {
         self.configured.as_ref()
     }
 
-    /// The order as it will be, to answer with once it is durable (O5).
+    /// The order after the change, to answer with once it is durable (O5).
     pub fn order(&self) -> Option<&Order> {
         self.rows.as_ref().map(|rows| &rows.order)
     }
 
-    /// Gives back who wanted it, so that it can be decided again on a newer state.
+    /// Returns the cause, so that it can be decided again on a newer state.
     pub fn into_cause(self) -> ChangeCause {
         self.cause
     }
 
-    /// The order as it became, for the caller that committed it.
+    /// The order after the change, for the caller that committed it.
     pub fn into_order(self) -> Option<Order> {
         self.rows.map(|rows| rows.order)
     }
@@ -226,7 +225,7 @@ fn changed<T: PartialEq>(before: Option<&[T]>, after: &[T]) -> Vec<usize> {
         .collect()
 }
 
-/// Section 6 of the invariants: money moves in the books when an attempt becomes PAID, and when a
+/// Section 6 of the invariants: journal entries are posted when an attempt becomes PAID, and when a
 /// refund is reserved or ends.
 fn entries(
     before: Option<&Order>,
@@ -262,7 +261,7 @@ fn entries(
     entries
 }
 
-/// What one refund's move posts.
+/// Journal entries of one refund's transition.
 fn moved(
     was: Option<&Refund>,
     refund: &Refund,
@@ -331,8 +330,8 @@ fn events(before: Option<&Order>, after: &Order, refunds: &[usize]) -> Vec<Event
     events
 }
 
-/// R9: whoever was told that a refund had failed may have given the money back another way; and what
-/// went back twice is lost.
+/// R9: whoever was notified that a refund had failed may have returned the money another way; an
+/// over-refund is a loss.
 fn breaks(
     before: Option<&Order>,
     after: &Order,
@@ -350,7 +349,8 @@ fn breaks(
         let (amount, code) = (refund.amount, refund.amount.currency().code());
         let excess = Amount::from_minor(refund.over_refunded_minor, amount.currency());
         let beyond = excess.map_or_else(|_| "0".into(), |excess| excess.to_string());
-        let found = format!("SUCCEEDED {amount} {code}, of it beyond what was left {beyond}");
+        let found =
+            format!("SUCCEEDED {amount} {code}, exceeding the refundable amount by {beyond}");
         let difference = StatementDifference {
             kind: DifferenceKind::LateRefund,
             movement: Movement::Refund,

@@ -1,4 +1,4 @@
-//! What we owe a merchant because something changed: the body is fixed at birth (N1, N3, N9).
+//! Events for merchants; an event's body is fixed when it is created (N1, N3, N9).
 
 use serde::Serialize;
 
@@ -14,14 +14,14 @@ pub enum EventType {
     OrderPaid,
     /// The order ended unpaid.
     OrderClosed,
-    /// Money went back.
+    /// A refund succeeded.
     RefundSucceeded,
-    /// A refund definitely did not happen.
+    /// A refund definitely failed.
     RefundFailed,
 }
 
 impl EventType {
-    /// Every type, for stores that read names back.
+    /// Every type; stores parse names with it.
     pub const ALL: [Self; 4] = [
         Self::OrderPaid,
         Self::OrderClosed,
@@ -39,7 +39,7 @@ impl EventType {
         }
     }
 
-    pub(in crate::domain) fn message(self) -> char {
+    pub(in crate::domain) fn letter(self) -> char {
         match self {
             Self::OrderPaid => 'P',
             Self::OrderClosed => 'C',
@@ -49,22 +49,22 @@ impl EventType {
     }
 }
 
-/// One thing a merchant is owed.
+/// One event to deliver to a merchant.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The same on every delivery.
+    /// Identical on every delivery.
     pub id: EventId,
     /// What it reports.
     pub kind: EventType,
-    /// Who is owed.
+    /// The merchant to notify.
     pub merchant: MerchantId,
-    /// What it is about.
+    /// The order it is about.
     pub order: PayOrderNo,
     /// The order's version that it reports (N5).
     pub version: u64,
-    /// Where it goes; `None` waits to be fetched (`interface.md`, Where events go).
+    /// Destination; `None`: available by polling only (`interface.md`, Where events go).
     pub destination: Option<Box<str>>,
-    /// The bytes of the body, the same on every delivery. Holds personal data.
+    /// The body, byte-identical on every delivery. Contains personal data.
     pub body: Vec<u8>,
 }
 
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Event {
     }
 }
 
-/// A3.3's ten fields, and ours behind them.
+/// A3.3's ten fields, then our extensions.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NotificationBody<'a> {
@@ -106,7 +106,7 @@ struct NotificationBody<'a> {
     refund: Option<NotificationRefund<'a>>,
 }
 
-/// What events of refunds add.
+/// Additional fields of refund events.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NotificationRefund<'a> {
@@ -124,10 +124,10 @@ struct NotificationRefund<'a> {
 }
 
 impl Event {
-    /// The event that reports what this order has just become.
+    /// The event that reports the order's new state.
     ///
-    /// `bankReturnUrl` receives `ORDER_PAID` and nothing else, so that a merchant who knows only
-    /// the ten fields is never misled by a second message.
+    /// `bankReturnUrl` receives `ORDER_PAID` only, so that a merchant who knows only the ten fields
+    /// is never misled by a second message.
     pub(in crate::domain) fn of(kind: EventType, order: &Order) -> Self {
         let destination = match kind {
             EventType::OrderPaid => Some(order.terms.return_url.clone()),
@@ -135,11 +135,11 @@ impl Event {
                 order.notice_url.clone()
             }
         };
-        Self::born(kind, order, destination, None)
+        Self::create(kind, order, destination, None)
     }
 
-    /// The event that reports how a refund has just ended: to its own address, or the
-    /// enrolled one (`interface.md`, Where events go).
+    /// The event that reports the end of a refund, sent to the refund's own address or the
+    /// configured one (`interface.md`, Where events go).
     pub(in crate::domain) fn of_refund(order: &Order, refund: &Refund) -> Self {
         let kind = if refund.state == RefundState::Succeeded {
             EventType::RefundSucceeded
@@ -163,7 +163,7 @@ impl Event {
             refund_cause: refund.excess().map(ExcessCause::name),
         };
         let own = request.and_then(|request| request.notice_url.clone());
-        Self::born(
+        Self::create(
             kind,
             order,
             own.or_else(|| order.notice_url.clone()),
@@ -171,13 +171,13 @@ impl Event {
         )
     }
 
-    fn born(
+    fn create(
         kind: EventType,
         order: &Order,
         destination: Option<Box<str>>,
         refund: Option<NotificationRefund<'_>>,
     ) -> Self {
-        let id = EventId::of(&order.no, kind.message(), order.version);
+        let id = EventId::of(&order.no, kind.letter(), order.version);
         let terms = &order.terms;
         let paid_at = order.receipt().map(|receipt| receipt.paid_at);
         let fields = NotificationBody {
@@ -201,7 +201,7 @@ impl Event {
             attach: terms.attach.as_deref(),
             refund,
         };
-        // Text and numbers only: writing them cannot fail.
+        // Text and numbers only: serialisation cannot fail.
         let body = serde_json::to_vec(&fields).unwrap_or_default();
         Self {
             id,

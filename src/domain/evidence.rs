@@ -1,4 +1,4 @@
-//! The one shape all news takes: what a reply, a callback or a silence proves (E1 to E5).
+//! Evidence: what a reply, a callback or a missing answer proves (E1 to E5).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,42 +13,42 @@ use crate::domain::personal::code_or_masked;
 /// What one message, or its absence, proves about one attempt or refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// Whose word it is; decided by the address it came to, never by the message (C1).
+    /// Its source; determined by the address that received the message, never by the message (C1).
     pub institution: InstitutionId,
     /// The account at that institution; `None` where its messages do not name one.
     pub account: Option<AccountId>,
     /// What it is about (K2).
     pub about: EvidenceSubject,
-    /// How we came to hear it.
+    /// The kind of message.
     pub by: EvidenceSource,
-    /// The sum that it speaks of, where a message nobody asked for names one: news of another sum is of
-    /// something else (V3). An answer is bound to its question instead.
+    /// The amount named by an unsolicited message: evidence with a different amount concerns
+    /// something else (V3). A reply is bound to its request instead.
     pub sum: Option<Amount>,
-    /// Of news of a refund that nobody asked for: the payment that it says the money goes back of.
+    /// For an unsolicited message about a refund: the original payment that it names.
     pub along: OriginalPayment,
-    /// Of an answer to a question: when the question was about to leave. News is as old as that, not
-    /// as its reading (V5).
+    /// For a reply to a query: when the query was about to be sent. The evidence is as old as that,
+    /// not as its receipt (V5).
     pub asked_at: Option<Uptime>,
-    /// It names the number as one that the institution has, whatever else it says (V5).
+    /// It shows that the institution has the number, whatever else it says (V5).
     pub proves_arrival: bool,
-    /// What it says.
+    /// What it proves.
     pub finding: Finding,
 }
 
 impl Evidence {
-    /// Whether "not found" counts (A5, V5): its question left after nothing had been sent of what it is
-    /// about for `quiet`, and that is at least the visibility limit. Whatever passed between question
-    /// and weighing is no waiting.
+    /// Whether "not found" is conclusive (A5, V5): when its query was sent, nothing had been sent
+    /// for the object for `quiet`, which is at least the visibility limit. Time between query and
+    /// evaluation does not count.
     pub fn is_not_found_conclusive(quiet: Option<Duration>, facts: &Facts) -> bool {
         quiet.is_some_and(|quiet| quiet >= Duration::from_millis(facts.visibility_ms))
     }
 
-    /// An answer about another sum than was asked is about something else (V3): one rule for the answers
-    /// to all calls. Whether the call had its effect is then not known.
+    /// A reply with another amount than requested concerns something else (V3); one rule for the
+    /// replies to all calls. Whether the call took effect is then unknown.
     #[must_use]
-    pub fn checked_against(self, asked: Amount) -> Self {
+    pub fn checked_against(self, expected: Amount) -> Self {
         if let Finding::Succeeded(receipt) = &self.finding
-            && receipt.amount != asked
+            && receipt.amount != expected
         {
             return Self {
                 finding: Finding::Ambiguous(Ambiguity::Mismatch),
@@ -59,35 +59,35 @@ impl Evidence {
     }
 }
 
-/// The payment along which money goes back, as far as news of a refund names it: where it is another
-/// one, the news is of something else (V3).
+/// The original payment of a refund, as far as a message names it: if it is a different one, the
+/// message concerns something else (V3).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OriginalPayment {
-    /// The number of the payment.
+    /// Number of the payment.
     pub number: Option<Box<str>>,
-    /// What was paid; some name what goes back here instead.
+    /// Amount of the payment; some institutions put the refund amount here.
     pub paid: Option<Amount>,
 }
 
 impl OriginalPayment {
-    /// Whether it may be this payment, of which that sum goes back.
-    pub fn is_of(&self, payment: &AttemptId, paid: Amount, back: Amount) -> bool {
+    /// Whether it can be this payment, with this refund amount.
+    pub fn is_of(&self, payment: &AttemptId, paid: Amount, refund: Amount) -> bool {
         let number = self.number.as_deref();
         number.is_none_or(|number| number == payment.as_str())
-            && self.paid.is_none_or(|sum| sum == paid || sum == back)
+            && self.paid.is_none_or(|sum| sum == paid || sum == refund)
     }
 }
 
-/// What an institution knows something of ours by (K2).
+/// The object that evidence is about, by our number (K2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EvidenceSubject {
     /// A payment.
     Attempt(AttemptId),
-    /// Money on its way back.
+    /// A refund.
     Refund(RefundOrderNo),
 }
 
-/// How news came: only what we asked for ourselves can confirm what contradicts (V4).
+/// Kind of message: only the reply to a query of ours can confirm a contradiction (V4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvidenceSource {
     /// The reply to a create call.
@@ -98,31 +98,32 @@ pub enum EvidenceSource {
     Close,
     /// The reply to a refund call.
     Refund,
-    /// A message the institution sent unasked.
+    /// An unsolicited message from the institution.
     Callback,
 }
 
-/// What the news says.
+/// What evidence proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// E1: no byte of the call left this machine.
     NotSent,
-    /// E2: a final refusal, with the institution's own word for the reason.
+    /// E2: a final refusal, with the institution's own code.
     Refused(Reason),
-    /// E3: taken, waiting for the payer, or under way back; the hand-over where the reply carries one.
+    /// E3: accepted: waiting for the payer, or a refund in progress; with the payment action if
+    /// given.
     Accepted(Option<PaymentAction>),
     /// E3: the money moved.
     Succeeded(Receipt),
     /// E4: it can no longer be paid.
     Closed,
-    /// The institution does not know the number; proves nothing unless it was asked late enough (A5).
+    /// The institution does not know the number; conclusive only if queried late enough (A5).
     NotFound,
     /// E5: everything else.
     Ambiguous(Ambiguity),
 }
 
 impl Finding {
-    /// Its class and what it says, for the timeline: `E3 succeeded`.
+    /// Its class and finding, for the timeline: `E3 succeeded`.
     pub fn class(&self) -> String {
         match self {
             Self::NotSent => "E1 not sent".into(),
@@ -130,7 +131,7 @@ impl Finding {
             Self::Accepted(_) => "E3 accepted".into(),
             Self::Succeeded(_) => "E3 succeeded".into(),
             Self::Closed => "E4 closed".into(),
-            Self::NotFound => "A5 not known there".into(),
+            Self::NotFound => "A5 not found".into(),
             Self::Ambiguous(why) => format!("E5 {}", why.word()),
         }
     }
@@ -139,22 +140,22 @@ impl Finding {
 /// Why a message proves nothing (E5). Counted; never a reason to end anything (V1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// No whole answer came in time, or the connection broke.
+    /// No complete reply arrived in time, or the connection broke.
     NoAnswer,
-    /// An answer with a 5xx status.
+    /// A reply with a 5xx status.
     ServerFault,
-    /// An answer that is not signed, or not by the institution's key.
+    /// A reply that is unsigned, or not signed by the institution's key.
     Unproven,
-    /// An answer that does not have the dialect's shape.
+    /// A reply that does not have the expected format.
     Unreadable,
     /// A status or code that the adapter does not list (C3).
     UnlistedWord,
-    /// An answer about something else than was asked.
+    /// A reply about something other than requested.
     Mismatch,
 }
 
 impl Ambiguity {
-    /// A stable word for metrics and the timeline.
+    /// Stable name for metrics and the timeline.
     pub fn word(self) -> &'static str {
         match self {
             Self::NoAnswer => "no_answer",
@@ -167,8 +168,8 @@ impl Ambiguity {
     }
 }
 
-/// The institution's own code for a refusal: at most 64 printable ASCII characters. What stands there may
-/// be anything, so it is stored sealed and printed as [`Reason::shown`].
+/// The institution's own code for a refusal: at most 64 printable ASCII characters. It may contain
+/// anything, so it is stored sealed and printed as [`Reason::shown`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reason(Box<str>);
 
@@ -179,7 +180,7 @@ impl std::fmt::Debug for Reason {
 }
 
 impl Reason {
-    /// Keeps what is printable of a code, so that it may stand in an answer and a log.
+    /// Keeps the printable characters of a code, so that it is safe in replies and logs.
     pub fn from_code(code: &str) -> Self {
         Self(
             code.chars()
@@ -189,7 +190,7 @@ impl Reason {
         )
     }
 
-    /// The code for whoever explains an order: an institution's free words are masked (D1).
+    /// The code for display: free text from an institution is masked (D1).
     pub fn shown(&self) -> Cow<'_, str> {
         code_or_masked(&self.0)
     }
@@ -200,16 +201,16 @@ impl Reason {
     }
 }
 
-/// What the payer needs to go and pay, and how long it lives.
+/// What the payer needs to pay, and until when it is valid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaymentAction {
     /// Link or parameters.
     pub way: PaymentActionKind,
-    /// When it stops working, where the institution says.
+    /// When it expires, if the institution states it.
     pub expires: Option<Timestamp>,
 }
 
-/// The forms a hand-over takes.
+/// Kinds of payment action.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PaymentActionKind {
     /// An https address of the institution's payment page (R-5.1.1-0a).
@@ -222,22 +223,22 @@ pub enum PaymentActionKind {
 impl std::fmt::Debug for PaymentAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.way {
-            PaymentActionKind::Redirect(_) => "Handover(link)",
-            PaymentActionKind::SdkParameters(_) => "Handover(sdk)",
+            PaymentActionKind::Redirect(_) => "PaymentAction(link)",
+            PaymentActionKind::SdkParameters(_) => "PaymentAction(sdk)",
         })
     }
 }
 
-/// What a success tells, of a payment or a refund: all that A3.2 and a statement need.
+/// The institution's confirmation of a payment or refund: all that A3.2 and a statement need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// What moved; must equal what was asked (E3, O2).
+    /// The amount moved; must equal the requested amount (E3, O2).
     pub amount: Amount,
-    /// The institution's own number of the payment or refund. Absent where two operators ended a refund
-    /// and named none.
+    /// The institution's number of the payment or refund. Absent if a dual-approved decision ended
+    /// the refund without naming one.
     pub institution_no: Option<Box<str>>,
     /// When it moved, by the institution's clock.
     pub paid_at: Timestamp,
-    /// The institution's fee of a payment, where it tells: exact, and no part of what moved.
+    /// The institution's fee for a payment, if stated: exact, and not part of the amount.
     pub fee: Option<Fee>,
 }

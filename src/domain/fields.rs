@@ -1,7 +1,7 @@
-//! One strict reader for the bodies others send us: one JSON object of plain fields (Q10).
+//! Strict reader for request bodies: a single JSON object of plain fields (Q10).
 //!
-//! Numbers stay the text they came as, nothing is rounded and nothing is guessed. It never says
-//! what a value means, and never shows one.
+//! Numbers are kept as text; nothing is rounded or guessed. Does not interpret values and never
+//! prints them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,22 +13,22 @@ use serde_json::value::RawValue;
 use crate::domain::identifiers::Malformed;
 use crate::domain::refusal::Refusal;
 
-/// The largest body that is read. Unit: bytes (Q1; the default limit of the interface).
+/// The largest body accepted. Unit: bytes (Q1; the default limit of the API).
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Names in one object at most: four times as many as the longest table has.
+/// Maximum number of names in one object: four times as many as the longest table has.
 pub const NAMES_MAX: usize = 64;
 
-/// How deep a value may be nested, the object itself counted.
+/// Maximum nesting depth of a value, counting the object itself.
 pub const DEPTH_MAX: usize = 8;
 
 /// The longest name. Unit: bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The longest number that is one. Unit: characters.
+/// The longest number accepted. Unit: characters.
 const NUMBER_CHARS_MAX: usize = 32;
 
-/// Why a body is not one object of plain fields.
+/// Why a body is not a single object of plain fields.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FieldsFault {
     /// Over [`BODY_BYTES_MAX`].
@@ -37,7 +37,7 @@ pub enum FieldsFault {
     /// Not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// Not JSON, cut off, followed by something, or half a surrogate pair in a string.
+    /// Not JSON, truncated, with trailing data, or with an unpaired surrogate in a string.
     #[error("not JSON")]
     NotJson,
     /// JSON, but not an object.
@@ -49,15 +49,15 @@ pub enum FieldsFault {
     /// More names than [`NAMES_MAX`].
     #[error("too many fields")]
     TooMany,
-    /// A name is too long or holds control characters.
-    #[error("a field's name is too long or holds control characters")]
+    /// A name is too long or contains control characters.
+    #[error("a field name is too long or contains control characters")]
     BadName,
-    /// A name stands twice, however it is spelled.
-    #[error("a field stands twice")]
+    /// Duplicate name, however it is escaped.
+    #[error("duplicate field")]
     Twice(Box<str>),
 }
 
-/// How a merchant is told.
+/// The refusal that a merchant receives.
 impl From<FieldsFault> for Refusal {
     fn from(fault: FieldsFault) -> Self {
         match fault {
@@ -69,7 +69,9 @@ impl From<FieldsFault> for Refusal {
             FieldsFault::NotAnObject => Self::BodyUnreadable("it is not an object"),
             FieldsFault::TooDeep => Self::BodyUnreadable("it is nested too deeply"),
             FieldsFault::TooMany => Self::BodyUnreadable("it has too many fields"),
-            FieldsFault::BadName => Self::BodyUnreadable("a name in it cannot be one"),
+            FieldsFault::BadName => {
+                Self::BodyUnreadable("a field name is too long or contains control characters")
+            }
             FieldsFault::Twice(name) => Self::FieldTwice(name),
         }
     }
@@ -89,11 +91,11 @@ struct Field<'a> {
     raw: &'a str,
 }
 
-/// The fields of one JSON object, in the order they came. `null` counts as absent.
+/// The fields of one JSON object, in their original order. `null` counts as absent.
 pub struct Fields<'a>(Vec<Field<'a>>);
 
 impl<'a> Fields<'a> {
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
     /// [`FieldsFault`], which never quotes a value.
@@ -102,8 +104,8 @@ impl<'a> Fields<'a> {
             return Err(FieldsFault::TooLarge);
         }
         let text = std::str::from_utf8(body).map_err(|_| FieldsFault::NotUtf8)?;
-        // Values are kept as they stand and read once more only where they hold escapes: nearly all
-        // of what merchants send is plain, and is passed over once.
+        // Values are kept as raw text and parsed again only if they contain escapes: nearly all
+        // values are plain, so they are scanned only once.
         let members: JsonMembers<'_> = serde_json::from_str(text).map_err(|fault| {
             if depth(text) > DEPTH_MAX {
                 FieldsFault::TooDeep
@@ -125,7 +127,7 @@ impl<'a> Fields<'a> {
             if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
                 return Err(FieldsFault::BadName);
             }
-            // So few names that comparing them costs less than a table of them.
+            // With so few names, comparing them is cheaper than a hash table.
             if fields.iter().any(|known| known.name == name) {
                 return Err(FieldsFault::Twice(name.as_ref().into()));
             }
@@ -136,7 +138,7 @@ impl<'a> Fields<'a> {
         Ok(Self(fields))
     }
 
-    /// Every name that stands in the object, `null` ones as well.
+    /// All names in the object, including those with `null`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|field| field.name.as_ref())
     }
@@ -151,7 +153,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A string without control characters, or a number exactly as it was written.
+    /// A string without control characters, or a number exactly as written.
     pub fn scalar(&self, name: &str) -> Option<Result<&str, Malformed>> {
         Some(match &self.present(name)?.value {
             Value::Text(text) => plain(text),
@@ -175,7 +177,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The JSON text of a value as it came. Of a nested one only syntax and depth are checked.
+    /// The JSON text of a value as received. Of a nested value only syntax and depth are checked.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
         self.present(name).map(|field| field.raw)
     }
@@ -195,8 +197,8 @@ impl fmt::Debug for Fields<'_> {
     }
 }
 
-/// One value that is a string without control characters, or a number exactly as it was written: what
-/// [`Fields::scalar`] takes, where it stands in something nested.
+/// A single value that is a string without control characters, or a number exactly as written: like
+/// [`Fields::scalar`], for values nested elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar<'a>(pub Cow<'a, str>);
 
@@ -234,8 +236,8 @@ fn value(raw: &str) -> Result<Value<'_>, FieldsFault> {
     })
 }
 
-/// What a string says. One without an escape says what stands between its quotes: that it holds no
-/// control character was seen when the body was read.
+/// Decodes a string. Without escapes it is the text between the quotes: control characters were
+/// already ruled out when the body was parsed.
 fn text(raw: &str) -> Result<Cow<'_, str>, FieldsFault> {
     let within = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
     match within {
@@ -247,12 +249,12 @@ fn text(raw: &str) -> Result<Cow<'_, str>, FieldsFault> {
     }
 }
 
-/// Whether a member nests more than the object that it stands in leaves it.
+/// Whether a member, inside the object, exceeds the maximum depth.
 fn is_too_deep(raw: &str) -> bool {
     raw.starts_with(['{', '[']) && depth(raw) >= DEPTH_MAX
 }
 
-/// How deep brackets stand in each other. Exact for JSON; of anything else the parser decides.
+/// Nesting depth of brackets. Exact for JSON; for anything else the parser decides.
 fn depth(text: &str) -> usize {
     let (mut now, mut deepest) = (0usize, 0usize);
     let (mut quoted, mut escaped) = (false, false);
@@ -275,7 +277,7 @@ fn depth(text: &str) -> usize {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The members as they stand; a map type would hide that a name stands twice.
+/// The members as written; a map type would hide duplicate names.
 struct JsonMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for JsonMembers<'de> {
@@ -308,7 +310,7 @@ mod tests {
         Fields::parse(body.as_ref()).unwrap_err()
     }
 
-    /// M4, G-1: a number is read as it was written, a string as it was meant.
+    /// M4, G-1: a number is kept as written, a string is decoded.
     #[test]
     fn values_come_out_exactly() {
         let body = r#" {"a":"x\u00e9\n","s":"12","n":0012e,"z":1} "#;
@@ -331,7 +333,7 @@ mod tests {
         assert!(Fields::parse(b"{}").unwrap().names().next().is_none());
     }
 
-    /// M4: within something nested as well, a number is read as it was written, and nothing else as one.
+    /// M4: nested scalars follow the same rules: a number as written, and nothing else as a number.
     #[test]
     fn a_nested_scalar_is_text_or_number() {
         let read = |raw: &str| {
@@ -362,7 +364,7 @@ mod tests {
         assert!(fields.scalar("n").unwrap().is_err());
     }
 
-    /// Q10: one name, one value, however the name is spelled.
+    /// Q10: one name, one value, however the name is escaped.
     #[test]
     fn a_field_name_occurs_once() {
         let twice = FieldsFault::Twice("a".into());
@@ -371,9 +373,9 @@ mod tests {
         assert_eq!(fault(r#"{"a":null,"b":1,"a":"x"}"#), twice);
     }
 
-    /// Q10: what is not exactly one JSON object is refused, and said which way.
+    /// Q10: anything other than a single JSON object is refused, with the reason.
     #[test]
-    fn what_is_not_one_object_is_refused() {
+    fn anything_but_one_object_is_refused() {
         for body in [
             "",
             " ",
@@ -407,9 +409,9 @@ mod tests {
         assert_eq!(fault(b"{\"a\":\"\xed\xa0\x80\"}"), FieldsFault::NotUtf8);
     }
 
-    /// Q10: depth, names and size are bounded before anything is built from them.
+    /// Q10: depth, number of names and size are limited before anything is built from them.
     #[test]
-    fn what_is_too_much_is_refused() {
+    fn oversized_bodies_are_refused() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             for nested in [10_000, DEPTH_MAX] {
                 let body = format!("{{\"a\":{}1{}}}", open.repeat(nested), close.repeat(nested));
@@ -433,7 +435,7 @@ mod tests {
         assert_eq!(fault(r#"{"a\u0007":1}"#), FieldsFault::BadName);
     }
 
-    /// Q10: however a string is written, it says the same; what a plain one says is not copied.
+    /// Q10: escaped and plain strings have the same value; plain ones are not copied.
     #[test]
     fn escapes_are_decoded_and_plain_text_is_unchanged() {
         let body = r#"{"plain":"茶 100 g","escaped":"\u8336 100 g","slash":"a\\b","quote":"a\"b","empty":""}"#;
@@ -448,7 +450,7 @@ mod tests {
         assert!(within.contains(&plain.as_ptr()), "it was copied");
     }
 
-    /// Q10: every way to cut a body off is refused.
+    /// Q10: a body truncated at any point is refused.
     #[test]
     fn a_truncated_body_is_refused() {
         let body = r#"{"a":"x\u00e9","n":12.30,"o":{"k":[1,"]"]},"t":true}"#;
@@ -457,7 +459,7 @@ mod tests {
         }
     }
 
-    /// D1: what somebody sent does not reach a log through its fields.
+    /// D1: values do not reach a log through `Debug` of fields.
     #[test]
     fn fields_show_their_names_only() {
         let fields = Fields::parse(br#"{"mobileNo":"13812345678"}"#).unwrap();

@@ -1,7 +1,7 @@
-//! Which institutions there are, what each can do (6.2), and what each merchant agreed with which.
+//! Configured institutions, their capabilities (6.2), and merchants' contracts with them.
 //!
-//! Pure look-ups on one enrolment. Who may use which for what is decided in `judging`; how an
-//! institution lately fared is told by its `breaker`.
+//! Pure look-ups on one configuration snapshot. Eligibility is decided in `eligibility`; an
+//! institution's recent health is tracked by its `circuit_breaker`.
 
 mod callback_reliability;
 mod circuit_breaker;
@@ -39,7 +39,8 @@ impl Mode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::Webview, Self::Chatbot, Self::Native];
 
-    /// The modes offered so far: payment by chatbot comes with messages to the payer.
+    /// Modes implemented so far. Chatbot payment requires messaging the payer, which does not exist
+    /// yet.
     pub const OFFERED: [Self; 2] = [Self::Webview, Self::Native];
 
     /// The name on the wire.
@@ -96,7 +97,7 @@ pub enum TransactionType {
 }
 
 impl TransactionType {
-    /// Every type of payment; the personal services are no orders.
+    /// Every payment type. Personal services are not orders.
     pub const ALL: [Self; 4] = [
         Self::PasswordPay,
         Self::PasswordFreePay,
@@ -104,7 +105,7 @@ impl TransactionType {
         Self::CodePay,
     ];
 
-    /// The types offered so far.
+    /// Types implemented so far.
     pub const OFFERED: [Self; 1] = [Self::PasswordPay];
 
     /// The name on the wire.
@@ -118,44 +119,44 @@ impl TransactionType {
     }
 }
 
-/// What an adapter declares about its institution's dialect.
+/// What an adapter declares about its institution's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is so or not by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "independent capabilities")]
 pub struct Facts {
-    /// After this long, "not found" means that a call never arrived (A5). At least the longest
-    /// time a sent request can be on its way.
+    /// After this long, "not found" means that a call never arrived (A5). At least the longest time
+    /// a sent request can be in transit.
     pub visibility_ms: u64,
     /// It has a close call.
     pub can_close: bool,
-    /// A close of a number it has not seen is remembered: a late create is then refused (A5).
+    /// It remembers a close of a number it has not seen: a later create is then refused (A5).
     pub remembers_close: bool,
-    /// Repeating an equal create is harmless and returns the same hand-over (A3).
+    /// Repeating an identical create is harmless and returns the same payment action (A3).
     pub repeatable_create: bool,
-    /// Repeating an equal refund call is harmless and answers how the refund stands (R4).
+    /// Repeating an identical refund call is harmless and returns the refund's status (R4).
     pub repeatable_refund: bool,
-    /// Calls per second it wants at most.
+    /// Maximum number of calls per second that it accepts.
     pub calls_per_second: u32,
 }
 
-/// Which refunds an institution makes (R-6.1.5-2).
+/// Kinds of refund that an institution supports (R-6.1.5-2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefundKinds {
-    /// Of the whole sum.
+    /// Full refund.
     pub full: bool,
-    /// Of a part of it.
+    /// Partial refund.
     pub partial: bool,
-    /// Several of one payment.
+    /// Several refunds of one payment.
     pub repeated: bool,
 }
 
-/// A kind of refund that an institution does not make.
+/// A kind of refund that an institution does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundLack {
-    /// Of the whole sum.
+    /// Full refund.
     Full,
-    /// Of a part of it.
+    /// Partial refund.
     Partial,
-    /// A further one of the same payment.
+    /// Another refund of the same payment.
     Repeated,
 }
 
@@ -171,7 +172,7 @@ impl RefundLack {
 }
 
 impl RefundKinds {
-    /// All that the clause asks for.
+    /// All kinds that the clause requires.
     pub const ALL: Self = Self {
         full: true,
         partial: true,
@@ -179,51 +180,51 @@ impl RefundKinds {
     };
 }
 
-/// How money goes back through an institution.
+/// Refund rules of an institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefundRules {
-    /// Which refunds it makes.
+    /// Supported kinds.
     pub kinds: RefundKinds,
-    /// How long after a payment money may be asked back.
+    /// How long after a payment a refund can be requested.
     pub window: Duration,
 }
 
-/// A demand that an institution does not fulfil, as an operator recorded it: it is offered all the
-/// same, and what it lacks is refused with this reason (R-6.1.5-2).
+/// A requirement that an institution does not meet, as recorded by staff: it is offered anyway, and
+/// requests for what it lacks are refused with this reason (R-6.1.5-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiver {
     /// `R-6.1.5-2`, or the id of a MUST row of clause 6.2.
     pub requirement: String,
-    /// Why it is offered all the same.
+    /// Why it is offered anyway.
     pub reason: String,
     /// Who decided it.
     pub by: String,
-    /// Since when. Unit: Unix seconds.
+    /// Start of the waiver. Unit: Unix seconds.
     pub since_s: i64,
 }
 
-/// The sums of one currency, both ends included. Unit: minor units of that currency.
+/// Amounts of one currency, both ends included. Unit: minor units of that currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AmountRange {
-    /// Of which money.
+    /// The currency.
     pub currency: Currency,
-    /// The smallest.
+    /// The smallest amount.
     pub minor_min: i64,
-    /// The largest.
+    /// The largest amount.
     pub minor_max: i64,
 }
 
-/// Payers by the first digits of their numbers. Who is excepted is excepted, whatever else says.
+/// Payers, selected by mobile number prefix. `except` takes precedence over `only`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Payers {
-    /// Only numbers that begin with one of these; all numbers when empty.
+    /// Only numbers with one of these prefixes; all numbers when empty.
     pub only: Vec<String>,
-    /// Never numbers that begin with one of these.
+    /// Never numbers with one of these prefixes.
     pub except: Vec<String>,
 }
 
 impl Payers {
-    /// Whether this payer is among them.
+    /// Whether this payer is included.
     pub fn include(&self, payer: &MobileNo) -> bool {
         let begins = |prefix: &String| payer.expose().starts_with(prefix.as_str());
         (self.only.is_empty() || self.only.iter().any(begins)) && !self.except.iter().any(begins)
@@ -233,91 +234,91 @@ impl Payers {
 /// An institution as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstitutionProfile {
-    /// Its name in calls, paths and tables.
+    /// Its name in API calls, paths and tables.
     pub id: InstitutionId,
-    /// What payers read, in Chinese.
+    /// Display name, in Chinese.
     pub name: String,
-    /// What payers read, in English.
+    /// Display name, in English.
     pub name_en: String,
-    /// https address of its logo.
+    /// https URL of its logo.
     pub logo_url: Option<String>,
     /// Review state (R-4-3).
     pub admission: Admission,
-    /// Taken out of service for new orders; queries, callbacks and refunds go on (F2).
+    /// Disabled for new orders; queries, callbacks and refunds continue (F2).
     pub stopped: bool,
-    /// Modes it offers.
+    /// Modes it supports.
     pub modes: Vec<Mode>,
-    /// Money it settles in.
+    /// Settlement currencies.
     pub currencies: Vec<Currency>,
-    /// Refunds it makes, and until when.
+    /// Supported refunds and the refund window.
     pub refunds: RefundRules,
-    /// What it lacks and is offered without.
+    /// Requirements that it does not meet and is offered without.
     pub waivers: Vec<Waiver>,
-    /// What its dialect can do.
+    /// What its API can do.
     pub facts: Facts,
-    /// While these cannot be used it takes nothing new, and what was begun there waits.
+    /// While these are unusable it gets no new payments, and pending ones wait.
     pub credentials: Credentials,
 }
 
 impl InstitutionProfile {
-    /// Whether it takes nothing new at this moment, by its own stop or for want of credentials.
+    /// Whether it accepts no new payments now: it is stopped or has no usable credentials.
     pub fn is_down(&self, now: Timestamp) -> bool {
         self.stopped || !self.credentials.are_usable(now)
     }
 }
 
-/// Where an institution is asked, and in which dialect: what was begun there is asked about nowhere
-/// else (F2).
+/// Address and adapter kind of an institution. Calls about a payment started there go nowhere else
+/// (F2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstitutionEndpoint {
-    /// The name of its dialect.
+    /// Adapter kind.
     pub kind: Box<str>,
     /// `https://host[:port]`.
     pub url: Box<str>,
 }
 
-/// For which payments an institution is offered, and in which place of the list.
+/// Which payments an institution is offered for, and its position in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Which institution.
+    /// The institution.
     pub institution: InstitutionId,
-    /// Takes no new order; what was begun goes on (F2).
+    /// Accepts no new orders; pending ones continue (F2).
     pub stopped: bool,
-    /// For these sums; those of a currency that is not named are not narrowed here.
+    /// Amount limits; a currency that is not listed is unlimited here.
     pub sums: Vec<AmountRange>,
-    /// For these payers.
+    /// Payer limits.
     pub payers: Payers,
-    /// Place in the list: the smallest first.
+    /// Position in the list, smallest first.
     pub order: u32,
 }
 
-/// What a merchant agreed with an institution.
+/// A merchant's contract with an institution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contract {
-    /// Whose.
+    /// The merchant.
     pub merchant: MerchantId,
-    /// With whom.
+    /// The institution.
     pub institution: InstitutionId,
-    /// Its account there.
+    /// The merchant's account there.
     pub account: AccountId,
-    /// Modes agreed.
+    /// Contracted modes.
     pub modes: Vec<Mode>,
-    /// Kinds of payment agreed.
+    /// Contracted transaction types.
     pub transaction_types: Vec<TransactionType>,
-    /// No new order; what was begun goes on (F2).
+    /// No new orders; pending ones continue (F2).
     pub stopped: bool,
-    /// Currencies agreed, each with its sums.
+    /// Contracted currencies, each with its amount limits.
     pub sums: Vec<AmountRange>,
-    /// For these payers.
+    /// Payer limits.
     pub payers: Payers,
-    /// Opening hours, minutes of the day in Asia/Shanghai, end excluded; always when absent.
+    /// Opening hours: minutes of the day in Asia/Shanghai, end excluded. Always open when absent.
     pub hours: Option<(u16, u16)>,
 }
 
-/// Everybody enrolled, under one version of the configuration (F1).
+/// Merchants, institutions, routes and contracts of one configuration version (F1).
 #[derive(Debug, Clone, Default)]
 pub struct RoutingTable {
-    /// Grows with every swap; stored with each attempt (F2).
+    /// Increases with every reload; stored with each attempt (F2).
     pub version: u64,
     /// Merchants by id.
     pub merchants: HashMap<MerchantId, Merchant>,
@@ -330,7 +331,7 @@ pub struct RoutingTable {
 }
 
 impl RoutingTable {
-    /// The modes that both an institution offers and the merchant's contract names.
+    /// The modes that the institution supports, the merchant's contract lists and we implement.
     pub fn available_modes(
         &self,
         merchant: &MerchantId,
@@ -350,7 +351,7 @@ impl RoutingTable {
             .collect()
     }
 
-    /// The merchant's account at an institution, if they have a contract.
+    /// The merchant's account at an institution, if there is a contract.
     pub fn account(
         &self,
         merchant: &MerchantId,

@@ -1,27 +1,29 @@
-//! Balanced postings: what each happening means in money (section 6 of the invariants).
+//! Balanced postings: the journal entry of each event that moves money (section 6 of the
+//! invariants).
 
 use crate::domain::amount::Amount;
 use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo};
 
 /// An account of the journal.
 ///
-/// `InstitutionReceivable` and `OverRefundLoss` stand on the debit side; `MerchantPayable`, `RefundReserved` and `ExcessPayable` on the credit side.
+/// `InstitutionReceivable` and `OverRefundLoss` are debit accounts; `MerchantPayable`,
+/// `RefundReserved` and `ExcessPayable` are credit accounts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JournalAccount {
     /// What an institution received for merchants.
     InstitutionReceivable(InstitutionId),
-    /// What is owed to the merchant of an order.
+    /// Payable to the merchant of an order.
     MerchantPayable(PayOrderNo),
-    /// What of it is on its way back to the payer.
+    /// The part reserved for refunds to the payer.
     RefundReserved(PayOrderNo),
-    /// Surplus money of an attempt, owed to its payer.
+    /// Excess payment of an attempt, payable to its payer.
     ExcessPayable(AttemptId),
-    /// What an institution gave back beyond what there was to give back (R9).
+    /// What an institution refunded beyond the refundable amount (R9).
     OverRefundLoss(PayOrderNo),
 }
 
 impl JournalAccount {
-    /// Text of the account in the journal: kind, colon, whose.
+    /// Account name in the journal: kind, colon, owner.
     pub fn name(&self) -> String {
         match self {
             Self::InstitutionReceivable(institution) => format!("RECV:{institution}"),
@@ -33,22 +35,22 @@ impl JournalAccount {
     }
 }
 
-/// One entry: a sum that one account is debited and another credited, so that it balances by its
-/// shape (M1). A debit makes an account of the debit side grow and one of the credit side shrink.
+/// One entry: one account is debited and another credited by the same amount, so it balances by
+/// construction (M1). A debit increases a debit account and decreases a credit account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// What happened, as a word for readers of the journal.
+    /// Name of the event in the journal.
     pub happening: &'static str,
-    /// The account that is debited.
+    /// The debited account.
     pub debit: JournalAccount,
-    /// The account that is credited.
+    /// The credited account.
     pub credit: JournalAccount,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
 }
 
 impl JournalEntry {
-    /// An order was paid: the institution received, the merchant is owed.
+    /// An order was paid: institution receivable against merchant payable.
     pub fn paid(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "ORDER_PAID",
@@ -58,7 +60,7 @@ impl JournalEntry {
         }
     }
 
-    /// A refund was reserved: what the merchant is owed shrinks, and is held for the payer.
+    /// A refund was reserved: moved from merchant payable to reserved.
     pub fn reserved(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_RESERVED",
@@ -68,7 +70,7 @@ impl JournalEntry {
         }
     }
 
-    /// What was held went back to the payer.
+    /// A reserved refund succeeded.
     pub fn refunded(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_SUCCEEDED",
@@ -78,7 +80,7 @@ impl JournalEntry {
         }
     }
 
-    /// A refund definitely did not happen: the merchant is owed again.
+    /// A refund definitely failed: the reserved amount returns to merchant payable.
     pub fn released(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_FAILED",
@@ -88,7 +90,7 @@ impl JournalEntry {
         }
     }
 
-    /// A refund that had failed went back after all, out of what the merchant is owed (V4).
+    /// A failed refund succeeded after all, charged to merchant payable (V4).
     pub fn refunded_late(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_LATE",
@@ -98,7 +100,7 @@ impl JournalEntry {
         }
     }
 
-    /// More went back than there was (R9).
+    /// More was refunded than was refundable (R9).
     pub fn lost(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_EXCESS",
@@ -108,7 +110,7 @@ impl JournalEntry {
         }
     }
 
-    /// What had gone back beyond what there was is covered, since another refund failed (R9).
+    /// An over-refund is covered, because another refund failed and freed that amount (R9).
     pub fn covered(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
             happening: "REFUND_COVERED",
@@ -118,7 +120,7 @@ impl JournalEntry {
         }
     }
 
-    /// Surplus money went back to its payer.
+    /// An excess payment was refunded to its payer.
     pub fn excess_refunded(
         institution: &InstitutionId,
         attempt: &AttemptId,
@@ -132,7 +134,7 @@ impl JournalEntry {
         }
     }
 
-    /// A second payment came: the institution received, the payer is owed.
+    /// An excess payment was received and is payable to its payer.
     pub fn excess(institution: &InstitutionId, attempt: &AttemptId, amount: Amount) -> Self {
         Self {
             happening: "SURPLUS",

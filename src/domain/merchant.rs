@@ -1,14 +1,14 @@
-//! A merchant as enrolled: who may ask, from where, and where it is told.
+//! A configured merchant: who may send requests, with what, and where its notifications go.
 
 use std::collections::HashMap;
 
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::institutions::Mode;
 
-/// Where a merchant or an institution stands in the operator's review (R-4-3).
+/// Review state of a merchant or an institution (R-4-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Asked to be let in.
+    /// Has applied for admission.
     Applied,
     /// May transact.
     Admitted,
@@ -16,34 +16,34 @@ pub enum Admission {
     Suspended,
 }
 
-/// What a merchant's connections must show (interface.md, mutual TLS).
+/// Client certificate policy for a merchant's connections (interface.md, mutual TLS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificate {
-    /// An enrolled certificate, always.
+    /// An enrolled certificate is always required.
     Required,
-    /// If one is shown it must be an enrolled one.
+    /// Optional; if one is presented it must be enrolled.
     Optional,
-    /// None is looked at.
+    /// Not checked.
     Off,
 }
 
-/// SHA-256 of a certificate's DER bytes: what enrolment and the edge compare (Q4).
+/// SHA-256 of a certificate's DER encoding, compared at enrolment and at the edge (Q4).
 pub type CertificateDigest = [u8; 32];
 
-/// The client certificate that a connection showed; its handshake proved the key. Nobody vouches
-/// for anything else in it.
+/// The client certificate presented on a connection; the handshake proved possession of its key. No
+/// CA vouches for its other contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShownCertificate {
-    /// What enrolment compares.
+    /// Compared with the enrolled digests.
     pub digest: CertificateDigest,
-    /// First second in which it counts. Unit: Unix seconds.
+    /// First second of its validity. Unit: Unix seconds.
     pub not_before_s: i64,
-    /// Last second in which it counts. Unit: Unix seconds.
+    /// Last second of its validity. Unit: Unix seconds.
     pub not_after_s: i64,
 }
 
 impl ShownCertificate {
-    /// Whether it counts at this moment: a connection can outlive its certificate.
+    /// Whether it is valid now: a connection can outlive its certificate.
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         (self.not_before_s..=self.not_after_s).contains(&now.seconds())
     }
@@ -58,31 +58,31 @@ pub struct Merchant {
     pub name: String,
     /// Review state (R-4-3).
     pub admission: Admission,
-    /// What its connections must show.
+    /// Client certificate policy.
     pub client_certificate: ClientCertificate,
     /// Enrolled certificates.
     pub certificates: Vec<CertificateDigest>,
-    /// Origins (`https://host:port`) that results may be sent to: a `bankReturnUrl` elsewhere is
-    /// refused, because it would make us call whatever the request names.
+    /// Origins (`https://host:port`) that results may be sent to. A `bankReturnUrl` elsewhere is
+    /// refused; otherwise a request could make us call any address (SSRF).
     pub notify_origins: Vec<String>,
-    /// Where events go that `bankReturnUrl` does not receive.
+    /// Receives the events that `bankReturnUrl` does not.
     pub notice_url: Option<String>,
-    /// The institution taken in a mode where the merchant names none.
+    /// Default institution per mode, used when an order names none.
     pub default_institutions: HashMap<Mode, InstitutionId>,
 }
 
 impl Merchant {
-    /// Whether an address is https, plain, and lies under a registered origin.
+    /// Whether an address is https and under a registered origin.
     ///
-    /// Compared on the parsed origin: `https://shop.example.evil` and user names in the
-    /// authority do not pass.
+    /// The parsed origins are compared: `https://shop.example.evil` and user names in the authority
+    /// do not pass.
     pub fn may_be_notified_at(&self, address: &str) -> bool {
         origin(address).is_some_and(|origin| self.notify_origins.contains(&origin))
     }
 }
 
 /// `https://host[:port]` of an https address without user name or fragment; the key of a
-/// notification queue (interface.md, Details). The default port is left out.
+/// notification queue (interface.md, Details). The default port is omitted.
 pub fn origin(address: &str) -> Option<String> {
     if address.len() > 512
         || !address.bytes().all(|b| b.is_ascii_graphic())
@@ -107,7 +107,7 @@ pub fn origin(address: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// R-A3.3-3: only addresses under a registered origin are ever called.
+    /// R-A3.3-3: only addresses under a registered origin are called.
     #[test]
     fn an_address_outside_the_registered_origins_is_not_notified() {
         let merchant = Merchant {

@@ -1,4 +1,4 @@
-//! The words of the trade: pure, synchronous, without a clock, a socket or a die.
+//! Domain model: pure and synchronous, without clock, I/O or randomness.
 
 pub mod amount;
 pub mod attempt;

@@ -1,4 +1,4 @@
-//! Values about a person: they can be masked and exposed on purpose, never printed (D1, D5).
+//! Personal data: values can be masked or explicitly exposed, never printed (D1, D5).
 
 pub mod secret_text;
 
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::domain::identifiers::Malformed;
 
-/// The one character that stands for what is not shown (D5, R-6.3.2-3b).
+/// The mask character (D5, R-6.3.2-3b).
 pub const MASK: char = '*';
 
 /// The payer's mobile number (`mobileNo`, 手机号): eleven digits, first a 1.
@@ -15,7 +15,7 @@ pub const MASK: char = '*';
 pub struct MobileNo(Box<str>);
 
 impl MobileNo {
-    /// Reads eleven digits.
+    /// Parses eleven digits.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let fits =
             text.len() == 11 && text.starts_with('1') && text.bytes().all(|b| b.is_ascii_digit());
@@ -28,18 +28,19 @@ impl MobileNo {
         }
     }
 
-    /// The digits, for the merchant that sent them, the institution that needs them, and the seal.
+    /// The digits, for the merchant that sent them, the institution that needs them, and sealing.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// `138****5678`, for everybody else.
+    /// `138****5678`, for everyone else.
     pub fn masked(&self) -> String {
         masked(&self.0, 3, 4)
     }
 }
 
-/// Its first and last characters, with the rest replaced by [`MASK`]: the only masking there is.
+/// Keeps the first and last characters and replaces the rest by [`MASK`]: the only masking
+/// function.
 pub fn masked(text: &str, first: usize, last: usize) -> String {
     let length = text.chars().count();
     let tail = length.saturating_sub(last);
@@ -52,11 +53,11 @@ pub fn masked(text: &str, first: usize, last: usize) -> String {
 /// The longest code that is shown. Unit: bytes.
 const CODE_BYTES_MAX: usize = 64;
 
-/// Digits that stand side by side in a code at most: verification codes and numbers of people have more.
+/// Longest run of digits in a code: verification codes and personal numbers are longer.
 const CODE_DIGITS_MAX: usize = 5;
 
-/// What an institution wrote where a code belongs: as it is if it is one, of one case and with no long
-/// number in it; otherwise with every character masked, for it may be about a person (D1).
+/// An institution's error code as it is if it looks like one: of one case, without a long number.
+/// Otherwise every character is masked, because it may be personal data (D1).
 pub fn code_or_masked(text: &str) -> Cow<'_, str> {
     let of_one_case = |is_letter: fn(&u8) -> bool| {
         let all = text.as_bytes().iter();
@@ -66,7 +67,7 @@ pub fn code_or_masked(text: &str) -> Cow<'_, str> {
     let is_code = text.len() <= CODE_BYTES_MAX
         && (of_one_case(u8::is_ascii_uppercase) || of_one_case(u8::is_ascii_lowercase))
         && text
-            .split(|message: char| !message.is_ascii_digit())
+            .split(|c: char| !c.is_ascii_digit())
             .all(|digits| digits.len() <= CODE_DIGITS_MAX);
     if is_code {
         Cow::Borrowed(text)
@@ -85,9 +86,9 @@ impl fmt::Debug for MobileNo {
 mod tests {
     use super::*;
 
-    /// D1, D5: a code is shown, whatever else an institution wrote in its place is not.
+    /// D1, D5: a code is shown; any other text from an institution is masked.
     #[test]
-    fn only_codes_are_shown_of_an_institutions_words() {
+    fn only_codes_from_an_institution_are_shown_unmasked() {
         for code in ["NO_FUNDS", "refund_over_rest", "ACQ.TRADE-2", "40004", ""] {
             assert_eq!(code_or_masked(code), code);
         }
@@ -100,11 +101,11 @@ mod tests {
             &"A".repeat(65),
         ] {
             let shown = code_or_masked(words);
-            assert!(shown.chars().all(|message| message == MASK), "{shown}");
+            assert!(shown.chars().all(|c| c == MASK), "{shown}");
         }
     }
 
-    /// D1, D5, R-6.3.2-3b: a mobile number shows itself masked, with one mask character.
+    /// D1, D5, R-6.3.2-3b: a mobile number formats itself masked, with one mask character.
     #[test]
     fn a_mobile_number_cannot_be_printed() {
         let mobile = MobileNo::parse("13812345678").unwrap();

@@ -1,5 +1,5 @@
-//! Money on its way back (section 5 of the invariants): what one finding does to one refund. What
-//! a refund means for its order's books is `order/refunding.rs`.
+//! Refunds (section 5 of the invariants): effect of one finding on one refund. The effect on the
+//! order's books is in `order/refunding.rs` and `order/refund_progress.rs`.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::domain::identifiers::{
 };
 use crate::domain::schedule::Schedule;
 
-/// How long surplus money waits after an institution could not be reached.
+/// Wait before a refund of an excess payment is sent again after the institution was unreachable.
 const UNREACHED_WAIT: Duration = Duration::from_mins(1);
 
-/// Where a refund stands (section 5 of the invariants).
+/// State of a refund (section 5 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefundState {
-    /// Written down, and perhaps on its way.
+    /// Durable; the call may have been sent.
     Reserved,
     /// The institution has it.
     Processing,
-    /// Sent, and nobody knows.
+    /// Sent; the outcome is unknown.
     Unknown,
-    /// People must decide.
+    /// In manual review.
     Manual,
-    /// The money went back.
+    /// The money was refunded.
     Succeeded,
-    /// Definitely did not happen; capacity is free again.
+    /// Definitely did not happen; its amount is refundable again.
     Failed,
 }
 
 impl RefundState {
-    /// Every state, for stores that read names back.
+    /// Every state; stores parse names with it.
     pub const ALL: [Self; 6] = [
         Self::Reserved,
         Self::Processing,
@@ -62,7 +62,7 @@ impl RefundState {
         }
     }
 
-    /// Whether it holds capacity (R1).
+    /// Whether its amount counts as reserved (R1).
     pub fn is_reserved(self) -> bool {
         match self {
             Self::Reserved | Self::Processing | Self::Unknown | Self::Manual | Self::Succeeded => {
@@ -72,7 +72,7 @@ impl RefundState {
         }
     }
 
-    /// Whether it has come to its end.
+    /// Whether it is final.
     pub fn is_over(self) -> bool {
         match self {
             Self::Reserved | Self::Processing | Self::Unknown | Self::Manual => false,
@@ -81,19 +81,19 @@ impl RefundState {
     }
 }
 
-/// Why money came twice (A8). Any other cause would be a defect of the gateway.
+/// Cause of an excess payment (A8). Any other cause would be a defect of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExcessCause {
-    /// The institution took money after it had confirmed a close.
+    /// The institution took the money after it had confirmed a close.
     AfterClose,
-    /// The institution took money after it had refused.
+    /// The institution took the money after it had refused.
     AfterRefusal,
-    /// Another attempt of the order settled it while this one, still live, was being closed.
+    /// Another attempt paid the order while this one, still live, was being closed.
     Overlap,
 }
 
 impl ExcessCause {
-    /// Every cause, for stores that read names back.
+    /// Every cause; stores parse names with it.
     pub const ALL: [Self; 3] = [Self::AfterClose, Self::AfterRefusal, Self::Overlap];
 
     /// The name in the database and the audit log.
@@ -106,61 +106,60 @@ impl ExcessCause {
     }
 }
 
-/// Why money goes back.
+/// Origin of a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefundOrigin {
-    /// The merchant asked for it (A3.4).
+    /// Requested by the merchant (A3.4).
     Asked(RefundDetails),
-    /// It came beside the payment that settled the order (A4).
+    /// Refund of an excess payment (A4).
     Excess(ExcessCause),
 }
 
-/// What the merchant said when it asked for a refund; the same number with another sum is a
-/// conflict (R6).
+/// The merchant's refund request; the same number with a different amount is a conflict (R6).
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefundDetails {
-    /// Its number, or one made here (R7).
+    /// The merchant's number, or a generated one (R7).
     pub number: RefundRequestNo,
-    /// In its words, for people.
+    /// The merchant's reason, free text.
     pub reason: Option<Box<str>>,
-    /// Where events of this refund go, if not to the enrolled address.
+    /// Destination of this refund's events, if not the configured address.
     pub notice_url: Option<Box<str>>,
 }
 
-/// What a merchant writes about a return may be personal, so it is not printed.
+/// Not derived: the merchant's free text may be personal, so it is not printed.
 impl std::fmt::Debug for RefundDetails {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Wish({})", self.number)
+        write!(f, "RefundDetails({})", self.number)
     }
 }
 
-/// Whether a call may have left, and when (E1).
+/// Whether and when a call may have been sent (E1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendStatus {
-    /// No byte has left; it is sent from then on.
+    /// Nothing was sent; it is sent from this time on.
     Waits(Timestamp),
-    /// A call may have left, the last time then.
+    /// A call may have been sent, most recently at this time.
     Left(Timestamp),
 }
 
-/// What an operator found on the institution's own statement about a refund that is left to people
-/// (section 5). A second operator must find the same.
+/// A staff decision on a refund in manual review, read from the institution's own statement
+/// (section 5). A second person must decide the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundDecision {
-    /// Who.
+    /// Who decided.
     pub operator: OperatorId,
-    /// Whether the money went back.
+    /// Whether the money was refunded.
     pub succeeded: bool,
     /// SHA-256 of the statement.
     pub statement: [u8; 32],
-    /// The institution's own number of the refund, where the operator read one there.
+    /// The institution's number of the refund, if stated.
     pub institution_no: Option<Box<str>>,
-    /// When the money went back, where the operator read that there.
+    /// When the money was refunded, if stated.
     pub moved_at: Option<Timestamp>,
 }
 
 impl RefundDecision {
-    /// Whether another operator found the very same.
+    /// Whether another decision has the same content.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let Self {
             operator: _,
@@ -176,58 +175,58 @@ impl RefundDecision {
     }
 }
 
-/// Why an operator's verdict moves nothing.
+/// Why a staff decision has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecisionIneffective {
-    /// There is no such refund.
-    #[error("there is no such refund")]
+    /// No such refund.
+    #[error("no such refund")]
     Unknown,
-    /// It is not left to people.
-    #[error("only a refund in the state MANUAL is decided by people; this one is not")]
+    /// It is not in manual review.
+    #[error("only a refund in the state MANUAL can be decided; this one is not")]
     NotManual,
-    /// The same operator said the same before.
-    #[error("this operator has said so already; a second, other operator must find the same")]
+    /// The same person decided the same before.
+    #[error("this person has decided so already; a second person must decide the same")]
     SameStaff,
 }
 
-/// One refund: along the attempt that brought the money, and no other way (R5).
+/// One refund, made through the attempt that was paid and no other way (R5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {
-    /// What the institution will know it by (K2).
+    /// Our number for it at the institution (K2).
     pub no: RefundOrderNo,
-    /// The attempt whose money goes back.
+    /// The attempt being refunded.
     pub attempt: AttemptId,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// Where it stands.
+    /// Its state.
     pub state: RefundState,
-    /// Why the money goes back.
+    /// Its origin.
     pub why: RefundOrigin,
     /// When it was reserved.
     pub created: Timestamp,
     /// Whether it was sent.
     pub sending: SendStatus,
-    /// When it is next asked about, or sent.
+    /// When it is next polled or sent.
     pub schedule: Schedule,
     /// The process that last sent it (S1).
     pub epoch: Epoch,
-    /// The institution has named it as one that it has: it did arrive, and never ends by "not found"
+    /// The institution has confirmed that it exists: it did arrive, and "not found" never ends it
     /// (V5).
     pub named: bool,
-    /// What the institution said of the money that went back.
+    /// The institution's confirmation of the refund.
     pub receipt: Option<Receipt>,
     /// Why it failed.
     pub reason: Option<Reason>,
     /// Succeeded after it had failed (V4).
     pub late_success: bool,
-    /// What of it went back beyond what there was to give back (R9). Unit: minor units.
+    /// The part of it beyond the refundable amount (R9). Unit: minor units.
     pub over_refunded_minor: i64,
-    /// What a first operator found, where people must decide.
+    /// The last staff decision, in manual review.
     pub decision: Option<RefundDecision>,
 }
 
 impl Refund {
-    /// The merchant's wish, unless it is surplus money.
+    /// The merchant's request; `None` for an excess payment.
     pub fn request(&self) -> Option<&RefundDetails> {
         match &self.why {
             RefundOrigin::Asked(request) => Some(request),
@@ -235,14 +234,14 @@ impl Refund {
         }
     }
 
-    /// The number that merchants know it by: their own, one made in its place (R7), or, of surplus
-    /// money that nobody asked back, ours.
+    /// The number that merchants know it by: their own, a generated one (R7), or, for an excess
+    /// payment, ours.
     pub fn merchant_no(&self) -> &str {
         self.request()
             .map_or(self.no.as_str(), |request| request.number.as_str())
     }
 
-    /// Why the money is surplus, if it is.
+    /// Cause of the excess payment, if it refunds one.
     pub fn excess(&self) -> Option<ExcessCause> {
         match &self.why {
             RefundOrigin::Asked(_) => None,
@@ -250,12 +249,13 @@ impl Refund {
         }
     }
 
-    /// What of it is counted against what was paid (R1). Unit: minor units.
+    /// The part that counts against the payment (R1). Unit: minor units.
     pub fn counted_minor(&self) -> i64 {
         self.amount.minor().saturating_sub(self.over_refunded_minor)
     }
 
-    /// The refund as this evidence names it, where that is news and still matters (V5).
+    /// The refund marked as known to the institution, if this evidence is the first to show it and
+    /// the refund is not final (V5).
     pub fn newly_seen(&self, evidence: &Evidence) -> Option<Self> {
         (evidence.proves_arrival && !self.named && !self.state.is_over()).then(|| Self {
             named: true,
@@ -263,11 +263,11 @@ impl Refund {
         })
     }
 
-    /// The move that a finding justifies, by the table of section 5. "Not found" comes here only where
-    /// it was asked late enough ([`Evidence::is_not_found_conclusive`]).
+    /// The transition that a finding justifies, by the table of section 5. `NotFound` is passed
+    /// only when the query was late enough ([`Evidence::is_not_found_conclusive`]).
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, now: Timestamp) -> Transition<Self> {
         match finding {
-            // That a question was not sent says nothing about the call before it.
+            // An unsent query proves nothing about the earlier refund call.
             Finding::NotSent if by != EvidenceSource::Refund => Transition::Unchanged,
             Finding::NotSent => self.not_sent(now),
             Finding::Refused(reason) => self.refused(reason),
@@ -281,7 +281,7 @@ impl Refund {
                 | RefundState::Failed => Transition::Unchanged,
             },
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
-            // A word of payments: it says nothing about money on its way back.
+            // Applies to payments only; proves nothing about a refund.
             Finding::Closed => Transition::Unchanged,
             Finding::NotFound => self.not_found(by),
             Finding::Ambiguous(_) => match (self.state, self.sending) {
@@ -308,7 +308,8 @@ impl Refund {
         }))
     }
 
-    /// E1 ends only what was never sent before. Surplus money is not given up for that: it waits.
+    /// E1 ends only a refund that was never sent before. Refunds of excess payments are not failed
+    /// by it: they wait.
     fn not_sent(&self, now: Timestamp) -> Transition<Self> {
         match (self.state, &self.why) {
             (RefundState::Reserved, RefundOrigin::Asked(_)) => {
@@ -356,8 +357,8 @@ impl Refund {
         }
     }
 
-    /// That it is not known proves that it never arrived once nothing can be on its way (A5); not
-    /// where the institution once named it (V5), nor where people decide.
+    /// Not being found proves that it never arrived, once nothing can be in transit (A5); not if
+    /// the institution has confirmed it (V5), nor in manual review.
     fn not_found(&self, by: EvidenceSource) -> Transition<Self> {
         let was_sent = matches!(self.sending, SendStatus::Left(_));
         if self.state == RefundState::Unknown

@@ -1,6 +1,6 @@
-//! Every public error code, once. A code never changes its meaning; texts may.
+//! All public error codes. A code never changes its meaning; its text may.
 //!
-//! HTTP status and problem document are made in `api/refusal.rs`.
+//! HTTP status and problem document are built in `api/refusal.rs`.
 
 use std::time::Duration;
 
@@ -8,36 +8,36 @@ use crate::domain::amount::{Amount, AmountFault};
 use crate::domain::identifiers::Malformed;
 use crate::domain::institutions::{IneligibleReason, RefundLack};
 
-/// What we answer when we do not do what was asked. `Display` is the `detail`: what was expected
-/// and what to do; it never quotes a value, which may be personal.
+/// Why a request is refused. `Display` is the `detail`: what was expected and what to do; it never
+/// quotes a value, which may be personal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The body is not one JSON object, read strictly (Q10).
-    #[error("the body must be one JSON object of plain fields, in UTF-8: {0}")]
+    /// The body is not a single JSON object, parsed strictly (Q10).
+    #[error("the body must be a single JSON object of plain fields, in UTF-8: {0}")]
     BodyUnreadable(&'static str),
-    /// A name stands twice in the object (Q10).
-    #[error("the field stands twice; send each field once")]
+    /// The object has a duplicate name (Q10).
+    #[error("duplicate field; send each field once")]
     FieldTwice(Box<str>),
-    /// A field the interface does not have.
-    #[error("this interface has no such field; remove it or correct its name")]
+    /// The API has no such field.
+    #[error("unknown field; remove it or correct its name")]
     FieldUnknown(Box<str>),
     /// A required field is absent.
     #[error("the field is required")]
     FieldMissing(&'static str),
-    /// Of two fields either would do, and both are absent.
+    /// Either of two fields is required, and both are absent.
     #[error("expected {0} or {1}, found neither; send one of them")]
     NeitherField(&'static str, &'static str),
-    /// A field does not have its shape.
+    /// A field has the wrong format.
     #[error("expected {expected}")]
     FieldMalformed {
         /// Which field.
         field: &'static str,
-        /// What would have been accepted.
+        /// The expected format.
         expected: &'static str,
     },
-    /// Something follows a `?` in the address: numbers and names stay out of addresses, which others
-    /// write down (R-6.5-1c).
-    #[error("this interface takes no query; send fields in the body, and the path alone as target")]
+    /// The request target has a query: order numbers and names must stay out of URLs, which others
+    /// log (R-6.5-1c).
+    #[error("query strings are not accepted; send fields in the body")]
     QueryUnexpected,
     /// Two fields contradict each other.
     #[error("{0}")]
@@ -51,38 +51,39 @@ pub enum Refusal {
         /// The limit.
         bytes_max: usize,
     },
-    /// Too many or too large header lines.
-    #[error("too many header lines, or too large ones")]
+    /// Too many header fields, or too large.
+    #[error("too many header fields, or too large")]
     HeadTooLarge,
     /// The body did not arrive in time.
     #[error("the request did not arrive within the time allowed")]
     TooSlow,
     /// No such path.
-    #[error("there is no such interface; see the list in GET /openapi.yaml")]
+    #[error("no such endpoint; see the list in GET /openapi.yaml")]
     PathUnknown,
-    /// The path exists under another method.
+    /// The path exists for another method.
     #[error("use the method {0}")]
     MethodWrong(&'static str),
-    /// Signed for, or sent to, another authority.
-    #[error("this gateway answers for {expected}; sign and send to that origin")]
+    /// The signature or the request names another authority.
+    #[error("this gateway serves {expected}; sign and send requests for that origin")]
     AuthorityWrong {
         /// Our public origin.
         expected: Box<str>,
     },
-    /// No usable signature: missing, malformed, covering too little, two at once.
+    /// No usable signature: missing, malformed, covering too little, or several at once.
     #[error("{0}")]
     SignatureUnusable(Box<str>),
     /// The key is not enrolled.
-    #[error("no enrolled key has this keyid; check the keyid against what was enrolled")]
+    #[error("no enrolled key has this keyid; compare it with the enrolled one")]
     KeyUnknown,
     /// The key is outside its validity (R-6.3.1-1c).
     #[error("the key is outside its validity period; sign with a current key")]
     KeyExpired,
-    /// The body is not the one that was digested.
-    #[error("content-digest does not match the body received; digest the exact bytes sent")]
+    /// The body does not match its digest.
+    #[error("content-digest does not match the received body; digest the exact bytes sent")]
     DigestMismatch,
-    /// The signature does not verify. Carries the base we computed, when the caller may see it.
-    #[error("the signature does not verify{}", .base.as_ref().map(|base| format!("; the signature base computed here is:\n{base}")).unwrap_or_default())]
+    /// The signature does not verify. Includes the signature base we computed, if the caller may
+    /// see it.
+    #[error("the signature does not verify{}", .base.as_ref().map(|base| format!("; expected signature base:\n{base}")).unwrap_or_default())]
     SignatureMismatch {
         /// The signature base (never a secret).
         base: Option<Box<str>>,
@@ -91,130 +92,129 @@ pub enum Refusal {
     #[error("{0}")]
     OutsideWindow(&'static str),
     /// The nonce was used before (Q5).
-    #[error("this nonce was used before; sign each request with a new one")]
+    #[error("this nonce was used before; sign each request with a new nonce")]
     NonceSpent,
     /// The nonce is missing or malformed.
     #[error("the signature needs a nonce of 16 to 64 characters of base64url")]
     NonceMalformed,
-    /// A client certificate is required and was not shown.
-    #[error("this merchant connects with an enrolled client certificate")]
+    /// A client certificate is required and was not presented.
+    #[error("this merchant must connect with an enrolled client certificate")]
     CertificateMissing,
-    /// Signed with a shared secret, and no client certificate was shown (R-6.3.1-1b).
+    /// Signed with a shared secret, and no client certificate was presented (R-6.3.1-1b).
     #[error(
-        "a shared secret (hmac-sha256) counts only on a connection with an enrolled client \
+        "a shared secret (hmac-sha256) is accepted only on a connection with an enrolled client \
          certificate; connect with one, or sign with a private key"
     )]
     SecretAlone,
-    /// The client certificate is outside its validity, perhaps since the connection was made.
+    /// The client certificate is outside its validity period, possibly since the connection was
+    /// made.
     #[error("the client certificate is outside its validity period; connect with a current one")]
     CertificateExpired,
     /// The client certificate is not one of this merchant's (Q4).
     #[error("the client certificate is not enrolled for the merchant of this key")]
     CertificateForeign,
     /// The merchant may not transact (R-4-3).
-    #[error("this merchant is not admitted at present; ask the operator")]
+    #[error("this merchant is currently not admitted; contact the gateway's operator")]
     MerchantNotAdmitted,
     /// `merchantId` is not the caller's (Q4).
-    #[error("merchantId is not the merchant that signed")]
+    #[error("merchantId is not the merchant that signed the request")]
     MerchantForeign,
-    /// No such order of this caller (K3).
-    #[error("this merchant has no such order with these particulars")]
+    /// The caller has no such order (K3).
+    #[error("this merchant has no order with these values")]
     OrderUnknown,
-    /// Same number, other content (Q7).
-    #[error("this merchantOrderNo was used for an order with other content; use a new number")]
+    /// Same number, different content (Q7).
+    #[error("this merchantOrderNo was used for an order with different content; use a new number")]
     OrderConflict,
     /// The order is closed, expired or being closed (O4).
-    #[error("the order is closed or being closed; place a new one")]
+    #[error("the order is closed or being closed; create a new one")]
     OrderClosed,
     /// The order is paid and cannot be closed.
     #[error("the order is paid; it cannot be closed, only refunded")]
     OrderPaid,
-    /// Nothing was paid, so nothing goes back (R8).
+    /// Nothing was paid, so nothing can be refunded (R8).
     #[error("the order is not paid; there is nothing to refund")]
     OrderUnpaid,
-    /// No such refund of this caller (K3).
+    /// The caller has no such refund (K3).
     #[error("this merchant has no such refund")]
     RefundUnknown,
-    /// Same number, other content (R6).
+    /// Same number, different content (R6).
     #[error("this merchantRefundNo was used for another refund; use a new number")]
     RefundConflict,
-    /// More than is left of what was paid (R1).
-    #[error("{}", over_rest(.rest.as_ref()))]
+    /// More than the refundable amount (R1).
+    #[error("{}", remaining_text(.rest.as_ref()))]
     RefundExceedsRemaining {
-        /// What is left, pending refunds taken off; `None` when nothing may be refunded any more.
+        /// The refundable amount, net of pending refunds; `None` when nothing more can be refunded.
         rest: Option<Amount>,
     },
-    /// Too long after the payment.
+    /// The refund window is over.
     #[error(
-        "the time in which the institution refunds this payment is over; pay back by other means"
+        "the institution's refund window for this payment is over; return the money by other means"
     )]
     RefundWindowOver,
-    /// Too many refunds of one order.
-    #[error("this order had as many refunds as an order may have")]
+    /// The order has the maximum number of refunds.
+    #[error("this order has the maximum number of refunds")]
     RefundsExhausted,
-    /// The institution does not make such refunds, and an operator recorded that (R-6.1.5-2).
-    #[error("the institution that was paid makes no such refund ({})", .0.word())]
+    /// The institution does not support such refunds, and a waiver records that (R-6.1.5-2).
+    #[error("the institution that was paid does not support such refunds ({})", .0.word())]
     RefundNotSupported(RefundLack),
     /// `noticeUrl` is not under a registered origin.
-    #[error("noticeUrl must be https and lie under an origin registered for this merchant")]
+    #[error("noticeUrl must be https and under an origin registered for this merchant")]
     NoticeUrlUnregistered,
-    /// The sum to refund cannot be read, is too precise or out of range.
+    /// The refund amount is unreadable, too precise or out of range.
     #[error("{0}")]
     RefundAmount(AmountFault),
-    /// Too many attempts on one order.
-    #[error("this order had as many attempts as an order may have; place a new one")]
+    /// The order has the maximum number of attempts.
+    #[error("this order has the maximum number of attempts; create a new one")]
     AttemptsExhausted,
-    /// Others kept writing to the order until the deadline.
-    #[error("the order is being changed by several requests at once; ask again")]
+    /// Concurrent writes to the order until the deadline.
+    #[error("the order is being changed by concurrent requests; retry")]
     Contended,
-    /// The sum cannot be read, is too precise or out of range.
+    /// The amount is unreadable, too precise or out of range.
     #[error("{0}")]
     Amount(#[from] AmountFault),
-    /// The currency is not known here.
-    #[error("expected a currency that institutions here settle in: {settled}")]
+    /// The currency is not supported here.
+    #[error("expected one of the settlement currencies: {settled}")]
     CurrencyUnknown {
         /// Their codes.
         settled: Box<str>,
     },
-    /// A text holds what merchants must neither collect nor pass on (R-6.1.4-1).
-    #[error(
-        "the text holds what looks like a card number, a security code or a password; leave it out"
-    )]
+    /// A text contains data that merchants must neither collect nor pass on (R-6.1.4-1).
+    #[error("the text appears to contain a card number, a security code or a password; remove it")]
     SecretInText(&'static str),
     /// `merchantName` is not the enrolled one.
-    #[error("merchantName is not the enrolled name of this merchant")]
+    #[error("merchantName is not this merchant's enrolled name")]
     MerchantNameWrong,
     /// `bankReturnUrl` is not under a registered origin.
-    #[error("bankReturnUrl must be https and lie under an origin registered for this merchant")]
+    #[error("bankReturnUrl must be https and under an origin registered for this merchant")]
     ReturnUrlUnregistered,
     /// No such institution.
-    #[error("there is no such institution; see the list of this order")]
+    #[error("no such institution; see this order's list")]
     InstitutionUnknown,
     /// An institution must be named in this mode.
     #[error(
-        "name an institution: this mode has no enrolled default and not exactly one institution is open to this payer"
+        "institutionId is required: this mode has no default institution, and the payer does not have exactly one available"
     )]
     InstitutionRequired,
     /// The merchant has no contract with the institution.
-    #[error("this merchant has no contract with the institution; ask the operator")]
+    #[error("this merchant has no contract with the institution; contact the gateway's operator")]
     InstitutionNotContracted,
-    /// The institution is not open to this payment.
-    #[error("the institution is not open to this payment ({})", .0.word())]
+    /// The institution is not available for this payment.
+    #[error("the institution is not available for this payment ({})", .0.word())]
     InstitutionUnavailable(IneligibleReason),
-    /// A mode, type or interface that this gateway does not offer yet.
-    #[error("not offered by this gateway: {0}")]
+    /// A mode, type or endpoint that this gateway does not support yet.
+    #[error("not supported by this gateway: {0}")]
     NotOffered(&'static str),
-    /// Too often; nothing was recorded (Q8).
-    #[error("too many requests; nothing was recorded, ask again after the time given")]
+    /// Rate limited; nothing was recorded (Q8).
+    #[error("too many requests; nothing was recorded; retry after the time given")]
     TooOften {
         /// How long to wait.
         wait: Duration,
     },
-    /// Overloaded, draining, or the store cannot be reached; nothing was recorded (Q8).
-    #[error("not able to serve at present; nothing was recorded, ask again after the time given")]
+    /// Overloaded, draining, or the store is unavailable; nothing was recorded (Q8).
+    #[error("temporarily unavailable; nothing was recorded; retry after the time given")]
     Unavailable,
-    /// A commit's outcome could not be learned (Q8).
-    #[error("the outcome could not be learned; ask again with the same number")]
+    /// The outcome of a commit is unknown (Q8).
+    #[error("the outcome is unknown; retry with the same number")]
     OutcomeUnknown,
 }
 
@@ -283,10 +283,10 @@ impl Refusal {
         }
     }
 
-    /// The field to blame, where there is one.
+    /// The field at fault, if there is one.
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "few refusals have one; a new one has none until said"
+        reason = "few refusals have a field; new ones have none by default"
     )]
     pub fn field(&self) -> Option<&str> {
         match self {
@@ -313,7 +313,7 @@ impl Refusal {
         }
     }
 
-    /// How a malformed value of a field is refused.
+    /// Converts a malformed value of a field.
     pub fn malformed(field: &'static str) -> impl Fn(Malformed) -> Self {
         move |fault| Self::FieldMalformed {
             field,
@@ -322,11 +322,13 @@ impl Refusal {
     }
 }
 
-fn over_rest(rest: Option<&Amount>) -> String {
+fn remaining_text(rest: Option<&Amount>) -> String {
     match rest {
         Some(rest) => {
-            format!("refunds of this order, pending ones included, leave {rest} to refund")
+            format!(
+                "the refundable amount is {rest}, after deducting all refunds, including pending ones"
+            )
         }
-        None => "nothing is left to refund of this order, pending refunds included".into(),
+        None => "the order has no refundable amount left, including pending refunds".into(),
     }
 }

@@ -1,5 +1,5 @@
-//! Room that is kept on the store's disk for one thing: to start when somebody else has filled it.
-//! A start writes an epoch and a record before anything is served, and must be able to.
+//! Reserved space on the store's disk, so that the gateway can start when the disk is full: a start
+//! writes an epoch and a record before it serves.
 
 use std::fs::File;
 use std::io;
@@ -10,34 +10,34 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::store_lock::{beside, folder};
 
-/// The file that takes the room until it is needed.
+/// The file that occupies the space until it is needed.
 const RESERVE: &str = ".reserve";
 
-/// What a start takes at most, several times over. Unit: bytes.
+/// Several times what a start writes. Unit: bytes.
 const BYTES: u64 = 2 * 1_048_576;
 
-/// Less is of no use. Unit: bytes.
+/// Less than this is useless. Unit: bytes.
 const BYTES_MIN: u64 = 262_144;
 
-/// Free bytes on the disk of this folder, for whoever is not root.
+/// Free bytes on the disk of this folder for an unprivileged user.
 ///
 /// # Errors
-/// The disk says nothing.
+/// The system call fails.
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Gives the room up if there is little other; returns whether it did.
+/// Releases the reserve if little other space is free; returns whether it did.
 pub fn release(store: &Path) -> bool {
     let free = free_bytes(folder(store));
     free.is_ok_and(|free| free < BYTES) && std::fs::remove_file(beside(store, RESERVE)).is_ok()
 }
 
-/// Keeps the room for the next start: all of it, or as much as there is.
+/// Reserves the space for the next start: all of it, or as much as there is.
 ///
 /// # Errors
-/// There is none, or the disk keeps room for nobody.
+/// There is no space, or the file system does not support reservation.
 pub fn keep(store: &Path) -> io::Result<()> {
     let path = beside(store, RESERVE);
     match std::fs::symlink_metadata(&path) {

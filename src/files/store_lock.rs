@@ -1,5 +1,5 @@
-//! The file of a store, taken for this process alone by what the file is, not by its name. The one
-//! descriptor that we have of it is opened before `SQLite` opens its own and closed after it.
+//! Locks the files of a store for this process, by file identity, not by name. Our single
+//! descriptor is opened before `SQLite` opens its own and closed after it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata, TryLockError};
@@ -10,13 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::access::{self, UnsafePermissions};
 
-/// What `SQLite` puts beside its file: the write-ahead log and its index.
+/// The suffixes of `SQLite`'s companion files: the write-ahead log and its index.
 const COMPANION_SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
-/// Locked for those who look for a running gateway by it.
+/// A lock file for programs that check whether a gateway is running.
 const LOCK_SUFFIX: &str = ".lock";
 
-/// Device and number of a file: what it is, whatever it is called.
+/// Device and inode: the identity of a file, whatever its name.
 type FileId = (u64, u64);
 
 /// Stores that this process holds, and the path of each.
@@ -30,8 +30,8 @@ fn identity(found: &Metadata) -> FileId {
     (found.dev(), found.ino())
 }
 
-/// Whether this is a file of a store that this process holds: then it must not be opened, because
-/// closing it would drop the locks of `SQLite`.
+/// Whether this is a file of a store that this process holds: it must not be opened, because
+/// closing it would drop `SQLite`'s locks.
 pub(super) fn is_of_a_store(found: &Metadata) -> bool {
     let held = held_stores();
     let this = identity(found);
@@ -43,23 +43,24 @@ pub(super) fn is_of_a_store(found: &Metadata) -> bool {
         })
 }
 
-/// Why a store is not held.
+/// Why a store could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreLockError {
-    /// Somebody holds it, under this or another name.
+    /// A process holds it, under this or another name.
     #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// Others may use it.
+    /// Others may access it.
     #[error("{}: expected {expected}, found {}; {}", path.display(), exposed.found, exposed.advice)]
     Exposed {
-        /// What they may use.
+        /// The file or folder.
         path: PathBuf,
-        /// What was expected instead.
+        /// What was expected.
         expected: &'static str,
         /// What is wrong.
         exposed: UnsafePermissions,
     },
-    /// It has a second name: the log lies beside one of them, and whoever opens the other loses it.
+    /// It has a second name: the log is beside one of the names, and a program that opens the other
+    /// loses it.
     #[error(
         "{}: expected a file with one name, found {names} (hard links); remove the others",
         path.display()
@@ -67,24 +68,24 @@ pub enum StoreLockError {
     SecondName {
         /// The store.
         path: PathBuf,
-        /// How many it has.
+        /// The number of names.
         names: u64,
     },
     /// The file or its folder cannot be used.
     #[error("{}: {error}", path.display())]
     Unusable {
-        /// What cannot be used.
+        /// The file or folder.
         path: PathBuf,
         /// Why.
         error: io::Error,
     },
 }
 
-/// A store that is this process's alone, until this is dropped or the process ends. To be dropped
-/// after the last connection.
+/// An exclusive lock on a store, until it is dropped or the process ends. Drop it after the last
+/// connection.
 #[derive(Debug)]
 pub struct StoreLock {
-    /// As it was named.
+    /// The path as it was given.
     name: PathBuf,
     path: PathBuf,
     identity: FileId,
@@ -93,24 +94,24 @@ pub struct StoreLock {
 }
 
 impl StoreLock {
-    /// Where it really is, whatever name led there.
+    /// The path without symbolic links.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Looks again once `SQLite` has made its files: what somebody else put there first is not ours.
+    /// Checks again once `SQLite` has created its files: another user may have created one first.
     ///
     /// # Errors
-    /// Others may use one of them.
+    /// Others may access one of them.
     pub fn recheck(&self) -> Result<(), StoreLockError> {
         look(&self.path, &BTreeMap::new())
     }
 
-    /// What leads to its files, once `SQLite` has made them: to be asked before anybody is told that
-    /// something is stored.
+    /// The names of its files once `SQLite` has created them. Call it before anything is
+    /// acknowledged as stored.
     ///
     /// # Errors
-    /// One of them is not there, or another file than the one that is held.
+    /// One of them is missing, or is another file than the one that is held.
     pub fn names(&self) -> Result<StorePaths, StoreLockError> {
         let mut leading = vec![(self.name.clone(), self.identity)];
         if self.name != self.path {
@@ -128,8 +129,8 @@ impl StoreLock {
         }
     }
 
-    /// Makes the names of new files durable, which are their folder's content. Nothing of `SQLite`'s
-    /// is locked by a folder.
+    /// Makes the names of new files durable by syncing their folder. `SQLite` holds no locks on the
+    /// folder.
     ///
     /// # Errors
     /// They may not be durable.
@@ -145,12 +146,12 @@ impl StoreLock {
 pub struct StorePaths(Vec<(PathBuf, FileId)>);
 
 impl StorePaths {
-    /// The first that does not lead to what is held any more: it was removed, replaced or moved, so
-    /// whatever is written from now on is lost to the next start. Costs a `stat` for each.
+    /// The first name that does not lead to the held file any more: it was removed, replaced or
+    /// moved, so the next start would not see later writes. Costs one `stat` per name.
     pub fn astray(&self) -> Option<&Path> {
         let leads = |path: &Path, held: &FileId| {
             let found = std::fs::metadata(path);
-            // What cannot be seen is not known to be there.
+            // If it cannot be checked, it counts as missing.
             found.is_ok_and(|found| identity(&found) == *held)
         };
         let astray = self.0.iter().find(|(path, held)| !leads(path, held));
@@ -160,29 +161,31 @@ impl StorePaths {
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
-        // Unlocked, not only closed: a child that is just being started has these descriptors too, until it
-        // is the other program.
+        // Unlocked explicitly, not only closed: a child process shares these descriptors between
+        // fork and exec.
         let mut held = held_stores();
         let _ = (self.lock.unlock(), self.file.unlock());
         held.remove(&self.identity);
     }
 }
 
-/// Takes the store at this path for this process (S1), and makes an empty file where there is none.
+/// Locks the store at this path for this process (S1), creating an empty file if there is none.
 ///
 /// # Errors
 /// [`StoreLockError`]; nothing was changed, except that an empty file may have been made.
 pub fn hold(path: &Path) -> Result<StoreLock, StoreLockError> {
     let name = path.to_owned();
     let path = &real(path).map_err(|error| unusable(path, error))?;
-    // Until it is registered nobody else of this process may come between looking and opening.
+    // Until it is registered, no other thread of this process may come between the check and the
+    // open.
     let mut held = held_stores();
     look(path, &held)?;
     let (file, lock_path) = (private(path)?, beside(path, LOCK_SUFFIX));
     let found = file.metadata().map_err(|error| unusable(path, error))?;
     let identity = identity(&found);
     if held.contains_key(&identity) {
-        // Another took its name since it was looked at. Closing it is what must not happen.
+        // Another file took its name since the check. Closing it would drop locks, so it stays
+        // open.
         std::mem::forget(file);
         return Err(StoreLockError::InUse(path.clone()));
     }
@@ -199,10 +202,10 @@ pub fn hold(path: &Path) -> Result<StoreLock, StoreLockError> {
     })
 }
 
-/// What stands in the way of a store at this path, as far as can be seen without opening anything.
+/// Checks a store's files without opening anything, and returns the first problem.
 ///
 /// # Errors
-/// The first thing that does.
+/// The first problem.
 pub fn examine(path: &Path) -> Result<(), StoreLockError> {
     let path = real(path).map_err(|error| unusable(path, error))?;
     look(&path, &BTreeMap::new())
@@ -262,14 +265,14 @@ fn there(path: &Path) -> Result<Option<Metadata>, StoreLockError> {
     }
 }
 
-/// The path without symbolic links, so that the log lies beside the file and not beside a link.
+/// The path without symbolic links, so that the log is beside the file and not beside a link.
 fn real(path: &Path) -> io::Result<PathBuf> {
     match std::fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => match path.file_name() {
-            // A link to nothing is found where the file should be, and is no plain file.
+            // A dangling link is found where the file should be, and is not a regular file.
             Some(name) => match std::fs::canonicalize(folder(path)) {
                 Ok(folder) => Ok(folder.join(name)),
-                // There is no folder yet.
+                // The folder does not exist yet.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(path.to_owned()),
                 Err(error) => Err(error),
             },
@@ -286,21 +289,21 @@ pub(super) fn folder(path: &Path) -> &Path {
     }
 }
 
-/// A path beside this one: the same with something behind it.
+/// The same path with a suffix.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(suffix);
     PathBuf::from(beside)
 }
 
-/// Opens a file for its owner alone, making it where it is missing (R-6.3.2-1a).
+/// Opens a file for its owner alone, creating it if it is missing (R-6.3.2-1a).
 fn private(path: &Path) -> Result<File, StoreLockError> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600);
     options.open(path).map_err(|error| unusable(path, error))
 }
 
-/// Locks of a whole file belong to the descriptor, so they meet none of `SQLite`'s.
+/// Whole-file locks (flock) belong to the descriptor, so they do not conflict with `SQLite`'s.
 fn take(file: &File, path: &Path, store: &Path) -> Result<(), StoreLockError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -320,7 +323,7 @@ fn unusable(path: &Path, error: io::Error) -> StoreLockError {
 mod tests {
     use super::*;
 
-    /// S1: a store that was given back is free, also while a child that is being started still has a
+    /// S1: a released store is free, also while a child process that is being started still has a
     /// copy of our descriptors.
     #[test]
     fn a_child_process_being_started_keeps_no_store_locked() {

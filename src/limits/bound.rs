@@ -1,12 +1,12 @@
-//! A semaphore whose size may change while its permits are out (F1): tokio's, first come first
-//! served, which by itself forgets free permits only. What is out beyond a smaller size is owed, and
-//! forgotten when it comes back.
+//! A semaphore that can be resized while its permits are taken (F1). It wraps tokio's, which is
+//! first come first served and can remove only free permits. Permits taken beyond a smaller size
+//! are in excess, and removed when they are returned.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A number of permits.
+/// A resizable number of permits.
 pub struct Bound {
     free: Semaphore,
     size: Mutex<Size>,
@@ -14,75 +14,75 @@ pub struct Bound {
 
 struct Size {
     permits: u32,
-    owed: usize,
+    excess: usize,
 }
 
-/// Permits that are out; they come back when this is dropped.
+/// Taken permits, returned on drop.
 pub struct Taken {
     bound: Arc<Bound>,
     permits: usize,
 }
 
 impl Bound {
-    /// All free.
+    /// Starts with all permits free.
     pub fn new(size: u32) -> Arc<Self> {
         Arc::new(Self {
             free: Semaphore::new(many(size)),
             size: Mutex::new(Size {
                 permits: size,
-                owed: 0,
+                excess: 0,
             }),
         })
     }
 
-    /// Another size, at once; what is out counts against it.
+    /// Resizes at once; taken permits count against the new size.
     pub fn resize(&self, next: u32) {
         let mut size = self.lock();
         let (before, after) = (many(size.permits), many(next));
         size.permits = next;
-        let paid = after.saturating_sub(before).min(size.owed);
-        size.owed = size.owed.saturating_sub(paid);
+        let paid = after.saturating_sub(before).min(size.excess);
+        size.excess = size.excess.saturating_sub(paid);
         let more = after.saturating_sub(before).saturating_sub(paid);
         self.free.add_permits(more);
         let fewer = before.saturating_sub(after);
         let forgotten = self.free.forget_permits(fewer);
-        let owed = fewer.saturating_sub(forgotten);
-        size.owed = size.owed.saturating_add(owed);
+        let excess = fewer.saturating_sub(forgotten);
+        size.excess = size.excess.saturating_add(excess);
     }
 
-    /// How many there are.
+    /// The number of permits.
     pub fn size(&self) -> u32 {
         self.lock().permits
     }
 
-    /// How many are free, and nobody waits for them.
+    /// How many are free; none while somebody waits for one.
     pub fn free(&self) -> u32 {
         few(self.free.available_permits())
     }
 
-    /// How many are out, those over its size included.
+    /// How many are taken, including those beyond the size.
     pub fn taken(&self) -> u32 {
         let size = self.lock();
-        let all = many(size.permits).saturating_add(size.owed);
+        let all = many(size.permits).saturating_add(size.excess);
         few(all.saturating_sub(self.free.available_permits()))
     }
 
-    /// So many permits, in the order of asking. Whoever stops waiting has taken none.
+    /// Takes this many permits, first come first served. Cancelling the future takes none.
     pub async fn take(self: &Arc<Self>, permits: u32) -> Taken {
         match self.free.acquire_many(permits).await {
             Ok(permit) => self.out(permit),
-            // It is never closed.
+            // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// So many permits, if they are free and nobody waits.
+    /// Takes this many permits if they are free and nobody waits.
     pub fn take_now(self: &Arc<Self>, permits: u32) -> Option<Taken> {
         let permit = self.free.try_acquire_many(permits).ok()?;
         Some(self.out(permit))
     }
 
-    /// Returns when none is out.
+    /// Returns when none is taken.
     pub async fn all_back(self: &Arc<Self>) {
         drop(self.take(self.size()).await);
     }
@@ -104,8 +104,8 @@ impl Bound {
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut size = self.bound.lock();
-        let paid = self.permits.min(size.owed);
-        size.owed = size.owed.saturating_sub(paid);
+        let paid = self.permits.min(size.excess);
+        size.excess = size.excess.saturating_sub(paid);
         let free = self.permits.saturating_sub(paid);
         self.bound.free.add_permits(free);
     }
@@ -125,7 +125,7 @@ fn few(count: usize) -> u32 {
 mod tests {
     use super::*;
 
-    /// F1: fewer and more again leaves as many as were asked for, also while all are taken.
+    /// F1: shrinking and growing again leaves the right number, also while all are taken.
     #[test]
     fn what_is_taken_counts_against_the_size_in_force() {
         let bound = Bound::new(4);

@@ -1,5 +1,5 @@
-//! How often a refusal may show the signature base we computed: enough for a person who looks for a
-//! mistake, too little for a program that wants answers longer than its questions.
+//! Limits how often an error response may include the signature base we computed: enough for a
+//! person who debugs, too little for an amplification attack.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::limits::{
 };
 use crate::world::Clock;
 
-/// Counts of what was explained, by caller and in all.
+/// Counts of explanations, per caller and in total.
 pub struct ExplanationLimits {
     rates: (Rate, Rate),
     ticks: GovernorClock,
@@ -22,12 +22,12 @@ pub struct ExplanationLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum ExplainedCaller {
     Certificate(CertificateDigest),
-    Stranger(UnauthenticatedAddress),
+    Address(UnauthenticatedAddress),
 }
 
 impl ExplanationLimits {
-    /// Starts with whole allowances: one of each caller, by enrolled certificate or by address, and
-    /// one of all strangers together, who must not use up what merchants are to be shown.
+    /// Starts with full allowances: one per caller, by enrolled certificate or by address, and one
+    /// shared by all callers without a certificate, so that they cannot use up the merchants'.
     pub fn new(caller: Rate, all: Rate, clock: Arc<dyn Clock>) -> Self {
         let ticks = GovernorClock::new(clock);
         Self {
@@ -38,8 +38,7 @@ impl ExplanationLimits {
         }
     }
 
-    /// The same counts under other rates (F1): what is counted under a rate that stays the same
-    /// stays counted.
+    /// The same counts under changed rates (F1): counts under an unchanged rate continue.
     #[must_use]
     pub fn renewed(&self, caller: Rate, all: Rate) -> Self {
         let (callers, together) = self.rates;
@@ -51,16 +50,16 @@ impl ExplanationLimits {
         }
     }
 
-    /// Whether this caller may be shown one more; if so it is counted.
+    /// Whether this caller may be shown another one; if so it is counted.
     pub fn allow(&self, address: IpAddr, certificate: Option<&CertificateDigest>) -> bool {
         let caller = match certificate {
             Some(digest) => ExplainedCaller::Certificate(*digest),
-            None => ExplainedCaller::Stranger(unauthenticated(address)),
+            None => ExplainedCaller::Address(unauthenticated(address)),
         };
         if self.callers.len() > ADDRESSES_MAX {
             self.callers.retain_recent();
         }
-        let shared = matches!(caller, ExplainedCaller::Stranger(_));
+        let shared = matches!(caller, ExplainedCaller::Address(_));
         check(&self.callers, &caller).is_ok() && (!shared || check(&self.all, &()).is_ok())
     }
 }

@@ -1,8 +1,8 @@
-//! Permits in front of institutions: never more calls in a second than an institution declared, never
-//! more at once than it may hold of us, waiting bounded, and fair between merchants.
+//! Permits for calls to institutions: no more calls in a second than an institution declared, no
+//! more in flight than its limit, a bounded queue, and fairness between merchants.
 //!
-//! How permits are shared out is `permits/queue.rs`; here is who asks for one, and what is held while
-//! a call is under way.
+//! How permits are distributed is in `permits/queue.rs`; here is who acquires one, and what is held
+//! while a call is in flight.
 
 mod queue;
 
@@ -22,47 +22,47 @@ use crate::limits::permits::queue::{Grant, Left, Queue, Share};
 use crate::metrics::Metrics;
 use crate::world::{HeldPermit, Permit, PermitUnavailable};
 
-/// What a caller is told to wait who got no permit, if nothing better is known.
+/// The retry time of a caller who got no permit, if nothing better is known.
 const WAIT_AGAIN: Duration = Duration::from_secs(1);
 
-/// What one institution takes.
+/// The limits of one institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallLimits {
-    /// Calls that may begin in any second; none: as many as there are.
+    /// Calls that may begin in any second; `None` is unlimited.
     pub calls_per_second: Option<NonZeroU32>,
-    /// Calls under way at once.
+    /// Concurrent calls.
     pub calls_at_once: NonZeroU32,
 }
 
-/// How long, and how many, may wait for a permit.
+/// Limits of the permit queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitLimits {
-    /// How long a payment waits for its permit, and a call with one until it may leave.
+    /// How long a payment waits for its permit, and a call with a permit until it may be sent.
     pub within: Duration,
     /// Payments waiting at all institutions together.
     pub waiting_in_all_max: u32,
-    /// Of them, at one institution.
+    /// Payments waiting at one institution.
     pub waiting_max: u32,
-    /// Of them, of one merchant.
+    /// Payments waiting of one merchant at one institution.
     pub waiting_per_merchant_max: u32,
 }
 
-/// The numbers in force.
+/// The limits in force.
 #[derive(Debug, Clone)]
 pub struct PermitSettings {
-    /// Of each institution.
+    /// Per institution.
     pub calls: HashMap<InstitutionId, CallLimits>,
-    /// Of waiting.
+    /// Limits of the queue.
     pub waiting: WaitLimits,
-    /// What questions in the background may take of a rate while payments begin. Unit: percent.
+    /// The share of the rate for background queries while payments begin. Unit: percent.
     pub background_rate_percent: u32,
 }
 
 /// The permit queues of all institutions.
 pub struct Permits {
     live: ArcSwap<Live>,
-    /// Payments that wait, at whatever institution: each is a request under way, and institutions that
-    /// are silent must not hold all of those.
+    /// Payments that wait at any institution: each is a request in flight, and silent institutions
+    /// must not hold all of those.
     waiting: Arc<Bound>,
     metrics: Arc<Metrics>,
 }
@@ -84,7 +84,7 @@ impl Permits {
         }
     }
 
-    /// Other numbers, at once (F1). What was counted stays counted, and who waits goes on waiting.
+    /// Replaces the limits at once (F1). Counts continue, and whoever waits keeps waiting.
     pub fn replace(&self, settings: &PermitSettings) {
         let before = self.live.load();
         let next = live(settings, &before.queues, &self.metrics);
@@ -92,11 +92,11 @@ impl Permits {
         self.live.store(Arc::new(next));
     }
 
-    /// A permit for a payment (a create), waited for within bounds, fairly between merchants.
+    /// Waits, within bounds and fairly between merchants, for the permit of a payment (a create).
     ///
     /// # Errors
-    /// [`Wait`] if it did not come in time, too many wait already, or the institution is not one of
-    /// those in reach; nothing was counted then.
+    /// [`Wait`] if none came free in time, too many wait already, or the institution is not
+    /// configured; nothing was counted then.
     pub async fn wait(
         &self,
         institution: &InstitutionId,
@@ -105,7 +105,7 @@ impl Permits {
         let (queue, limits) = self.queue(institution)?;
         let granted = match queue.payment_now() {
             Some(granted) => Some(granted),
-            // Whoever need not wait needs no place among those who do.
+            // A payment that need not wait takes no place in the queue.
             None => match self.waiting.take_now(1) {
                 Some(_waits) => queue.payment(merchant, &limits).await,
                 None => None,
@@ -116,10 +116,10 @@ impl Permits {
         Ok(held(queue, granted, &limits))
     }
 
-    /// A permit for a question: now, or, where none can be kept for questions, soon.
+    /// A permit for a query: at once or, where none can be reserved for queries, soon.
     ///
     /// # Errors
-    /// [`Wait`] if there is none in time, or the institution is not one of those in reach; nothing was
+    /// [`Wait`] if none came free in time, or the institution is not configured; nothing was
     /// counted then.
     pub async fn soon(
         &self,
@@ -132,11 +132,12 @@ impl Permits {
         Ok(held(queue, granted, &limits))
     }
 
-    /// A permit for a question that nobody waits for: as any question where something is in doubt,
-    /// else now and behind everybody, within its part of the limits (Z1).
+    /// A permit for a query with no caller waiting. About an unresolved outcome it is like any
+    /// query; else it is granted only at once, behind all others, and within its share of the
+    /// limits (Z1).
     ///
     /// # Errors
-    /// [`Wait`] if others come first; nothing was counted then.
+    /// [`Wait`] if other calls come first; nothing was counted then.
     pub async fn behind(
         &self,
         institution: &InstitutionId,
@@ -150,9 +151,9 @@ impl Permits {
         Ok(held(queue, granted, &limits))
     }
 
-    /// How many such questions may begin at this moment; asking uses nothing up.
+    /// How many such queries may begin at this moment; reading it uses nothing up.
     pub fn room(&self, institution: &InstitutionId, urgency: Urgency) -> u32 {
-        // Whoever asks finds out that it is missing, and says so.
+        // The caller finds out that it is missing and reports it.
         let Some(queue) = self.live.load().queues.get(institution).cloned() else {
             return u32::MAX;
         };
@@ -162,7 +163,7 @@ impl Permits {
         }
     }
 
-    /// Nobody said what an institution takes that is not in reach: it is called by nobody.
+    /// An institution without declared limits is not called at all.
     fn queue(&self, institution: &InstitutionId) -> Result<(Arc<Queue>, WaitLimits), Wait> {
         let live = self.live.load();
         match live.queues.get(institution) {
@@ -171,8 +172,8 @@ impl Permits {
         }
     }
 
-    /// What part of the background's permits questions of an urgency may fill; none where they are of
-    /// no background.
+    /// The share of the background's permits for queries of an urgency; `None` for those that are
+    /// not background queries.
     fn share(&self, urgency: Urgency) -> Option<Share> {
         let percent = self.live.load().background_rate_percent;
         let part = match urgency {
@@ -221,10 +222,10 @@ fn held(queue: Arc<Queue>, granted: Grant, limits: &WaitLimits) -> Permit {
     }))
 }
 
-/// Held while a call is under way.
+/// What a call holds while it is in flight.
 struct Held {
     queue: Arc<Queue>,
-    /// How long it may wait to leave.
+    /// How long it may wait to be sent.
     within: Duration,
     state: Mutex<(Option<Grant>, Option<Left>)>,
 }
@@ -240,7 +241,7 @@ impl Held {
 impl HeldPermit for Held {
     async fn mark_sent(&self) -> Result<(), PermitUnavailable> {
         if let Some((at, left)) = self.swap(None) {
-            // It is sent once more: both count.
+            // It is sent once more, and both sends count.
             self.queue.keep_for_a_second(at, left);
         }
         let left = self.queue.leave(self.within).await;

@@ -1,4 +1,4 @@
-//! What the front door counts: who was let in, who was kept out, and why.
+//! Metrics of the edge: connections, rate limits and load shedding.
 
 use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -6,8 +6,8 @@ use super::{MetricRegistration, SECONDS};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Metrics of connections, limits and overload. Every label is a word of the program, but
-/// institutions', which are configured.
+/// Metrics of connections, rate limits and overload. Every label is a fixed name or the id of a
+/// configured institution.
 pub struct EdgeMetrics {
     connections: IntGauge,
     connections_refused: IntCounterVec,
@@ -26,60 +26,58 @@ impl EdgeMetrics {
         Ok(Self {
             connections: page.gauge(
                 "connections",
-                "Connections that stand, handshakes included, on all listeners.",
+                "Open connections on all listeners, including those in a handshake.",
             )?,
             connections_refused: page.counters(
                 "connections_refused_total",
-                "Connections closed before their handshake, by which bound they were over: \
-                 connections (all together), address (one address or IPv6 network), or shortage \
-                 (the system could give none away).",
+                "Connections closed before their handshake, by the limit that was reached: \
+                 connections (in total), address (per address or IPv6 network), or shortage \
+                 (the system could not accept one).",
                 &["cause"],
             )?,
             connections_cut: page.counters(
                 "connections_cut_total",
-                "Connections ended by us because their client was too slow or not understood, or had \
-                 proven nothing and made room, by where: unproven, handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
+                "Connections closed by us, by cause: unproven (closed to free capacity, because \
+                 the client had proven nothing), or a slow client or protocol violation: \
+                 handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
                 &["cause"],
             )?,
-            handshakes: page.gauge(
-                "handshakes_in_progress",
-                "TLS handshakes begun and not ended.",
-            )?,
+            handshakes: page.gauge("handshakes_in_progress", "TLS handshakes in progress.")?,
             load_shed: page.counters(
                 "load_shed_total",
-                "Requests rejected with 503 before anybody saw them, by priority (unknown, new_order, \
-                 selection, other) and reason: in_flight (as many are under way as this priority may \
-                 fill), delay (the wait for a permit or the processor stands), unauthenticated (too many \
-                 come who have proven nothing), late (it waited past its time).",
+                "Requests rejected with 503 before they were processed, by priority (unknown, \
+                 new_order, selection, other) and reason: in_flight (this priority's limit of \
+                 requests in progress), delay (too long a wait for a permit or the processor), \
+                 unauthenticated (too many unauthenticated callers), late (it waited too long).",
                 &["priority", "reason"],
             )?,
             limited: page.counters(
                 "limited_total",
-                "Refusals because somebody came too often, by what was counted: certificate, \
-                 address, merchant, institution.",
+                "Requests rejected by a rate limit, by what was counted: certificate, address, \
+                 merchant, institution.",
                 &["kind"],
             )?,
             last_delay_us: AtomicU64::new(0),
             scheduling_delay_seconds: page.histogram(
                 "scheduling_delay_seconds",
-                "How late a clock tick was served: the time that anything that is ready waits for \
-                 the processor. New orders are rejected when it stays high.",
+                "How late a clock tick was served: how long a ready task waits for the processor. \
+                 New orders are rejected while it stays high.",
                 &SECONDS,
             )?,
             permits_waiting: page.gauges(
                 "institution_permits_waiting",
-                "Creates that wait for their permit at an institution.",
+                "Creates waiting for a permit at an institution.",
                 &["institution"],
             )?,
             institution_calls_in_flight: page.gauges(
                 "institution_calls_in_flight",
-                "Calls to an institution that are under way.",
+                "Calls to an institution in flight.",
                 &["institution"],
             )?,
         })
     }
 
-    /// As [`super::Metrics`] begins.
+    /// Creates its series at 0.
     pub(super) fn begin(&self) {
         self.connections_refused.with_label_values(&["shortage"]);
     }
@@ -99,7 +97,7 @@ impl EdgeMetrics {
         self.connections_refused.with_label_values(&[cause]).inc();
     }
 
-    /// A connection was ended because of its client.
+    /// We closed a connection because of its client.
     pub fn connection_cut(&self, cause: &'static str) {
         self.connections_cut.with_label_values(&[cause]).inc();
     }
@@ -109,7 +107,7 @@ impl EdgeMetrics {
         self.load_shed.with_label_values(&[priority, reason]).inc();
     }
 
-    /// Somebody came too often.
+    /// A rate limit was exceeded.
     pub fn limited(&self, kind: &'static str) {
         self.limited.with_label_values(&[kind]).inc();
     }
@@ -126,7 +124,7 @@ impl EdgeMetrics {
         Duration::from_micros(self.last_delay_us.load(Ordering::Relaxed))
     }
 
-    /// How many wait for their permit at an institution, and how many calls to it are under way.
+    /// How many calls wait for a permit at an institution, and how many are in flight.
     pub fn permits(&self, institution: &str, waiting: u32, in_flight: u32) {
         self.permits_waiting
             .with_label_values(&[institution])
@@ -137,7 +135,7 @@ impl EdgeMetrics {
     }
 }
 
-/// Something that is there; counts itself out when dropped.
+/// Something that exists; decrements its gauge on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard(IntGauge);
 

@@ -1,4 +1,4 @@
-//! What is counted of each institution: our calls, its callbacks, and its breaker.
+//! Metrics per institution: our calls, its callbacks, and its circuit breaker.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::MetricRegistration;
 
-/// The words of the domain's `BreakerState`.
+/// The names of the domain's `BreakerState`.
 const BREAKER_STATES: [&str; 3] = ["closed", "half_open", "open"];
 
-/// Metrics by institution; only of those that are configured.
+/// Metrics by institution; configured ones only.
 pub struct InstitutionMetrics {
     calls: IntCounterVec,
     call_seconds: HistogramVec,
@@ -24,39 +24,39 @@ impl InstitutionMetrics {
         Ok(Self {
             calls: page.counters(
                 "institution_calls_total",
-                "Calls to institutions, by whether they were answered.",
+                "Calls to institutions, by outcome.",
                 &["institution", "call", "outcome"],
             )?,
             call_seconds: page.histograms(
                 "institution_call_duration_seconds",
-                "From a call to its reply, or to giving up on it.",
+                "Duration of a call, until its reply or failure.",
                 &["institution", "call"],
             )?,
             callbacks: page.counters(
                 "callbacks_total",
-                "Callbacks received, by what became of them.",
+                "Callbacks received, by inbox status.",
                 &["institution", "verdict"],
             )?,
             breakers: page.gauges(
                 "institution_breaker",
-                "1 for the state an institution's breaker is in: closed, half_open or open.",
+                "1 for the state of an institution's circuit breaker: closed, half_open or open.",
                 &["institution", "state"],
             )?,
             breaker_openings: page.counters(
                 "institution_breaker_openings_total",
-                "How often an institution was withheld from new orders because it failed.",
+                "How often an institution's circuit breaker opened.",
                 &["institution"],
             )?,
             callbacks_missing: page.gauges(
                 "institution_callbacks_missing",
-                "1 while fewer than 95 of 100 of an institution's last payments were told of by its \
-                 callback within 30 s; payments that wait there are asked about more often.",
+                "1 while callbacks within 30 s reported fewer than 95 of an institution's last 100 \
+                 payments; payments pending there are polled more often.",
                 &["institution"],
             )?,
         })
     }
 
-    /// An institution is enrolled: what an alarm waits for stands at 0 from now on.
+    /// An institution is enrolled: creates the series on which alerts are defined, at 0.
     pub fn enrolled(&self, institution: &str) {
         for status in ["FORGED", "QUARANTINED"] {
             self.callbacks.with_label_values(&[institution, status]);
@@ -67,7 +67,7 @@ impl InstitutionMetrics {
         }
     }
 
-    /// A call to an institution ended; `outcome` is what is known of its reply.
+    /// A call to an institution ended with this outcome.
     pub fn call(
         &self,
         institution: &str,
@@ -83,7 +83,7 @@ impl InstitutionMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A callback was judged. Only for configured institutions: the path is the caller's.
+    /// The inbox status of a callback. Only for configured institutions: the path is caller input.
     pub fn callback(&self, institution: &str, status: &'static str) {
         self.callbacks
             .with_label_values(&[institution, status])
@@ -97,7 +97,7 @@ impl InstitutionMetrics {
             .set(missing);
     }
 
-    /// An institution's breaker is in this state, and opened so often since the start.
+    /// The state of an institution's circuit breaker, and how often it opened since the start.
     pub fn breaker(&self, institution: &str, state: &'static str, openings: u64) {
         for known in BREAKER_STATES {
             self.breakers

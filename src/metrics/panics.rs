@@ -1,16 +1,15 @@
-//! Panics anywhere in this process: each is a fault of ours, counted and told, whoever caused it.
+//! Panics anywhere in this process: each is a bug, counted and logged, whoever caused it.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{PanicHookInfo, set_hook};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Of the whole process: a panic belongs to no gateway.
+/// For the whole process: a panic belongs to no gateway.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Counts every panic from now on and says in the log where it was.
+/// Counts every panic from now on and logs where it was.
 ///
-/// What it says itself is told only where it is a text of the program: one that was put together may
-/// quote what somebody sent.
+/// Its message is logged only if it is a static string: a formatted one may quote caller input.
 pub fn count_panics() {
     set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
         PANICS.fetch_add(1, Ordering::Relaxed);
@@ -22,14 +21,14 @@ pub fn count_panics() {
         let text = text.copied().unwrap_or("(not shown)");
         let trace = Backtrace::capture();
         if trace.status() == BacktraceStatus::Captured {
-            tracing::error!(at, text, %trace, "a panic: a fault of this program");
+            tracing::error!(at, text, %trace, "a panic: a bug in this program");
         } else {
-            tracing::error!(at, text, "a panic: a fault of this program");
+            tracing::error!(at, text, "a panic: a bug in this program");
         }
     }));
 }
 
-/// How many there were since then.
+/// The number of panics since then.
 pub(super) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }

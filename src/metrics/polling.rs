@@ -1,4 +1,4 @@
-//! What is counted of questions that nobody waits for.
+//! Metrics of background polling.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{CounterVec, IntCounterVec};
 
 use super::MetricRegistration;
 
-/// Metrics by urgency: a word of the program.
+/// Metrics by urgency: a fixed name.
 pub struct PollingMetrics {
     questions: IntCounterVec,
     cpu_seconds: CounterVec,
@@ -17,19 +17,20 @@ impl PollingMetrics {
         Ok(Self {
             questions: page.counters(
                 "polled_orders_total",
-                "Orders looked after without being asked, by urgency: doubt, signal (the payer is \
-                 back or somebody looks), refund, payer (waits for its payer).",
+                "Orders polled in the background, by urgency: doubt (an unresolved outcome), \
+                 signal (the payer is back or the order is read), refund, payer (waits for its \
+                 payer).",
                 &["urgency"],
             )?,
             cpu_seconds: page.sums(
                 "polling_cpu_seconds_total",
-                "Processor time that this took, the store and connections at their usual cost.",
+                "Processor time of that polling, with an estimate for the store and connections.",
                 &["urgency"],
             )?,
         })
     }
 
-    /// An order was looked after, and that took so much of a processor.
+    /// An order was polled at this processor cost.
     pub fn asked(&self, urgency: &'static str, cost: Duration) {
         self.questions.with_label_values(&[urgency]).inc();
         self.cpu_seconds

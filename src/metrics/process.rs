@@ -1,7 +1,7 @@
-//! What the operating system and the runtime say of this process, read when somebody looks.
+//! Metrics of this process from the operating system and the runtime, read at each scrape.
 //!
-//! The names that begin with `process_` are those under which every program shows the same, so
-//! that dashboards fit; only they have no `paymux_` before them.
+//! Names that begin with `process_` are Prometheus' standard ones, so that common dashboards fit;
+//! only they have no `paymux_` prefix.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use super::MetricRegistration;
 use super::panics::panics;
 use crate::log;
 
-/// The unit in which Linux tells processor time to programs, on every architecture.
+/// The unit in which Linux reports processor time, on every architecture.
 const TICK_MS: u64 = 10;
 
-/// Metrics of the process and of its runtime. On a system without `/proc` the former stay 0.
+/// Metrics of the process and its runtime. On a system without `/proc` the former stay 0.
 pub(super) struct ProcessMetrics {
     cpu_seconds: Counter,
     cpu_ticks: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct ProcessMetrics {
     log_lines_dropped: IntCounter,
 }
 
-/// `/proc/self/stat` as far as it is used; times in ticks.
+/// The fields of `/proc/self/stat` that are used; times in ticks.
 struct ProcStat {
     cpu: u64,
     threads: u64,
@@ -44,7 +44,7 @@ struct ProcStat {
 }
 
 impl ProcStat {
-    /// The name of the program, in parentheses, may hold anything; what follows are numbers.
+    /// The program's name, in parentheses, may contain anything; numbers follow it.
     fn read(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -58,13 +58,13 @@ impl ProcStat {
     }
 }
 
-/// The first number of the line that starts so.
+/// The first number in the line that starts with `start`.
 fn number_behind(text: &str, start: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(start))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Time of so many ticks.
+/// The duration of this many ticks.
 fn ticks(count: u64) -> Duration {
     Duration::from_millis(count.saturating_mul(TICK_MS))
 }
@@ -85,13 +85,13 @@ impl ProcessMetrics {
         Ok(Self {
             cpu_seconds: system.counter(
                 "process_cpu_seconds_total",
-                "Processor time, of the program and of the kernel for it.",
+                "Processor time, user and system.",
             )?,
             cpu_ticks: AtomicU64::new(0),
-            resident_bytes: system.gauge("process_resident_memory_bytes", "Memory in use.")?,
-            virtual_bytes: system.gauge("process_virtual_memory_bytes", "Memory mapped.")?,
-            open_fds: system.gauge("process_open_fds", "File descriptors that are open.")?,
-            max_fds: system.gauge("process_max_fds", "File descriptors that may be.")?,
+            resident_bytes: system.gauge("process_resident_memory_bytes", "Resident memory.")?,
+            virtual_bytes: system.gauge("process_virtual_memory_bytes", "Virtual memory.")?,
+            open_fds: system.gauge("process_open_fds", "Open file descriptors.")?,
+            max_fds: system.gauge("process_max_fds", "Limit of open file descriptors.")?,
             threads: system.gauge("process_threads", "Threads of the operating system.")?,
             start_seconds: system.moment(
                 "process_start_time_seconds",
@@ -99,27 +99,27 @@ impl ProcessMetrics {
             )?,
             panics: page.count(
                 "panics_total",
-                "Faults of the program that ended a task of it.",
+                "Panics: bugs of the program that ended a task.",
             )?,
-            runtime_workers: page.gauge("runtime_workers", "Threads that run tasks.")?,
-            runtime_tasks: page.gauge("runtime_tasks", "Tasks that are not ended.")?,
+            runtime_workers: page.gauge("runtime_workers", "Worker threads of the runtime.")?,
+            runtime_tasks: page.gauge("runtime_tasks", "Tasks that have not ended.")?,
             runtime_queue_tasks: page.gauge(
                 "runtime_queue_tasks",
-                "Tasks that are ready and that no thread has taken yet.",
+                "Ready tasks that no thread runs yet.",
             )?,
             runtime_busy_seconds: page.counter(
                 "runtime_busy_seconds_total",
-                "Time that the threads spent running tasks, all together.",
+                "Time the worker threads spent running tasks, in total.",
             )?,
             runtime_busy_ns: AtomicU64::new(0),
             log_lines_dropped: page.count(
                 "log_lines_dropped_total",
-                "Lines of the log that could not be written, or found no room while they waited.",
+                "Log lines dropped because they could not be written or the queue was full.",
             )?,
         })
     }
 
-    /// Reads everything anew.
+    /// Updates every metric.
     pub(super) fn look(&self) {
         self.look_at_system();
         let dropped = log::dropped().saturating_sub(self.log_lines_dropped.get());
@@ -150,7 +150,7 @@ impl ProcessMetrics {
         let limits = read("/proc/self/limits");
         set(&self.max_fds, number_behind(&limits, "Max open files"));
         let open = fs::read_dir("/proc/self/fd").ok();
-        // The folder itself is open while it is counted.
+        // The directory itself is open while it is counted.
         let open = open.and_then(|open| u64::try_from(open.count().saturating_sub(1)).ok());
         set(&self.open_fds, open);
     }
@@ -182,7 +182,7 @@ impl ProcessMetrics {
 mod tests {
     use super::*;
 
-    /// The name of a program may look like fields.
+    /// A program's name that looks like fields shifts none.
     #[test]
     fn a_strange_name_shifts_no_field() {
         let line = "7 (a) b 9) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 31 18 4000 8192 21";

@@ -1,4 +1,4 @@
-//! What the store and the memories in front of it count.
+//! Metrics of the store and the caches in front of it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{InFlightGuard, MetricRegistration, SECONDS};
 /// Changes in one commit.
 const BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Metrics of what is written, remembered and still to be done. Labels are words of the program.
+/// Metrics of commits, caches and pending work. Labels are fixed names.
 pub struct StoreMetrics {
     store_commit_changes: Histogram,
     store_commit_seconds: Histogram,
@@ -31,70 +31,70 @@ pub struct StoreMetrics {
 impl StoreMetrics {
     pub(super) fn new(page: &MetricRegistration<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
-store_commit_changes: page.histogram(
-"store_commit_changes",
-"Changes written by one commit.",
-&BATCH,
-)?,
-store_commit_seconds: page.histogram(
-"store_commit_duration_seconds",
-"One commit: the transaction of a batch, synchronised.",
-&SECONDS,
-)?,
-nonce_cache_lookups: page.counters(
-"nonce_cache_lookups_total",
-"Looks for a nonce in memory, by cache (effects, reads) and result: hit (it was \
-                 spent before) or miss.",
-&["cache", "result"],
-)?,
-nonce_cache_entries: page.gauges(
-"nonce_cache_entries",
-"Nonces remembered in memory, about.",
-&["cache"],
-)?,
-work_lag_seconds: page.moments(
-"work_lag_seconds",
-"How long the oldest work that is due and not taken up has been due; 0 without.",
-&["work"],
-)?,
-work_in_progress: page.gauges(
-"work_in_hand",
-"Work taken up by this process and not ended.",
-&["work"],
-)?,
-events_dead_lettered: page.gauge(
-"events_dead",
-"Notifications that were given up and not sent again.",
-)?,
-refunds_manual: page.gauge(
-"refunds_manual",
-"Refunds that no institution answers for, and only two operators can end.",
-)?,
-exchange_log_bytes: page.gauge("exchange_log_bytes", "The exchange log on disk, about.")?,
-exchange_log_blocks_removed: page.counters(
-"exchange_log_blocks_removed_total",
-"Blocks of the exchange log that were removed, by reason: age or size.",
-&["reason"],
-)?,
-exchange_log_entries_dropped: page.counter(
-"exchange_log_entries_dropped_total",
-"Entries of the exchange log, for `paymux explain`, that found no room or could not be \
-                 written.",
-)?,
-breaks_open: page.gauge("reconciliation_breaks_open", "Breaks that nobody ended yet.")?,
-wal_size_bytes: page.gauge(
-"wal_size_bytes",
-"The store's write-ahead log since it last began anew.",
-)?,
-wal_checkpointed_bytes: page.gauge(
-"wal_checkpointed_bytes",
-"Of the write-ahead log, what stands in the store's file as well.",
-)?,
-wal_restarts: page.counter(
-"wal_restarts_total",
-"Times that the write-ahead log began anew.",
-)?,
-})
+            store_commit_changes: page.histogram(
+                "store_commit_changes",
+                "Changes written by one commit.",
+                &BATCH,
+            )?,
+            store_commit_seconds: page.histogram(
+                "store_commit_duration_seconds",
+                "One commit: the transaction of a batch, synchronised.",
+                &SECONDS,
+            )?,
+            nonce_cache_lookups: page.counters(
+                "nonce_cache_lookups_total",
+                "Lookups in a nonce cache, by cache (effects, reads) and result: hit (the nonce \
+                 is spent) or miss.",
+                &["cache", "result"],
+            )?,
+            nonce_cache_entries: page.gauges(
+                "nonce_cache_entries",
+                "Nonces in the cache, approximately.",
+                &["cache"],
+            )?,
+            work_lag_seconds: page.moments(
+                "work_lag_seconds",
+                "How long the oldest due work without a lease has been due; 0 if there is none.",
+                &["work"],
+            )?,
+            work_in_progress: page.gauges(
+                "work_in_hand",
+                "Work leased by this process and not completed.",
+                &["work"],
+            )?,
+            events_dead_lettered: page.gauge(
+                "events_dead",
+                "Dead-lettered notifications that were not resent.",
+            )?,
+            refunds_manual: page.gauge(
+                "refunds_manual",
+                "Refunds in manual review, which only two signed decisions end.",
+            )?,
+            exchange_log_bytes: page.gauge(
+                "exchange_log_bytes",
+                "Size of the exchange log on disk, approximately.",
+            )?,
+            exchange_log_blocks_removed: page.counters(
+                "exchange_log_blocks_removed_total",
+                "Blocks removed from the exchange log, by reason: age or size.",
+                &["reason"],
+            )?,
+            exchange_log_entries_dropped: page.counter(
+                "exchange_log_entries_dropped_total",
+                "Entries of the exchange log, for `paymux explain`, dropped because the queue was \
+                 full or they could not be written.",
+            )?,
+            breaks_open: page.gauge("reconciliation_breaks_open", "Open reconciliation breaks.")?,
+            wal_size_bytes: page.gauge(
+                "wal_size_bytes",
+                "Size of the store's write-ahead log since its last restart.",
+            )?,
+            wal_checkpointed_bytes: page.gauge(
+                "wal_checkpointed_bytes",
+                "The part of the write-ahead log that is checkpointed into the store's file.",
+            )?,
+            wal_restarts: page.counter("wal_restarts_total", "Restarts of the write-ahead log.")?,
+        })
     }
 
     /// The store committed this many changes at once.
@@ -103,8 +103,7 @@ wal_restarts: page.counter(
         self.store_commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// How often a nonce was found in this memory since the start, how often not, and how many it
-    /// holds.
+    /// The hits and misses of this nonce cache since the start, and its size.
     pub fn nonces(&self, cache: &'static str, hits: u64, misses: u64, entries: u64) {
         for (result, total) in [("hit", hits), ("miss", misses)] {
             let counter = self.nonce_cache_lookups.with_label_values(&[cache, result]);
@@ -115,28 +114,28 @@ wal_restarts: page.counter(
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
-    /// The oldest work of this kind has been due for so long.
+    /// How long the oldest due work of this kind has been due.
     pub fn work_lag(&self, work: &'static str, lag: Duration) {
         self.work_lag_seconds
             .with_label_values(&[work])
             .set(lag.as_secs_f64());
     }
 
-    /// So many events are given up (N2).
+    /// How many events are dead-lettered (N2).
     pub fn dead(&self, count: u64) {
         self.events_dead_lettered
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many refunds are left to people, and so many incidents are open (section 5, M7, R9).
+    /// How many refunds are in manual review and how many breaks are open (section 5, M7, R9).
     pub fn awaiting_manual_review(&self, refunds: u64, breaks: u64) {
         let shown = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.refunds_manual.set(shown(refunds));
         self.breaks_open.set(shown(breaks));
     }
 
-    /// The write-ahead log is so long, so much of it stands in the file too, and so often it began
-    /// anew since the start.
+    /// The length of the write-ahead log, the checkpointed part of it, and its restarts since the
+    /// start.
     pub fn log(&self, bytes: u64, checkpointed_bytes: u64, restarts: u32) {
         let shown = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.wal_size_bytes.set(shown(bytes));
@@ -145,12 +144,12 @@ wal_restarts: page.counter(
         self.wal_restarts.inc_by(f64::from(restarts));
     }
 
-    /// So many entries of the exchange log were dropped.
+    /// This many entries of the exchange log were dropped.
     pub fn exchange_log_entries_dropped(&self, count: u32) {
         self.exchange_log_entries_dropped.inc_by(f64::from(count));
     }
 
-    /// So many blocks of the exchange log were removed, each for its reason, and so many bytes are left.
+    /// Blocks removed from the exchange log by reason, and the bytes that remain.
     pub fn exchange_log_removed(&self, counts: [(&'static str, u64); 2], bytes: u64) {
         for (reason, count) in counts {
             let counter = &self.exchange_log_blocks_removed;
@@ -160,7 +159,7 @@ wal_restarts: page.counter(
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Counts work as taken up until the returned value is dropped.
+    /// Counts work as leased until the returned value is dropped.
     pub fn work_in_progress(&self, work: &'static str) -> InFlightGuard {
         InFlightGuard::up(&self.work_in_progress.with_label_values(&[work]))
     }

@@ -1,14 +1,15 @@
-//! Which addresses a merchant's origin may have: public ones, and networks the operator named.
+//! The addresses that a merchant's origin may have: public ones, and networks the operator allows.
 //!
-//! A merchant's address makes us call; an address inside our own network would make us a way in.
+//! A merchant's address makes this gateway send requests; an address inside our own network would
+//! allow server-side request forgery.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::world::AllowedNetwork;
 
-/// Whether this very address may be connected to.
+/// Whether this exact address may be connected to.
 pub(super) fn may_be_called(address: IpAddr, allowed: &[AllowedNetwork]) -> bool {
-    // An IPv4 address in IPv6 clothes reaches the IPv4 address.
+    // An IPv4-mapped IPv6 address reaches the IPv4 address.
     let address = address.to_canonical();
     allowed.iter().any(|network| network.contains(address)) || is_public(address)
 }
@@ -20,7 +21,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Everything the registry of special-purpose IPv4 addresses (RFC 6890) does not set aside.
+/// Everything that the registry of special-purpose IPv4 addresses (RFC 6890) does not reserve.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let set_aside = a == 0 // this network
@@ -36,14 +37,15 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !set_aside
 }
 
-/// Global unicast without what embeds an IPv4 address or documents (RFC 6890).
+/// Global unicast, except ranges that embed an IPv4 address or are for documentation (RFC 6890).
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     let set_aside = a == 0x2002 // 6to4: an IPv4 address inside
         || (a == 0x2001 && b < 0x0200) // Teredo, benchmarks, ORCHID
         || (a == 0x2001 && b == 0x0db8) // documentation
         || (a == 0x3fff && b < 0x1000); // documentation
-    // Outside 2000::/3 lie loopback, mapped, translated (64:ff9b::/96), local and multicast ones.
+    // Outside 2000::/3 are loopback, mapped, translated (64:ff9b::/96), local and multicast
+    // addresses.
     (a & 0xe000) == 0x2000 && !set_aside
 }
 
@@ -51,7 +53,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 mod tests {
     use super::*;
 
-    /// Interface, Enrolment: only public addresses are called on a merchant's behalf.
+    /// Interface, Enrolment: on a merchant's behalf only public addresses are called.
     #[test]
     fn addresses_that_are_not_public_are_not_called() {
         for bad in [
@@ -99,7 +101,7 @@ mod tests {
         }
     }
 
-    /// A network the operator names opens itself and nothing beside it.
+    /// An allowed network permits itself and nothing else.
     #[test]
     fn an_allowed_network_opens_only_itself() {
         let allowed: Vec<AllowedNetwork> =

@@ -1,7 +1,7 @@
-//! How a name becomes a connection: all its addresses are tried within the time, and one that is
-//! silent holds up none of the others (RFC 8305).
+//! How a name becomes a connection: all its addresses are tried within the time, and one that does
+//! not respond delays none of the others (RFC 8305).
 //!
-//! Nothing of a request is written here, so trying several at once sends nothing twice (E1).
+//! Nothing of a request is written here, so parallel attempts send nothing twice (E1).
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,19 +19,20 @@ use super::party_client::TargetOrigin;
 use super::{local_shortage, not_sent};
 use crate::world::SendError;
 
-/// Addresses of one name that are tried. More are the directory of somebody who wants us busy.
+/// The most addresses of one name that are tried. A longer list is treated as abuse.
 pub(super) const ADDRESSES_MAX: usize = 16;
-/// An address that has not taken the connection so long after it was tried gets company (RFC 8305,
-/// 5). Less where so many would not all be tried in time.
+/// How long after an unanswered attempt the next address is tried in parallel (RFC 8305, 5). Less
+/// if otherwise not all would be tried in time.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
-/// One that took the connection has so long for the handshake: far away it takes three round trips.
+/// How long an address that accepted the connection has for the handshake: at a distance it takes
+/// three round trips.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The addresses of a name, in the order in which they are tried.
 ///
 /// # Errors
-/// [`SendError::LocalShortage`] if nobody could be asked, [`SendError::NotSent`] if there is no such
-/// name.
+/// [`SendError::LocalShortage`] if the lookup could not be made, [`SendError::NotSent`] if the name
+/// does not exist.
 pub(super) async fn addresses(
     target: &TargetOrigin,
     by: Instant,
@@ -55,13 +56,13 @@ pub(super) async fn addresses(
     }
 }
 
-/// Names that are looked up at once. The system goes on asking a silent name server long after the call
-/// that wanted it has given up; each holds a thread and a socket so long, of which others need some.
+/// Concurrent name lookups. The system keeps waiting for a silent name server long after the call
+/// gave up; each lookup occupies a thread and a socket meanwhile, which others need.
 static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
-/// A system that is short of sockets says of a name that it does not exist, or that it cannot be
-/// resolved at present; the latter it says as well if no name server answers. None of it is a sign
-/// of how the party fares.
+/// A system without free sockets reports that a name does not exist or that it cannot be resolved
+/// at present; the latter also if no name server responds. None of this is a sign of the party's
+/// health.
 fn unresolved(error: io::Error) -> SendError {
     let at_present = error.to_string().contains("Temporary failure");
     if at_present || is_shortage(&error) || !may_open_another() {
@@ -75,7 +76,7 @@ fn may_open_another() -> bool {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).is_ok()
 }
 
-/// Whether this machine, not the other, is why a socket was not opened or connected.
+/// Whether this machine, not the other party, is why a socket was not opened or connected.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     let ours = [
         Errno::MFILE,
@@ -87,8 +88,8 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
 }
 
-/// The families take turns, the resolver's favourite first (RFC 8305, 4): where one family leads
-/// nowhere, all its addresses may.
+/// Alternates the address families, beginning with the resolver's preferred one (RFC 8305, 4): one
+/// family may be entirely unreachable.
 fn interleaved(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let (mut first, mut second) = (VecDeque::new(), VecDeque::new());
     let mut favourite = None;
@@ -116,7 +117,7 @@ pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, SendError> {
     connected
         .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
         .map_err(|error| {
-            // No port of ours is left; said of IPv6 it means that there is none on this machine.
+            // No local port is free; for IPv6 it means that this machine has no IPv6 address.
             let no_port =
                 address.is_ipv4() && Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL);
             if no_port || is_shortage(&error) {
@@ -127,14 +128,14 @@ pub(super) async fn tcp(address: SocketAddr) -> Result<TcpStream, SendError> {
         })
 }
 
-/// The first attempt that succeeds. Each next address is begun when all before it have failed, or
-/// have been silent for a while; an attempt says by its bell that its address took the connection.
+/// The first attempt that succeeds. The next address is tried when all before it have failed or not
+/// responded for a while; an attempt notifies when its address accepted the connection.
 ///
-/// `company` are the sockets that may be open beside the one each call counts on; without one left,
-/// the next address takes the place of the silent one.
+/// `company` limits the sockets besides the first of each call; if none is free, the next address
+/// replaces the unresponsive one.
 ///
 /// # Errors
-/// Our own shortage if there was one, or else why the last one failed, or that none was in time.
+/// A local shortage if there was one, else the last failure, or that none connected in time.
 pub(super) async fn first_of<T, F>(
     addresses: Vec<SocketAddr>,
     by: Instant,
@@ -158,13 +159,13 @@ where
     let mut next_at = by;
     loop {
         if let Some(address) = next.take() {
-            let beside = Arc::clone(company).try_acquire_owned();
-            if beside.is_err() {
+            let extra_socket = Arc::clone(company).try_acquire_owned();
+            if extra_socket.is_err() {
                 attempts.abort_all();
             }
             let trying = attempt(address, Arc::clone(&wake_up));
             attempts.spawn(async move {
-                let _beside = beside;
+                let _extra_socket = extra_socket;
                 trying.await
             });
             next_at = Instant::now().checked_add(step).unwrap_or(by);
@@ -181,7 +182,7 @@ where
                     failed = prefer_shortage(failed, why);
                     next = untried.next();
                 }
-                // Given up for the next one.
+                // Aborted in favour of the next one.
                 Ok(Some(Err(_))) => (),
                 Ok(None) => match untried.next() {
                     Some(address) => next = Some(address),
@@ -191,7 +192,7 @@ where
                 Err(_) => return Err(prefer_shortage(failed, not_sent("no connection in time"))),
             },
             () = wake_up.notified() => {
-                // No longer than leaves the others their time.
+                // No longer than leaves the other addresses their time.
                 let now = Instant::now();
                 let left = by.saturating_duration_since(now);
                 let shares = u32::try_from(untried.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -202,7 +203,7 @@ where
     }
 }
 
-/// Where one address was not reached for a lack of ours, nothing is known of the party.
+/// If a local shortage prevented an attempt, nothing is known about the party.
 fn prefer_shortage(before: SendError, after: SendError) -> SendError {
     match before {
         SendError::LocalShortage(_) => before,
@@ -229,10 +230,10 @@ mod tests {
             let IpAddr::V4(v4) = address.ip() else {
                 panic!("{address}");
             };
-            let said = attempt(v4.octets()[3]);
+            let result = attempt(v4.octets()[3]);
             async move {
-                match said {
-                    Some(said) => said,
+                match result {
+                    Some(result) => result,
                     None => std::future::pending().await,
                 }
             }
@@ -242,8 +243,8 @@ mod tests {
 
     const PLENTY: Duration = Duration::from_mins(1);
 
-    /// Every address is tried within the time, however many of them are silent, and whether there
-    /// are sockets to spare or not.
+    /// Every address is tried within the time, however many do not respond, with or without spare
+    /// sockets.
     #[tokio::test]
     async fn silent_addresses_delay_no_other_address() {
         for company in [0, 1, 64] {
@@ -263,7 +264,8 @@ mod tests {
         assert_eq!(raced((&[1, 2, 3], 64, PLENTY), refused).await, Ok(3));
     }
 
-    /// Addresses that take the connection and say nothing more hold up none, however many they are.
+    /// Addresses that accept the connection and then stay silent delay none, however many there
+    /// are.
     #[tokio::test]
     async fn addresses_that_only_accept_connections_delay_no_other_address() {
         let company = Arc::new(Semaphore::new(64));
@@ -279,24 +281,25 @@ mod tests {
         assert_eq!(found.await, Ok(4));
     }
 
-    /// H1: a lack of ours on the way to one address is no news of the party, whatever the others say.
+    /// H1: a local shortage at one address says nothing about the party, whatever the others
+    /// report.
     #[tokio::test]
     async fn one_local_shortage_makes_the_failure_local() {
         for order in [[1, 2], [2, 1]] {
             let short = |last| {
-                let said = if last == 1 {
+                let result = if last == 1 {
                     local_shortage("files")
                 } else {
                     not_sent("refused")
                 };
-                Some(Err(said))
+                Some(Err(result))
             };
             let sent = raced((&order, 1, PLENTY), short).await;
             assert!(matches!(sent, Err(SendError::LocalShortage(_))), "{sent:?}");
         }
     }
 
-    /// H1: what a system says when it is short of something is told apart from what it says of others.
+    /// H1: errors of this machine are distinguished from errors of the other party.
     #[test]
     fn a_local_shortage_is_distinguished() {
         for errno in [

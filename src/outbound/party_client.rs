@@ -1,5 +1,5 @@
 //! How a party is reached: name, address, TCP, TLS. Everything here happens before the first byte
-//! of a request, so every failure is `NotSent` (E1), or a lack of our own.
+//! of a request, so every failure is `NotSent` (E1) or a local shortage.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -28,51 +28,52 @@ use super::{
 use crate::world::sends::InFlightSend;
 use crate::world::{AllowedNetwork, SendError};
 
-/// Bytes of an answer's head.
+/// The most bytes of a response head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 
-/// How long a connection nobody wants any more may take to say goodbye.
+/// How long an unused connection may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A connection that takes requests, until it is dropped.
+/// A connection that accepts requests until it is dropped.
 pub(super) struct PooledConnection {
     pub(super) requests: SendRequest<Full<Bytes>>,
-    /// Tells whoever drives the connection that it is not wanted any more.
+    /// Dropped to tell the connection's task that it is not needed any more.
     _wanted: oneshot::Sender<()>,
     carried: Arc<Mutex<Option<InFlightSend>>>,
 }
 
 impl PooledConnection {
-    /// What it carries now. Whoever drops it on the way lets go of that only when the connection itself
-    /// has ended: until then bytes may leave.
+    /// Attaches the send in flight to the connection. The send is over only when it is detached or
+    /// the connection itself has ended: until then bytes may leave.
     pub(super) fn carry(&self, in_flight: Option<InFlightSend>) {
         *self.carried.lock().unwrap_or_else(PoisonError::into_inner) = in_flight;
     }
 }
 
-/// What is the same for all destinations of a line.
+/// The dialling rules of all destinations of a party.
 pub(super) struct DialRules {
-    /// Networks allowed beside public addresses. None: whatever address its configuration names.
+    /// Networks allowed besides public addresses. `None` allows any address that the configuration
+    /// names.
     pub(super) vetted: Option<Vec<AllowedNetwork>>,
-    /// Connections to all of them together, those in use and those that are kept.
+    /// Connections to all of them together, in use and idle.
     pub(super) connections_in_all_max: usize,
-    /// Sockets that may be open while several addresses of a name are tried, beside the first; of
-    /// all lines together.
+    /// Additional sockets for trying several addresses of a name, besides the first; shared by all
+    /// parties.
     pub(super) company: Arc<Semaphore>,
 }
 
-/// How a party, or a kind of party, is reached, and the connections to it.
+/// How a party, or a kind of party, is reached, with its connections.
 pub(super) struct PartyClient {
     settings: PartyClientSettings,
     tls: TlsConnector,
     reach: DialRules,
-    /// One for each connection there may be.
+    /// One for each connection that may be open.
     files: Arc<Semaphore>,
     destinations: Mutex<HashMap<HostPort, Arc<OriginPool>>>,
 }
 
 impl PartyClient {
-    /// The line that is known, if it is the very same; otherwise a new one without connections.
+    /// Reuses the known client if nothing changed; otherwise a new one without connections.
     pub(super) fn of(
         known: Option<&Arc<Self>>,
         settings: PartyClientSettings,
@@ -108,8 +109,8 @@ impl PartyClient {
         Arc::clone(all.entry(key).or_insert_with(fresh))
     }
 
-    /// A new connection, vetted, secured and ready. Only to addresses that were looked at; the name
-    /// is not asked again.
+    /// A new connection, vetted, secured and ready. It connects only to checked addresses; the name
+    /// is not looked up again.
     pub(super) async fn connect(
         &self,
         target: &TargetOrigin,
@@ -136,8 +137,8 @@ impl PartyClient {
         start_http(secured.await?, file).await
     }
 
-    /// Whether this very address may be connected to. Without TLS only what our own configuration
-    /// names, and only inside this machine.
+    /// Whether this exact address may be connected to. Without TLS only a configured address on
+    /// this machine.
     fn may_call(&self, target: &TargetOrigin, found: SocketAddr) -> bool {
         match &self.reach.vetted {
             Some(networks) => target.secure && address::may_be_called(found.ip(), networks),
@@ -145,14 +146,14 @@ impl PartyClient {
         }
     }
 
-    /// Room for one more connection. Where there is none, what is kept idle makes room.
+    /// A permit for one more connection. If there is none, idle connections are closed.
     async fn file(&self, by: Instant) -> Result<OwnedSemaphorePermit, SendError> {
         if let Ok(file) = Arc::clone(&self.files).try_acquire_owned() {
             return Ok(file);
         }
         self.drop_idle();
         let file = timeout_at(by, Arc::clone(&self.files).acquire_owned()).await;
-        file.map_err(|_| local_shortage("as many connections are open as may be"))?
+        file.map_err(|_| local_shortage("the limit of open connections is reached"))?
             .map_err(not_sent)
     }
 
@@ -177,7 +178,7 @@ where
     let carried = Arc::default();
     let until_the_end = Arc::clone(&carried);
     tokio::spawn(async move {
-        // Let go of last, when the connection is gone.
+        // Dropped last, when the connection has ended.
         let _until_the_end = until_the_end;
         let mut connection = pin!(connection);
         let ended = tokio::select! {
@@ -187,7 +188,7 @@ where
         if let Some(Err(error)) = ended {
             tracing::debug!(%error, "a connection ended");
         }
-        // The file is closed by now.
+        // The file descriptor is closed by now.
         drop(file);
     });
     Ok(PooledConnection {
@@ -226,8 +227,8 @@ impl TargetOrigin {
     }
 }
 
-/// Whether a connection made under one would be made just so under the other, and as many of them.
-/// Whoever shows the same certificate shows the same key.
+/// Whether connections made under both settings would be the same, and equally many. The same
+/// certificate implies the same key.
 fn is_same(one: &PartyClientSettings, other: &PartyClientSettings) -> bool {
     let shown =
         |line: &PartyClientSettings| line.client_identity.as_ref().map(|it| it.cert.clone());
@@ -236,8 +237,8 @@ fn is_same(one: &PartyClientSettings, other: &PartyClientSettings) -> bool {
         && one.connections_max == other.connections_max
 }
 
-/// What is believed: the named authorities, and the public ones only where there are none, so
-/// that pinning an authority leaves no other.
+/// The trust anchors: the configured authorities, and the public ones only if none are configured,
+/// so that pinning an authority excludes all others.
 fn connector(settings: &PartyClientSettings) -> Result<TlsConnector, rustls::Error> {
     let mut roots = RootCertStore::empty();
     if settings.roots.is_empty() {

@@ -1,5 +1,4 @@
-//! A statement's file, read beside the threads that serve: a disk that stalls holds up whoever asked
-//! and nobody else.
+//! Reads a statement file off the serving threads: a disk that stalls delays only the requester.
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -8,7 +7,7 @@ use tokio::task::spawn_blocking;
 use crate::domain::statement::{StatementLine, UnusableStatement};
 use crate::flow::reconcile_statement::StatementSource;
 
-/// A source that is read on a thread that may wait.
+/// A source that is read on a blocking thread.
 pub(super) struct BlockingSource<S>(Option<S>);
 
 impl<S> BlockingSource<S> {

@@ -1,6 +1,6 @@
-//! A door for the gateway's own owner: a Unix socket beside the store, which takes one line and
-//! answers with one line of JSON. Never leaves the machine, and takes no configuration: the file
-//! is read where the gateway was started on it.
+//! The local control socket: a Unix socket beside the store that takes one line and replies with
+//! one line of JSON. It is reachable on this machine only and takes no configuration: a reload
+//! reads the file with which the gateway was started.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -26,95 +26,95 @@ use crate::config::difference::ConfigDifference;
 use crate::config::{CONTROL, ConfigurationOutline};
 use crate::store::InstitutionDependents;
 
-/// Reads the file again.
+/// Reloads the configuration.
 pub const RELOAD: &str = "reload";
-/// Says what is in force.
+/// Shows the configuration in force.
 pub const SHOW: &str = "show";
 
-/// Bytes of a question: the longest names the file of a statement.
+/// The longest request in bytes: the longest names the file of a statement.
 const REQUEST_BYTES_MAX: u64 = 8 * 1024;
-/// How long a caller may take to ask, and to take the answer.
+/// How long a caller may take to send its request and to read the reply.
 const CALLER_WITHIN: Duration = Duration::from_secs(5);
-/// How long nobody is taken after taking somebody failed: it may be that no file can be opened now,
-/// and a loop without a pause would take a processor.
+/// The pause after a failed accept: the process may be out of files, and a loop without a pause
+/// would occupy a processor.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Callers that have not asked yet: where one more comes, the oldest is cut off.
+/// Callers that have not sent a request yet; one more disconnects the oldest.
 const IDLE_CALLERS_MAX: usize = 16;
-/// Callers that are answered at once; others wait for one of them to end.
+/// Requests answered concurrently; others wait.
 const REQUESTS_IN_PROGRESS_MAX: usize = 16;
-/// How long a reload may take before whoever asked gives up waiting for its answer.
+/// How long a caller waits for the reply to a request.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
-/// What the gateway answers.
+/// The gateway's reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "camelCase")]
 pub enum ControlReply {
-    /// Another configuration is in force.
+    /// A new configuration is in force.
     Accepted {
         /// The file that was read.
         file: String,
         /// Its version, which is recorded with each attempt (F2).
         version: u64,
-        /// SHA-256 of its text.
+        /// SHA-256 of the file.
         digest: String,
-        /// Whether that was in force already.
+        /// Whether the same file was in force already.
         #[serde(default)]
         is_same_text: bool,
-        /// What is not as before.
+        /// The differences.
         changes: Vec<ConfigDifference>,
-        /// What an operator should know.
+        /// Warnings for the operator.
         warnings: Vec<String>,
     },
-    /// Nothing was changed (F1).
+    /// Rejected; nothing was changed (F1).
     Refused {
         /// The file that was read.
         file: String,
-        /// Everything that is wrong, one line each.
+        /// Every fault, one line each.
         faults: Vec<String>,
     },
-    /// What is in force.
+    /// The configuration in force.
     Shown {
         /// The file that was read.
         file: String,
         /// Its version.
         version: u64,
-        /// SHA-256 of its text.
+        /// SHA-256 of the file.
         digest: String,
-        /// What it says, without secrets.
+        /// Its content, without secrets.
         outline: ConfigurationOutline,
-        /// What needs each institution, by its id.
+        /// What depends on each institution, by its id.
         held: BTreeMap<String, DependentCounts>,
     },
-    /// Events that were given up (N2).
+    /// Dead-lettered events (N2).
     Dead {
         /// How many there are.
         count: u64,
         /// The first of them.
         shown: Vec<DeadLetteredEvent>,
     },
-    /// Dead events are on their way again.
+    /// Dead-lettered events were queued again.
     Resent {
         /// How many.
         count: u64,
     },
-    /// The store did not do it, or not all of it.
+    /// The store failed, and may have done part of it.
     Failed {
-        /// What is wrong with it.
+        /// The fault.
         fault: String,
     },
-    /// The word was not known.
+    /// The command is unknown.
     Unknown {
-        /// What would have been.
+        /// The known commands.
         expected: String,
     },
 }
 
-/// What needs an institution, so that it cannot be taken out (F2).
+/// What depends on an institution, so that it cannot be removed (F2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DependentCounts {
-    /// Payments and refunds that are not over.
+    /// Unfinished payments and refunds.
     pub unfinished: u64,
-    /// Payments that ended so lately that money may still come or go back; counted up to
+    /// Payments that ended so recently that money may still move; counted up to
     /// [`ENDED_COUNTED_MAX`](crate::store::ENDED_COUNTED_MAX).
     pub ended: u64,
 }
@@ -125,7 +125,7 @@ impl From<InstitutionDependents> for DependentCounts {
     }
 }
 
-/// An event that was given up. Nothing personal.
+/// A dead-lettered event, without personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetteredEvent {
@@ -133,27 +133,27 @@ pub struct DeadLetteredEvent {
     pub event_id: String,
     /// `eventType` of its body.
     pub event_type: String,
-    /// Who was to be told.
+    /// The merchant to notify.
     pub merchant_id: String,
     /// Its number in `/v1/events`.
     pub sequence: u64,
     /// What it is about.
     pub pay_order_no: String,
-    /// When it was born, RFC 3339.
+    /// When it was created, RFC 3339.
     pub born: String,
 }
 
-/// Where the gateway on this store listens for its owner.
+/// The control socket of the gateway on this store.
 pub fn socket(store_url: &str) -> PathBuf {
     let path = store_url.strip_prefix(SQLITE).unwrap_or(store_url);
     PathBuf::from(format!("{path}{CONTROL}"))
 }
 
-/// Asks the gateway on this socket one line and waits for its answer, a bounded time.
+/// Sends one line to the gateway on this socket and waits for the reply, for a bounded time.
 ///
 /// # Errors
-/// Nobody listens there, it belongs to somebody else, no answer came in time, or what came back is
-/// none.
+/// Nobody listens there, it belongs to another user, no reply came in time, or the reply cannot be
+/// parsed.
 pub fn ask<A: DeserializeOwned>(socket: &Path, word: &str) -> io::Result<A> {
     let (socket, word) = (socket.to_owned(), word.to_owned());
     let answer = within(ANSWER_WITHIN, move || {
@@ -166,9 +166,8 @@ pub fn ask<A: DeserializeOwned>(socket: &Path, word: &str) -> io::Result<A> {
     serde_json::from_str(&answer).map_err(io::Error::other)
 }
 
-/// A connection on which this line was asked, in a bounded time: a gateway that stands still takes
-/// nobody on.
-pub(super) fn asking(socket: &Path, line: String) -> io::Result<Blocking> {
+/// A connection on which this line was sent, in a bounded time: a hung gateway accepts nobody.
+pub(super) fn connect_and_send(socket: &Path, line: String) -> io::Result<Blocking> {
     let socket = socket.to_owned();
     within(ANSWER_WITHIN, move || {
         let mut stream = Blocking::connect(socket)?;
@@ -177,23 +176,23 @@ pub(super) fn asking(socket: &Path, line: String) -> io::Result<Blocking> {
     })
 }
 
-/// Does what may wait for ever on a thread of its own, which ends with the process.
+/// Runs what may block for ever on a thread of its own, which ends with the process.
 fn within<T: Send + 'static>(
     limit: Duration,
     run: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (tell, told) = channel();
-    let run = move || drop(tell.send(run()));
+    let (sender, receiver) = channel();
+    let run = move || drop(sender.send(run()));
     std::thread::Builder::new()
         .name("control".into())
         .spawn(run)?;
-    told.recv_timeout(limit).unwrap_or_else(|_| {
+    receiver.recv_timeout(limit).unwrap_or_else(|_| {
         let why = format!("nothing within {} s", limit.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, why))
     })
 }
 
-/// The socket, bound; its file goes when this does.
+/// The bound socket; dropping it removes its file.
 pub(super) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
@@ -201,15 +200,15 @@ pub(super) struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Binds it for its owner only. What a dead process left there is taken away: whoever holds the
+    /// Binds it for its owner only. A socket file of a dead process is removed: whoever holds the
     /// store's lock is the only one who can be listening.
     ///
     /// # Errors
-    /// The path is too long for a socket, or something else lies there.
+    /// The path is too long for a socket, or another kind of file is there.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::other("something that is no socket lies there")),
+            Ok(_) => return Err(io::Error::other("a file that is not a socket is there")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => return Err(error),
         }
@@ -223,16 +222,16 @@ impl ControlSocket {
         })
     }
 
-    /// Takes callers until told to stop, then ends the answers that are begun. Each has a task of its
-    /// own: who is silent, or does not take the answer, delays nobody.
+    /// Serves callers until told to stop, then finishes replies in progress. Each caller has a task
+    /// of its own: one that is silent, or does not read its reply, delays nobody.
     pub(super) async fn serve(self, reloading: Arc<ReloadScope>, mut stop: watch::Receiver<bool>) {
-        let (mut silent, mut asking) = (VecDeque::new(), JoinSet::new());
+        let (mut silent, mut reading) = (VecDeque::new(), JoinSet::new());
         let mut answering = JoinSet::new();
         loop {
-            let has_room = answering.len() < REQUESTS_IN_PROGRESS_MAX;
+            let has_slot = answering.len() < REQUESTS_IN_PROGRESS_MAX;
             let mut stopped = stop.clone();
             tokio::select! {
-                next = caller(|| self.listener.accept(), &mut stop, ACCEPT_PAUSE), if has_room => {
+                next = caller(|| self.listener.accept(), &mut stop, ACCEPT_PAUSE), if has_slot => {
                     let Some((stream, _)) = next else {
                         break;
                     };
@@ -240,38 +239,40 @@ impl ControlSocket {
                     if silent.len() >= IDLE_CALLERS_MAX && let Some(oldest) = silent.pop_front() {
                         oldest.abort();
                     }
-                    silent.push_back(asking.spawn(asked(stream, self.owner)));
+                    silent.push_back(reading.spawn(read_request(stream, self.owner)));
                 }
-                Some(came) = asking.join_next() => {
-                    if let Ok(Some(asked)) = came {
-                        answering.spawn(answer(asked, Arc::clone(&reloading)));
+                Some(joined) = reading.join_next() => {
+                    if let Ok(Some(request)) = joined {
+                        answering.spawn(answer(request, Arc::clone(&reloading)));
                     }
                 }
                 Some(_) = answering.join_next() => (),
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
-        asking.shutdown().await;
+        reading.shutdown().await;
         while answering.join_next().await.is_some() {}
     }
 }
 
-/// What a caller asked, and who he is.
+/// A caller's request, and who it is.
 struct ControlRequest {
     stream: UnixStream,
     word: String,
     by: String,
 }
 
-/// Waits for a caller's question; nothing if he has none in time, or is somebody else.
-async fn asked(mut stream: UnixStream, owner: u32) -> Option<ControlRequest> {
-    // The mode of the file says the same; this holds also in the moment before it is set.
+/// Reads a caller's request; `None` if none comes in time, or it is another user.
+async fn read_request(mut stream: UnixStream, owner: u32) -> Option<ControlRequest> {
+    // The file's mode ensures this too; this check also covers the moment before the mode is set.
     let caller = stream.peer_cred().map(|caller| caller.uid());
     let Some(caller) = caller.ok().filter(|uid| *uid == owner || *uid == 0) else {
-        tracing::warn!("somebody else's call of the control socket was refused");
+        tracing::warn!("a call of the control socket by another user was refused");
         return None;
     };
-    let word = timeout(CALLER_WITHIN, question(&mut stream)).await.ok()??;
+    let word = timeout(CALLER_WITHIN, read_line(&mut stream))
+        .await
+        .ok()??;
     Some(ControlRequest {
         stream,
         word,
@@ -279,53 +280,54 @@ async fn asked(mut stream: UnixStream, owner: u32) -> Option<ControlRequest> {
     })
 }
 
-async fn answer(asked: ControlRequest, reloading: Arc<ReloadScope>) {
+async fn answer(request: ControlRequest, reloading: Arc<ReloadScope>) {
     let ControlRequest {
         mut stream,
         word,
         by,
-    } = asked;
-    if let Some(asked) = word.strip_prefix(reconcile::REQUEST_PREFIX) {
-        // Takes a while, so it is not waited for.
-        return reloading.reconciler.begin(asked, by, stream);
+    } = request;
+    if let Some(line) = word.strip_prefix(reconcile::REQUEST_PREFIX) {
+        // It takes a while, so it runs in the background.
+        return reloading.reconciler.begin(line, by, stream);
     }
-    if let Some(asked) = word.strip_prefix(manual_review::REQUEST_PREFIX) {
-        return tell(
+    if let Some(line) = word.strip_prefix(manual_review::REQUEST_PREFIX) {
+        return send_reply(
             &mut stream,
-            &manual_review::answer(&reloading, asked, by).await,
+            &manual_review::answer(&reloading, line, by).await,
         )
         .await;
     }
     let reply = match word.as_str() {
         RELOAD => reloading.reload(&by).await,
         SHOW => reloading.shown().await,
-        asked => {
-            let answer = answer_events(&reloading, asked, &by).await;
+        line => {
+            let answer = answer_events(&reloading, line, &by).await;
             answer.unwrap_or_else(|| ControlReply::Unknown {
                 expected: format!("{RELOAD}, {SHOW}, {DEAD}, {RESEND}, people or reconcile"),
             })
         }
     };
-    tell(&mut stream, &reply).await;
+    send_reply(&mut stream, &reply).await;
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // The next start takes it away as well.
+        // The next start would remove it too.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Answers with one line.
-async fn tell(stream: &mut UnixStream, reply: &impl Serialize) {
+/// Sends a one-line reply.
+async fn send_reply(stream: &mut UnixStream, reply: &impl Serialize) {
     let answer = serde_json::to_string(reply).unwrap_or_default() + "\n";
     let answered = timeout(CALLER_WITHIN, stream.write_all(answer.as_bytes())).await;
     if !matches!(answered, Ok(Ok(()))) {
-        tracing::warn!("whoever called the control socket did not take the answer");
+        tracing::warn!("a caller of the control socket did not read the reply");
     }
 }
 
-/// The next caller; nothing once told to stop. What fails is tried again, and said once in a row.
+/// The next caller; `None` once told to stop. A failed accept is tried again, and logged once in a
+/// row.
 async fn caller<T, F: Future<Output = io::Result<T>>>(
     mut accept: impl FnMut() -> F,
     stop: &mut watch::Receiver<bool>,
@@ -340,13 +342,13 @@ async fn caller<T, F: Future<Output = io::Result<T>>>(
         match accepted {
             Ok(caller) => {
                 if failures > 0 {
-                    tracing::warn!(failures, "the control socket takes callers again");
+                    tracing::warn!(failures, "the control socket accepts callers again");
                 }
                 return Some(caller);
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::error!(%error, "the control socket takes nobody; trying again");
+                    tracing::error!(%error, "the control socket cannot accept; trying again");
                 }
                 failures = failures.saturating_add(1);
                 if timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
@@ -357,10 +359,10 @@ async fn caller<T, F: Future<Output = io::Result<T>>>(
     }
 }
 
-/// Answers what is asked about dead events; `None` if it is something else.
-async fn answer_events(reloading: &ReloadScope, asked: &str, by: &str) -> Option<ControlReply> {
-    let (word, rest) = asked.split_once(' ').unwrap_or((asked, ""));
-    let which = dead_lettered::meant(rest)?;
+/// Answers a request about dead-lettered events; `None` if it is another request.
+async fn answer_events(reloading: &ReloadScope, line: &str, by: &str) -> Option<ControlReply> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let which = dead_lettered::parse_filter(rest)?;
     let (store, clock) = (&*reloading.store, &*reloading.clock);
     match word {
         DEAD => Some(dead_lettered::dead(store, &which).await),
@@ -369,8 +371,8 @@ async fn answer_events(reloading: &ReloadScope, asked: &str, by: &str) -> Option
     }
 }
 
-/// One line, or nothing.
-async fn question(stream: &mut UnixStream) -> Option<String> {
+/// One line, if one can be read.
+async fn read_line(stream: &mut UnixStream) -> Option<String> {
     let mut limited = stream.take(REQUEST_BYTES_MAX);
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
@@ -387,25 +389,25 @@ async fn question(stream: &mut UnixStream) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// F1: whoever asks a gateway that stands still is told so after a while.
+    /// F1: a request to a hung gateway times out.
     #[test]
     fn a_request_to_a_hung_gateway_times_out() {
         let never = std::sync::Barrier::new(2);
         let stuck = move || Ok(never.wait().is_leader());
-        let told = within(Duration::from_millis(10), stuck).unwrap_err();
-        assert_eq!(told.kind(), io::ErrorKind::TimedOut);
+        let fault = within(Duration::from_millis(10), stuck).unwrap_err();
+        assert_eq!(fault.kind(), io::ErrorKind::TimedOut);
         assert_eq!(within(ANSWER_WITHIN, || Ok(7)).unwrap(), 7);
     }
 
-    /// F1: a socket that could not take a caller takes the next one; a stop ends the waiting, also
-    /// while nothing can be taken.
+    /// F1: after a failed accept the next caller is accepted; a stop ends the wait, also while
+    /// accepts fail.
     #[tokio::test]
     async fn a_failing_accept_is_retried() {
-        let (tell, mut stop) = watch::channel(false);
-        let mut left = 3_u32;
+        let (stopper, mut stop) = watch::channel(false);
+        let mut failures_left = 3_u32;
         let third = || {
-            left -= 1;
-            let taken = if left == 0 {
+            failures_left -= 1;
+            let taken = if failures_left == 0 {
                 Ok("caller")
             } else {
                 Err(io::Error::other("too many open files"))
@@ -414,8 +416,8 @@ mod tests {
         };
         let taken = caller(third, &mut stop, Duration::ZERO).await;
         assert_eq!(taken, Some("caller"));
-        assert_eq!(left, 0);
-        tell.send_replace(true);
+        assert_eq!(failures_left, 0);
+        stopper.send_replace(true);
         let never = || std::future::ready(Err::<(), _>(io::Error::other("too many open files")));
         let long = Duration::from_hours(24);
         assert_eq!(caller(never, &mut stop, long).await, None);

@@ -1,5 +1,5 @@
-//! What the gateway's owner asks about events that were given up: which there are, and that they be
-//! sent again (N2). A question is a word and, behind it, whose events are meant.
+//! Lists dead-lettered events and resends them, on request over the control socket (N2). A request
+//! is a command word followed by a filter of events.
 
 use crate::domain::identifiers::{EventId, MerchantId};
 use crate::store::Store;
@@ -8,15 +8,15 @@ use crate::world::Clock;
 
 use super::control::{ControlReply, DeadLetteredEvent};
 
-/// Lists dead events.
+/// Lists dead-lettered events.
 pub const DEAD: &str = "dead";
-/// Has dead events sent again.
+/// Resends dead-lettered events.
 pub const RESEND: &str = "resend";
 
-/// Dead events in one answer at most; all are counted.
+/// The most events in one reply; `count` still counts all of them.
 const SHOWN_MAX: u32 = 100;
 
-/// A word with whose events are meant.
+/// A command word followed by the filter.
 pub fn question(word: &str, which: &DeadEventFilter) -> String {
     let mut question = word.to_owned();
     if let Some(merchant) = &which.merchant {
@@ -30,8 +30,8 @@ pub fn question(word: &str, which: &DeadEventFilter) -> String {
     question
 }
 
-/// Reads whose events are meant; `None` if there is anything else.
-pub(super) fn meant(rest: &str) -> Option<DeadEventFilter> {
+/// Parses the filter; `None` if it contains anything else.
+pub(super) fn parse_filter(rest: &str) -> Option<DeadEventFilter> {
     let mut which = DeadEventFilter::default();
     for word in rest.split_whitespace() {
         match word.split_once('=')? {
@@ -43,7 +43,7 @@ pub(super) fn meant(rest: &str) -> Option<DeadEventFilter> {
     Some(which)
 }
 
-/// Counts and lists them.
+/// Counts them and lists the first of them.
 pub(super) async fn dead(store: &dyn Store, which: &DeadEventFilter) -> ControlReply {
     match store.dead(which, SHOWN_MAX).await {
         Ok(dead) => ControlReply::Dead {
@@ -67,7 +67,7 @@ pub(super) async fn dead(store: &dyn Store, which: &DeadEventFilter) -> ControlR
     }
 }
 
-/// Has them sent again; the record of it says by whom, whose and how many (L5).
+/// Resends them; the audit entry records by whom, for whom and how many (L5).
 pub(super) async fn resend(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -75,7 +75,7 @@ pub(super) async fn resend(
 ) -> ControlReply {
     match store.resend(which, by, clock.now()).await {
         Ok(count) => {
-            tracing::info!(count, by, "dead events are sent again");
+            tracing::info!(count, by, "dead-lettered events are resent");
             ControlReply::Resent { count }
         }
         Err(fault) => ControlReply::Failed {
@@ -88,7 +88,7 @@ pub(super) async fn resend(
 mod tests {
     use super::*;
 
-    /// N2: whose events are meant is understood as it was said, and nothing else is guessed.
+    /// N2: the filter is parsed exactly as it was written, and nothing else is guessed.
     #[test]
     fn an_event_filter_is_read_back_as_written() {
         let event = format!("E{}", "0".repeat(31));
@@ -98,8 +98,11 @@ mod tests {
             event: EventId::parse(&event).ok(),
         };
         for which in [all, one] {
-            let asked = question(RESEND, &which);
-            assert_eq!(meant(asked.strip_prefix(RESEND).unwrap()), Some(which));
+            let request = question(RESEND, &which);
+            assert_eq!(
+                parse_filter(request.strip_prefix(RESEND).unwrap()),
+                Some(which)
+            );
         }
         for wrong in [
             " M1",
@@ -108,7 +111,7 @@ mod tests {
             " all=yes",
             " merchant=M 1",
         ] {
-            assert_eq!(meant(wrong), None, "{wrong}");
+            assert_eq!(parse_filter(wrong), None, "{wrong}");
         }
     }
 }

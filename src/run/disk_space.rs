@@ -1,5 +1,5 @@
-//! Room on the disk: while little is left nothing new is begun, so that results, refunds and
-//! notifications of what was begun can still be written (S3, Q8).
+//! Free disk space: while it is low no new orders are taken, so that results, refunds and
+//! notifications of existing orders can still be written (S3, Q8).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::files::reserve::free_bytes;
 use crate::metrics::Metrics;
 use crate::world::disk_space::DiskSpace;
 
-/// How often the disk is looked at.
+/// The interval between two checks of free space.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The disk that the store lies on, and what is kept of it for results.
+/// The disk that holds the store, and the space reserved on it for results.
 pub(super) struct DiskSpaceMonitor {
     folder: PathBuf,
     reserve_bytes: u64,
 }
 
 impl DiskSpaceMonitor {
-    /// Of the store at this path.
+    /// For the store at this path.
     pub(super) fn beside(path: &Path, reserve_mb: u64) -> Self {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -33,10 +33,10 @@ impl DiskSpaceMonitor {
         }
     }
 
-    /// Looks once, and says so to whoever begins something.
+    /// Checks free space once and publishes the result.
     pub(super) fn look(&self, disk: &DiskSpace, metrics: &Metrics) {
         let Ok(free_bytes) = free_bytes(&self.folder) else {
-            // A disk that tells nothing is believed: a write that fails is refused by itself.
+            // If the size cannot be read, assume there is space: a failed write is rejected anyway.
             return;
         };
         metrics.configuration.room(free_bytes);
@@ -46,18 +46,21 @@ impl DiskSpaceMonitor {
                 tracing::error!(
                     free_bytes,
                     reserve_bytes = self.reserve_bytes,
-                    "the disk is nearly full: new orders are refused until there is room"
+                    "the disk is nearly full: new orders are rejected until there is space"
                 );
             } else {
-                tracing::warn!(free_bytes, "there is room again: orders are taken");
+                tracing::warn!(
+                    free_bytes,
+                    "there is space on the disk again: orders are taken"
+                );
             }
         }
     }
 
-    /// Looks again and again, until told to stop.
+    /// Checks free space periodically until told to stop.
     #[expect(
         clippy::disallowed_methods,
-        reason = "how often, and nothing is decided by it"
+        reason = "only the interval between checks; no decision depends on it"
     )]
     pub(super) async fn watch(
         self,
@@ -79,7 +82,7 @@ impl DiskSpaceMonitor {
 mod tests {
     use super::*;
 
-    /// Q8: a disk with less room than is kept for results takes no orders, and takes them again.
+    /// Q8: below the reserve no orders are taken; above it they are taken again.
     #[test]
     fn no_orders_are_taken_while_the_disk_is_nearly_full() {
         let folder = tempfile::TempDir::new().unwrap();

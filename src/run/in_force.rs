@@ -1,5 +1,5 @@
-//! What is in force: one version of everything that is no socket, built whole beside the one
-//! before and put in its place in one step (F1).
+//! The active configuration: one version of everything except sockets, built whole beside the
+//! previous version and swapped in one step (F1).
 
 use std::sync::Arc;
 
@@ -26,25 +26,25 @@ use crate::world::{Clock, SystemEntropy, World};
 /// Nonces of read-only requests remembered in each of two generations.
 const READ_NONCES_MAX: usize = 200_000;
 
-/// One version. Whoever begins under it ends under it, whatever comes into force meanwhile.
+/// One version. Work that begins under it ends under it, whatever is activated meanwhile.
 pub(super) struct ActiveConfiguration {
     /// Answers requests.
     pub(super) api: Api,
-    /// Names under which operations are asked.
+    /// Host names accepted by the operations listener.
     pub(super) operations_hosts: Vec<String>,
-    /// Keys and certificates that cannot be used, by the moment.
+    /// Keys and certificates that cannot be used, over time.
     pub(super) unusable: UnusableCredentialCounts,
     door: Arc<RateLimited>,
     budget: BudgetSettings,
 }
 
-/// What is counted and measured by, under a version.
+/// The limits and settings that a version changes in shared state.
 pub(super) struct TunableSettings {
     limits: LimitSettings,
     permits: PermitSettings,
     health: HealthSettings,
     exchange_log: (u32, u64),
-    /// Of the edge.
+    /// For the edge.
     pub(super) bounds: Bounds,
 }
 
@@ -73,7 +73,7 @@ impl ActiveConfiguration {
             entropy: Arc::new(SystemEntropy),
             outbound: Arc::<RateLimited>::clone(&door),
             health: Arc::new(HealthTracker::new(config.health)),
-            // The store is ours by now: no other process sends (S1).
+            // This process holds the store by now: no other process sends (S1).
             sends: Arc::new(SendLog::start(Arc::clone(clock))),
             signals: Arc::default(),
             exchange_log,
@@ -96,10 +96,10 @@ impl ActiveConfiguration {
         })
     }
 
-    /// The version after it: what did not change goes on as it is, counts and connections too.
+    /// The version after it: whatever did not change is reused, counters and connections too.
     ///
     /// # Errors
-    /// As [`Self::first`]; nothing of this version changes.
+    /// As [`Self::first`]; this version is left unchanged.
     pub(super) fn next(
         &self,
         (config, files): (Config, ConnectionBudget),
@@ -149,8 +149,8 @@ impl ActiveConfiguration {
         Ok((next, numbers))
     }
 
-    /// Counts and measures by other numbers from now on. What was counted and seen belongs to no
-    /// version: allowances, permits and health are of callers and institutions, whatever is in force.
+    /// Applies other limits from now on. Counters and observations belong to no version: rate
+    /// limits, permits and health are per caller and institution, whatever is in force.
     pub(super) fn apply_settings(&self, numbers: &TunableSettings) {
         self.api.admission.limits.replace(&numbers.limits);
         self.door.permits.replace(&numbers.permits);
@@ -159,7 +159,7 @@ impl ActiveConfiguration {
         self.api.world.exchange_log.keep_within(days, bytes_max);
     }
 
-    /// What a piece of work is done with.
+    /// The resources a worker uses for one piece of work.
     pub(super) fn tools(&self) -> WorkerResources {
         WorkerResources {
             snapshot: Arc::clone(&self.api.snapshot),

@@ -1,5 +1,5 @@
-//! What this process asks of the machine: as many open files as its limits add up to, and that nobody
-//! reads its keys out of a memory image.
+//! What this process sets on the machine: as many open files as its limits add up to, and no memory
+//! image from which its keys could be read.
 
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setpriority_process,
@@ -9,32 +9,33 @@ use rustix::process::{
 use crate::config::{CONNECTIONS_MAX, Config, ConfigFault, ConfigFaults};
 use crate::outbound::{MERCHANT_CONNECTIONS_TOTAL_MAX, PARALLEL_DIALS_MAX};
 
-/// Files beside all connections: the store with its readers, the listeners, the runtime, the log,
-/// files of a configuration that is read, and connections that are just closing.
+/// Open files besides connections: the store with its readers, the listeners, the runtime, the log,
+/// configuration files being read, and connections that are just closing.
 const OWN_FILES: u64 = 96;
-/// Connections of the operations listener at once.
+/// Concurrent connections on the operations listener.
 const OPERATIONS_CONNECTIONS: u64 = 64;
-/// Public connections without which there is no point in serving.
+/// The fewest public connections with which serving makes sense.
 const CONNECTIONS_MIN: u64 = 256;
-/// On a machine with few files: connections to each institution, and to all merchants, at least.
+/// With few files: the fewest connections to each institution, and to all merchants.
 const OUTGOING_MIN: u64 = 4;
 
-/// How many connections of each kind there may be. With what else is open they are no more than the
-/// files that this process may open, so that no caller takes the file of a call (H1).
+/// How many connections of each kind there may be. Together with the other open files they stay
+/// within this process's limit, so that no inbound connection takes the file of an outbound call
+/// (H1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionBudget {
-    /// Of callers on the public listener.
+    /// From callers on the public listener.
     pub connections_max: u32,
-    /// Of callers on the operations listener.
+    /// From callers on the operations listener.
     pub operations_connections_max: u32,
-    /// To one institution, as far as it takes as many calls at once.
+    /// To one institution, if it allows that many concurrent calls.
     pub institution_connections_max: usize,
     /// To all merchants.
     pub merchant_connections_max: usize,
 }
 
 impl ConnectionBudget {
-    /// Of a process that nobody calls.
+    /// For a process without listeners.
     pub(super) fn without_callers() -> Self {
         Self {
             connections_max: 0,
@@ -45,7 +46,7 @@ impl ConnectionBudget {
     }
 }
 
-/// Lets this process open as many files as it may at all, and says how many that are.
+/// Raises the limit of open files to the hard limit and returns it.
 ///
 /// # Errors
 /// The system refuses; nothing was changed.
@@ -59,25 +60,24 @@ pub fn raise_files() -> std::io::Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// How many files this process may open at all.
+/// The hard limit of open files of this process.
 pub fn files_allowed() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// The nice value of a thread for whose work nobody waits: a quarter of a processor that is wanted
-/// elsewhere as well.
+/// The nice value of a thread that does background work: about a quarter of a contended processor.
 const BACKGROUND_NICE: i32 = 5;
 
-/// Lets this thread stand back behind the others of the process. A machine that refuses is served
-/// as well, only slower at times.
+/// Lowers the priority of this thread. If the system refuses, the gateway only serves more slowly
+/// at times.
 pub fn lower_priority() {
     if let Err(fault) = setpriority_process(None, BACKGROUND_NICE) {
         tracing::debug!(%fault, "this thread keeps the priority of the others");
     }
 }
 
-/// Leaves no image of this process's memory, where its keys are, to whoever may read files: not when
-/// it ends by a fault, and not to a debugger of the same user.
+/// Prevents images of this process's memory, which holds its keys: no core dump, and no debugger of
+/// the same user.
 ///
 /// # Errors
 /// The system refuses.
@@ -87,16 +87,16 @@ pub fn keep_memory_private() -> std::io::Result<()> {
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none)?;
-    // A program that takes images over a pipe is not bound by that limit.
+    // A core handler that reads from a pipe is not bound by that limit.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
-/// Shares so many files out. Where `[limits] connections_max` says nothing, callers are given what
-/// calls leave over; what is said is kept or refused.
+/// Divides the open files between the kinds of connection. Without `[limits] connections_max`,
+/// callers get what outbound calls do not need; a configured value is used as it is or rejected.
 ///
 /// # Errors
-/// The limits add up to more: said as a fault of the file.
+/// The limits add up to more than allowed, reported as a fault of the file.
 pub fn share_out(config: &Config, allowed: u64) -> Result<ConnectionBudget, ConfigFaults> {
     let institutions = &config.outbound.institutions;
     let calls: u64 = institutions
@@ -113,27 +113,27 @@ pub fn share_out(config: &Config, allowed: u64) -> Result<ConnectionBudget, Conf
     let besides = besides
         .iter()
         .fold(0_u64, |sum, one| sum.saturating_add(*one));
-    let said = config.limits.connections_max;
-    let wanted = u64::from(said.unwrap_or(CONNECTIONS_MAX));
+    let configured = config.limits.connections_max;
+    let requested = u64::from(configured.unwrap_or(CONNECTIONS_MAX));
     let left = allowed.saturating_sub(besides);
     let files = ConnectionBudget {
-        connections_max: narrow(wanted.min(left)),
+        connections_max: narrow(requested.min(left)),
         operations_connections_max: narrow(OPERATIONS_CONNECTIONS),
         institution_connections_max: usize::MAX,
         merchant_connections_max: MERCHANT_CONNECTIONS_TOTAL_MAX,
     };
-    if wanted <= left || (said.is_none() && left >= CONNECTIONS_MIN) {
+    if requested <= left || (configured.is_none() && left >= CONNECTIONS_MIN) {
         return Ok(files);
     }
-    let needed = besides.saturating_add(wanted);
-    if said.is_some() {
+    let needed = besides.saturating_add(requested);
+    if configured.is_some() {
         return Err(too_few(config, (needed, allowed)));
     }
     few(wide(institutions.len()), allowed).ok_or_else(|| too_few(config, (needed, allowed)))
 }
 
-/// Fewer files than every limit would fill: half of them for callers, a quarter each for
-/// institutions and merchants.
+/// Fewer files than the limits add up to: half for callers, a quarter each for institutions and
+/// merchants.
 fn few(institutions: u64, allowed: u64) -> Option<ConnectionBudget> {
     let free = allowed.checked_sub(OWN_FILES)?;
     let part = |of: u64| free.checked_div(of).unwrap_or(0);
@@ -177,7 +177,7 @@ fn narrow(number: u64) -> u32 {
 mod tests {
     use super::*;
 
-    /// H1: whatever is shared out, together it is no more than there is.
+    /// H1: the shares never add up to more than the files there are.
     #[test]
     fn few_files_are_shared_out_whole() {
         for institutions in [1, 3, 20] {

@@ -1,5 +1,5 @@
-//! What only people can end, as the gateway's owner asks about it: refunds that no institution answers
-//! for (section 5 of the invariants), and incidents (M7, R9).
+//! Manual review over the control socket: refunds that no institution resolves (section 5 of the
+//! invariants), and reconciliation breaks (M7, R9).
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,41 +20,42 @@ use crate::store::ledger::{
     ManualReviewRefund, ReconciliationBreak, ReconciliationLedger, StaffAct,
 };
 
-/// Begins a question of the control socket; the rest of its line is a [`Wish`] in JSON.
+/// The prefix of such a request on the control socket; the rest of the line is a
+/// [`ManualReviewRequest`] in JSON.
 pub(super) const REQUEST_PREFIX: &str = "people ";
 
-/// Rows in one answer at most; all are counted.
+/// The most rows in one reply; `count` still counts all of them.
 const SHOWN_MAX: u32 = 100;
 
-/// The longest statement that is attached to a verdict. Unit: bytes.
+/// The largest statement that can be attached to a decision. Unit: bytes.
 pub const STATEMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// The longest name of an owner, and reason for an end. Unit: characters.
+/// The longest owner's name and reason of a resolution. Unit: characters.
 pub const WORDS_MAX: usize = 200;
 
-/// What is wanted.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum ManualReviewRequest {
-    /// The refunds in MANUAL.
+    /// Lists the refunds in MANUAL.
     Manual,
-    /// That a verdict be kept or carried out.
+    /// Records a decision, or carries it out if it is the second that agrees.
     Decide {
-        /// As its operator signed it.
+        /// As signed by staff.
         decision: SignedDecision,
-        /// The institution's statement, whole path.
+        /// Absolute path of the institution's statement.
         statement: PathBuf,
     },
-    /// The incidents that are open.
+    /// Lists the open breaks.
     Breaks,
-    /// That an incident be somebody's.
+    /// Assigns a break to an owner.
     HandOver {
         /// Which.
         id: i64,
-        /// Whose from now on.
+        /// The new owner.
         to: String,
     },
-    /// That an incident be over.
+    /// Resolves a break.
     Resolve {
         /// Which.
         id: i64,
@@ -63,11 +64,13 @@ pub enum ManualReviewRequest {
     },
 }
 
-/// A verdict and the three fields that prove whose it is (RFC 9421, RFC 9530); good for five minutes.
+/// A decision and the three fields that prove who signed it (RFC 9421, RFC 9530); valid for five
+/// minutes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignedDecision {
-    /// A [`RefundDecisionBody`](crate::flow::refunds::decide_refund::RefundDecisionBody) in JSON, the very bytes.
+    /// A [`RefundDecisionBody`](crate::flow::refunds::decide_refund::RefundDecisionBody) in JSON,
+    /// byte for byte.
     pub body: String,
     /// `Content-Digest`.
     pub content_digest: String,
@@ -78,17 +81,17 @@ pub struct SignedDecision {
 }
 
 impl SignedDecision {
-    /// A request for [`TARGET`] with this body, still to be signed.
+    /// An unsigned request for [`TARGET`] with this body.
     ///
     /// # Errors
-    /// The body cannot be carried.
+    /// The body cannot be put into a request.
     pub fn unsigned(body: Vec<u8>) -> http::Result<Request<Bytes>> {
         Request::post(TARGET)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body.into())
     }
 
-    /// Takes it from a request that was signed; `None` if it was not.
+    /// Reads it from a signed request; `None` if the request is not signed.
     pub fn of(signed: &Request<Bytes>) -> Option<Self> {
         let field = |headers: &HeaderMap, name: &str| {
             let value = headers.get(name)?.to_str().ok()?;
@@ -112,7 +115,7 @@ impl SignedDecision {
     }
 }
 
-/// What the gateway answers.
+/// The gateway's reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "camelCase")]
 pub enum ManualReviewReply {
@@ -123,62 +126,62 @@ pub enum ManualReviewReply {
         /// The oldest of them.
         shown: Vec<ManualRefund>,
     },
-    /// The verdict is kept; another operator must find the same.
+    /// The decision is recorded; a second staff member must decide the same.
     Kept,
-    /// Two operators found the same, and the refund is over.
+    /// Two staff members decided the same, and the refund is finished.
     Ended {
         /// `SUCCEEDED` or `FAILED`.
         state: String,
     },
-    /// Breaks that are open.
+    /// Open breaks.
     Breaks {
         /// How many.
         count: u64,
         /// The oldest of them.
         shown: Vec<OpenBreak>,
     },
-    /// What was wished about an incident is so.
+    /// The break was changed as requested.
     Done,
-    /// There is nothing by that name, so nothing moved.
+    /// Nothing has that number, so nothing changed.
     Unknown {
         /// What was expected, what was found.
         why: String,
     },
-    /// Nothing moved.
+    /// Rejected; nothing changed.
     Refused {
         /// What was expected, what was found.
         why: String,
     },
-    /// The store did not do it.
+    /// The store failed.
     Failed {
-        /// What is wrong with it.
+        /// The fault.
         fault: String,
     },
 }
 
-/// A refund in MANUAL. Nothing personal.
+/// A refund in MANUAL, without personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManualRefund {
-    /// Our number of it, which the institution knows as well.
+    /// Our refund number, which the institution knows too.
     pub refund_order_no: String,
     /// The order.
     pub pay_order_no: String,
-    /// Whose order.
+    /// The order's merchant.
     pub merchant_id: String,
-    /// Who was asked.
+    /// The institution of the refund.
     pub institution_id: String,
-    /// Yuan and the like, with its currency.
+    /// A decimal amount with its currency.
     pub amount: String,
-    /// Since when, RFC 3339.
+    /// When the refund was requested, RFC 3339.
     pub asked: String,
-    /// Whether it is surplus money.
+    /// Whether it returns an excess payment.
     pub is_surplus: bool,
-    /// Who found what on which statement, if anybody did yet.
+    /// The first decision, by whom and on which statement, if there is one.
     pub found: Option<String>,
 }
 
-/// An open incident.
+/// An open reconciliation break.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenBreak {
@@ -186,39 +189,39 @@ pub struct OpenBreak {
     pub id: i64,
     /// Since when, RFC 3339.
     pub since: String,
-    /// At which institution.
+    /// The institution.
     pub institution_id: String,
-    /// Of which day, `yyyyMMdd`.
+    /// The statement's day, `yyyyMMdd`.
     pub day: String,
-    /// What differs, as a stable word.
+    /// The kind of difference, a stable word.
     pub kind: String,
     /// `PAYMENT` or `REFUND`.
     pub movement: String,
     /// The number of the movement.
     pub number: String,
-    /// What we have.
+    /// Our value.
     pub expected: String,
-    /// What the institution has.
+    /// The institution's value.
     pub found: String,
-    /// Whose it is.
+    /// The owner.
     pub owner: String,
 }
 
-/// Asks the gateway on this socket.
+/// Sends a request to the gateway on this socket.
 ///
 /// # Errors
-/// Nobody listens there, it belongs to somebody else, or what came back is no answer.
+/// Nobody listens there, it belongs to another user, or the reply cannot be parsed.
 pub fn ask(socket: &Path, request: &ManualReviewRequest) -> io::Result<ManualReviewReply> {
     let request = serde_json::to_string(request).map_err(io::Error::other)?;
     super::control::ask(socket, &format!("{REQUEST_PREFIX}{request}"))
 }
 
-/// Answers a line of the control socket.
-pub(super) async fn answer(reloading: &ReloadScope, asked: &str, by: String) -> ManualReviewReply {
-    let request = match serde_json::from_str(asked) {
+/// Answers a request of the control socket.
+pub(super) async fn answer(reloading: &ReloadScope, line: &str, by: String) -> ManualReviewReply {
+    let request = match serde_json::from_str(line) {
         Ok(request) => request,
         Err(error) => {
-            let why = format!("the question cannot be read: {error}");
+            let why = format!("the request cannot be read: {error}");
             return ManualReviewReply::Refused { why };
         }
     };
@@ -256,7 +259,7 @@ pub(super) async fn answer(reloading: &ReloadScope, asked: &str, by: String) -> 
     })
 }
 
-/// L5: a decision that was refused, for its signature, its operator or the refund's state.
+/// L5: records that a decision was rejected for its signature, its signer or the refund's state.
 async fn record_refused(reloading: &ReloadScope, by: &StaffAct) {
     let refused = ConfigurationChange {
         version: None,
@@ -268,7 +271,7 @@ async fn record_refused(reloading: &ReloadScope, by: &StaffAct) {
     }
 }
 
-/// Goes into the audit log, which is read on terminals.
+/// The text goes into the audit log, which is read on terminals.
 fn check_text(text: &str) -> Result<(), ManualReviewReply> {
     let length = text.chars().count();
     let is_good = (1..=WORDS_MAX).contains(&length) && !text.chars().any(char::is_control);
@@ -357,7 +360,7 @@ async fn decide(
         Err(error) => return refused(format!("{}: {error}", statement.display())),
     };
     let Ok(signed) = decision.request() else {
-        return refused("expected what paymux refunds sign printed, as it is".into());
+        return refused("expected the output of paymux refunds sign, unchanged".into());
     };
     let in_force = reloading.in_force.load_full();
     let (world, snapshot) = (&in_force.api.world, &in_force.api.snapshot);
@@ -376,7 +379,7 @@ async fn decide(
     }
 }
 
-/// A file of a bounded size.
+/// Reads a file up to the size limit.
 fn read(path: &Path) -> io::Result<Bytes> {
     let file = files::open(path)?;
     let mut bytes = Vec::new();
@@ -384,7 +387,7 @@ fn read(path: &Path) -> io::Result<Bytes> {
     limited.read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > STATEMENT_BYTES_MAX {
         let why = format!(
-            "expected {STATEMENT_BYTES_MAX} bytes at most; attach the part that is about this refund"
+            "expected {STATEMENT_BYTES_MAX} bytes at most; attach only the part about this refund"
         );
         return Err(io::Error::other(why));
     }

@@ -1,4 +1,4 @@
-//! The network door within what each institution declared, and counted.
+//! The outbound network within each institution's declared rate limit, with metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::world::{
     Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 
-/// How long a question that nobody waits for may wait for its permit.
+/// The longest a query with no caller waiting may wait for its permit.
 const SOON: Duration = Duration::from_secs(3);
 
-/// The network door, within what each institution declared, and counted.
+/// The outbound network within each institution's declared rate limit, with metrics.
 pub(super) struct RateLimited {
     pub(super) hyper: HyperOutbound,
     pub(super) permits: Arc<Permits>,
@@ -40,17 +40,16 @@ impl Outbound for RateLimited {
             return self.hyper.send(party, request, options).await;
         };
         let label = options.label;
-        // A create waited for its permit before its intent was written; what asks about something is
-        // asked again later, so it waits so long only that its answer's head still has all its time.
-        // Held until the call has ended, and counted when the request leaves.
+        // A create waited for its permit before its intent was written. A query is repeated later,
+        // so it waits only as long as leaves its response head the full timeout. The permit is held
+        // until the call has ended, and counted when the request leaves.
         if options.permit.is_none() {
             let timeouts = &mut options.timeouts;
-            let (asked, spare) = (now(), timeouts.whole.saturating_sub(timeouts.head));
+            let (waited_from, spare) = (now(), timeouts.whole.saturating_sub(timeouts.head));
             let permit = self.permits.soon(institution, spare).await;
-            let permit = permit.map_err(|Wait(_)| {
-                SendError::Throttled("it takes no more calls at present".into())
-            })?;
-            timeouts.whole = timeouts.whole.saturating_sub(asked.elapsed());
+            let permit = permit
+                .map_err(|Wait(_)| SendError::Throttled("no permit is free at present".into()))?;
+            timeouts.whole = timeouts.whole.saturating_sub(waited_from.elapsed());
             options.permit = Some(permit);
         }
         let permit = options.permit.clone();

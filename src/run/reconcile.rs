@@ -1,5 +1,5 @@
-//! Reconciling where the store is: in the running gateway, asked over the control socket, or in a
-//! process of its own while no gateway runs.
+//! Reconciliation runs where the store is: in the running gateway, requested over the control
+//! socket, or in a process of its own while no gateway runs.
 
 mod request;
 
@@ -36,32 +36,33 @@ use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::exchange_log::Recorder;
 use crate::world::{Clock, SystemClock};
 
-/// Begins a question of the control socket; the rest of its line is a [`Question`] in JSON.
+/// The prefix of such a request on the control socket; the rest of the line is a
+/// [`ReconcileRequest`] in JSON.
 pub(super) const REQUEST_PREFIX: &str = "reconcile ";
 
-/// How long whoever asked may take to take a line of the answer.
+/// How long the requester may take to read a line of the reply.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long no line may come before whoever asked gives up: a slow institution answers page by page.
+/// How long the requester waits for the next line: a slow institution answers page by page.
 const SILENCE_MAX: Duration = Duration::from_mins(5);
 
-/// Progress is told each time so many more lines were compared, or movements asked about.
+/// Progress is reported after this many more lines compared, or movements queried.
 const PROGRESS_LINES: u64 = 50_000;
 const PROGRESS_QUERIES: usize = 50;
 
-/// What is to be compared.
+/// A request to reconcile a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReconcileRequest {
-    /// Whose statement.
+    /// The institution.
     pub institution: String,
-    /// Of which day: `yyyy-MM-dd` or `yyyyMMdd`.
+    /// The day: `yyyy-MM-dd` or `yyyyMMdd`.
     pub date: String,
-    /// The file it came as, whole path; without one the institution is asked.
+    /// Absolute path of the statement file; without one it is fetched from the institution.
     pub statement: Option<PathBuf>,
 }
 
-/// A line of the answer.
+/// A line of the reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "told",
@@ -69,39 +70,39 @@ pub struct ReconcileRequest {
     rename_all_fields = "camelCase"
 )]
 pub enum ReconcileMessage {
-    /// How far it is.
+    /// Progress.
     Progress {
         /// Lines compared.
         lines: u64,
-        /// Movements asked about, of so many.
+        /// Movements queried so far.
         asked: usize,
-        /// How many are to be asked about; 0 until that is known.
+        /// Movements to query; 0 until that is known.
         to_ask: usize,
     },
-    /// A difference, and what happened to it.
+    /// A difference and its outcome.
     Difference {
         /// What differs, as a stable word.
         kind: String,
         /// `PAYMENT` or `REFUND`.
         movement: String,
-        /// The number it is known by at both.
+        /// The movement's number, known to both sides.
         number: String,
-        /// What we have.
+        /// Our value.
         expected: String,
-        /// What the statement has.
+        /// The statement's value.
         found: String,
         /// `repaired` or `open_break`.
         fate: String,
     },
-    /// The end of it.
+    /// The result.
     Reconciled {
-        /// With whom.
+        /// The institution.
         institution: String,
         /// `yyyyMMdd`.
         date: String,
-        /// Lines and sums of the statement, in words.
+        /// A text with the statement's lines and sums.
         statement: String,
-        /// Its lines.
+        /// The statement's lines.
         lines: u64,
         /// Our own movements of that day.
         ours: u64,
@@ -109,19 +110,19 @@ pub enum ReconcileMessage {
         repaired: usize,
         /// Differences that remain.
         remaining: usize,
-        /// Incidents that are new or open again.
+        /// Breaks that are new or open again.
         raised: u64,
-        /// Incidents that are gone.
+        /// Breaks that are resolved.
         resolved: u64,
     },
-    /// The statement is not used; nothing was touched.
+    /// The statement is rejected; nothing was changed.
     Refused {
         /// A stable word.
         reason: String,
         /// What was expected, what was found.
         detail: String,
     },
-    /// It could not be ended; to be repeated, nothing is done twice.
+    /// It could not be finished; it can be repeated, and nothing is done twice.
     Failed {
         /// Why.
         why: String,
@@ -129,14 +130,14 @@ pub enum ReconcileMessage {
 }
 
 impl ReconcileMessage {
-    fn of(difference: &StatementDifference, fate: DifferenceOutcome) -> Self {
+    fn of(difference: &StatementDifference, outcome: DifferenceOutcome) -> Self {
         Self::Difference {
             kind: difference.kind.word().to_owned(),
             movement: difference.movement.name().to_owned(),
             number: difference.number.to_string(),
             expected: difference.expected.to_string(),
             found: difference.found.to_string(),
-            fate: fate.word().to_owned(),
+            fate: outcome.word().to_owned(),
         }
     }
 
@@ -168,7 +169,7 @@ impl ReconcileMessage {
     }
 }
 
-/// Where the gateway's own reconciling happens; one at a time.
+/// The gateway's reconciliations, one at a time.
 pub(super) struct Reconciler {
     pub(super) store: Arc<dyn Store>,
     pub(super) ledger: Arc<dyn ReconciliationLedger>,
@@ -192,15 +193,15 @@ impl Reconciler {
         }
     }
 
-    /// Does what a line of the control socket asks, beside whatever else is asked there.
-    pub(super) fn begin(self: &Arc<Self>, asked: &str, by: String, stream: UnixStream) {
-        let (this, asked) = (Arc::clone(self), asked.to_owned());
+    /// Handles a request of the control socket in the background.
+    pub(super) fn begin(self: &Arc<Self>, line: &str, by: String, stream: UnixStream) {
+        let (this, line) = (Arc::clone(self), line.to_owned());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move { this.answer(&asked, &by, stream).await });
+        tasks.spawn(async move { this.answer(&line, &by, stream).await });
     }
 
-    /// Ends what runs. It can be repeated: nothing is done twice.
+    /// Aborts what runs. It can be repeated: nothing is done twice.
     pub(super) async fn stop(&self) {
         let mut tasks = {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,58 +210,58 @@ impl Reconciler {
         tasks.shutdown().await;
     }
 
-    async fn answer(&self, asked: &str, by: &str, mut stream: UnixStream) {
-        let (tell, mut told) = unbounded_channel();
+    async fn answer(&self, line: &str, by: &str, mut stream: UnixStream) {
+        let (sender, mut messages) = unbounded_channel();
         let work = async {
-            let tell = tell;
+            let sender = sender;
             let failed = |why: String| {
-                let _ = tell.send(ReconcileMessage::Failed { why });
+                let _ = sender.send(ReconcileMessage::Failed { why });
             };
-            let Ok(_alone) = self.running.try_lock() else {
-                return failed("another reconciliation is running; wait for its end".to_owned());
+            let Ok(_guard) = self.running.try_lock() else {
+                return failed("another reconciliation is running; wait until it ends".to_owned());
             };
-            let question = match serde_json::from_str(asked) {
-                Ok(question) => question,
-                Err(error) => return failed(format!("the question cannot be read: {error}")),
+            let request = match serde_json::from_str(line) {
+                Ok(request) => request,
+                Err(error) => return failed(format!("the request cannot be read: {error}")),
             };
             let in_force = self.in_force.load_full();
-            let books = ReconciliationScope {
+            let scope = ReconciliationScope {
                 store: &*self.store,
                 ledger: &*self.ledger,
                 world: &in_force.api.world,
                 snapshot: &in_force.api.snapshot,
             };
-            carry_out(&books, &question, by, &tell).await;
+            carry_out(&scope, &request, by, &sender).await;
         };
-        let say = async {
-            let mut is_heard = true;
-            while let Some(told) = told.recv().await {
-                if is_heard {
-                    let line = serde_json::to_string(&told).unwrap_or_default() + "\n";
-                    let taken = timeout(WRITE_WITHIN, stream.write_all(line.as_bytes())).await;
-                    // Whoever asked has gone; what was begun is ended all the same.
-                    is_heard = matches!(taken, Ok(Ok(())));
+        let reply = async {
+            let mut is_connected = true;
+            while let Some(message) = messages.recv().await {
+                if is_connected {
+                    let line = serde_json::to_string(&message).unwrap_or_default() + "\n";
+                    let written = timeout(WRITE_WITHIN, stream.write_all(line.as_bytes())).await;
+                    // The requester has gone; the work is finished anyway.
+                    is_connected = matches!(written, Ok(Ok(())));
                 }
             }
         };
-        tokio::join!(work, say);
+        tokio::join!(work, reply);
     }
 }
 
-/// Reconciles, and tells each step and what came of it.
+/// Reconciles, and reports each step and the result.
 async fn carry_out(
-    books: &ReconciliationScope<'_>,
-    question: &ReconcileRequest,
+    scope: &ReconciliationScope<'_>,
+    request: &ReconcileRequest,
     by: &str,
-    tell: &UnboundedSender<ReconcileMessage>,
+    sender: &UnboundedSender<ReconcileMessage>,
 ) {
-    // Whoever asked may have gone.
-    let say = |told| {
-        let _ = tell.send(told);
+    // The requester may have gone.
+    let report = |message| {
+        let _ = sender.send(message);
     };
-    let of = match of(books, question, by) {
+    let of = match of(scope, request, by) {
         Ok(of) => of,
-        Err(why) => return say(ReconcileMessage::refused(why)),
+        Err(why) => return report(ReconcileMessage::refused(why)),
     };
     let at = Mutex::new(0_u64);
     let progress = |step: ReconciliationStep| {
@@ -280,64 +281,64 @@ async fn carry_out(
             }
             ReconciliationStep::Asked(..) => return,
         };
-        say(ReconcileMessage::Progress {
+        report(ReconcileMessage::Progress {
             lines: *lines,
             asked,
             to_ask,
         });
     };
-    let done = match source(books, question, &of).await {
-        Ok(mut source) => reconcile_statement(books, &of, &mut *source, &progress).await,
+    let done = match source(scope, request, &of).await {
+        Ok(mut source) => reconcile_statement(scope, &of, &mut *source, &progress).await,
         Err(fault) => Err(fault),
     };
     match done {
         Ok(outcome) => {
-            for (difference, fate) in &outcome.noted {
-                say(ReconcileMessage::of(difference, *fate));
+            for (difference, result) in &outcome.noted {
+                report(ReconcileMessage::of(difference, *result));
             }
             tracing::info!(institution.id = %of.institution, date = of.day.date.as_str(),
                 lines = outcome.totals.lines, remaining = outcome.remaining(),
                 raised = outcome.raised, "a statement was reconciled");
-            say(ReconcileMessage::ended(&of, &outcome));
+            report(ReconcileMessage::ended(&of, &outcome));
         }
         Err(NotReconciled::Unusable(why)) => {
             tracing::warn!(institution.id = %of.institution, date = of.day.date.as_str(),
                 reason = why.reason, "a statement was refused");
-            say(ReconcileMessage::refused(why));
+            report(ReconcileMessage::refused(why));
         }
-        Err(NotReconciled::Store(fault)) => say(ReconcileMessage::Failed {
+        Err(NotReconciled::Store(fault)) => report(ReconcileMessage::Failed {
             why: fault.to_string(),
         }),
     }
 }
 
-/// Asks the gateway on this socket, and hears each line of its answer.
+/// Sends a request to the gateway on this socket, and passes on each line of the reply.
 ///
 /// # Errors
-/// Nobody listens there, it belongs to somebody else, or what came back is no answer.
+/// Nobody listens there, it belongs to another user, or the reply cannot be parsed.
 pub fn ask(
     socket: &Path,
-    question: &ReconcileRequest,
-    mut hear: impl FnMut(ReconcileMessage),
+    request: &ReconcileRequest,
+    mut on_message: impl FnMut(ReconcileMessage),
 ) -> io::Result<()> {
-    let question = serde_json::to_string(question).map_err(io::Error::other)?;
-    let stream = super::control::asking(socket, format!("{REQUEST_PREFIX}{question}\n"))?;
+    let request = serde_json::to_string(request).map_err(io::Error::other)?;
+    let stream = super::control::connect_and_send(socket, format!("{REQUEST_PREFIX}{request}\n"))?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     for line in BufReader::new(stream).lines() {
-        hear(serde_json::from_str(&line?).map_err(io::Error::other)?);
+        on_message(serde_json::from_str(&line?).map_err(io::Error::other)?);
     }
     Ok(())
 }
 
-/// Opens the store, which no gateway holds, reconciles, and lets go of it.
+/// Opens the store while no gateway holds it, reconciles, and closes it.
 ///
 /// # Errors
-/// The store cannot be opened, or a connection cannot be made.
+/// The store cannot be opened, or the institutions' connections cannot be built.
 pub async fn alone(
     config: Config,
-    question: &ReconcileRequest,
+    request: &ReconcileRequest,
     by: &str,
-    mut hear: impl FnMut(ReconcileMessage),
+    mut on_message: impl FnMut(ReconcileMessage),
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let wall = Arc::new(SystemClock::start());
@@ -345,27 +346,27 @@ pub async fn alone(
     wall_clock::at_start(&*store, &wall).await?;
     let clock: Arc<dyn Clock> = wall;
     let entries = super::settings::entries(&config, &metrics);
-    // Nobody is answered here, so nobody is refused.
+    // Nobody sends requests here, so nobody is rejected.
     let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
     let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
-    let beside = (recorder, refused_callers);
+    let observers = (recorder, refused_callers);
     let files = ConnectionBudget::without_callers();
-    let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, beside);
+    let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, observers);
     let in_force = first.context("[outbound]")?;
-    let books = ReconciliationScope {
+    let scope = ReconciliationScope {
         store: &*store,
         ledger: &*ledger,
         world: &in_force.api.world,
         snapshot: &in_force.api.snapshot,
     };
-    let (tell, mut told) = unbounded_channel();
+    let (sender, mut messages) = unbounded_channel();
     let work = async {
-        let tell = tell;
-        carry_out(&books, question, by, &tell).await;
+        let sender = sender;
+        carry_out(&scope, request, by, &sender).await;
     };
-    let say = async {
-        while let Some(told) = told.recv().await {
-            hear(told);
+    let reply = async {
+        while let Some(message) = messages.recv().await {
+            on_message(message);
         }
     };
     let (ended, stop) = watch::channel(false);
@@ -373,6 +374,6 @@ pub async fn alone(
         work.await;
         let _ = ended.send(true);
     };
-    tokio::join!(work, say, entries.write(&*log, &*clock, stop));
+    tokio::join!(work, reply, entries.write(&*log, &*clock, stop));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Another configuration while everything goes on: read and checked whole, built whole, recorded,
-//! and only then swapped (F1). What is refused changes nothing.
+//! Reloads the configuration while the gateway runs: read and checked whole, built whole, recorded,
+//! and only then swapped (F1). A rejected configuration changes nothing.
 
 mod recording;
 
@@ -27,7 +27,7 @@ use crate::world::Clock;
 use recording::result;
 pub(super) use recording::{audit_entry, recorded};
 
-/// Lines about one reload in the log at most; the answer to `paymux reload` has all.
+/// The most log lines about one reload; the reply to `paymux reload` has all.
 const LINES_MAX: usize = 100;
 
 /// What a reload changes, and what it needs for that.
@@ -39,20 +39,20 @@ pub(super) struct ReloadScope {
     pub(super) identity: Arc<TlsIdentity>,
     pub(super) bounds: LiveBounds,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
-    /// Asked over the same socket.
+    /// Reconciles on request over the same socket.
     pub(super) reconciler: Arc<Reconciler>,
     /// One reload at a time.
-    pub(super) standing: Mutex<LoadedConfiguration>,
+    pub(super) loaded: Mutex<LoadedConfiguration>,
 }
 
-/// What the version in force was made of.
+/// What the version in force was loaded from.
 pub(super) struct LoadedConfiguration {
     pub(super) file: std::path::PathBuf,
     pub(super) version: u64,
     pub(super) digest: String,
     pub(super) outline: ConfigurationOutline,
     pub(super) removal_guard_days: u32,
-    /// The versions before it under which something may still go on.
+    /// Earlier versions under which work may still be running.
     pub(super) earlier: Vec<Weak<ActiveConfiguration>>,
 }
 
@@ -69,19 +69,19 @@ impl LoadedConfiguration {
     }
 }
 
-/// Reads a running gateway's configuration again; can be cloned and kept, and holds nothing open.
+/// Reloads a running gateway's configuration; can be cloned, and keeps nothing alive.
 #[derive(Clone)]
 pub struct Reload(pub(super) Weak<ReloadScope>);
 
 impl Reload {
-    /// Reloads because somebody wants it, with the answer in the log.
+    /// Reloads on somebody's request, with the result in the log.
     pub(super) async fn by(&self, whom: &str) {
         if let Some(reloading) = self.0.upgrade() {
             reloading.reload(whom).await;
         }
     }
 
-    /// Reloads at each SIGHUP, with the answer in the log.
+    /// Reloads at each SIGHUP, with the result in the log.
     pub async fn on_hangups(self, mut hangups: HangupSignal) {
         while hangups.next().await.is_some() {
             self.by("operator:signal").await;
@@ -89,28 +89,28 @@ impl Reload {
     }
 }
 
-/// What a file became: everything that can fail has been done.
+/// A loaded file, ready to activate: everything that can fail has been done.
 struct PreparedReload {
     next: Arc<ActiveConfiguration>,
     numbers: TunableSettings,
     seal: Arc<Seal>,
     identity: Arc<rustls::sign::CertifiedKey>,
     expiries: Vec<config::Expiry>,
-    standing: LoadedConfiguration,
+    loaded: LoadedConfiguration,
     endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
     warnings: Vec<String>,
 }
 
 impl ReloadScope {
-    /// Reads the file again and puts it in force, or says why not. `by` is who wanted it.
+    /// Reads the file again and activates it, or returns why not. `by` is who requested it.
     pub(super) async fn reload(&self, by: &str) -> ControlReply {
-        let mut standing = self.standing.lock().await;
-        let file = standing.file.display().to_string();
-        let faults = match self.prepare(&standing).await {
+        let mut loaded = self.loaded.lock().await;
+        let file = loaded.file.display().to_string();
+        let faults = match self.prepare(&loaded).await {
             Ok(ready) => match self.record(by, &ready).await {
                 Ok(()) => {
-                    let reply = self.swap(ready, &mut standing, file);
-                    self.note(by, &result("accepted", &standing)).await;
+                    let reply = self.swap(ready, &mut loaded, file);
+                    self.record_outcome(by, &result("accepted", &loaded)).await;
                     self.record_changes(by, &reply).await;
                     return reply;
                 }
@@ -122,22 +122,22 @@ impl ReloadScope {
             tracing::error!(%fault, "reload refused; nothing was changed");
         }
         self.metrics.configuration.refused();
-        self.note(by, &format!("refused faults={}", faults.len()))
+        self.record_outcome(by, &format!("refused faults={}", faults.len()))
             .await;
         let faults = faults.iter().map(ToString::to_string).collect();
         ControlReply::Refused { file, faults }
     }
 
-    /// What is in force, without a secret.
+    /// The configuration in force, without secrets.
     pub(super) async fn shown(&self) -> ControlReply {
-        let standing = self.standing.lock().await;
-        let since = removal_guard::since(standing.removal_guard_days, self.clock.now());
+        let loaded = self.loaded.lock().await;
+        let since = removal_guard::since(loaded.removal_guard_days, self.clock.now());
         let dependents = self.store.dependents(since).await.unwrap_or_default();
         ControlReply::Shown {
-            file: standing.file.display().to_string(),
-            version: standing.version,
-            digest: standing.digest.clone(),
-            outline: standing.outline.clone(),
+            file: loaded.file.display().to_string(),
+            version: loaded.version,
+            digest: loaded.digest.clone(),
+            outline: loaded.outline.clone(),
             held: dependents
                 .held
                 .into_iter()
@@ -147,33 +147,30 @@ impl ReloadScope {
     }
 
     /// Everything that can fail, before anything is changed.
-    async fn prepare(
-        &self,
-        standing: &LoadedConfiguration,
-    ) -> Result<PreparedReload, ConfigFaults> {
-        let (file, now) = (standing.file.clone(), self.clock.now());
+    async fn prepare(&self, loaded: &LoadedConfiguration) -> Result<PreparedReload, ConfigFaults> {
+        let (file, now) = (loaded.file.clone(), self.clock.now());
         let name = file.display().to_string();
-        // Reads files and checks keys: not on a thread that serves.
+        // Reads files and checks keys, so not on a thread that serves.
         let read = move || config::read(&file, now, &config::environment);
         let mut next = match tokio::task::spawn_blocking(read).await {
             Ok(read) => read?,
             Err(fault) => return Err(ConfigFaults(vec![broken(&name, &fault.to_string())])),
         };
-        let faults = needing_restart(&standing.outline, &next);
+        let faults = needing_restart(&loaded.outline, &next);
         if !faults.is_empty() {
             return Err(ConfigFaults(faults));
         }
         if !self.seal.is_kept_by(&next.store.seal) {
             return Err(ConfigFaults(vec![broken(
                 &name,
-                "seal keys that are not kept",
+                "a file without some of the seal keys in use",
             )]));
         }
         let files = machine::share_out(&next, machine::files_allowed())?;
         let before = self.in_force.load_full();
-        // Before the store is asked: what ended in between has written what it had to.
+        // Before the store is queried: whatever ended in between has written its records.
         let mut faults =
-            removal_guard::removed_while_in_service(&before.api.snapshot, &next, &standing.earlier);
+            removal_guard::removed_while_in_service(&before.api.snapshot, &next, &loaded.earlier);
         let since = removal_guard::since(next.limits.removal_guard_days, now);
         let dependents = self.store.dependents(since).await;
         let dependents =
@@ -183,21 +180,21 @@ impl ReloadScope {
         faults.extend(removal_guard::moved_while_in_service(
             &before.api.snapshot,
             (&next, &dependents),
-            &standing.earlier,
+            &loaded.earlier,
         ));
         if !faults.is_empty() {
             return Err(ConfigFaults(faults));
         }
-        let version = next_version(now, &dependents, standing.version);
+        let version = next_version(now, &dependents, loaded.version);
         let endpoints = removal_guard::endpoints(&next);
         next.snapshot.routing.version = version;
         let cannot = |it: &config::UnusableCredential| format!("cannot be used: {}", it.note);
         let warnings = next.warnings.iter().map(ToString::to_string);
         let warnings = warnings.chain(next.unusable.iter().map(cannot)).collect();
-        let mut earlier = standing.earlier.clone();
+        let mut earlier = loaded.earlier.clone();
         earlier.retain(|version| version.strong_count() > 0);
         earlier.push(Arc::downgrade(&before));
-        let standing = LoadedConfiguration {
+        let loaded = LoadedConfiguration {
             earlier,
             ..LoadedConfiguration::of(&next)
         };
@@ -215,24 +212,24 @@ impl ReloadScope {
             seal,
             identity,
             expiries,
-            standing,
+            loaded,
             endpoints,
             warnings,
         })
     }
 
-    /// Nothing here can fail, and no request sees half of it: each takes its version once, with the
-    /// last step.
+    /// Nothing here can fail, and no request sees half of it: each takes its version once, and the
+    /// last step swaps it.
     ///
-    /// What is replaced before that belongs to no version, and each of it is whole by itself. Seal
-    /// keys are only added. The certificate and the bounds of the edge belong to moments before there
-    /// is a request. Allowances, permits and health are counted across versions; a request that takes
-    /// the version before in this moment is counted by the next one's numbers, as if it had come a
-    /// moment later, and none is counted by the old ones under the new version.
+    /// What is replaced before that belongs to no version, and each part is consistent by itself.
+    /// Seal keys are only added. The certificate and the limits of the edge apply before there is a
+    /// request. Rate limits, permits and health are counted across versions: a request that takes
+    /// the old version at this moment is counted by the new limits, as if it had come a moment
+    /// later, and none is counted by the old limits under the new version.
     fn swap(
         &self,
         ready: PreparedReload,
-        standing: &mut LoadedConfiguration,
+        loaded: &mut LoadedConfiguration,
         file: String,
     ) -> ControlReply {
         if let Err(fault) = self.seal.renew(&ready.seal) {
@@ -243,30 +240,30 @@ impl ReloadScope {
         self.bounds.replace(ready.numbers.bounds);
         ready.next.apply_settings(&ready.numbers);
         self.in_force.store(ready.next);
-        let changes = differences(&standing.outline, &ready.standing.outline);
-        let is_same_text = standing.digest == ready.standing.digest;
-        *standing = ready.standing;
+        let changes = differences(&loaded.outline, &ready.loaded.outline);
+        let is_same_text = loaded.digest == ready.loaded.digest;
+        *loaded = ready.loaded;
         let metrics = &self.metrics.configuration;
         let now_s = self.clock.now().seconds();
-        metrics.in_force(standing.version, &standing.digest, now_s);
+        metrics.in_force(loaded.version, &loaded.digest, now_s);
         metrics.accepted();
         record_expiries(&self.metrics, &ready.expiries);
         for warning in &ready.warnings {
-            tracing::warn!(warning, "reloaded, with a warning");
+            tracing::warn!(warning, "the configuration has a warning");
         }
         for change in changes.iter().take(LINES_MAX) {
             tracing::info!(%change, "reloaded");
         }
         tracing::info!(
-            version = standing.version,
-            digest = standing.digest,
+            version = loaded.version,
+            digest = loaded.digest,
             changes = changes.len(),
-            "another configuration is in force"
+            "a new configuration is in force"
         );
         ControlReply::Accepted {
             file,
-            version: standing.version,
-            digest: standing.digest.clone(),
+            version: loaded.version,
+            digest: loaded.digest.clone(),
             is_same_text,
             changes,
             warnings: ready.warnings,
@@ -274,14 +271,14 @@ impl ReloadScope {
     }
 }
 
-/// The time, unless a higher one was in force already: within one millisecond, or before the clock
-/// was set back (F2).
+/// The time in milliseconds, or one above the highest version so far: within the same millisecond,
+/// or after the clock was set back (F2).
 pub(super) fn next_version(now: Timestamp, dependents: &RemovalGuard, in_force: u64) -> u64 {
     let above = dependents.version.max(in_force).saturating_add(1);
     u64::try_from(now.ms()).unwrap_or(0).max(above)
 }
 
-/// How soon the first of each class is left without a key.
+/// Exports when the first key of each class expires.
 pub(super) fn record_expiries(metrics: &Metrics, expiries: &[config::Expiry]) {
     for class in config::KeyClass::ALL {
         let of_class = expiries.iter().filter(|expiry| expiry.class == class);
@@ -297,7 +294,7 @@ fn store_fault(file: &str, fault: &StoreError) -> ConfigFault {
         subject: "the store".to_owned(),
         expected: "a durable record of the reload".to_owned(),
         found: fault.to_string(),
-        advice: "see the log about the store, and reload again".to_owned(),
+        advice: "see the store's log lines, and reload again".to_owned(),
     }
 }
 
@@ -308,7 +305,7 @@ fn broken(file: &str, found: &str) -> ConfigFault {
         subject: "the whole file".to_owned(),
         expected: "parts that can be built".to_owned(),
         found: found.to_owned(),
-        advice: "correct what is named, and reload again".to_owned(),
+        advice: "correct it, and reload again".to_owned(),
     }
 }
 

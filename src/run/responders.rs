@@ -1,4 +1,5 @@
-//! What answers on each listener: the public surface, counted; metrics and health for operations.
+//! The responders of both listeners: the public API with its metrics; metrics and health for
+//! operations.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -26,14 +27,14 @@ use crate::store::outbox::DeadEventFilter;
 use crate::store::{InboxStatus, LeaseKind};
 use crate::world::{Entropy, SystemEntropy};
 
-/// What answers on the public listener, counted.
+/// The responder of the public listener, with metrics.
 pub(super) fn public(
     in_force: Arc<ArcSwap<ActiveConfiguration>>,
     metrics: Arc<Metrics>,
 ) -> Responder {
     Arc::new(
         move |request: Request<Bytes>, peer: Peer, matched: EndpointMatch| -> Responding {
-            // One version for all of this request.
+            // One configuration version for the whole request.
             let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
             Box::pin(async move {
                 let began = now();
@@ -62,7 +63,7 @@ fn count(metrics: &Metrics, answer: &ApiResponse, took: Duration) {
     }
 }
 
-/// What kind of caller was answered, as far as it is proven.
+/// The kind of caller, as far as it authenticated.
 fn caller_class(caller: &AnsweredCaller) -> CallerClass {
     match caller {
         AnsweredCaller::Merchant => CallerClass::Merchant,
@@ -76,7 +77,7 @@ fn caller_class(caller: &AnsweredCaller) -> CallerClass {
     }
 }
 
-/// Whether that is enough to keep a connection when there are no more.
+/// Whether that is enough to keep a connection when no more can be opened.
 fn proof(caller: &AnsweredCaller, status: StatusCode) -> Option<ConnectionProof> {
     match caller {
         AnsweredCaller::Merchant if may_be_a_replay(status) => None,
@@ -93,8 +94,8 @@ fn proof(caller: &AnsweredCaller, status: StatusCode) -> Option<ConnectionProof>
     }
 }
 
-/// Whether such an answer can be had with a request that somebody else signed, long ago: it is refused
-/// before its nonce is spent, or because it was.
+/// Whether a replay of a request that somebody else signed could get such a response: it is
+/// rejected before its nonce is spent, or because the nonce is spent.
 fn may_be_a_replay(status: StatusCode) -> bool {
     let refused = [
         StatusCode::UNAUTHORIZED,
@@ -111,7 +112,7 @@ fn page(order: &PayOrderNo) -> u64 {
     hasher.finish()
 }
 
-/// What the operations listener shows.
+/// The state that the operations listener shows.
 pub(super) struct OperationsState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
@@ -121,7 +122,7 @@ pub(super) struct OperationsState {
 }
 
 impl OperationsState {
-    /// What nobody counts by the way is looked at when somebody asks.
+    /// Reads values that are not counted as they change, then renders the page.
     async fn page(&self) -> String {
         let memory = &self.metrics.memory;
         let served = self.in_force.load_full();
@@ -137,7 +138,7 @@ impl OperationsState {
             } = stats;
             memory.nonces(cache, hits, misses, entries);
         }
-        // What waits for payers waits for requests as well: it is not late.
+        // Work that waits for payers' requests is not late.
         let unresolved = |lane: PollLane<'_>| u32::from(lane.urgency == Urgency::Unresolved);
         let orders = api.store.next_order(&unresolved).await;
         let events = api.store.next_due(LeaseKind::Events).await;
@@ -150,8 +151,8 @@ impl OperationsState {
         if let Ok(dead) = api.store.dead(&DeadEventFilter::default(), 0).await {
             memory.dead(dead.count);
         }
-        let people = self.ledger.awaiting_manual_review(0).await;
-        if let (Ok((refunds, _)), Ok((breaks, _))) = (people, self.ledger.open_breaks(0).await) {
+        let review = self.ledger.awaiting_manual_review(0).await;
+        if let (Ok((refunds, _)), Ok((breaks, _))) = (review, self.ledger.open_breaks(0).await) {
             memory.awaiting_manual_review(refunds, breaks);
         }
         let log = self.ledger.wal_size();
@@ -179,7 +180,7 @@ impl OperationsState {
     }
 }
 
-/// Whose certificates are enrolled at the moment of the question.
+/// Whose certificates are enrolled, checked against the configuration in force at that moment.
 pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> EnrolmentCheck {
     Arc::new(move |shown| {
         let served = in_force.load();
@@ -188,9 +189,10 @@ pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> Enrolment
     })
 }
 
-/// Why the operations listener does not answer: it answers whoever asks to read, by a name it is
-/// known by. A page in an operator's browser can ask too, but only under its own name, which its
-/// owner points here (DNS rebinding); without a name, as health checks of old do, no browser asks.
+/// Why the operations listener rejects a request: it answers only reads, under one of its own
+/// names. A page in an operator's browser can send requests too, but only under its own host name,
+/// which its owner points here (DNS rebinding). A request without a name, as old health checks
+/// send, comes from no browser.
 fn misdirected(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return Some((StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n"));
@@ -243,7 +245,7 @@ pub(super) fn operations(operations: Arc<OperationsState>) -> Responder {
     })
 }
 
-/// How the edge refuses what never became a request.
+/// The response of the edge to what never became a request.
 pub(super) fn refuse() -> Refuse {
     Arc::new(|refusal| {
         let entropy: &dyn Entropy = &SystemEntropy;
@@ -256,7 +258,8 @@ mod tests {
     use super::*;
     use crate::domain::identifiers::{InstitutionId, Timestamp};
 
-    /// R-6.3.1-3a: who repeats what somebody else signed, and is refused for it, holds no place by it.
+    /// R-6.3.1-3a: repeating what somebody else signed, and being rejected for it, keeps no
+    /// connection.
     #[test]
     fn a_replayed_request_proves_no_caller() {
         let merchant = |status: u16| {

@@ -1,4 +1,4 @@
-//! What each part is told, out of the configuration: translated, never decided.
+//! Translates the configuration into each part's settings; decides nothing.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::workers::BudgetSettings;
 use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::Clock;
 
-/// Institutions' lines and the rules for merchants' addresses.
+/// Institutions' connections and the rules for merchants' addresses.
 pub(super) fn outbound(config: &Config, files: &ConnectionBudget) -> HyperOutboundSettings {
     let institutions = config.outbound.institutions.iter().map(|(id, leg)| {
         let roots = leg.roots.clone().unwrap_or_default();
@@ -25,7 +25,7 @@ pub(super) fn outbound(config: &Config, files: &ConnectionBudget) -> HyperOutbou
             PartyClientSettings {
                 roots,
                 client_identity: leg.identity.clone(),
-                // Whoever has a permit finds a connection, where the machine has as many files.
+                // Whoever has a permit finds a connection, if the machine has that many files.
                 connections_max: usize::try_from(leg.calls_at_once)
                     .unwrap_or(usize::MAX)
                     .min(files.institution_connections_max),
@@ -48,7 +48,7 @@ fn rate(per_second: u32) -> Rate {
     }
 }
 
-/// What every merchant's request passes.
+/// Admission control for every merchant's request.
 pub(super) fn admission(
     config: &Config,
     clock: Arc<dyn Clock>,
@@ -63,13 +63,13 @@ pub(super) fn admission(
     }
 }
 
-/// How often a signature base is shown: to one caller, and in all.
+/// Rate limits of signature bases shown in errors: per caller, and in total.
 pub(super) fn explained(config: &Config) -> (Rate, Rate) {
     let caller = rate(config.limits.signature_bases_per_second_per_caller);
     (caller, rate(config.limits.signature_bases_per_second))
 }
 
-/// How often a caller may knock.
+/// Rate limits per caller.
 pub(super) fn limits(config: &Config) -> LimitSettings {
     LimitSettings {
         certificate: rate(config.limits.requests_per_second_per_caller),
@@ -78,7 +78,7 @@ pub(super) fn limits(config: &Config) -> LimitSettings {
     }
 }
 
-/// What each institution takes, and how long a create waits for its permit.
+/// Each institution's limits, and how long a create waits for its permit.
 pub(super) fn permits(config: &Config) -> PermitSettings {
     let institutions = &config.snapshot.routing.institutions;
     let calls = institutions.iter().map(|(id, institution)| {
@@ -102,7 +102,7 @@ pub(super) fn permits(config: &Config) -> PermitSettings {
     }
 }
 
-/// What questions in the background may take of the processors, and what delay they give way to.
+/// The CPU share of background polling, and the delay at which it yields.
 pub(super) fn budget(limits: &config::GatewayLimits) -> BudgetSettings {
     BudgetSettings {
         cpu_percent: limits.background_cpu_percent,
@@ -110,7 +110,7 @@ pub(super) fn budget(limits: &config::GatewayLimits) -> BudgetSettings {
     }
 }
 
-/// What the edge bears.
+/// The limits of the edge.
 pub(super) fn bounds(
     limits: &config::GatewayLimits,
     files: &ConnectionBudget,
@@ -145,7 +145,7 @@ pub(super) fn bounds(
     }
 }
 
-/// Takes entries of the exchange log for whoever writes them.
+/// The writer of the exchange log.
 pub(super) fn entries(config: &Config, metrics: &Arc<Metrics>) -> Arc<ExchangeLogWriter> {
     let limits = &config.limits;
     let (days, bytes_max) = (limits.exchange_log_days, limits.exchange_log_bytes_max);

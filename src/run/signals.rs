@@ -1,8 +1,8 @@
-//! SIGTERM, SIGINT and SIGHUP count from the first instruction to the last: as process 1 too, for
-//! which the kernel drops every signal that nobody has asked for.
+//! SIGTERM, SIGINT and SIGHUP take effect from the first instruction to the last. This matters for
+//! process 1, for which the kernel drops every signal without a handler.
 //!
-//! They are noted before anything else is done; whoever looks later finds them noted. From the
-//! start of the runtime on they wake as well.
+//! Handlers set flags before anything else runs, so a signal that arrived early is found later.
+//! Once the runtime has started, signals also wake its tasks.
 
 use std::io;
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What came so far.
+/// The signals received so far.
 pub struct ProcessSignals {
     stop: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
 }
 
-/// The same on a runtime, where one can wait for more.
+/// The same on a runtime, where tasks can wait for more.
 pub struct AsyncSignals {
-    /// Ends when the process is told to stop, now or before.
+    /// Resolves when the process is told to stop, now or earlier.
     pub stop: StopSignal,
-    /// Each time when the configuration is to be read again.
+    /// Yields each time the configuration must be reloaded.
     pub hangups: HangupSignal,
 }
 
 /// SIGTERM or SIGINT.
 pub struct StopSignal {
-    noted: Arc<AtomicBool>,
+    received: Arc<AtomicBool>,
     terminate: Signal,
     interrupt: Signal,
 }
 
 /// SIGHUP.
 pub struct HangupSignal {
-    noted: Arc<AtomicBool>,
+    received: Arc<AtomicBool>,
     signal: Signal,
 }
 
 impl ProcessSignals {
-    /// From here on no signal ends the process by itself, and none is lost. To be called before
-    /// anything else.
+    /// From here on no signal ends the process by itself, and none is lost. Call it before anything
+    /// else.
     ///
     /// # Errors
-    /// If the system gives no signals.
+    /// The system does not accept a handler.
     pub fn noted() -> io::Result<Self> {
         let (stop, hangup) = (Arc::default(), Arc::default());
         for number in [SIGTERM, SIGINT] {
@@ -58,32 +58,32 @@ impl ProcessSignals {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// On a runtime, which it must be called on.
+    /// Converts it for the runtime on which it is called.
     ///
     /// # Errors
-    /// If the system gives no signals.
+    /// The system does not accept a handler.
     pub fn waiting(self) -> io::Result<AsyncSignals> {
-        // Before the flags are looked at: between the two nothing is lost.
+        // Register before the flags are read, so no signal is lost in between.
         let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
         Ok(AsyncSignals {
             stop: StopSignal {
                 terminate: signal(terminate)?,
                 interrupt: signal(interrupt)?,
-                noted: self.stop,
+                received: self.stop,
             },
             hangups: HangupSignal {
                 signal: signal(SignalKind::hangup())?,
-                noted: self.hangup,
+                received: self.hangup,
             },
         })
     }
 }
 
 impl StopSignal {
-    /// Returns when the process is told to stop, at once if it was before. Later signals are taken
-    /// and change nothing, so that an impatient second one cuts nothing off.
+    /// Returns when the process is told to stop, at once if it was told earlier. Later signals have
+    /// no effect, so a second one does not cut the drain short.
     pub async fn wait(&mut self) {
-        if self.noted.load(Ordering::SeqCst) {
+        if self.received.load(Ordering::SeqCst) {
             return;
         }
         tokio::select! {
@@ -94,14 +94,13 @@ impl StopSignal {
 }
 
 impl HangupSignal {
-    /// Returns with the next one, or at once for those that came before; nothing when there can be
-    /// no more.
+    /// Returns at the next signal, or at once if one came earlier; `None` if no more can come.
     pub async fn next(&mut self) -> Option<()> {
-        if self.noted.swap(false, Ordering::SeqCst) {
+        if self.received.swap(false, Ordering::SeqCst) {
             return Some(());
         }
         self.signal.recv().await?;
-        self.noted.store(false, Ordering::SeqCst);
+        self.received.store(false, Ordering::SeqCst);
         Some(())
     }
 }

@@ -1,5 +1,5 @@
-//! Watches the machine's clock: how it was set is measured, and when it was followed that is logged,
-//! recorded, and what a clock that was ahead had put off is brought forward (T2).
+//! Watches the machine's clock: exports its offset, and when a step is followed, logs and records
+//! it, and brings forward due times that a clock that was ahead had postponed (T2).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use crate::world::{Clock, SystemClock};
 
-/// Between two looks at the clock.
+/// The interval between two checks of the clock.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks until told to stop.
+/// Checks the clock until told to stop.
 pub(super) async fn watch_clock(
     clock: Arc<SystemClock>,
     store: Arc<dyn Store>,
@@ -32,8 +32,8 @@ pub(super) async fn watch_clock(
         if look.followed_ms != 0 {
             tracing::error!(
                 by_ms = look.followed_ms,
-                "the machine's clock was set, and is followed; find out why it was wrong, and reload \
-                 where authorities were passed over by it"
+                "the machine's clock was set, and is followed; find out why it was wrong, and \
+                 reload if certificates of authorities were skipped because of it"
             );
             steps.push_back(look.followed_ms);
         }
@@ -42,19 +42,19 @@ pub(super) async fn watch_clock(
     }
 }
 
-/// Makes good what each step of the clock did, the first one first; what fails is tried again.
+/// Applies each clock step in order; one that fails is tried again.
 async fn apply_steps(steps: &mut VecDeque<i64>, store: &dyn Store, clock: &dyn Clock) {
     while let Some(by_ms) = steps.front().copied() {
         if let Err(fault) = step(by_ms, store, clock).await {
-            tracing::error!(%fault, by_ms, "that the clock was set is not made good; it is tried again");
+            tracing::error!(%fault, by_ms, "a clock step could not be applied; it is tried again");
             return;
         }
         steps.pop_front();
     }
 }
 
-/// L5: in the audit log, where times no longer follow each other; of a step back in the same
-/// transaction as what the clock had put off comes forward.
+/// L5: records the step in the audit log, where timestamps are then out of order. For a step back,
+/// the postponed due times are brought forward in the same transaction.
 async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
     if by_ms < 0 {
         let by = Duration::from_millis(by_ms.unsigned_abs());
@@ -68,16 +68,16 @@ async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), St
     recorded(store, set, clock.now()).await
 }
 
-/// Wherever a store is opened, before anything is recorded: the process before may have lived under a
-/// clock that was ahead.
+/// Runs wherever a store is opened, before anything is recorded: the previous process may have run
+/// with a clock that was ahead.
 pub(super) async fn at_start(store: &dyn Store, clock: &SystemClock) -> anyhow::Result<()> {
     let by = store.bring_forward(None, clock.now()).await?;
     if !by.is_zero() {
         clock.unresolved();
         tracing::error!(
             ?by,
-            "records lie in the future: the clock was ahead, or is behind; what it had put off is \
-             brought forward"
+            "records lie in the future: the clock was ahead, or is behind now; due times that it \
+             had postponed are brought forward"
         );
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! A throwaway certificate authority for pretend parties and tests. Its key lives in memory only,
-//! unless somebody writes it down; nobody outside a sandbox should ever trust it.
+//! A throwaway certificate authority for simulated parties and tests. Its key is in memory only;
+//! never trust it outside a sandbox.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// Why certificates could not be made or used. The text says what was wrong.
+/// A certificate or key could not be created or used.
 #[derive(Debug, thiserror::Error)]
 #[error("certificate or key: {0}")]
 pub struct CertificateFault(String);
@@ -48,7 +48,8 @@ impl PemIdentity {
         Ok((chain.map_err(fault)?, key))
     }
 
-    /// TLS 1.2 and 1.3 with this certificate; asks callers for none.
+    /// A TLS 1.2 and 1.3 server configuration with this certificate; requests no client
+    /// certificate.
     pub(super) fn server_side(&self) -> Result<Arc<ServerConfig>, CertificateFault> {
         let (chain, key) = self.read()?;
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -61,7 +62,7 @@ impl PemIdentity {
     }
 }
 
-/// TLS towards servers whose certificates lead to these roots, showing a certificate if there is one.
+/// A TLS client configuration that trusts these roots, with an optional client certificate.
 pub(super) fn client_side(
     roots_pem: &str,
     identity: Option<&PemIdentity>,
@@ -84,16 +85,16 @@ pub(super) fn client_side(
     Ok(Arc::new(config))
 }
 
-/// A certificate authority made for one run.
+/// A certificate authority for one run.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// Makes one.
+    /// Creates one.
     ///
     /// # Errors
-    /// [`CertificateFault`] if the library makes no key.
+    /// [`CertificateFault`] if key generation fails.
     pub fn new(name: &str) -> Result<Self, CertificateFault> {
         let mut params = dated(Vec::new(), name)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -103,15 +104,15 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    /// What others have to trust, in PEM.
+    /// The root certificate to trust, in PEM.
     pub fn roots_pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for these DNS names and addresses, good for servers and for callers.
+    /// Issues a certificate for these DNS names and addresses, valid for servers and clients.
     ///
     /// # Errors
-    /// [`CertificateFault`] for a name that cannot stand in a certificate.
+    /// [`CertificateFault`] for a name not allowed in a certificate.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> Result<PemIdentity, CertificateFault> {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = dated(hosts, name)?;

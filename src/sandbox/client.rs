@@ -1,5 +1,5 @@
-//! A merchant's buying side: signs a JSON request, sends it to a gateway, and checks that the answer
-//! is the gateway's and answers this question. For demonstrations, tests and the command line.
+//! A merchant's API client: signs a JSON request, sends it to a gateway, and verifies that the
+//! response is signed by the gateway and bound to the request. For demonstrations and tests.
 
 use std::time::Duration;
 
@@ -15,31 +15,31 @@ use crate::signature::{
     Covering, KeyRing, Proven, Question, SignatureFault, SigningKey, sign_request, verify_response,
 };
 
-/// How long a request's signature is good. Unit: seconds.
+/// Lifetime of a request's signature. Unit: seconds.
 const SIGNATURE_LIFETIME_S: i64 = 120;
 
-/// Who calls, and whom.
+/// Settings of a client.
 #[derive(Clone)]
 pub struct ClientSettings {
-    /// `https://host:port`, as the gateway calls itself (`public_origin`).
+    /// The gateway's `public_origin`: `https://host:port`.
     pub gateway_origin: String,
-    /// Whom the client trusts, in PEM.
+    /// Trusted roots, in PEM.
     pub roots_pem: String,
-    /// The certificate it shows, if any.
+    /// The client certificate, if any.
     pub identity: Option<PemIdentity>,
-    /// What it signs with.
+    /// The signing key.
     pub key: SigningKey,
-    /// The keys whose answers count.
+    /// The keys accepted for signatures of responses.
     pub gateway_keys: KeyRing,
 }
 
-/// A merchant that calls a gateway.
+/// A merchant's client of a gateway.
 pub struct MerchantClient {
     caller: SandboxCaller,
     settings: ClientSettings,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct ClientResponse {
     /// HTTP status.
@@ -48,16 +48,16 @@ pub struct ClientResponse {
     pub headers: HeaderMap,
     /// The raw body.
     pub body: Bytes,
-    /// The body as JSON; `null` if it is none.
+    /// The body as JSON; `null` if it is not JSON.
     pub json: Value,
-    /// Who signed it, bound to the question; or why that is not proven.
+    /// The verified signature, bound to the request; or why verification failed.
     pub proof: Result<Proven, SignatureFault>,
-    /// From the first step of connecting to the last byte.
+    /// From the start of connecting to the last byte.
     pub took: Duration,
 }
 
 impl ClientResponse {
-    /// A text field of the answer; empty if it is not there.
+    /// A text field of the response; empty if absent.
     pub fn text(&self, field: &str) -> &str {
         self.json
             .get(field)
@@ -67,7 +67,7 @@ impl ClientResponse {
 }
 
 impl MerchantClient {
-    /// Makes a client; connects to nobody yet.
+    /// Creates a client; does not connect yet.
     ///
     /// # Errors
     /// [`CertificateFault`] for certificates that cannot be read.
@@ -79,7 +79,7 @@ impl MerchantClient {
     /// Signs and sends a call.
     ///
     /// # Errors
-    /// [`ExchangeFault`] without a whole answer: the call may still have been taken.
+    /// [`ExchangeFault`] without a complete response: the call may still have been carried out.
     pub async fn post(&self, path: &str, body: &Value) -> Result<ClientResponse, ExchangeFault> {
         let request = self
             .signed(path, &body.to_string())
@@ -87,7 +87,7 @@ impl MerchantClient {
         self.send(request).await
     }
 
-    /// A signed call that is not sent yet; its URI is absolute.
+    /// Signs a call without sending it; its URI is absolute.
     ///
     /// # Errors
     /// [`SignatureFault`] for a path that cannot be signed.
@@ -110,13 +110,13 @@ impl MerchantClient {
         Ok(request)
     }
 
-    /// Sends a call as it is, whatever became of it since it was signed.
+    /// Sends a call as it is, even if it was changed after signing.
     ///
     /// # Errors
     /// See [`MerchantClient::post`].
     #[expect(
         clippy::disallowed_methods,
-        reason = "a merchant measures by a clock of its own"
+        reason = "a merchant measures with its own clock"
     )]
     pub async fn send(&self, request: Request<Bytes>) -> Result<ClientResponse, ExchangeFault> {
         let target = request.uri().to_string();

@@ -1,5 +1,5 @@
-//! The pretend parties' own time and chance. They stand for other people's machines, so they do not
-//! share the gateway's doors; nothing of the gateway uses this.
+//! Time and randomness of the simulated parties. They stand for other machines, so they do not use
+//! the gateway's `World`; the gateway does not use this module.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ const RFC_3339_SHANGHAI: &[BorrowedFormatItem<'_>] =
 /// Now. Unit: Unix seconds.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a pretend party has a clock of its own, as real ones do"
+    reason = "a simulated party has its own clock, as real ones do"
 )]
 pub(super) fn now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -31,23 +31,23 @@ pub(super) fn now_s() -> i64 {
 /// Now. Unit: Unix milliseconds.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a pretend party has a clock of its own, as real ones do"
+    reason = "a simulated party has its own clock, as real ones do"
 )]
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Lets time pass.
+/// Sleeps.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a pretend institution waits as real ones do"
+    reason = "a simulated institution waits, as real ones do"
 )]
 pub(super) async fn wait(how_long: Duration) {
     tokio::time::sleep(how_long).await;
 }
 
-/// `yyyyMMdd` and `HHmmss` in Shanghai, as A3.2 and A3.3 have them.
+/// `yyyyMMdd` and `HHmmss` in Shanghai time, the formats of A3.2 and A3.3.
 pub(super) fn shanghai(moment_s: i64) -> (String, String) {
     let moment = in_shanghai(moment_s);
     (
@@ -63,14 +63,14 @@ fn in_shanghai(moment_s: i64) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH.to_offset(offset!(+8)))
 }
 
-/// A moment as `refundTime` has it.
+/// Formats a `refundTime`.
 pub(super) fn rfc_3339_shanghai(moment_s: i64) -> String {
     in_shanghai(moment_s)
         .format(RFC_3339_SHANGHAI)
         .unwrap_or_default()
 }
 
-/// A moment as `expireTime` has it.
+/// Formats an `expireTime`.
 pub(super) fn rfc_3339(moment_s: i64) -> String {
     UtcDateTime::from_unix_timestamp(moment_s)
         .unwrap_or(UtcDateTime::UNIX_EPOCH)
@@ -78,20 +78,20 @@ pub(super) fn rfc_3339(moment_s: i64) -> String {
         .unwrap_or_default()
 }
 
-/// What nobody can guess: 24 random bytes, base64url.
+/// An unguessable token: 24 random bytes, base64url.
 pub(super) fn draw_token() -> String {
     URL_SAFE_NO_PAD.encode(draw::<24>())
 }
 
-/// A number such as institutions make: a letter and 20 digits.
-pub(super) fn draw_number(message: char) -> String {
+/// A number as institutions assign them: a letter and 20 random digits.
+pub(super) fn draw_number(prefix: char) -> String {
     let digits = draw::<20>().map(|byte| char::from(b'0'.saturating_add(byte % 10)));
-    std::iter::once(message).chain(digits).collect()
+    std::iter::once(prefix).chain(digits).collect()
 }
 
 fn draw<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    #[expect(clippy::expect_used, reason = "without randomness nothing here works")]
+    #[expect(clippy::expect_used, reason = "nothing here works without randomness")]
     random::fill(&mut bytes).expect("the system's random generator works");
     bytes
 }

@@ -1,5 +1,5 @@
-//! One HTTPS exchange of a pretend party: a connection of its own, one request, one answer.
-//! Follows no redirect, sends nothing twice.
+//! One HTTPS exchange of a simulated party: a new connection, one request, one response.
+//! Follows no redirects, retries nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,29 +18,29 @@ use tokio_rustls::TlsConnector;
 
 use crate::sandbox::authority::{CertificateFault, PemIdentity, client_side};
 
-/// Bytes of an answer's body that are read; a longer one is no answer.
+/// Longest body of a response; a longer one is an error. Unit: bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How long a pretend party waits for a whole answer.
+/// How long a simulated party waits for a complete response.
 const WHOLE_MAX: Duration = Duration::from_secs(15);
 
-/// Why there is no answer. The text says where it ended.
+/// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeFault {
-    /// Not an `https` address with a host.
+    /// Not an `https` URL with a host.
     #[error("not an https address: {0}")]
     Address(String),
-    /// No connection, or no TLS: nothing was sent.
+    /// Connecting or the TLS handshake failed: nothing was sent.
     #[error("not connected: {0}")]
     NotConnected(String),
-    /// The connection ended before a whole answer came.
-    #[error("no whole answer: {0}")]
+    /// The connection ended before a complete response was received.
+    #[error("no complete response: {0}")]
     NoAnswer(String),
-    /// The answer took longer than a pretend party waits.
-    #[error("no answer within {} s", WHOLE_MAX.as_secs())]
+    /// The response took too long.
+    #[error("no response within {} s", WHOLE_MAX.as_secs())]
     TooSlow,
 }
 
-/// Whom a pretend party trusts, and the certificate it shows.
+/// The HTTPS client of a simulated party, with its trusted roots and client certificate.
 #[derive(Clone)]
 pub(super) struct SandboxCaller {
     tls: Arc<ClientConfig>,
@@ -116,7 +116,7 @@ impl SandboxCaller {
     }
 }
 
-/// The task that moves a connection's bytes, ended with the exchange.
+/// The task that drives a connection, aborted at the end of the exchange.
 struct ConnectionTask(AbortHandle);
 
 impl Drop for ConnectionTask {

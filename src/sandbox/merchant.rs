@@ -1,5 +1,5 @@
-//! A pretend merchant: a real HTTPS server that hears the gateway's notifications at `/notices` and
-//! writes down every one, with faults of its own. Its buying side is `client.rs`.
+//! A simulated merchant: a real HTTPS server that receives the gateway's notifications at
+//! `/notices` and records each one, with faults on demand. Its API client is `client.rs`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::sandbox::server::{
 use crate::sandbox::watched::Watched;
 use crate::signature::{KeyRing, verify_request};
 
-/// Notices kept; the oldest go first.
+/// Notifications kept; the oldest are dropped first.
 const NOTICES_MAX: usize = 100_000;
 
 /// A3.3's fields, all required (R-A3.3-1).
@@ -37,7 +37,7 @@ const FIELDS: [&str; 10] = [
     "payOrderNo",
     "orderStatus",
 ];
-/// What an event of a refund has beside them.
+/// Additional fields of a refund's event.
 const REFUND_FIELDS: [&str; 4] = [
     "refundOrderNo",
     "merchantRefundNo",
@@ -45,42 +45,42 @@ const REFUND_FIELDS: [&str; 4] = [
     "refundStatus",
 ];
 
-/// What makes a merchant this one.
+/// Settings of a merchant.
 #[derive(Clone)]
 pub struct MerchantSettings {
-    /// As the gateway calls it.
+    /// Its `merchantId` at the gateway.
     pub id: String,
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The host of its public addresses; must stand in its certificate.
+    /// The host name of its URLs; its certificate must be valid for it.
     pub host: String,
     /// Its TLS certificate.
     pub identity: PemIdentity,
-    /// Whose notifications it believes.
+    /// The keys accepted for notifications.
     pub platform: KeyRing,
-    /// How long it takes when it is slow.
+    /// The delay of a slow response.
     pub slow: Duration,
 }
 
-/// What can go wrong at a merchant.
+/// Faults of a merchant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MerchantFault {
-    /// Hears it and answers 503.
+    /// Records the notification, and answers 503.
     Refuses,
     /// Answers 200 without `SUCCESS`.
     Lies,
     /// Answers late.
     Slow,
-    /// Closes the connection without an answer; nothing is written down.
+    /// Closes the connection without an answer; records nothing.
     Dead,
 }
 
-/// One proven notification, as it came.
+/// One verified notification, as received.
 #[derive(Debug, Clone)]
 pub struct SandboxNotification {
     /// The raw body.
     pub body: Bytes,
-    /// The same, read.
+    /// The body as JSON.
     pub fields: Value,
     /// `eventId`.
     pub event_id: String,
@@ -88,20 +88,20 @@ pub struct SandboxNotification {
     pub event_type: String,
     /// `version`.
     pub version: i64,
-    /// When it came. Unit: Unix milliseconds.
+    /// When it arrived. Unit: Unix milliseconds.
     pub arrived_ms: i64,
     /// Whether it was acknowledged.
     pub acknowledged: bool,
 }
 
-/// What came to a merchant.
+/// The notifications a merchant received.
 #[derive(Debug, Clone, Default)]
 pub struct NotificationInbox {
     /// Each event once, in order of first acknowledgement: what the merchant acts on.
     pub events: Vec<SandboxNotification>,
-    /// Every proven notification, repeats and unacknowledged ones included.
+    /// Every verified notification, including repeated and unacknowledged ones.
     pub deliveries: Vec<SandboxNotification>,
-    /// Requests to the endpoint that were not believed.
+    /// Requests to the endpoint that were rejected.
     pub forged: u32,
     seen: BTreeSet<String>,
 }
@@ -130,7 +130,7 @@ impl NotificationInbox {
         })
     }
 
-    fn keep(&mut self, notice: SandboxNotification) {
+    fn record(&mut self, notice: SandboxNotification) {
         if notice.acknowledged && self.seen.insert(notice.event_id.clone()) {
             push_bounded(&mut self.events, notice.clone());
         }
@@ -145,7 +145,7 @@ fn push_bounded(notices: &mut Vec<SandboxNotification>, notice: SandboxNotificat
     notices.push(notice);
 }
 
-/// A running merchant. Dropping it ends it at once.
+/// A running merchant. Dropping it stops it at once.
 pub struct SandboxMerchant {
     shop: Arc<SandboxMerchantState>,
     address: SocketAddr,
@@ -156,10 +156,10 @@ impl SandboxMerchant {
     /// Starts it.
     ///
     /// # Errors
-    /// [`StartFault`] for an address that is taken and for unusable certificates.
+    /// [`StartFault`] if the address is in use or a certificate is unusable.
     pub async fn start(settings: MerchantSettings) -> Result<Self, StartFault> {
-        let place = BoundListener::bind(settings.listen, &settings.identity).await?;
-        let address = place.address;
+        let listener = BoundListener::bind(settings.listen, &settings.identity).await?;
+        let address = listener.address;
         let shop = Arc::new(SandboxMerchantState {
             authority: format!("{}:{}", settings.host, address.port()),
             settings,
@@ -168,7 +168,7 @@ impl SandboxMerchant {
         });
         let site: Arc<dyn SandboxParty> = shop.clone();
         Ok(Self {
-            serving: place.serve(site),
+            serving: listener.serve(site),
             shop,
             address,
         })
@@ -179,12 +179,12 @@ impl SandboxMerchant {
         self.address
     }
 
-    /// `https://host:port`: what it registers with the gateway.
+    /// Its origin, as registered at the gateway: `https://host:port`.
     pub fn origin(&self) -> String {
         format!("https://{}", self.shop.authority)
     }
 
-    /// Where it hears notifications: `bankReturnUrl`, `noticeUrl`.
+    /// Where it receives notifications: its `bankReturnUrl` and `noticeUrl`.
     pub fn notice_url(&self) -> String {
         format!("{}/notices", self.origin())
     }
@@ -194,7 +194,7 @@ impl SandboxMerchant {
         self.shop.inbox.look(Clone::clone)
     }
 
-    /// What `look` finds in the inbox, as soon as it finds something, or nothing in that time.
+    /// Waits until `look` finds something in the inbox, for at most `at_most`.
     pub async fn wait_for<R>(
         &self,
         look: impl Fn(&NotificationInbox) -> Option<R>,
@@ -203,7 +203,7 @@ impl SandboxMerchant {
         self.shop.inbox.wait_for(look, at_most).await
     }
 
-    /// The next notifications meet this fault, so many of them.
+    /// Applies this fault to the next `times` notifications.
     pub fn next(&self, fault: MerchantFault, times: u32) {
         let mut faults = self
             .shop
@@ -213,7 +213,7 @@ impl SandboxMerchant {
         faults.push((fault, times));
     }
 
-    /// Ends it; its address is free afterwards.
+    /// Stops it; its address is free afterwards.
     pub async fn stop(self) {
         self.serving.stop().await;
     }
@@ -253,7 +253,7 @@ impl SandboxMerchantState {
         let text = |name: &str| {
             let value = fields.get(name).and_then(Value::as_str);
             let missing =
-                || SandboxRefusal::of(400, "field_missing", "a notification has it").at(name);
+                || SandboxRefusal::of(400, "field_missing", "required in a notification").at(name);
             value.map(str::to_owned).ok_or_else(missing)
         };
         let event_type = text("eventType")?;
@@ -285,7 +285,7 @@ impl SandboxParty for SandboxMerchantState {
     async fn reply(self: Arc<Self>, request: Request<Bytes>, _from: SocketAddr) -> SandboxReply {
         let answer = match (request.method(), request.uri().path()) {
             (&Method::POST, "/notices") => match self.read(&request) {
-                Ok(notice) => return self.hear(notice).await,
+                Ok(notice) => return self.receive(notice).await,
                 Err(refusal) => {
                     self.inbox
                         .change(|inbox| inbox.forged = inbox.forged.saturating_add(1));
@@ -299,7 +299,7 @@ impl SandboxParty for SandboxMerchantState {
 }
 
 impl SandboxMerchantState {
-    async fn hear(&self, mut notice: SandboxNotification) -> SandboxReply {
+    async fn receive(&self, mut notice: SandboxNotification) -> SandboxReply {
         let answer = match self.fault() {
             Some(MerchantFault::Dead) => return SandboxReply::Silence(Duration::ZERO),
             Some(MerchantFault::Refuses) => {
@@ -316,7 +316,7 @@ impl SandboxMerchantState {
                 answered(&json!({ "noticeResult": "SUCCESS" }))
             }
         };
-        self.inbox.change(|inbox| inbox.keep(notice));
+        self.inbox.change(|inbox| inbox.record(notice));
         SandboxReply::Answer(answer)
     }
 }
@@ -341,10 +341,10 @@ mod tests {
     #[test]
     fn repeated_notifications_are_recorded_and_acted_on_once() {
         let mut inbox = NotificationInbox::default();
-        inbox.keep(notice("e1", false));
+        inbox.record(notice("e1", false));
         assert!(inbox.event("ORDER_PAID", "M1").is_none());
-        inbox.keep(notice("e1", true));
-        inbox.keep(notice("e1", true));
+        inbox.record(notice("e1", true));
+        inbox.record(notice("e1", true));
         assert_eq!((inbox.events.len(), inbox.deliveries.len()), (1, 3));
     }
 }

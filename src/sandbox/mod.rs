@@ -1,23 +1,25 @@
-//! Pretend institutions of the `standard` dialect and a pretend merchant: real HTTPS servers with
-//! their own books, for demonstrations and tests. Written from the wire formats and as strict as the
-//! real thing; shares nothing with the gateway but `signature`. Memory only; no money anywhere.
+//! Simulated institutions of the `standard` dialect and a simulated merchant: real HTTPS servers
+//! with their own ledgers, for demonstrations and tests. Written from the wire formats, and as
+//! strict as real parties; shares only `signature` with the gateway. State is in memory; no money
+//! moves.
 //!
-//! What goes wrong on demand stands in [`FAULTS`]: by the last two digits of the sum, or by
+//! Faults on demand are listed in [`FAULTS`]. The last two digits of the amount trigger one, or
 //! `POST /control/next {"fault": "no_answer", "times": 1, "call": "create"}` at the institution.
-//! Faults of answers that a sum asks for show at the first create or refund call only; what came of
-//! it can then be asked. At refunds the refund's own sum counts. `GET /control/faults` publishes the same table, `GET /control/books` the book.
+//! A response fault triggered by an amount shows at the first create or refund call only, so that
+//! the outcome can be queried; at refunds the refund's amount counts. `GET /control/faults`
+//! publishes the same table, `GET /control/books` the ledger.
 //!
-//! | Sum ends in | Fault |
+//! | Amount ends in | Fault |
 //! |---|---|
-//! | `61` `62` `63` | slow answer; none, connection held; none, connection closed |
-//! | `64` `65` | 503 and nothing done; 500 although done |
-//! | `66` `67` | forged signature on the answer; unlisted status word |
-//! | `68` `69` | payment refused; paid and called back before the answer |
-//! | `71` `72` | close refused; money taken after a confirmed close |
+//! | `61` `62` `63` | slow response; none, connection held open; none, connection closed |
+//! | `64` `65` | 503 without effect; 500 although carried out |
+//! | `66` `67` | forged signature on the response; unlisted status word |
+//! | `68` `69` | payment refused; paid and called back before the response |
+//! | `71` `72` | close refused; payment taken after a confirmed close |
 //! | `81` `82` `85` | callback twice; late; never |
-//! | `83` `84` | first callback with another sum; with a forged signature |
-//! | `91` `93` | refund on its way, succeeds later; fails later |
-//! | `92` `94` | refund failed for good; said to have failed, succeeds later all the same |
+//! | `83` `84` | first callback with another amount; with a forged signature |
+//! | `91` `93` | refund pending, succeeds later; fails later |
+//! | `92` `94` | refund failed for good; reported as failed, but succeeds later |
 
 mod authority;
 mod client;

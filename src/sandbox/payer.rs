@@ -1,5 +1,5 @@
-//! A pretend payer with a browser that knows links and forms and nothing else: opens a page, presses
-//! a button, follows one redirect. Runs no script, keeps no cookie.
+//! A simulated payer with a minimal browser: opens a page, submits a form, reads one redirect.
+//! Runs no scripts, keeps no cookies.
 
 use std::fmt::Write as _;
 
@@ -13,38 +13,38 @@ use crate::sandbox::exchange::{ExchangeFault, SandboxCaller};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Why the payer could not go on. The text is for whoever reads the test.
+/// Why the payer could not continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayerFault {
-    /// See there.
+    /// No response was received.
     #[error(transparent)]
     Exchange(#[from] ExchangeFault),
-    /// The page has no form to press a button of.
+    /// The page has no form.
     #[error("no form on the page (status {0})")]
     NoForm(u16),
-    /// An address that cannot be followed.
-    #[error("not an address: {0}")]
+    /// An invalid URL.
+    #[error("not a URL: {0}")]
     Address(String),
-    /// The page answered something else than a redirect.
+    /// The response was not a redirect.
     #[error("no redirect (status {0})")]
     NoRedirect(u16),
 }
 
-/// What the browser shows.
+/// The page in the browser.
 #[derive(Debug, Clone)]
 pub struct BrowserPage {
-    /// Where it is.
+    /// Its URL.
     pub url: String,
     /// HTTP status.
     pub status: u16,
     /// Header fields.
     pub headers: HeaderMap,
-    /// Its text.
+    /// The body.
     pub html: String,
 }
 
 impl BrowserPage {
-    /// Address of the first form, and the names and values of its hidden fields.
+    /// The first form's action URL, and the names and values of its hidden fields.
     fn form(&self) -> Option<(String, Vec<(String, String)>)> {
         let start = self.html.find("<form")?;
         let form = self.html.get(start..)?;
@@ -76,7 +76,7 @@ impl PretendPayer {
         Ok(Self { caller })
     }
 
-    /// Opens an address.
+    /// Opens a URL.
     ///
     /// # Errors
     /// [`PayerFault::Exchange`], [`PayerFault::Address`].
@@ -84,26 +84,26 @@ impl PretendPayer {
         self.exchange(Method::GET, url, None).await
     }
 
-    /// Opens an institution's page and pays; the page that follows.
+    /// Opens an institution's page and pays; returns the next page.
     ///
     /// # Errors
-    /// [`PayerFault`], whichever step it was.
+    /// [`PayerFault`] of any step.
     pub async fn pay(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
         self.press(pay_url, ("outcome", "pay")).await
     }
 
-    /// Opens an institution's page and lets the payment fail.
+    /// Opens an institution's page and makes the payment fail.
     ///
     /// # Errors
-    /// [`PayerFault`], whichever step it was.
+    /// [`PayerFault`] of any step.
     pub async fn fail(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
         self.press(pay_url, ("outcome", "fail")).await
     }
 
-    /// Opens the gateway's own page, chooses an institution, and says where that leads (303).
+    /// Opens the gateway's page, chooses an institution, and returns where it redirects to (303).
     ///
     /// # Errors
-    /// [`PayerFault`], whichever step it was; [`PayerFault::NoRedirect`] if it leads nowhere yet.
+    /// [`PayerFault`] of any step; [`PayerFault::NoRedirect`] if there is no redirect yet.
     pub async fn choose(&self, page_url: &str, institution: &str) -> Result<String, PayerFault> {
         let page = self.press(page_url, ("institutionId", institution)).await?;
         let location = page.headers.get(LOCATION).and_then(|to| to.to_str().ok());
@@ -114,10 +114,10 @@ impl PretendPayer {
         }
     }
 
-    /// Opens a page and sends its first form with this button.
+    /// Opens a page and submits its first form with this button.
     ///
     /// # Errors
-    /// [`PayerFault`], whichever step it was.
+    /// [`PayerFault`] of any step.
     pub async fn press(&self, url: &str, button: (&str, &str)) -> Result<BrowserPage, PayerFault> {
         let page = self.open(url).await?;
         let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
@@ -130,11 +130,11 @@ impl PretendPayer {
         self.exchange(Method::POST, &action, form).await
     }
 
-    /// Pays on a pretend phone, with the parameters that the institution's SDK was started with.
-    /// `outcome`: `pay`, `fail`, `nothing`. The answer is the SDK's.
+    /// Pays in the simulated SDK, with the parameters it was started with. `outcome`: `pay`,
+    /// `fail`, `nothing`. Returns the SDK's response.
     ///
     /// # Errors
-    /// [`PayerFault`], whichever step it was.
+    /// [`PayerFault`] of any step.
     pub async fn pay_by_sdk(
         &self,
         institution_origin: &str,
@@ -163,7 +163,7 @@ impl PretendPayer {
             body
         });
         if !body.is_empty() {
-            // Browsers say where a form was.
+            // Browsers send the origin of a form.
             request = request.header(ORIGIN, origin(url).ok_or_else(wrong)?);
         }
         let request = request.body(Bytes::from(body)).map_err(|_| wrong())?;
@@ -197,7 +197,7 @@ fn absolute(base: &str, reference: &str) -> Option<String> {
     Some(format!("{}{folder}/{reference}", origin(base)?))
 }
 
-/// `name="value"` of a tag, with the five characters that pages must escape put back.
+/// An attribute's value, with the five HTML entities unescaped.
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let start = tag.find(&format!(" {name}=\""))?;
     let value = tag.get(start..)?.split('"').nth(1)?;
@@ -230,7 +230,7 @@ mod tests {
 
     /// X-6
     #[test]
-    fn the_form_of_a_page_is_found_with_what_it_hides() {
+    fn the_form_of_a_page_is_found_with_its_hidden_fields() {
         let page = BrowserPage {
             url: "https://pay.example/pay/abc".to_owned(),
             status: 200,

@@ -1,4 +1,4 @@
-//! What a pretend party answers when it does not do what was asked: `application/problem+json` (G-12).
+//! A simulated party's refusal of a request: `application/problem+json` (G-12).
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -26,19 +26,19 @@ impl SandboxRefusal {
         }
     }
 
-    /// Names the field to blame.
+    /// Names the faulty field.
     pub(super) fn at(mut self, field: &str) -> Self {
         self.field = Some(field.to_owned());
         self
     }
 
-    /// Says which of a code's reasons it is.
+    /// Adds the reason within the code.
     pub(super) fn because(mut self, reason: &'static str) -> Self {
         self.reason = Some(reason);
         self
     }
 
-    /// What is wrong with a body, by the reader's own words; those name the field in backticks.
+    /// Derives a refusal from serde's error text, which names the field in backticks.
     pub(super) fn unreadable(fault: &serde_json::Error) -> Self {
         let detail = fault.to_string();
         let code = [
@@ -80,12 +80,12 @@ impl SandboxRefusal {
     }
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(super) fn answered(body: &Value) -> Response<Bytes> {
     written(StatusCode::OK, "application/json", body.to_string())
 }
 
-/// An answer of any kind; nothing a pretend party says may be kept.
+/// A response of any kind; never cached.
 pub(super) fn written(
     status: StatusCode,
     media_type: &'static str,

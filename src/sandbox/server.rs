@@ -1,4 +1,5 @@
-//! HTTPS for pretend parties: TLS, HTTP/1.1, whole bodies. Knows nothing of payments.
+//! HTTPS server for simulated parties: TLS, HTTP/1.1, buffered bodies. Nothing specific to
+//! payments.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,42 +22,42 @@ use crate::sandbox::authority::{CertificateFault, PemIdentity};
 use crate::sandbox::clock::wait;
 use crate::signature::KeyFault;
 
-/// Bytes of a body that are read; a longer one is refused unread.
+/// Longest body of a request; a longer one is refused. Unit: bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Connections at a time; more wait in the system's queue.
+/// Concurrent connections; more wait in the listen queue.
 const CONNECTIONS_MAX: usize = 1_024;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// Why a pretend party did not start.
+/// Why a simulated party did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
-    /// The address is taken, or not ours.
+    /// The address is in use, or not local.
     #[error("cannot listen: {0}")]
     Listen(#[from] io::Error),
-    /// See there.
+    /// A certificate is unusable.
     #[error(transparent)]
     Certificate(#[from] CertificateFault),
-    /// See there.
+    /// A key is unusable.
     #[error(transparent)]
     Key(#[from] KeyFault),
 }
 
-/// What a party does with a request.
+/// A party's reply to a request.
 #[derive(Debug)]
 pub(super) enum SandboxReply {
-    /// Answers.
+    /// Sends a response.
     Answer(Response<Bytes>),
-    /// Closes the connection without a byte, after a while.
+    /// Closes the connection without a response, after this time.
     Silence(Duration),
 }
 
-/// One pretend party, as its server sees it.
+/// A simulated party, for which the server receives requests.
 #[async_trait]
 pub(super) trait SandboxParty: Send + Sync + 'static {
     async fn reply(self: Arc<Self>, request: Request<Bytes>, from: SocketAddr) -> SandboxReply;
 }
 
-/// A bound address that does not serve yet: a party has to know its address before it can answer.
+/// A bound address that does not serve yet: a party must know its address before it can respond.
 pub(super) struct BoundListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -85,16 +86,16 @@ impl BoundListener {
     }
 }
 
-/// A running server. Dropping it ends it and every connection at once.
+/// A running server. Dropping it stops it and closes every connection.
 pub(super) struct RunningServer {
     accepting: JoinHandle<()>,
 }
 
 impl RunningServer {
-    /// Ends it; the address is free afterwards.
+    /// Stops it; the address is free afterwards.
     pub(super) async fn stop(mut self) {
         self.accepting.abort();
-        // The task was just cancelled; that it says so is no news.
+        // The task was just aborted, so its error is expected.
         let _ = (&mut self.accepting).await;
     }
 }
@@ -116,7 +117,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, site: Arc<dyn Sand
                 Ok((stream, from)) => {
                     connections.spawn(converse(stream, acceptor.clone(), Arc::clone(&site), from));
                 }
-                // Out of descriptors, most likely: those in use have to end first.
+                // Most likely out of file descriptors: wait for connections to close.
                 Err(_) => wait(Duration::from_millis(50)).await,
             },
             Some(_) = connections.join_next() => (),
@@ -130,7 +131,7 @@ async fn converse(
     site: Arc<dyn SandboxParty>,
     from: SocketAddr,
 ) {
-    // Answers are small; waiting to fill a packet only delays them.
+    // Responses are small: do not delay them to fill a packet.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else {
         return;
@@ -141,11 +142,11 @@ async fn converse(
         .serve_connection(TokioIo::new(stream), answer)
         .await;
     if let Err(fault) = served {
-        tracing::debug!(%fault, "a connection to a pretend party ended early");
+        tracing::debug!(%fault, "a connection to a simulated party ended early");
     }
 }
 
-/// The error ends the connection without an answer.
+/// An error closes the connection without a response.
 async fn answer(
     site: Arc<dyn SandboxParty>,
     request: Request<Incoming>,
@@ -162,7 +163,7 @@ async fn answer(
         SandboxReply::Answer(answer) => Ok(answer.map(Full::new)),
         SandboxReply::Silence(how_long) => {
             wait(how_long).await;
-            Err(io::Error::other("a pretend party keeps silent"))
+            Err(io::Error::other("no response, on purpose"))
         }
     }
 }

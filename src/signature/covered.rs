@@ -1,5 +1,5 @@
-//! What a signature covers, in order, and the signature base that follows from it (RFC 9421, section 2).
-//! Signer and verifier build the base here, so that they cannot differ.
+//! The covered components of a signature, in order, and the resulting signature base (RFC 9421,
+//! section 2). Used for both signing and verifying, so that they cannot differ.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,14 +10,14 @@ use crate::signature::fault::{SignatureFault, shown};
 use crate::signature::field;
 use crate::signature::message::{Found, Message};
 
-/// How many components a signature may cover; comparing them with each other is quadratic.
+/// Maximum number of covered components; comparing them with each other is quadratic.
 const COMPONENTS_MAX: usize = 64;
-/// Room for what our own messages need, so that nothing grows on the way.
+/// Initial capacities that fit our own messages, to avoid reallocation.
 const WRITTEN_BYTES: usize = 320;
 const BASE_BYTES: usize = 1_024;
 
-/// One component as far as we support it: a name, of this message or of its question, and for a
-/// dictionary field a member of it.
+/// A supported component: a name, of this message or of its request, and for a dictionary field the
+/// key of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part<'a> {
     pub(super) name: Cow<'a, str>,
@@ -26,7 +26,7 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// A part of the message itself.
+    /// A component of the message itself.
     pub(super) const fn own(name: &'a str) -> Self {
         Self {
             name: Cow::Borrowed(name),
@@ -35,8 +35,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A part of the request a response answers.
-    pub(super) const fn asked(name: &'a str) -> Self {
+    /// A component of the request that a response answers (`req`).
+    pub(super) const fn of_request(name: &'a str) -> Self {
         Self {
             name: Cow::Borrowed(name),
             req: true,
@@ -44,8 +44,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The signature of that name of the request a response answers.
-    pub(super) const fn asked_signature(label: &'a str) -> Self {
+    /// The signature with this label in the request that a response answers.
+    pub(super) const fn request_signature(label: &'a str) -> Self {
         Self {
             name: Cow::Borrowed("signature"),
             req: true,
@@ -70,7 +70,7 @@ impl<'a> Part<'a> {
 
 struct Component<'a> {
     part: Part<'a>,
-    /// Where its identifier stands in `written`.
+    /// The range of its identifier in `written`.
     identifier: Range<usize>,
     supported: bool,
 }
@@ -81,10 +81,10 @@ impl Component<'_> {
     }
 }
 
-/// The covered components and, as one text, the member of `Signature-Input` they make.
+/// The covered components and the member of `Signature-Input` that they form.
 pub(super) struct Covered<'a> {
     components: Vec<Component<'a>>,
-    /// `("@method" …);created=…` in its canonical form, as far as it is read or written.
+    /// `("@method" …);created=…` in canonical form, as far as parsed or written.
     pub(super) written: String,
 }
 
@@ -100,7 +100,7 @@ impl Default for Covered<'_> {
 }
 
 impl<'a> Covered<'a> {
-    /// Covers these parts; parameters of the signature are still to be added to `written`.
+    /// Covers these components; signature parameters must still be appended to `written`.
     pub(super) fn of(parts: &[Part<'a>]) -> Self {
         let mut covered = Self::default();
         for part in parts {
@@ -118,7 +118,7 @@ impl<'a> Covered<'a> {
         covered
     }
 
-    /// Takes the name of the next component of a list that is being read, or says what is wrong.
+    /// Adds the name of the next component of a list being parsed, or returns its fault.
     pub(super) fn open(&mut self, name: BareItemFromInput<'a>) -> Option<&'static str> {
         if self.components.len() >= COMPONENTS_MAX {
             return Some("too many covered components");
@@ -143,7 +143,7 @@ impl<'a> Covered<'a> {
         None
     }
 
-    /// Takes a parameter of the component opened last.
+    /// Adds a parameter of the last component.
     pub(super) fn parameter(&mut self, key: &KeyRef, value: BareItemFromInput<'a>) {
         push_parameter(&mut self.written, key, &value);
         let Some(component) = self.components.last_mut() else {
@@ -164,7 +164,7 @@ impl<'a> Covered<'a> {
         };
     }
 
-    /// Ends the list; what is written after this are the parameters of the signature.
+    /// Ends the list; signature parameters follow in `written`.
     pub(super) fn close(&mut self) {
         self.written.push(')');
     }
@@ -175,11 +175,11 @@ impl<'a> Covered<'a> {
         }
     }
 
-    /// Whether everything demanded is covered.
+    /// Checks that all required components are covered.
     ///
     /// # Errors
-    /// [`SignatureFault::CoversTooLittle`] with all that is missing.
-    pub(super) fn demand(&self, parts: &[Part<'_>]) -> Result<(), SignatureFault> {
+    /// [`SignatureFault::CoversTooLittle`] with all missing ones.
+    pub(super) fn require(&self, parts: &[Part<'_>]) -> Result<(), SignatureFault> {
         let mut missing = String::new();
         for part in parts {
             if !self.components.iter().any(|component| component.is(part)) {
@@ -199,7 +199,7 @@ impl<'a> Covered<'a> {
     /// The signature base: what is signed.
     ///
     /// # Errors
-    /// What cannot be covered, or is not there, or is covered twice.
+    /// A component is unsupported, absent, or covered twice.
     pub(super) fn base(&self, message: &Message<'_>) -> Result<String, SignatureFault> {
         let mut base = String::with_capacity(BASE_BYTES);
         let mut rest = self.components.as_slice();
@@ -233,7 +233,7 @@ impl<'a> Covered<'a> {
     }
 }
 
-/// Adds `;key=value` in canonical form (RFC 8941, section 4.1.1.2).
+/// Appends `;key=value` in canonical form (RFC 8941, section 4.1.1.2).
 pub(super) fn push_parameter<'b>(
     out: &mut String,
     key: &KeyRef,

@@ -1,5 +1,5 @@
-//! `Content-Digest` (RFC 9530): that the body is the one that was signed, byte for byte.
-//! Writes SHA-256, believes SHA-256 and SHA-512.
+//! `Content-Digest` (RFC 9530): binds the body to the signature, byte for byte. Writes SHA-256,
+//! accepts SHA-256 and SHA-512.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,14 +12,14 @@ use crate::signature::field;
 /// The field's name.
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
-const OTHERWISE: &str = "Content-Digest is not a dictionary of byte sequences";
+const FIELD_FAULT: &str = "Content-Digest is not a dictionary of byte sequences";
 
 /// The field's value for a body.
 pub(super) fn of(body: &[u8]) -> String {
     written("sha-256", &sha256(body))
 }
 
-/// Whether every digest that is known here is that of the body, and there is one.
+/// Checks that there is a digest of a supported algorithm, and that all of these match the body.
 ///
 /// # Errors
 /// [`SignatureFault::DigestMismatch`] otherwise; [`SignatureFault::Malformed`],
@@ -28,12 +28,12 @@ pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), SignatureFau
     let Some(value) = field::value(headers, &CONTENT_DIGEST)? else {
         return Err(SignatureFault::ComponentAbsent(CONTENT_DIGEST.to_string()));
     };
-    let mut known = false;
-    for (name, claimed) in field::byte_sequences(&value, OTHERWISE)?.members {
+    let mut checked = false;
+    for (name, claimed) in field::byte_sequences(&value, FIELD_FAULT)?.members {
         let computed: &[u8] = match name {
             "sha-256" => &sha256(body),
             "sha-512" => &sha512(body),
-            // RFC 9530, section 2: digests of unknown algorithms are passed over.
+            // RFC 9530, section 2: digests of unknown algorithms are ignored.
             _ => continue,
         };
         if computed != claimed {
@@ -41,9 +41,9 @@ pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), SignatureFau
                 computed: written(name, computed),
             });
         }
-        known = true;
+        checked = true;
     }
-    if known {
+    if checked {
         Ok(())
     } else {
         Err(SignatureFault::DigestMismatch { computed: of(body) })

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::crypto::ecdsa::{COORDINATE_BYTES, EcdsaP256PrivateKey, EcdsaP256PublicKey};
 use crate::signature::key::{Algorithm, Scheme, Sign, Verify};
 
-/// This file's line in the list of algorithms.
+/// Registered in `key::SCHEMES`.
 pub(super) const SCHEME: Scheme = Scheme {
     algorithm: Algorithm("ecdsa-p256-sha256"),
     read_private: |der| Some(Arc::new(EcdsaP256PrivateKey::from_pkcs8(der)?)),

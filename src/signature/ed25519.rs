@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::crypto::ed25519::{Ed25519PrivateKey, Ed25519PublicKey, POINT_BYTES};
 use crate::signature::key::{Algorithm, Scheme, Sign, Verify};
 
-/// This file's line in the list of algorithms.
+/// Registered in `key::SCHEMES`.
 pub(super) const SCHEME: Scheme = Scheme {
     algorithm: Algorithm("ed25519"),
     read_private: |der| Some(Arc::new(Ed25519PrivateKey::from_pkcs8(der)?)),

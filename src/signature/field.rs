@@ -1,5 +1,5 @@
-//! The header fields a signature lives in, read strictly as structured fields (RFC 8941).
-//! Says what is written there, not whether it is true.
+//! Header fields of signatures, parsed strictly as structured fields (RFC 8941). Parses only;
+//! verifies nothing.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -13,18 +13,19 @@ use sfv::{BareItemFromInput, KeyRef, Parser, StringRef, Version};
 use crate::signature::covered::{Covered, push_parameter};
 use crate::signature::fault::SignatureFault;
 
-/// How many members of one of these fields are read; more are refused.
+/// Maximum number of members of such a field; more are refused.
 const MEMBERS_MAX: usize = 8;
 
 const INPUT_FAULT: &str = "Signature-Input is not a dictionary of component lists";
-const TWICE: &str = "a parameter of a signature comes twice";
-const WRONG_TYPE: &str = "created and expires are integers; keyid, alg and nonce are strings";
+const DUPLICATE: &str = "duplicate signature parameter";
+const WRONG_TYPE: &str =
+    "created and expires must be integers; keyid, alg and nonce must be strings";
 
-/// The value of a field as RFC 9421, section 2.1 has it: lines trimmed and joined.
+/// The value of a field according to RFC 9421, section 2.1: lines trimmed and joined.
 ///
 /// # Errors
-/// [`SignatureFault::Malformed`] for what is not printable ASCII. Folded lines never come this far:
-/// no `HeaderValue` holds a line break.
+/// [`SignatureFault::Malformed`] if it is not printable ASCII. Folded lines cannot occur: a
+/// `HeaderValue` contains no line breaks.
 pub(super) fn value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -58,14 +59,15 @@ pub(super) struct Input<'a> {
     pub(super) nonce: Option<Cow<'a, str>>,
     pub(super) created_s: Option<i64>,
     pub(super) expires_s: Option<i64>,
-    /// What is wrong with this member; it matters only if its key is a known one.
+    /// The fault of this member; relevant only if its key is known.
     pub(super) fault: Option<&'static str>,
 }
 
-/// Reads `Signature-Input`.
+/// Parses `Signature-Input`.
 ///
 /// # Errors
-/// [`SignatureFault::Malformed`] for the field as a whole; what is wrong with one member stands there.
+/// [`SignatureFault::Malformed`] for the field as a whole; the fault of a single member is stored
+/// in it.
 pub(super) fn inputs(field: &str) -> Result<Vec<Input<'_>>, SignatureFault> {
     let read = Parser::new(field)
         .with_version(Version::Rfc8941)
@@ -84,7 +86,7 @@ pub(super) fn inputs(field: &str) -> Result<Vec<Input<'_>>, SignatureFault> {
     }
 }
 
-/// A dictionary of byte sequences by label, in the order of the field.
+/// A dictionary of byte sequences by label, in field order.
 #[derive(Default)]
 pub(super) struct ByteSequences<'a> {
     pub(super) members: Vec<(&'a str, Vec<u8>)>,
@@ -92,20 +94,21 @@ pub(super) struct ByteSequences<'a> {
     broken: bool,
 }
 
-/// Reads a dictionary of byte sequences: `Signature`, `Content-Digest`.
+/// Parses a dictionary of byte sequences: `Signature`, `Content-Digest`.
 ///
 /// # Errors
-/// [`SignatureFault::Malformed`] with the given words if it is anything else, or much too long.
+/// [`SignatureFault::Malformed`] with the given text if it is anything else, or has too many
+/// members.
 pub(super) fn byte_sequences<'a>(
     field: &'a str,
-    otherwise: &'static str,
+    fault: &'static str,
 ) -> Result<ByteSequences<'a>, SignatureFault> {
     Parser::new(field)
         .with_version(Version::Rfc8941)
         .parse_dictionary_with_visitor(ByteSequences::default())
         .ok()
         .filter(|read| !read.broken)
-        .ok_or(SignatureFault::Malformed(otherwise))
+        .ok_or(SignatureFault::Malformed(fault))
 }
 
 struct Members<'a> {
@@ -124,7 +127,7 @@ impl<'de> DictionaryVisitor<'de> for Members<'de> {
             return Ok(None);
         }
         if self.members.iter().any(|earlier| earlier.label == label) {
-            self.fault = Some("a label comes twice in Signature-Input");
+            self.fault = Some("duplicate label in Signature-Input");
             return Ok(None);
         }
         self.members.push(Input {
@@ -217,12 +220,12 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_, 'de> {
         let input = &mut *self.0;
         push_parameter(&mut input.covered.written, key, &value);
         let fault = match key.as_str() {
-            "created" => keep(&mut input.created_s, into_seconds(&value)),
-            "expires" => keep(&mut input.expires_s, into_seconds(&value)),
-            "keyid" => keep(&mut input.key_id, into_text(value)),
-            "alg" => keep(&mut input.algorithm, into_text(value)),
-            "nonce" => keep(&mut input.nonce, into_text(value)),
-            // Others are signed like these and mean nothing here.
+            "created" => store(&mut input.created_s, into_seconds(&value)),
+            "expires" => store(&mut input.expires_s, into_seconds(&value)),
+            "keyid" => store(&mut input.key_id, into_text(value)),
+            "alg" => store(&mut input.algorithm, into_text(value)),
+            "nonce" => store(&mut input.nonce, into_text(value)),
+            // Other parameters are covered by the signature but have no meaning here.
             _ => None,
         };
         input.fault = input.fault.or(fault);
@@ -234,10 +237,10 @@ impl<'de> ParameterVisitor<'de> for Parameters<'_, 'de> {
     }
 }
 
-/// Keeps a parameter's value, or says what is wrong with it.
-fn keep<T>(place: &mut Option<T>, value: Option<T>) -> Option<&'static str> {
+/// Stores a parameter's value, or returns its fault.
+fn store<T>(place: &mut Option<T>, value: Option<T>) -> Option<&'static str> {
     match (place.is_some(), value) {
-        (true, _) => Some(TWICE),
+        (true, _) => Some(DUPLICATE),
         (false, None) => Some(WRONG_TYPE),
         (false, Some(value)) => {
             *place = Some(value);

@@ -1,5 +1,5 @@
-//! `hmac-sha256`: RFC 9421, section 3.3.3. Whoever can verify can also sign, so it proves nothing to a
-//! third party: what else it takes is for the caller to demand (R-6.3.1-1b).
+//! `hmac-sha256`: RFC 9421, section 3.3.3. Whoever can verify can also sign, so it proves nothing
+//! to a third party: the caller must require additional proof (R-6.3.1-1b).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::crypto::hmac::HmacKey;
 use crate::signature::key::{Algorithm, Scheme, Sign, Verify};
 
-/// This file's line in the list of algorithms. A secret is no key pair: it is read by [`read`].
+/// Registered in `key::SCHEMES`. A secret is not a key pair: it is parsed by [`read`].
 pub(super) const SCHEME: Scheme = Scheme {
     algorithm: Algorithm("hmac-sha256"),
     read_private: |_| None,
@@ -18,14 +18,15 @@ pub(super) const SCHEME: Scheme = Scheme {
     slow: false,
 };
 
-/// As long as the digest at least (RFC 2104, section 3); longer than two blocks adds nothing.
+/// At least as long as the digest (RFC 2104, section 3); more than two blocks adds nothing.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 
-/// Takes a secret; nothing if it is short, or one byte repeated, as a forgotten one is (Q3).
+/// Parses a secret; `None` if it is too short, too long, or one repeated byte, like an unset one
+/// (Q3).
 pub(super) fn read(secret: &[u8]) -> Option<Arc<HmacKey>> {
     let (first, rest) = secret.split_first()?;
-    let drawn = rest.iter().any(|byte| byte != first);
-    let fits = drawn && SECRET_BYTES.contains(&secret.len());
+    let varied = rest.iter().any(|byte| byte != first);
+    let fits = varied && SECRET_BYTES.contains(&secret.len());
     fits.then(|| Arc::new(HmacKey::new(secret)))
 }
 

@@ -1,5 +1,5 @@
-//! Keys by id: who signs, whose signature counts, and by which algorithm.
-//! The key decides the algorithm (Q3). Private keys are never shown.
+//! Signing and verifying keys, by id. The key determines the algorithm (Q3). Private keys are never
+//! printed.
 
 use std::fmt;
 use std::num::NonZero;
@@ -13,10 +13,10 @@ use crate::crypto::pem;
 use crate::signature::fault::KeyFault;
 use crate::signature::{ecdsa, ed25519, hmac, rsa};
 
-/// Every algorithm there is; a further one is a file of its own and a line here.
+/// All algorithms; each has its own file and is registered here.
 ///
-/// Where keys of two algorithms look alike, as those of RSA do, the first that reads the key has it
-/// unless the algorithm is named beside it.
+/// Keys of different algorithms can look alike (RSA): the first algorithm that parses the key is
+/// used, unless one is named.
 const SCHEMES: &[Scheme] = &[
     ed25519::SCHEME,
     ecdsa::SCHEME,
@@ -27,29 +27,29 @@ const SCHEMES: &[Scheme] = &[
 
 const KEY_ID_BYTES_MAX: usize = 64;
 
-/// What the file of an algorithm offers.
+/// What an algorithm's file provides.
 pub(super) struct Scheme {
     pub(super) algorithm: Algorithm,
-    /// PKCS #8 to a key that signs; nothing if the key is not of this algorithm or no good.
+    /// Parses a signing key from PKCS #8; `None` if it is of another algorithm or unsuitable.
     pub(super) read_private: fn(&[u8]) -> Option<Arc<dyn Sign>>,
-    /// `SubjectPublicKeyInfo` to a key that verifies; nothing as above.
+    /// Parses a verifying key from `SubjectPublicKeyInfo`; `None` as above.
     pub(super) read_public: fn(&[u8]) -> Option<Arc<dyn Verify>>,
-    /// A JSON Web Key (RFC 7517) to a key that verifies; nothing as above.
+    /// Parses a verifying key from a JSON Web Key (RFC 7517); `None` as above.
     pub(super) read_jwk: fn(&Value) -> Option<Arc<dyn Verify>>,
-    /// A new key, as PKCS #8; nothing where none is made in this form.
+    /// Generates a key, as PKCS #8; `None` if not supported.
     pub(super) generate: fn() -> Option<Vec<u8>>,
-    /// Whether signing takes as long as everything else of a request together.
+    /// Whether signing takes about as long as the rest of a request.
     pub(super) slow: bool,
 }
 
 /// A private key of some algorithm.
 pub(super) trait Sign: Send + Sync {
-    /// Nothing if the library fails.
+    /// `None` if the library fails.
     fn sign(&self, base: &[u8]) -> Option<Vec<u8>>;
     /// The public half as `SubjectPublicKeyInfo`; empty if there is none.
     fn public_der(&self) -> Vec<u8>;
-    /// The public half as RFC 7517 has it, with `alg` and without what the owner adds; null if
-    /// there is none.
+    /// The public half in RFC 7517 format, with `alg` but without members that the owner adds; null
+    /// if there is none.
     fn public_jwk(&self) -> Value;
 }
 
@@ -58,33 +58,35 @@ pub(super) trait Verify: Send + Sync {
     fn verifies(&self, base: &[u8], signature: &[u8]) -> bool;
 }
 
-/// A signature algorithm by its name in the registry of RFC 9421, or ours where that has none.
+/// A signature algorithm by its name in the registry of RFC 9421, or our own name where that has
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Algorithm(pub(super) &'static str);
 
 impl Algorithm {
-    /// The algorithm of that name, if it is one of ours.
+    /// The algorithm with this name, if supported.
     pub fn parse(name: &str) -> Option<Self> {
         Self::all().find(|algorithm| algorithm.0 == name)
     }
 
-    /// Every algorithm that is verified here.
+    /// All algorithms that we verify.
     pub fn all() -> impl Iterator<Item = Self> {
         SCHEMES.iter().map(|scheme| scheme.algorithm)
     }
 
-    /// The name as `alg` has it: `ed25519`.
+    /// The name used in `alg`: `ed25519`.
     pub fn name(self) -> &'static str {
         self.0
     }
 
-    /// Whether both sides hold the same secret, so that a signature proves less than one of a
-    /// private key does (R-6.3.1-1b).
+    /// Whether it uses a shared secret, so that a signature proves less than one with a private key
+    /// (R-6.3.1-1b).
     pub fn is_shared(self) -> bool {
         self == hmac::SCHEME.algorithm
     }
 
-    /// The algorithm whose key pairs serve this one: an RSA pair is made alike for either padding.
+    /// The algorithm whose key generation serves this one: RSA key pairs are the same for both
+    /// paddings.
     #[must_use]
     pub fn of_pairs(self) -> Self {
         if self == rsa::PKCS1.algorithm {
@@ -99,7 +101,7 @@ impl Algorithm {
     }
 }
 
-/// What we sign with unless somebody wishes otherwise: the quickest.
+/// Our default signing algorithm: the fastest.
 impl Default for Algorithm {
     fn default() -> Self {
         ed25519::SCHEME.algorithm
@@ -112,20 +114,20 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A private key and the id by which others know its public half. Cannot be printed.
+/// A private key and the id of its public half. Cannot be printed.
 #[derive(Clone)]
 pub struct SigningKey {
     id: String,
     algorithm: Algorithm,
     private: Arc<dyn Sign>,
-    /// Of a slow key: how many may sign with it at once.
+    /// For a slow key: permits that limit concurrent signing.
     permits: Option<Arc<Semaphore>>,
 }
 
 impl SigningKey {
-    /// Reads a private key.
+    /// Parses a private key.
     ///
-    /// Shape: PKCS #8 in PEM, not encrypted; the id as it will stand in `keyid`.
+    /// Format: unencrypted PKCS #8 in PEM; the id as used in `keyid`.
     ///
     /// # Errors
     /// [`KeyFault::BadId`], [`KeyFault::Unreadable`], [`KeyFault::Unsupported`].
@@ -148,7 +150,7 @@ impl SigningKey {
             .ok_or_else(unsupported)
     }
 
-    /// A key of which both sides hold the same bytes: `hmac-sha256`. It has no public half.
+    /// A shared secret: `hmac-sha256`. It has no public half.
     ///
     /// # Errors
     /// [`KeyFault::BadId`]; [`KeyFault::SecretUnfit`] for one that could be guessed.
@@ -162,10 +164,10 @@ impl SigningKey {
         })
     }
 
-    /// Makes a new key: the private key (PKCS #8) and the public key, both in PEM.
+    /// Generates a key: the private key (PKCS #8) and the public key, both in PEM.
     ///
     /// # Errors
-    /// [`KeyFault::NotMadeHere`] for an algorithm that is only verified, or whose keys are no pairs;
+    /// [`KeyFault::NotMadeHere`] for an algorithm that is only verified, or has no key pairs;
     /// [`KeyFault::NotGenerated`] if the library has no randomness.
     pub fn generate(algorithm: Algorithm) -> Result<(String, String), KeyFault> {
         let made = algorithm.scheme().ok_or_else(unsupported)?;
@@ -182,7 +184,7 @@ impl SigningKey {
         Ok((pem::write(pem::PRIVATE_KEY, &private), public))
     }
 
-    /// Makes a new Ed25519 key, as [`SigningKey::generate`] does.
+    /// Generates an Ed25519 key, like [`SigningKey::generate`].
     ///
     /// # Errors
     /// [`KeyFault::NotGenerated`] if the library has no randomness.
@@ -190,24 +192,24 @@ impl SigningKey {
         Self::generate(Algorithm::default())
     }
 
-    /// What stands in `keyid`.
+    /// Its `keyid`.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What this key signs with.
+    /// Its algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Of a key that takes long to sign: its turns, one for each that may sign at once. Whoever
-    /// answers others meanwhile takes a turn and signs elsewhere. Quick keys have none.
+    /// For a slow key: permits for concurrent signing. An async caller takes a permit and signs on
+    /// another thread. Fast keys have none.
     pub fn permits(&self) -> Option<&Arc<Semaphore>> {
         self.permits.as_ref()
     }
 
-    /// The public half as a JSON Web Key with `kid`, `use` and `alg`; whoever publishes it adds
-    /// `nbf` and `exp`. Null for a shared secret.
+    /// The public half as a JSON Web Key with `kid`, `use` and `alg`; the publisher adds `nbf` and
+    /// `exp`. Null for a shared secret.
     pub fn public_jwk(&self) -> Value {
         let mut jwk = self.private.public_jwk();
         if let Some(members) = jwk.as_object_mut() {
@@ -217,8 +219,8 @@ impl SigningKey {
         jwk
     }
 
-    /// The public half as `SubjectPublicKeyInfo` in PEM: what is enrolled elsewhere. Of a shared
-    /// secret an empty block.
+    /// The public half as `SubjectPublicKeyInfo` in PEM, for enrolment elsewhere. An empty block
+    /// for a shared secret.
     pub fn public_pem(&self) -> String {
         pem::write(pem::PUBLIC_KEY, &self.private.public_der())
     }
@@ -242,9 +244,10 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// Reads a public key; the algorithm is the one it is for, of RSA keys `rsa-pss-sha512`.
+    /// Parses a public key; the algorithm follows from the key, for RSA keys it is
+    /// `rsa-pss-sha512`.
     ///
-    /// Shape: `SubjectPublicKeyInfo` in PEM.
+    /// Format: `SubjectPublicKeyInfo` in PEM.
     ///
     /// # Errors
     /// [`KeyFault::Unreadable`], [`KeyFault::Unsupported`].
@@ -254,8 +257,8 @@ impl VerifyingKey {
         SCHEMES.iter().find_map(read).ok_or_else(unsupported)
     }
 
-    /// Reads a public key of this algorithm. An RSA key does not say which padding it is for: the
-    /// enrolment does, once and for all (Q3).
+    /// Parses a public key for this algorithm. An RSA key does not say which padding it is for: the
+    /// enrolment fixes it (Q3).
     ///
     /// # Errors
     /// As [`VerifyingKey::from_spki_pem`], also for a key of another algorithm.
@@ -265,7 +268,7 @@ impl VerifyingKey {
         algorithm.scheme().and_then(read).ok_or_else(unsupported)
     }
 
-    /// Reads a public key as it is published (RFC 7517), by `kty` and, of RSA, by `alg`.
+    /// Parses a published public key (RFC 7517), by `kty` and, for RSA, by `alg`.
     ///
     /// # Errors
     /// [`KeyFault::Unsupported`].
@@ -274,7 +277,7 @@ impl VerifyingKey {
         SCHEMES.iter().find_map(read).ok_or_else(unsupported)
     }
 
-    /// A key of which both sides hold the same bytes: `hmac-sha256`.
+    /// A shared secret: `hmac-sha256`.
     ///
     /// # Errors
     /// [`KeyFault::SecretUnfit`] for one that could be guessed: an empty one never verifies (Q3).
@@ -291,13 +294,13 @@ impl VerifyingKey {
         Self { algorithm, public }
     }
 
-    /// What signatures of this key are made with; nothing in a message can say otherwise (Q3).
+    /// The algorithm of its signatures; nothing in a message can override it (Q3).
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
     pub(super) fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
-        // Q3: no algorithm here has an empty signature, and none is asked whether it has.
+        // Q3: an empty signature is refused for every algorithm, before the algorithm is called.
         !signature.is_empty() && self.public.verifies(base, signature)
     }
 }
@@ -308,7 +311,7 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// Whether an id can stand in `keyid` as it is.
+/// Checks that an id can be written in `keyid` without escapes.
 pub(super) fn check_id(id: &str) -> Result<(), KeyFault> {
     let quoted_as_is = !id.contains(['"', '\\']) && StringRef::from_str(id).is_ok();
     if id.is_empty() || id.len() > KEY_ID_BYTES_MAX || !quoted_as_is {
@@ -323,7 +326,7 @@ fn spki(pem: &str) -> Result<Vec<u8>, KeyFault> {
     })
 }
 
-/// Half of the processors for one key: the other half goes on answering.
+/// Half of the processors for one key: the other half keeps serving requests.
 fn permits() -> Arc<Semaphore> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(processors.div_ceil(2)))

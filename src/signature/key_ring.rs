@@ -1,34 +1,34 @@
-//! Whose signatures count, and when: public keys by id.
+//! Verification keys by id, with owner and validity.
 
 use std::collections::HashMap;
 
 use crate::signature::fault::KeyFault;
 use crate::signature::key::{VerifyingKey, check_id};
 
-/// A public key, whose it is, and when it counts.
+/// A public key with its owner and validity.
 #[derive(Debug, Clone)]
 pub struct EnrolledKey {
-    /// What stands in `keyid`.
+    /// Its `keyid`.
     pub id: String,
-    /// Whose signatures these are: a merchant, an institution, the platform.
+    /// Its owner: a merchant, an institution, the platform.
     pub owner: String,
     /// The key.
     pub key: VerifyingKey,
-    /// First second in which it counts. Unit: Unix seconds.
+    /// First second of its validity. Unit: Unix seconds.
     pub not_before_s: i64,
-    /// Last second in which it counts. Unit: Unix seconds.
+    /// Last second of its validity. Unit: Unix seconds.
     pub not_after_s: i64,
 }
 
-/// The keys whose signatures count, by id.
+/// The accepted keys, by id.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing(HashMap<String, EnrolledKey>);
 
 impl KeyRing {
-    /// Puts keys on a ring.
+    /// Builds a key ring.
     ///
     /// # Errors
-    /// [`KeyFault::IdTaken`] if an id comes twice, whosever it is; [`KeyFault::BadId`].
+    /// [`KeyFault::IdTaken`] if an id occurs twice, for any owners; [`KeyFault::BadId`].
     pub fn new(keys: Vec<EnrolledKey>) -> Result<Self, KeyFault> {
         let mut ring = HashMap::with_capacity(keys.len());
         for key in keys {
@@ -40,13 +40,13 @@ impl KeyRing {
         Ok(Self(ring))
     }
 
-    /// Whether a key of this owner is in force at this moment. Unit: Unix seconds.
+    /// Whether a key of this owner is valid at this time. Unit: Unix seconds.
     pub fn has_one_in_force(&self, owner: &str, now_s: i64) -> bool {
         let mut theirs = self.0.values().filter(|key| key.owner == owner);
         theirs.any(|key| (key.not_before_s..=key.not_after_s).contains(&now_s))
     }
 
-    /// The key of this id, in force or not.
+    /// The key with this id, valid or not.
     pub fn key(&self, id: &str) -> Option<&EnrolledKey> {
         self.0.get(id)
     }

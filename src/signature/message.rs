@@ -1,5 +1,5 @@
-//! The parts of a message as the signature base shows them (RFC 9421, sections 2.1 and 2.2).
-//! Takes values as they are; whether they are right is for others to say.
+//! The components of a message as they appear in the signature base (RFC 9421, sections 2.1 and
+//! 2.2). Copies values as they are and does not validate them.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
@@ -8,15 +8,15 @@ use crate::signature::covered::Part;
 use crate::signature::fault::SignatureFault;
 use crate::signature::field;
 
-/// A message that is signed or verified.
+/// A message being signed or verified.
 pub(super) struct Message<'a> {
     pub(super) head: MessageHead<'a>,
     pub(super) headers: &'a HeaderMap,
-    /// What it answers, if it is an answer and bound.
+    /// The request, if this is a response bound to one.
     pub(super) question: Option<&'a Question>,
 }
 
-/// What a message has besides fields.
+/// The parts of a message other than fields.
 pub(super) enum MessageHead<'a> {
     Request {
         method: &'a Method,
@@ -27,7 +27,7 @@ pub(super) enum MessageHead<'a> {
     },
 }
 
-/// What became of a part.
+/// Result of writing a component.
 pub(super) enum Found {
     Written,
     Absent,
@@ -35,7 +35,7 @@ pub(super) enum Found {
 }
 
 impl Message<'_> {
-    /// Appends a part's value.
+    /// Appends a component's value.
     ///
     /// # Errors
     /// [`SignatureFault::Malformed`] for a field or target that is not printable.
@@ -65,7 +65,7 @@ impl Message<'_> {
     }
 
     fn write_field(&self, name: &str, out: &mut String) -> Result<Found, SignatureFault> {
-        // Reading a name makes it lower case; a component's name has to be so already.
+        // `HeaderName` lower-cases its input; a component name must be lower case already.
         let header = match HeaderName::from_bytes(name.as_bytes()) {
             Ok(header) if header.as_str() == name => header,
             Ok(_) | Err(_) => return Ok(Found::Unsupported),
@@ -87,14 +87,14 @@ impl Question {
             ("content-digest", None) => out.push_str(&self.content_digest),
             ("signature", Some(label)) if label == self.label => out.push_str(&self.signature),
             ("signature", Some(_)) => return Ok(Found::Absent),
-            // A question keeps what an answer has to be bound to, not the whole request.
+            // A `Question` keeps only what a response is bound to, not the whole request.
             _ => return Ok(Found::Unsupported),
         }
         Ok(Found::Written)
     }
 }
 
-/// Appends a component of RFC 9421, section 2.2 that follows from method and target.
+/// Appends a component of RFC 9421, section 2.2 that is derived from method and target.
 fn derive(
     name: &str,
     method: &Method,
@@ -107,7 +107,7 @@ fn derive(
             out.push_str(method.as_str());
             return Ok(Found::Written);
         }
-        // Whatever a line break could smuggle into the base stops here.
+        // Prevents injection of line breaks into the base.
         "@target-uri" if target_uri.bytes().all(|byte| byte.is_ascii_graphic()) => {
             out.push_str(target_uri);
             return Ok(Found::Written);
@@ -137,7 +137,7 @@ fn derive(
             out.push('?');
             out.push_str(uri.query().unwrap_or_default());
         }
-        // `@request-target`, in the one form an HTTP/1.1 request to an origin has.
+        // `@request-target`, in the only form of an HTTP/1.1 request to an origin server.
         _ => out.push_str(uri.path_and_query().map_or("/", |target| target.as_str())),
     }
     Ok(Found::Written)

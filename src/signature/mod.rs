@@ -1,6 +1,6 @@
-//! HTTP Message Signatures (RFC 9421) with `Content-Digest` (RFC 9530), over raw bytes, both ways:
-//! what is covered, by which key (Q2, Q3). Reads no clock and no field of a body; whether a message is
-//! recent, and its nonce new, is for the caller to judge.
+//! HTTP Message Signatures (RFC 9421) with `Content-Digest` (RFC 9530), over raw bytes, signing and
+//! verifying: what is covered, and by which key (Q2, Q3). Reads no clock and no body field; whether
+//! a message is recent and its nonce new is checked by the caller.
 
 mod covered;
 mod digest;
@@ -33,7 +33,7 @@ use crate::signature::message::{Message, MessageHead};
 pub use crate::signature::proof::{Proven, verify_request, verify_response, verify_whenever};
 pub use crate::signature::signature_base::{request_base, response_base};
 
-/// The label of the signatures we make; any other is understood.
+/// The label of our own signatures; any label is accepted.
 pub const LABEL: &str = "sig1";
 
 /// The field that says what signatures cover (RFC 9421, section 4.1).
@@ -48,7 +48,8 @@ const KEY_ID: &KeyRef = key_ref("keyid");
 
 const SIGNATURE_FAULT: &str = "Signature is not a dictionary of byte sequences without parameters";
 
-/// What a request's signature has to cover (Q2): scheme, authority, path and query are `@target-uri`.
+/// Components that a request signature must cover (Q2): `@target-uri` is scheme, authority, path
+/// and query.
 const REQUEST_PARTS: [Part<'static>; 4] = [
     Part::own("@method"),
     Part::own("@target-uri"),
@@ -56,57 +57,62 @@ const REQUEST_PARTS: [Part<'static>; 4] = [
     Part::own("content-type"),
 ];
 
-/// What an answer's signature has to cover.
+/// Components that a response signature must cover.
 const ANSWER_PARTS: [Part<'static>; 3] = [
     Part::own("@status"),
     Part::own("content-digest"),
     Part::own("content-type"),
 ];
 
-/// What the signer of a request says beside the message.
+/// Signature parameters of a request, set by the signer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Covering<'a> {
-    /// When it is signed. Unit: Unix seconds.
+    /// Creation time. Unit: Unix seconds.
     pub created_s: i64,
-    /// After when it must not be believed. Unit: Unix seconds.
+    /// Expiry time. Unit: Unix seconds.
     pub expires_s: Option<i64>,
-    /// What makes it new: printable ASCII.
+    /// Nonce: printable ASCII.
     pub nonce: Option<&'a str>,
 }
 
-/// What an answer is bound to: the parts of the request that tell it from every other.
+/// The parts of a request that its response is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     method: Method,
     target_uri: String,
     content_digest: String,
     label: String,
-    /// The signature as its member of the field reads, colons included.
+    /// The signature as written in the field, colons included.
     signature: String,
 }
 
 impl Question {
-    /// What an answer to this request is bound to; nothing if the request is not signed, or unreadably.
+    /// What a response to this request is bound to; `None` if the request is unsigned or its
+    /// signature unreadable.
     ///
-    /// Of several signatures the first: it is the sender's own, others are added on the way.
+    /// Uses the first of several signatures: it is the sender's own, others are added by
+    /// intermediaries.
     pub fn of(request: &Request<Bytes>, target_uri: &str) -> Option<Self> {
         Self::find(request, target_uri, None)
     }
 
-    /// The same under a label: the signature that was proven, which need not be the first.
+    /// The same for a given label: that of the verified signature, which need not be the first.
     pub fn under(request: &Request<Bytes>, target_uri: &str, label: &str) -> Option<Self> {
         Self::find(request, target_uri, Some(label))
     }
 
-    fn find(request: &Request<Bytes>, target_uri: &str, wanted: Option<&str>) -> Option<Self> {
+    fn find(
+        request: &Request<Bytes>,
+        target_uri: &str,
+        required_label: Option<&str>,
+    ) -> Option<Self> {
         let content_digest = field::value(request.headers(), &CONTENT_DIGEST)
             .ok()??
             .into_owned();
         let field = field::value(request.headers(), &SIGNATURE).ok()??;
-        let (label, bytes) = signatures(&field)
-            .ok()?
-            .into_iter()
-            .find(|(label, _)| wanted.is_none_or(|wanted| wanted == &**label))?;
+        let (label, bytes) = signatures(&field).ok()?.into_iter().find(|(label, _)| {
+            required_label.is_none_or(|required_label| required_label == &**label)
+        })?;
         Some(Self {
             method: request.method().clone(),
             target_uri: target_uri.to_owned(),
@@ -122,22 +128,23 @@ impl Question {
             status,
             digest,
             media_type,
-            Part::asked("@method"),
-            Part::asked("@target-uri"),
-            Part::asked("content-digest"),
-            Part::asked_signature(&self.label),
+            Part::of_request("@method"),
+            Part::of_request("@target-uri"),
+            Part::of_request("content-digest"),
+            Part::request_signature(&self.label),
         ]
     }
 }
 
-/// Signs a request: sets `Content-Digest`, `Signature-Input` and `Signature`, whatever they were.
+/// Signs a request: sets `Content-Digest`, `Signature-Input` and `Signature`, replacing existing
+/// ones.
 ///
-/// Shape: the body as it will be sent, `Content-Type` set; `target_uri` absolute, because a request
-/// names only its path. Answers the signature base, for those who want to see it.
+/// Requires the body as it will be sent, `Content-Type`, and an absolute `target_uri`, because a
+/// request contains only its path. Returns the signature base.
 ///
 /// # Errors
 /// [`SignatureFault::ComponentAbsent`] without `Content-Type`; [`SignatureFault::Malformed`] for a
-/// nonce, moment or target that cannot be written; [`SignatureFault::NotSigned`].
+/// nonce, time or target that cannot be written; [`SignatureFault::NotSigned`].
 pub fn sign_request(
     request: &mut Request<Bytes>,
     target_uri: &str,
@@ -163,7 +170,8 @@ pub fn sign_request(
     Ok(base)
 }
 
-/// Signs an answer, bound to its question if there is one: sets the same fields as [`sign_request`].
+/// Signs a response, bound to its request if there is one: sets the same fields as
+/// [`sign_request`].
 ///
 /// # Errors
 /// As [`sign_request`].
@@ -206,7 +214,7 @@ fn covering<'a>(
 ) -> Result<Covered<'a>, SignatureFault> {
     let moment = |seconds: i64| {
         Integer::try_from(seconds)
-            .map_err(|_| SignatureFault::Malformed("a moment has more than fifteen digits"))
+            .map_err(|_| SignatureFault::Malformed("a time has more than fifteen digits"))
     };
     let text = |text| {
         StringRef::from_str(text)

@@ -1,5 +1,5 @@
-//! Who signed a message: its signature, held against the keys that count (Q2, Q3).
-//! Judges neither time nor novelty, and believes nothing of a message before its signature.
+//! Verifies the signature of a message against known keys (Q2, Q3). Checks neither freshness nor
+//! the nonce, and trusts nothing in a message before its signature.
 
 use std::borrow::Cow;
 
@@ -15,48 +15,49 @@ use crate::signature::key_ring::{EnrolledKey, KeyRing};
 use crate::signature::message::{Message, MessageHead};
 use crate::signature::{Question, REQUEST_PARTS, SIGNATURE, SIGNATURE_INPUT, signatures};
 
-/// A message whose signature is that of a known key, and what its signature says.
+/// A message with a verified signature, and its signature parameters.
 ///
-/// That it is recent and not a repeat is not proven: see `created_s`, `expires_s` and `nonce`.
+/// Freshness is not proven: check `created_s`, `expires_s` and `nonce`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     /// The key.
     pub key_id: String,
-    /// Whose key it is, as enrolled.
+    /// The enrolled owner of the key.
     pub owner: String,
-    /// What the key is for; a shared secret proves less than a private key.
+    /// The key's algorithm; a shared secret proves less than a private key.
     pub algorithm: Algorithm,
-    /// Under which label the signature stood.
+    /// The label of the signature.
     pub label: String,
-    /// When it was signed, by the signer's clock. Unit: Unix seconds.
+    /// Creation time by the signer's clock. Unit: Unix seconds.
     pub created_s: i64,
-    /// After when the signer does not want it believed. Unit: Unix seconds.
+    /// Expiry time set by the signer. Unit: Unix seconds.
     pub expires_s: Option<i64>,
-    /// What the signer says makes it new; any text.
+    /// The nonce as sent, any text.
     pub nonce: Option<String>,
 }
 
-/// Proves who signed a request (Q2, Q3).
+/// Verifies who signed a request (Q2, Q3).
 ///
-/// Shape: raw body and fields, untouched; `target_uri` as the caller must have meant it, absolute.
+/// Requires raw body and fields, unmodified, and the absolute `target_uri` that the caller must
+/// have used.
 ///
 /// # Errors
-/// [`SignatureFault`]; nothing in the message is to be believed then.
+/// [`SignatureFault`]; nothing in the message may then be trusted.
 pub fn verify_request(
     request: &Request<Bytes>,
     target_uri: &str,
     keys: &KeyRing,
     now_s: i64,
 ) -> Result<Proven, SignatureFault> {
-    let (proven, counts) = verify_whenever(request, target_uri, keys, now_s)?;
-    counts.map(|()| proven)
+    let (proven, validity) = verify_whenever(request, target_uri, keys, now_s)?;
+    validity.map(|()| proven)
 }
 
-/// The same, and apart from it whether the key counts at this moment: who signed with one that does not is
-/// known all the same, and is to be refused for good.
+/// The same, with the key's validity as a separate result: a signer with an invalid key is still
+/// identified, so that it can be refused permanently.
 ///
 /// # Errors
-/// As [`verify_request`], but for a key that does not count.
+/// As [`verify_request`], except for the key's validity.
 pub fn verify_whenever(
     request: &Request<Bytes>,
     target_uri: &str,
@@ -75,7 +76,7 @@ pub fn verify_whenever(
     prove_whenever(&message, &REQUEST_PARTS, request.body(), keys, now_s)
 }
 
-/// Proves who signed an answer, and that it answers this question and no other.
+/// Verifies who signed a response, and that it is bound to this request.
 ///
 /// # Errors
 /// As [`verify_request`].
@@ -104,19 +105,20 @@ pub fn verify_response(
 
 pub(super) fn prove(
     message: &Message<'_>,
-    demanded: &[Part<'_>],
+    required: &[Part<'_>],
     body: &[u8],
     keys: &KeyRing,
     now_s: i64,
 ) -> Result<Proven, SignatureFault> {
-    let (proven, counts) = prove_whenever(message, demanded, body, keys, now_s)?;
-    counts.map(|()| proven)
+    let (proven, validity) = prove_whenever(message, required, body, keys, now_s)?;
+    validity.map(|()| proven)
 }
 
-/// The order matters: cheap refusals first, the signature last, and nothing after it but the key's days.
+/// Order matters: cheap checks first, then the signature; only the key's validity is checked after
+/// it.
 fn prove_whenever(
     message: &Message<'_>,
-    demanded: &[Part<'_>],
+    required: &[Part<'_>],
     body: &[u8],
     keys: &KeyRing,
     now_s: i64,
@@ -132,7 +134,7 @@ fn prove_whenever(
             ));
         }
     };
-    let (input, enrolled) = the_known_one(field::inputs(&input_field)?, keys)?;
+    let (input, enrolled) = find_known(field::inputs(&input_field)?, keys)?;
     let signature = signatures(&signature_field)?
         .into_iter()
         .find_map(|(label, bytes)| (label == input.label).then_some(bytes))
@@ -146,13 +148,13 @@ fn prove_whenever(
         .created_s
         .ok_or(SignatureFault::ParameterMissing("created"))?;
     check_algorithm(&input, enrolled)?;
-    input.covered.demand(demanded)?;
+    input.covered.require(required)?;
     let base = input.covered.base(message)?;
     digest::check(message.headers, body)?;
     if !enrolled.key.verifies(base.as_bytes(), &signature) {
         return Err(SignatureFault::SignatureMismatch { base });
     }
-    let counts = check_validity(enrolled, created_s, now_s);
+    let validity = check_validity(enrolled, created_s, now_s);
     let proven = Proven {
         key_id: enrolled.id.clone(),
         owner: enrolled.owner.clone(),
@@ -162,26 +164,26 @@ fn prove_whenever(
         expires_s: input.expires_s,
         nonce: input.nonce.map(Cow::into_owned),
     };
-    Ok((proven, counts))
+    Ok((proven, validity))
 }
 
-/// The signature that names a known key; those of strangers beside it do not count.
-fn the_known_one<'f, 'k>(
+/// The signature that names a known key; signatures with unknown keys are ignored.
+fn find_known<'f, 'k>(
     inputs: Vec<Input<'f>>,
     keys: &'k KeyRing,
 ) -> Result<(Input<'f>, &'k EnrolledKey), SignatureFault> {
     let mut known = None;
-    let mut unauthenticated = None;
+    let mut unknown = None;
     for input in inputs {
         let named = input.key_id.as_deref().unwrap_or_default();
         match (keys.key(named), &known) {
             (Some(key), None) => known = Some((input, key)),
             (Some(_), Some(_)) => return Err(SignatureFault::TooManySignatures),
-            (None, _) => unauthenticated = unauthenticated.or_else(|| Some(shown(named))),
+            (None, _) => unknown = unknown.or_else(|| Some(shown(named))),
         }
     }
     known.ok_or_else(|| SignatureFault::KeyUnknown {
-        named: unauthenticated.unwrap_or_default(),
+        named: unknown.unwrap_or_default(),
     })
 }
 
@@ -196,7 +198,7 @@ fn check_algorithm(input: &Input<'_>, enrolled: &EnrolledKey) -> Result<(), Sign
     }
 }
 
-/// What was signed before the key counted is not made good by its first day.
+/// A message created before the key was valid stays invalid afterwards.
 fn check_validity(
     enrolled: &EnrolledKey,
     created_s: i64,

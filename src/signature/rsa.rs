@@ -1,4 +1,4 @@
-//! `rsa-pss-sha512`, both ways, and `rsa-v1_5-sha256`, which is verified and never made: RFC 9421,
+//! `rsa-pss-sha512`, signing and verifying, and `rsa-v1_5-sha256`, verifying only: RFC 9421,
 //! sections 3.3.1 and 3.3.2.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::crypto::rsa::{RsaPrivateKey, RsaPublicKey, RsaScheme};
 use crate::signature::key::{Algorithm, Scheme, Sign, Verify};
 
-/// The line of `rsa-pss-sha512` in the list of algorithms.
+/// `rsa-pss-sha512`, registered in `key::SCHEMES`.
 pub(super) const PSS: Scheme = Scheme {
     algorithm: Algorithm("rsa-pss-sha512"),
     read_private: |der| {
@@ -25,7 +25,7 @@ pub(super) const PSS: Scheme = Scheme {
     slow: true,
 };
 
-/// The line of `rsa-v1_5-sha256`.
+/// `rsa-v1_5-sha256`, registered in `key::SCHEMES`.
 pub(super) const PKCS1: Scheme = Scheme {
     algorithm: Algorithm("rsa-v1_5-sha256"),
     read_private: |_| None,
@@ -39,7 +39,7 @@ fn read_public(der: &[u8], scheme: RsaScheme) -> Option<Arc<dyn Verify>> {
     Some(Arc::new(RsaPublicKey::from_spki(der, scheme)?))
 }
 
-/// RFC 7518, section 6.3.1. Without `alg` it would be for either.
+/// RFC 7518, section 6.3.1. `alg` is required, as the key would otherwise suit both.
 fn read_jwk(alg: &str, scheme: RsaScheme, jwk: &Value) -> Option<Arc<dyn Verify>> {
     let text = |name| jwk.get(name)?.as_str();
     if text("kty")? != "RSA" || text("alg")? != alg {

@@ -1,5 +1,4 @@
-//! The signature base of a message that is signed already, for people who look for why two sides
-//! disagree. Proves nothing.
+//! The signature base of a signed message, for diagnosing why two sides disagree. Verifies nothing.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -8,8 +7,8 @@ use crate::signature::field;
 use crate::signature::message::{Message, MessageHead};
 use crate::signature::{Question, SIGNATURE_INPUT};
 
-/// What the first signature of a request covers, as text; `None` if there is none, or none that can
-/// be read.
+/// The signature base of the first signature of a request; `None` if there is none, or it is
+/// unreadable.
 pub fn request_base(request: &Request<Bytes>, target_uri: &str) -> Option<String> {
     let head = MessageHead::Request {
         method: request.method(),
@@ -18,7 +17,7 @@ pub fn request_base(request: &Request<Bytes>, target_uri: &str) -> Option<String
     base(request.headers(), head, None)
 }
 
-/// The same of an answer, which may be bound to its question.
+/// The same for a response, which may be bound to its request.
 pub fn response_base(response: &Response<Bytes>, question: Option<&Question>) -> Option<String> {
     let head = MessageHead::Answer {
         status: response.status(),

@@ -1,6 +1,6 @@
-//! The exchange log on its way to the store: entries are masked as they come, taken into a queue with bounds,
-//! appended to a block, and written block by block. Nothing of a payment waits for it; what finds no room is
-//! dropped and counted.
+//! The exchange log on its way to the store: entries are taken into a bounded queue, masked into a block, and
+//! written block by block. Nothing of a payment waits for it; when the queue is full, the entry is dropped and
+//! counted.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as Lock, mpsc, watch};
 
 use crate::domain::identifiers::{Timestamp, Uptime};
-use crate::flow::exchange_log::block::{MaskedEntry, OpenBlock};
+use crate::flow::exchange_log::block::OpenBlock;
 use crate::metrics::Metrics;
 use crate::store::exchange_log::{
     BLOCKS_REMOVED_AT_ONCE, Block, Dropped, ExchangeLog, Removed, count_dropped,
@@ -43,8 +43,8 @@ const UNWRITTEN: &str = "unwritten";
 
 /// Takes entries for the worker.
 pub struct ExchangeLogWriter {
-    entries: mpsc::Sender<MaskedEntry>,
-    waiting: Lock<mpsc::Receiver<MaskedEntry>>,
+    entries: mpsc::Sender<ExchangeEntry>,
+    waiting: Lock<mpsc::Receiver<ExchangeEntry>>,
     unproven_bytes_left: AtomicUsize,
     dropped: Mutex<Dropped>,
     days: AtomicU32,
@@ -108,10 +108,13 @@ impl ExchangeLogWriter {
             worker.looked = now;
             // As many as are there now: more may come for as long as this takes.
             for _ in 0..waiting.len() {
-                if let Ok(entry) = waiting.try_recv()
-                    && let Some(full) = worker.open.append(entry, now)
-                {
-                    self.write_block(&mut worker, full).await;
+                let Ok(entry) = waiting.try_recv() else {
+                    break;
+                };
+                match worker.open.append(&entry, now) {
+                    Ok(Some(full)) => self.write_block(&mut worker, full).await,
+                    Ok(None) => (),
+                    Err(kind) => self.drop_one(&kind),
                 }
             }
             if (is_over || worker.open.is_due(now))
@@ -223,10 +226,7 @@ impl Recorder for ExchangeLogWriter {
         let Some(Ok(place)) = has_room.then(|| self.entries.try_reserve()) else {
             return self.drop_one(entry.kind());
         };
-        match MaskedEntry::of(entry) {
-            Ok(masked) => place.send(masked),
-            Err(kind) => self.drop_one(&kind),
-        }
+        place.send(entry);
     }
 
     fn keep_within(&self, days: u32, bytes_max: u64) {

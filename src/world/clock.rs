@@ -1,10 +1,10 @@
-//! The machine's clock, steadied.
+//! A smoothed view of the machine's clock.
 //!
-//! Between two readings it advances by the time that truly passed. A wall clock that is a little off
-//! is followed by an eighth of that time, so that it never looks like time that went by (T1, T2). One
-//! that was set is followed at once, as soon as it has stayed where it is for some seconds: whoever
-//! signs with a right clock must not be refused for hours, and one that was wrong for a moment must
-//! not be believed.
+//! Between two readings it advances by the time that passed. A small offset of the wall clock is
+//! corrected by at most an eighth of that time, so that it never looks like elapsed time (T1, T2).
+//! A step is followed as soon as the clock has been stable for some seconds: requests signed with a
+//! correct clock must not be rejected for hours, and a clock that was wrong for a moment must not
+//! be believed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,32 +14,32 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Clock;
 use crate::domain::identifiers::{Timestamp, Uptime};
 
-/// What is further off than this was set, and does not only run slow or fast. Unit: milliseconds.
+/// An offset above this is a step, not drift. Unit: milliseconds.
 const SET_BEYOND_MS: i64 = 2_000;
 
-/// How long a clock that was set must stay where it is before it is followed. Unit: milliseconds.
+/// How long a stepped clock must stay stable before it is followed. Unit: milliseconds.
 const BELIEVED_AFTER_MS: i64 = 10_000;
 
-/// How long a clock that was followed ahead must go on before anything is destroyed by it; as long after
-/// the machine's own start, when its time service may not have answered yet. Unit: milliseconds.
+/// How long after following a step ahead nothing is deleted by age; the same after the machine's
+/// boot, when its time service may not have synchronised yet. Unit: milliseconds.
 const SETTLED_AFTER_MS: i64 = 3_600_000;
 
 /// The machine's clock.
 pub struct SystemClock {
-    /// How long the machine had been running at the start.
+    /// The machine's uptime at the start.
     started: Uptime,
-    /// What the wall clock showed then.
+    /// The wall clock's reading then.
     started_ms: i64,
     reading: Mutex<ClockReading>,
 }
 
-/// How the machine's clock stands to the time that passed.
+/// The wall clock compared with elapsed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockCheck {
-    /// By how much it was set since the start: what it shows, less what it showed then and the time
-    /// since. Unit: milliseconds.
+    /// By how much the clock was set since the start: its reading less its reading then and the
+    /// elapsed time. Unit: milliseconds.
     pub offset_ms: i64,
-    /// By how much it was set and followed since the last look; ahead is positive. Unit:
+    /// By how much it was set and followed since the last check; ahead is positive. Unit:
     /// milliseconds.
     pub followed_ms: i64,
 }
@@ -48,15 +48,15 @@ pub struct ClockCheck {
 struct ClockReading {
     elapsed_ms: i64,
     shown_ms: i64,
-    /// Where a clock that was set stands, and since when it has stayed there.
+    /// The offset of a stepped clock, and since when it has been stable.
     set: Option<(i64, i64)>,
     followed_ms: i64,
-    /// Until which time since the start it is not settled.
+    /// Not settled until this much time since the start.
     unsettled_ms: i64,
 }
 
 impl SystemClock {
-    /// Reads the wall clock once and goes on from there.
+    /// Reads the wall clock once and advances from there.
     pub fn start() -> Self {
         let (started_ms, started) = (wall_ms(), uptime());
         let ran_ms = i64::try_from(started.since(Uptime::from_ms(0)).as_millis());
@@ -72,7 +72,7 @@ impl SystemClock {
         }
     }
 
-    /// How the wall clock stands, and whether it was followed since the last look.
+    /// The wall clock's offset, and the steps followed since the last check.
     pub fn look(&self) -> ClockCheck {
         let (mut reading, wall_ms) = self.read();
         let expected_ms = self.started_ms.saturating_add(reading.elapsed_ms);
@@ -82,7 +82,7 @@ impl SystemClock {
         }
     }
 
-    /// What is stored does not go with this clock: nothing is destroyed by it for an hour.
+    /// Stored timestamps contradict this clock: nothing is deleted by age for an hour.
     pub fn unresolved(&self) {
         self.read().0.unsettle();
     }
@@ -97,7 +97,7 @@ impl SystemClock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
+#[expect(clippy::disallowed_methods, reason = "this is the clock of `World`")]
 fn wall_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -105,8 +105,8 @@ fn wall_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The time that passed: it is never set, and counts while process or machine stand still, so that a
-/// machine that slept is not taken for one whose clock was set.
+/// The elapsed time: it is never set, and counts while the process or the machine is suspended, so
+/// that a sleep is not mistaken for a clock step.
 fn uptime() -> Uptime {
     let reading = clock_gettime(ClockId::Boottime);
     let (seconds, nanos) = (
@@ -140,7 +140,7 @@ impl ClockReading {
         self.elapsed_ms >= self.unsettled_ms
     }
 
-    /// The time that passed went on to `elapsed_ms`, beside a wall clock.
+    /// Advances the elapsed time to `elapsed_ms` and compares the wall clock with it.
     fn advance(&mut self, elapsed_ms: i64, wall_ms: i64) {
         let from_ms = self.elapsed_ms;
         self.elapsed_ms = elapsed_ms.max(from_ms);
@@ -149,8 +149,8 @@ impl ClockReading {
         let off_ms = wall_ms.saturating_sub(expected_ms);
         if off_ms.saturating_abs() <= SET_BEYOND_MS {
             self.set = None;
-            // An eighth of all time, not of each reading's: however often it is read, it follows,
-            // and no faster.
+            // An eighth of the total time, not of each interval's: the correction does not depend
+            // on how often the clock is read.
             let eighth = |ms: i64| ms.checked_div(8).unwrap_or(0);
             let bend = eighth(self.elapsed_ms).saturating_sub(eighth(from_ms));
             let step = off_ms.clamp(bend.saturating_neg(), bend);
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// T1, T2: a wall clock that is a little off is followed slowly, and never backwards.
+    /// T1, T2: a small offset is corrected slowly, and never backwards.
     #[test]
     fn a_clock_that_is_a_little_off_is_followed_slowly() {
         let mut clock = at(1_000);
@@ -209,8 +209,8 @@ mod tests {
         assert_eq!(often.shown_ms, 9_000, "read every millisecond");
     }
 
-    /// T2, H2: a wall clock that was set, by however much and either way, is followed within a quarter of
-    /// a minute, and one that was wrong for a moment is not.
+    /// T2, H2: a step, however large and in either direction, is followed within a quarter of a
+    /// minute; a momentary error is not.
     #[test]
     fn a_clock_that_was_set_is_followed_once_it_is_stable() {
         for by_ms in [DAY_MS, -DAY_MS, 400 * DAY_MS, -3_600_000, 2_500] {
@@ -233,8 +233,8 @@ mod tests {
         assert_eq!((clock.shown_ms, clock.followed_ms), (DAY_MS + 100_000, 0));
     }
 
-    /// Q6, T2: for an hour after a clock was followed ahead it is not settled, also when it was put right
-    /// meanwhile; one that was set back is.
+    /// Q6, T2: for an hour after a step ahead was followed the clock is not settled, even if it was
+    /// corrected meanwhile; after a step back it is.
     #[test]
     fn a_clock_that_was_followed_ahead_is_settled_an_hour_later() {
         let mut clock = at(DAY_MS);
@@ -247,7 +247,7 @@ mod tests {
         };
         assert_eq!(go(1, 20, -DAY_MS), (-DAY_MS, true));
         assert_eq!(go(20, 40, DAY_MS), (DAY_MS, false));
-        assert_eq!(go(40, 60, 0), (0, false), "put right");
+        assert_eq!(go(40, 60, 0), (0, false), "corrected");
         assert!(!go(60, 3_600, 0).1);
         assert!(go(3_600, 3_700, 0).1);
     }

@@ -1,21 +1,21 @@
-//! Whether there is room on the store's disk to begin something. Said by whoever looks at the disk,
-//! asked in one place, by `begin` in `flow/start_attempt.rs`.
+//! Whether the store's disk has space for new orders. Set by the disk monitor, read in one place,
+//! `begin` in `flow/start_attempt.rs`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the disk has to spare.
+/// The state of the store's disk.
 #[derive(Debug, Default)]
 pub struct DiskSpace {
     is_short: AtomicBool,
 }
 
 impl DiskSpace {
-    /// Whether there is so little room left to write that nothing new is begun.
+    /// Whether so little space is left that no new order is taken.
     pub fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    /// Says whether there is; returns whether that is news.
+    /// Sets it; returns whether it changed.
     pub fn set_short(&self, is_short: bool) -> bool {
         self.is_short.swap(is_short, Ordering::Relaxed) != is_short
     }

@@ -1,5 +1,6 @@
-//! The exchange log as flows see it: what both sides of an exchange about an order said, for `paymux explain`.
-//! Diagnosis only: nothing is decided by it, nothing waits for it, and an entry may be dropped.
+//! The exchange log as flows see it: both sides' messages of an exchange about an order, for
+//! `paymux explain`. Diagnosis only: nothing is decided by it, nothing waits for it, and an entry
+//! may be dropped.
 
 use std::time::Duration;
 
@@ -10,21 +11,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
 
-/// The longest body that an entry holds; a longer one is named by its size. Unit: bytes.
+/// The longest body stored in an entry; of a longer one only the size is stored. Unit: bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// The fields that an entry holds: what signatures here cover, and what says so, but for two. The digest of
-/// a body and a signature over it tell a right guess of what is masked in that body: whoever sees seven
-/// digits of a number beside one has the other four after ten thousand tries (D1).
+/// The header fields stored in an entry: those that signatures cover and `Signature-Input`, without
+/// the body's digest and signature. These would confirm a guess of what is masked in that body:
+/// with seven digits of a number visible, the other four take ten thousand tries (D1).
 pub const FIELDS: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("signature-input")];
 
-/// The longest value of a field that an entry holds. Unit: bytes.
+/// The longest header value stored in an entry. Unit: bytes.
 const VALUE_BYTES_MAX: usize = 2 * 1024;
 
-/// What an entry takes at most beside bodies and fields. Unit: bytes.
+/// The most an entry takes besides bodies and fields. Unit: bytes.
 const ENTRY_BYTES: usize = 512;
 
-/// Some fields of a message: shares of it, held until the exchange has ended.
+/// Some header fields of a message, shared until the exchange has ended.
 pub struct HeaderFields(Vec<(HeaderName, HeaderValue)>);
 
 impl HeaderFields {
@@ -37,7 +38,7 @@ impl HeaderFields {
         Self(some.collect())
     }
 
-    /// Each with its value.
+    /// Each field with its value.
     pub fn fields(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
         self.0.iter()
     }
@@ -47,19 +48,20 @@ impl HeaderFields {
     }
 }
 
-/// Takes entries.
+/// Records entries.
 pub trait Recorder: Send + Sync {
-    /// Whether entries are wanted; if not, none need be made.
+    /// Whether entries are recorded; if not, none need be built.
     fn is_on(&self) -> bool;
 
-    /// Takes an entry, or drops and counts it where there is no room. Never waits.
+    /// Queues an entry; when the queue is full, the entry is dropped and counted. Never waits.
     fn append(&self, entry: ExchangeEntry);
 
-    /// For how many days, and within how many bytes on disk, entries are kept from now on; 0 days keep none.
+    /// Sets for how many days, and up to how many bytes on disk, entries are stored; 0 days store
+    /// none.
     fn keep_within(&self, days: u32, bytes_max: u64);
 }
 
-/// Takes none.
+/// Records nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoRecorder;
 
@@ -73,23 +75,23 @@ impl Recorder for NoRecorder {
     fn keep_within(&self, _: u32, _: u64) {}
 }
 
-/// One exchange of messages about one order, as it came. Holds personal data.
+/// One exchange of messages about one order, as it was on the wire. Contains personal data.
 pub struct ExchangeEntry {
-    /// Which order, under the name that was used.
+    /// The order, under the number that was used.
     pub about: OrderKey,
     /// When it began.
     pub at: Timestamp,
     /// How long it took.
     pub took: Duration,
-    /// With whom: `merchant M1001`, `institution bluebank`.
+    /// The other party: `merchant M1001`, `institution bluebank`.
     pub with: String,
-    /// What it was, as a stable word: an interface, a call, an event.
+    /// What kind of exchange, a stable word: an interface, a call, an event.
     pub what: String,
-    /// What was made of it: a result, evidence with its class, a verdict.
+    /// Its outcome: a result, evidence with its class, an inbox status.
     pub result: String,
-    /// Whether its sender was not proven: it may be anybody's.
+    /// Whether its sender is not authenticated: anybody may have sent it.
     pub is_unproven: bool,
-    /// Whether it is the callback by which an attempt was paid: no other entry takes its room.
+    /// Whether it is the callback that paid an attempt: it is never displaced by other entries.
     pub is_paying: bool,
     /// The request.
     pub request: RequestCopy,
@@ -98,12 +100,12 @@ pub struct ExchangeEntry {
 }
 
 impl ExchangeEntry {
-    /// Its kind: what it was, without how often it was tried.
+    /// Its kind, without the number of tries.
     pub fn kind(&self) -> &str {
         self.what.split(',').next().unwrap_or_default()
     }
 
-    /// What it takes at most, about. Unit: bytes.
+    /// An upper estimate of its size. Unit: bytes.
     pub fn bytes(&self) -> usize {
         let request = self.request.head.bytes();
         let request = request.saturating_add(self.request.body.bytes());
@@ -117,19 +119,19 @@ impl ExchangeEntry {
 pub struct RequestCopy {
     /// Its method.
     pub method: Method,
-    /// Its target, absolute: what a signature covers. Of a merchant's own address the origin alone.
+    /// Its absolute target, as signatures cover it. Of a merchant's own address only the origin.
     pub target: String,
-    /// Of its fields those that signatures cover.
+    /// The header fields that signatures cover.
     pub head: HeaderFields,
     /// Its body.
     pub body: Body,
 }
 
-/// A body, or how long one was that is too long to be kept.
+/// A body, or only its length if it is too long to store.
 pub enum Body {
-    /// Whole.
+    /// The whole body.
     Kept(Bytes),
-    /// So many bytes.
+    /// Its length in bytes.
     TooLong(usize),
 }
 
@@ -151,7 +153,7 @@ impl Body {
 }
 
 impl RequestCopy {
-    /// Of a request to this target.
+    /// Copies a request to this target.
     pub fn of(request: &Request<Bytes>, target: String) -> Self {
         Self {
             method: request.method().clone(),
@@ -166,14 +168,14 @@ impl RequestCopy {
 pub struct ReplyCopy {
     /// Its status.
     pub status: StatusCode,
-    /// Of its fields those that signatures cover.
+    /// The header fields that signatures cover.
     pub head: HeaderFields,
     /// Its body.
     pub body: Body,
 }
 
 impl ReplyCopy {
-    /// Of a reply.
+    /// Copies a reply.
     pub fn of(response: &Response<Bytes>) -> Self {
         Self {
             status: response.status(),

@@ -1,7 +1,7 @@
-//! What this process sends, and since when nothing of it can leave any more (A5, V5).
+//! What this process sends, and since when none of it can leave any more (A5, V5).
 //!
-//! Only here, not in the store: these readings mean nothing to another process. Whatever an earlier
-//! one sent counts as sent when this one started.
+//! Kept in memory, not in the store: these readings mean nothing to another process. Whatever an
+//! earlier process sent counts as sent when this one started.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,25 +12,26 @@ use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::Uptime;
 use crate::world::Clock;
 
-/// What was sent and is in doubt is remembered one by one up to so many; of more, the older half
-/// counts as sent when the last of it was.
+/// Up to this many unresolved sends are remembered individually; beyond that, the older half counts
+/// as sent when the last of them was.
 pub const SENDS_KNOWN_MAX: usize = 100_000;
 
-/// Keeps account of sends.
+/// The log of sends.
 pub trait Sends: Send + Sync {
-    /// A create or refund is going to be sent. To be called before its intent is written, so that there
-    /// is no moment in which it could leave and nobody knew; and to be held until it is over.
+    /// A create or refund is about to be sent. Call it before its intent is written, so that no
+    /// send can leave unrecorded; hold the value until the send is over.
     fn begin(&self, about: &EvidenceSubject) -> InFlightSend;
 
-    /// How long nothing had been sent of this when a question left; `None` while a send is under way.
-    fn quiet(&self, about: &EvidenceSubject, asked_at: Uptime) -> Option<Duration>;
+    /// The time between the end of the last send about this and a query sent at `queried_at`;
+    /// `None` while a send is in flight.
+    fn quiet(&self, about: &EvidenceSubject, queried_at: Uptime) -> Option<Duration>;
 
-    /// What became of this is durable: it needs no account any more.
+    /// The outcome of this is durable: it needs no entry any more.
     fn forget(&self, about: &EvidenceSubject);
 }
 
 /// A send that may still leave this machine. It is over when the last copy is dropped: with the
-/// answer, with the error, or with the end of the connection that carried it.
+/// response, with the error, or with the end of the connection that carried it.
 #[derive(Clone)]
 pub struct InFlightSend {
     begun: Uptime,
@@ -38,12 +39,12 @@ pub struct InFlightSend {
 }
 
 impl InFlightSend {
-    /// When it was begun.
+    /// When it began.
     pub fn begun(&self) -> Uptime {
         self.begun
     }
 
-    /// From here on it may leave. What was begun and never came so far was not sent.
+    /// From here on it may leave. A send that began and never reached this point was not sent.
     pub fn may_leave(&self) {
         self.entry.may_have_left.store(true, Ordering::SeqCst);
     }
@@ -58,8 +59,8 @@ struct SendEntry {
 impl Drop for SendEntry {
     fn drop(&mut self) {
         let now = self.log.clock.uptime();
-        let mut book = self.log.book();
-        let Some(known) = book.known.get_mut(&self.about) else {
+        let mut table = self.log.table();
+        let Some(known) = table.known.get_mut(&self.about) else {
             return;
         };
         known.under_way = known.under_way.saturating_sub(1);
@@ -67,21 +68,21 @@ impl Drop for SendEntry {
             known.over = Some(now);
         }
         if known.under_way == 0 && known.over.is_none() {
-            book.known.remove(&self.about);
+            table.known.remove(&self.about);
         }
     }
 }
 
-/// The account of one process.
+/// The sends of one process.
 pub struct SendLog(Arc<SharedSendLog>);
 
 struct SharedSendLog {
     clock: Arc<dyn Clock>,
-    book: Mutex<SendTable>,
+    table: Mutex<SendTable>,
 }
 
 struct SendTable {
-    /// Of what is not known one by one, nothing was sent after this.
+    /// Of what is not remembered individually, nothing was sent after this.
     before: Uptime,
     known: HashMap<EvidenceSubject, SendHistory>,
 }
@@ -89,30 +90,31 @@ struct SendTable {
 #[derive(Clone, Copy)]
 struct SendHistory {
     under_way: u32,
-    /// When the last one that may have left was over, of this process.
+    /// When the last send by this process that may have left was over.
     over: Option<Uptime>,
 }
 
 impl SendLog {
-    /// Begins. To be called when nobody else can be sending: after the store was locked (S1).
+    /// Starts an empty log. Call it when no other process can be sending: after the store is locked
+    /// (S1).
     pub fn start(clock: Arc<dyn Clock>) -> Self {
         let before = clock.uptime();
-        let book = Mutex::new(SendTable {
+        let table = Mutex::new(SendTable {
             before,
             known: HashMap::new(),
         });
-        Self(Arc::new(SharedSendLog { clock, book }))
+        Self(Arc::new(SharedSendLog { clock, table }))
     }
 }
 
 impl SharedSendLog {
-    fn book(&self) -> MutexGuard<'_, SendTable> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, SendTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SendTable {
-    /// Forgets the older half of what is over, and counts it as sent when the last of it was.
+    /// Evicts the older half of what is over, and counts it as sent when the last of it was.
     fn evict_oldest(&mut self) {
         let over = self.known.values().filter(|known| known.under_way == 0);
         let mut over: Vec<Uptime> = over.filter_map(|known| known.over).collect();
@@ -131,16 +133,16 @@ impl SendTable {
 impl Sends for SendLog {
     fn begin(&self, about: &EvidenceSubject) -> InFlightSend {
         let begun = self.0.clock.uptime();
-        let mut book = self.0.book();
-        if book.known.len() >= SENDS_KNOWN_MAX {
-            book.evict_oldest();
+        let mut table = self.0.table();
+        if table.known.len() >= SENDS_KNOWN_MAX {
+            table.evict_oldest();
         }
-        let known = book.known.entry(about.clone()).or_insert(SendHistory {
+        let known = table.known.entry(about.clone()).or_insert(SendHistory {
             under_way: 0,
             over: None,
         });
         known.under_way = known.under_way.saturating_add(1);
-        drop(book);
+        drop(table);
         InFlightSend {
             begun,
             entry: Arc::new(SendEntry {
@@ -151,22 +153,22 @@ impl Sends for SendLog {
         }
     }
 
-    fn quiet(&self, about: &EvidenceSubject, asked_at: Uptime) -> Option<Duration> {
-        let book = self.0.book();
-        match book.known.get(about) {
+    fn quiet(&self, about: &EvidenceSubject, queried_at: Uptime) -> Option<Duration> {
+        let table = self.0.table();
+        match table.known.get(about) {
             Some(known) if known.under_way > 0 => None,
             Some(SendHistory {
                 over: Some(over), ..
-            }) => Some(asked_at.since(*over)),
-            Some(SendHistory { over: None, .. }) | None => Some(asked_at.since(book.before)),
+            }) => Some(queried_at.since(*over)),
+            Some(SendHistory { over: None, .. }) | None => Some(queried_at.since(table.before)),
         }
     }
 
     fn forget(&self, about: &EvidenceSubject) {
-        let mut book = self.0.book();
+        let mut table = self.0.table();
         let is_over = |known: &SendHistory| known.under_way == 0;
-        if book.known.get(about).is_some_and(is_over) {
-            book.known.remove(about);
+        if table.known.get(about).is_some_and(is_over) {
+            table.known.remove(about);
         }
     }
 }
@@ -194,13 +196,13 @@ mod tests {
         EvidenceSubject::Attempt(AttemptId::parse(&format!("A{n:026}")).unwrap())
     }
 
-    fn quiet_ms(sends: &SendLog, about: &EvidenceSubject, asked_ms: u64) -> Option<u128> {
-        let quiet = sends.quiet(about, Uptime::from_ms(asked_ms));
+    fn quiet_ms(sends: &SendLog, about: &EvidenceSubject, queried_ms: u64) -> Option<u128> {
+        let quiet = sends.quiet(about, Uptime::from_ms(queried_ms));
         quiet.map(|quiet| quiet.as_millis())
     }
 
-    /// V5, A5: a send counts as over when its last copy is gone, not when it began; what an earlier
-    /// process sent, when this one started; a question before that was not quiet at all.
+    /// V5, A5: a send is over when its last copy is dropped, not when it began; what an earlier
+    /// process sent counts from the start of this one; a query before that was not quiet at all.
     #[test]
     fn a_send_is_dated_by_when_it_ended() {
         let hand = Arc::new(SendsTestClock(AtomicU64::new(1_000)));
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(quiet_ms(&sends, &one, 700_000), Some(699_000));
     }
 
-    /// A5: what there is no room to remember counts as sent later than it was, never earlier.
+    /// A5: evicted sends count as sent later than they were, never earlier.
     #[test]
     fn evicted_sends_count_as_sent_later() {
         let hand = Arc::new(SendsTestClock(AtomicU64::new(0)));
@@ -235,14 +237,14 @@ mod tests {
             hand.0.fetch_add(1, Ordering::SeqCst);
             sends.begin(&attempt(n)).may_leave();
         }
-        let asked = 1_000_000;
+        let queried_ms = 1_000_000;
         let (first, last) = (attempt(0), attempt(SENDS_KNOWN_MAX));
         let half = u128::try_from(SENDS_KNOWN_MAX / 2).unwrap();
-        assert!(quiet_ms(&sends, &first, asked).unwrap() <= 1_000_000 - half);
+        assert!(quiet_ms(&sends, &first, queried_ms).unwrap() <= 1_000_000 - half);
         let now = hand.0.load(Ordering::SeqCst);
         assert_eq!(
-            quiet_ms(&sends, &last, asked),
-            Some(u128::from(asked - now))
+            quiet_ms(&sends, &last, queried_ms),
+            Some(u128::from(queried_ms - now))
         );
     }
 }

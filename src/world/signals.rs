@@ -1,7 +1,7 @@
-//! Signs that money may have moved: the payer is back, somebody looks. They have an order asked about
-//! sooner than its schedule says, and prove nothing.
+//! Signs that money may have moved: the payer is back, or somebody reads the order's state. They
+//! make an order be polled sooner than its schedule says, and prove nothing.
 //!
-//! In memory only: one that is lost costs one slow step of the schedule.
+//! In memory only: a lost signal costs one slow step of the schedule.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,52 +11,52 @@ use tokio::sync::Notify;
 
 use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
 
-/// The least time between an order's last question and one that a signal asks for.
+/// The minimum time between an order's last poll and one caused by a signal.
 pub const POLL_GAP_MIN: Duration = Duration::from_secs(3);
 
-/// Questions about one order in a minute at most, whatever it is signalled.
+/// The most polls of one order in a minute, whatever is signalled.
 const POLLS_PER_MINUTE_MAX: usize = 10;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// After a payer came back the institution may not know yet; so it is asked again after these.
+/// After a payer's return the institution may not know yet, so it is polled again after these.
 const AFTER_RETURN: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_secs(5),
     Duration::from_secs(10),
 ];
 
-/// Orders remembered at most; about 300 bytes each. Past it signals are lost.
+/// The most orders remembered, about 300 bytes each. Above it signals are dropped.
 const ADDRESSES_MAX: usize = 100_000;
 
-/// Of them those that are remembered only because they were asked about: signals have room beside them.
+/// The most orders remembered only because they were polled, so that signals always have space.
 const POLLED_KNOWN_MAX: usize = 50_000;
 
-/// How often those that nobody asks about any more are forgotten.
+/// How often idle orders are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
-/// What was seen of an order that waits for its payer.
+/// A sign about an order that waits for its payer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// The payer stands on our page again.
+    /// The payer has returned to our page.
     Returned,
-    /// Somebody reads how the order stands: the page, the SDK, the merchant.
+    /// Somebody reads the order's state: the page, the SDK, the merchant.
     Looked,
-    /// It was accepted where callbacks go missing.
+    /// It was accepted by an institution whose callbacks go missing.
     Accepted,
 }
 
 /// The signals of all orders.
 #[derive(Debug, Default)]
 pub struct PaymentSignals {
-    kept: Mutex<SignalState>,
-    /// Rung when something is due that was not before.
+    state: Mutex<SignalState>,
+    /// Notified when something became due.
     pub rung: Notify,
 }
 
 #[derive(Debug, Default)]
 struct SignalState {
     orders: HashMap<PayOrderNo, SignalledOrder>,
-    /// By institution, so that one without room stands in no other's way; no queue is empty.
+    /// By institution, so that one without capacity blocks no other; no queue is empty.
     due: BTreeMap<InstitutionId, BTreeSet<(Timestamp, PayOrderNo)>>,
     forgotten_at: Option<Timestamp>,
 }
@@ -64,9 +64,9 @@ struct SignalState {
 #[derive(Debug)]
 struct SignalledOrder {
     institution: InstitutionId,
-    /// When it is to be asked about, each also in the queue of all.
+    /// When it is to be polled; each is also in the queue of all.
     due: BTreeSet<Timestamp>,
-    /// When it was, in the last minute.
+    /// When it was polled, in the last minute.
     asked: VecDeque<Timestamp>,
 }
 
@@ -79,33 +79,33 @@ impl SignalledOrder {
         }
     }
 
-    /// Forgets what is longer ago than a minute, and what a clock that was ahead has put off.
+    /// Forgets polls older than a minute, and due times that a clock that was ahead has postponed.
     fn forget(&mut self, now: Timestamp) {
         let ahead = now.plus(MINUTE);
         self.due.retain(|at| *at <= ahead);
-        let lately = |asked: &Timestamp| *asked <= ahead && now.since(*asked) < MINUTE;
+        let lately = |polled: &Timestamp| *polled <= ahead && now.since(*polled) < MINUTE;
         self.asked.retain(lately);
     }
 }
 
 impl PaymentSignals {
-    fn kept(&self) -> MutexGuard<'_, SignalState> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SignalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was seen of an order that waits for its payer at this institution.
+    /// Records a sign about an order that waits for its payer at this institution.
     pub fn raise(
         &self,
         (order, institution): (&PayOrderNo, &InstitutionId),
         signal: Signal,
         now: Timestamp,
     ) {
-        let mut kept = self.kept();
-        kept.forget(now);
-        if kept.orders.len() >= ADDRESSES_MAX && !kept.orders.contains_key(order) {
+        let mut state = self.state();
+        state.forget(now);
+        if state.orders.len() >= ADDRESSES_MAX && !state.orders.contains_key(order) {
             return;
         }
-        let known = kept.known((order, institution), now);
+        let known = state.known((order, institution), now);
         let last = known.asked.back();
         let first = match signal {
             Signal::Accepted => now.plus(POLL_GAP_MIN),
@@ -113,71 +113,75 @@ impl PaymentSignals {
                 last.map_or(now, |last| last.plus(POLL_GAP_MIN).max(now))
             }
         };
-        let mut wanted = Vec::new();
-        // One that comes by then sees what this one would see.
+        let mut polls = Vec::new();
+        // A poll due by then covers this one too.
         if known.due.range(now..=first).next().is_none() {
-            wanted.push(first);
+            polls.push(first);
         }
         if signal == Signal::Returned {
             known.due.retain(|at| *at <= first);
-            wanted.extend(AFTER_RETURN.map(|after| now.plus(after)));
+            polls.extend(AFTER_RETURN.map(|after| now.plus(after)));
         }
-        known.due.extend(wanted.iter().copied());
-        let due = wanted.into_iter().map(|at| (at, order.clone()));
-        kept.due.entry(institution.clone()).or_default().extend(due);
-        drop(kept);
+        known.due.extend(polls.iter().copied());
+        let due = polls.into_iter().map(|at| (at, order.clone()));
+        state
+            .due
+            .entry(institution.clone())
+            .or_default()
+            .extend(due);
+        drop(state);
         self.rung.notify_one();
     }
 
-    /// Takes so many orders that are to be asked about by now: one of each institution by turns, and of
-    /// none more than its share.
+    /// Takes up to `count` orders that are due: one of each institution in turn, and of none more
+    /// than its share.
     pub fn due(
         &self,
         now: Timestamp,
         count: usize,
         share: impl Fn(&InstitutionId) -> usize,
     ) -> Vec<(PayOrderNo, InstitutionId)> {
-        let mut kept = self.kept();
-        let waiting = kept.due.iter().filter(|(_, queue)| is_due(queue, now));
+        let mut state = self.state();
+        let waiting = state.due.iter().filter(|(_, queue)| is_due(queue, now));
         let waiting = waiting.map(|(institution, _)| (institution.clone(), share(institution)));
-        let mut rooms: Vec<_> = waiting.filter(|(_, room)| *room > 0).collect();
+        let mut capacities: Vec<_> = waiting.filter(|(_, capacity)| *capacity > 0).collect();
         let mut taken = Vec::new();
-        while !rooms.is_empty() {
-            rooms.retain_mut(|(institution, room)| {
-                let next = (taken.len() < count).then(|| kept.next_of(institution, now));
+        while !capacities.is_empty() {
+            capacities.retain_mut(|(institution, capacity)| {
+                let next = (taken.len() < count).then(|| state.next_of(institution, now));
                 let Some(order) = next.flatten() else {
                     return false;
                 };
                 taken.push((order, institution.clone()));
-                *room = room.saturating_sub(1);
-                *room > 0
+                *capacity = capacity.saturating_sub(1);
+                *capacity > 0
             });
         }
         taken
     }
 
-    /// An order was asked about, for whatever reason.
+    /// An order was polled, for whatever reason.
     pub fn asked(&self, order: &PayOrderNo, institution: &InstitutionId, now: Timestamp) {
-        let mut kept = self.kept();
-        kept.forget(now);
-        if kept.orders.len() >= POLLED_KNOWN_MAX && !kept.orders.contains_key(order) {
+        let mut state = self.state();
+        state.forget(now);
+        if state.orders.len() >= POLLED_KNOWN_MAX && !state.orders.contains_key(order) {
             return;
         }
-        kept.known((order, institution), now).asked.push_back(now);
+        state.known((order, institution), now).asked.push_back(now);
     }
 
-    /// An order no longer waits for its payer: nothing is asked about it that a signal asked for.
+    /// An order no longer waits for its payer: drops the polls that signals asked for.
     pub fn forget(&self, order: &PayOrderNo) {
-        let mut kept = self.kept();
-        if let Some(known) = kept.orders.remove(order) {
-            kept.take_out(order, &known);
+        let mut state = self.state();
+        if let Some(known) = state.orders.remove(order) {
+            state.take_out(order, &known);
         }
     }
 
-    /// What was taken could not be asked about; it is due again then.
+    /// What was taken could not be polled; it is due again at `until`.
     pub fn put_off(&self, order: &PayOrderNo, until: Timestamp) {
-        let mut kept = self.kept();
-        let SignalState { orders, due, .. } = &mut *kept;
+        let mut state = self.state();
+        let SignalState { orders, due, .. } = &mut *state;
         if let Some(known) = orders.get_mut(order) {
             known.due.insert(until);
             let queue = due.entry(known.institution.clone()).or_default();
@@ -185,10 +189,10 @@ impl PaymentSignals {
         }
     }
 
-    /// When something is due next.
+    /// When the next poll is due.
     pub fn next(&self) -> Option<Timestamp> {
-        let kept = self.kept();
-        let firsts = kept.due.values().filter_map(BTreeSet::first);
+        let state = self.state();
+        let firsts = state.due.values().filter_map(BTreeSet::first);
         firsts.map(|(at, _)| *at).min()
     }
 }
@@ -198,7 +202,7 @@ fn is_due(queue: &BTreeSet<(Timestamp, PayOrderNo)>, now: Timestamp) -> bool {
 }
 
 impl SignalState {
-    /// The next of one institution that is to be asked about by now.
+    /// The next due order of one institution.
     fn next_of(&mut self, institution: &InstitutionId, now: Timestamp) -> Option<PayOrderNo> {
         let queue = self.due.get_mut(institution)?;
         let mut found = None;
@@ -207,9 +211,9 @@ impl SignalState {
             let Some(known) = self.orders.get_mut(&order) else {
                 continue;
             };
-            let is_wanted = known.due.remove(&at);
+            let is_due_then = known.due.remove(&at);
             known.forget(now);
-            found = (is_wanted && known.asked.len() < POLLS_PER_MINUTE_MAX).then_some(order);
+            found = (is_due_then && known.asked.len() < POLLS_PER_MINUTE_MAX).then_some(order);
         }
         if queue.is_empty() {
             self.due.remove(institution);
@@ -217,7 +221,7 @@ impl SignalState {
         found
     }
 
-    /// What is known of an order whose payer is at this institution: a choice may have been changed.
+    /// The entry of an order whose payer is at this institution; the payer may have changed it.
     fn known(
         &mut self,
         (order, institution): (&PayOrderNo, &InstitutionId),
@@ -241,7 +245,7 @@ impl SignalState {
         known
     }
 
-    /// Nothing of it is due any more.
+    /// Removes all its due times.
     fn take_out(&mut self, order: &PayOrderNo, known: &SignalledOrder) {
         if let Some(queue) = self.due.get_mut(&known.institution) {
             for at in &known.due {
@@ -253,7 +257,7 @@ impl SignalState {
         }
     }
 
-    /// Forgets those that nothing is due of and that were not asked about for a minute.
+    /// Forgets orders without due polls that were not polled for a minute.
     fn forget(&mut self, now: Timestamp) {
         let last = *self.forgotten_at.get_or_insert(now);
         if now.since(last) < FORGET_EVERY && last <= now {
@@ -284,40 +288,43 @@ mod tests {
         InstitutionId::parse("bank").unwrap()
     }
 
-    /// Raises, then asks whenever something is due, for a minute: when that was.
-    fn asked(signals: &PaymentSignals, raised: &[(i64, Signal)]) -> Vec<i64> {
-        let mut asked = Vec::new();
+    /// Raises signals and polls whenever something is due, for a minute; returns when it polled.
+    fn polled(signals: &PaymentSignals, raised: &[(i64, Signal)]) -> Vec<i64> {
+        let mut polls = Vec::new();
         for ms in (0..60_000).step_by(100) {
             for (_, signal) in raised.iter().filter(|(when, _)| *when == ms) {
                 signals.raise((&order(1), &bank()), *signal, at(ms));
             }
             for (no, institution) in signals.due(at(ms), 10, |_| 10) {
                 signals.asked(&no, &institution, at(ms));
-                asked.push(ms);
+                polls.push(ms);
             }
         }
-        asked
+        polls
     }
 
-    /// A payer who is back has it asked about at once, and again after 2, 5 and 10 s.
+    /// A returning payer has the order polled at once, and again after 2, 5 and 10 s.
     #[test]
     fn a_returning_payer_has_the_order_polled_at_once_and_again() {
         let signals = PaymentSignals::default();
-        let when = asked(&signals, &[(1_000, Signal::Returned)]);
+        let when = polled(&signals, &[(1_000, Signal::Returned)]);
         assert_eq!(when, [1_000, 3_000, 6_000, 11_000]);
     }
 
-    /// Whoever looks has it asked about at once, unless it was within the last three seconds: then as
-    /// soon as three have passed, and once however many looked.
+    /// A read has the order polled at once, unless it was polled within the last three seconds:
+    /// then once those have passed, and once for any number of reads.
     #[test]
     fn repeated_reads_poll_once_in_three_seconds() {
         let looks: Vec<_> = (0..8).map(|n| (n * 500, Signal::Looked)).collect();
-        assert_eq!(asked(&PaymentSignals::default(), &looks), [0, 3_000, 6_000]);
+        assert_eq!(
+            polled(&PaymentSignals::default(), &looks),
+            [0, 3_000, 6_000]
+        );
         let accepted = [(0, Signal::Accepted)];
-        assert_eq!(asked(&PaymentSignals::default(), &accepted), [3_000]);
+        assert_eq!(polled(&PaymentSignals::default(), &accepted), [3_000]);
     }
 
-    /// Who has paid is not asked about any more, and stands in nobody's way.
+    /// A paid order is not polled any more, and blocks no other.
     #[test]
     fn an_order_that_moved_is_forgotten() {
         let signals = PaymentSignals::default();
@@ -331,7 +338,7 @@ mod tests {
         assert_eq!((all.len(), signals.next()), (3, None));
     }
 
-    /// N10: an institution without room stands in no other's way, and none has more than its share.
+    /// N10: an institution without capacity blocks no other, and none gets more than its share.
     #[test]
     fn an_institution_without_capacity_delays_no_other() {
         let (signals, other) = (
@@ -352,17 +359,17 @@ mod tests {
         assert_eq!(signals.next(), None);
     }
 
-    /// No order is asked about more than ten times in a minute, whatever is signalled.
+    /// No order is polled more than ten times in a minute, whatever is signalled.
     #[test]
     fn an_order_is_polled_at_most_ten_times_a_minute() {
         let returns: Vec<_> = (0..590).map(|n| (n * 100, Signal::Returned)).collect();
         assert_eq!(
-            asked(&PaymentSignals::default(), &returns).len(),
+            polled(&PaymentSignals::default(), &returns).len(),
             POLLS_PER_MINUTE_MAX
         );
     }
 
-    /// A payer who changed the choice is asked about where the payment is now.
+    /// After a payer changed the institution, the order is polled there.
     #[test]
     fn a_signal_follows_the_payer_to_another_institution() {
         let (signals, other) = (
@@ -374,11 +381,11 @@ mod tests {
         assert_eq!(signals.due(at(10_000), 10, |_| 10), [(order(1), other)]);
     }
 
-    /// H2: what was remembered under a clock that was ahead keeps no signal waiting once it is right.
+    /// H2: what was remembered under a clock that was ahead delays no signal once it is corrected.
     #[test]
     fn a_clock_that_was_ahead_delays_no_signal() {
         let signals = PaymentSignals::default();
-        let ahead = asked(&signals, &[(0, Signal::Returned)]);
+        let ahead = polled(&signals, &[(0, Signal::Returned)]);
         assert_eq!(ahead.len(), 4);
         signals.raise((&order(1), &bank()), Signal::Returned, at(60_000));
         let hour_ago = at(-3_600_000);
@@ -386,7 +393,7 @@ mod tests {
         assert_eq!(signals.due(hour_ago, 10, |_| 10).len(), 1);
     }
 
-    /// Questions of the schedule leave room for signals of new orders.
+    /// Scheduled polls leave space for signals of new orders.
     #[test]
     fn scheduled_polls_leave_capacity_for_signals() {
         let signals = PaymentSignals::default();
@@ -406,10 +413,10 @@ mod tests {
     #[test]
     fn an_order_that_nobody_looks_at_is_forgotten() {
         let signals = PaymentSignals::default();
-        asked(&signals, &[(0, Signal::Returned)]);
+        polled(&signals, &[(0, Signal::Returned)]);
         assert_eq!(signals.next(), None);
         signals.raise((&order(2), &bank()), Signal::Looked, at(120_000));
-        assert_eq!(signals.kept().orders.len(), 1);
+        assert_eq!(signals.state().orders.len(), 1);
         assert_eq!(signals.next(), Some(at(120_000)));
         signals.due(at(120_000), 1, |_| 1);
         signals.put_off(&order(2), at(120_500));

@@ -1,5 +1,5 @@
-//! Who may ask, and what cannot be asked: each bad request gets the refusal of the interface and
-//! leaves nothing behind.
+//! Authentication and input validation: each bad request is refused with the documented code and
+//! changes nothing.
 
 mod limits;
 mod once;
@@ -25,26 +25,26 @@ use crate::world::test_gateway::{PEER, TestGateway, TestReply, changed, now};
 const PLACE: &str = "/v1/orders";
 const ONE: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbility::ALL)];
 
-/// Sends it and holds the answer to what is expected; nothing durable may have changed but, where
-/// the refusal was about fields, the spent nonce.
+/// Sends the request and checks the refusal. Nothing durable may have changed except, where the
+/// fields were at fault, the spent nonce.
 fn refused(gateway: &TestGateway, request: Request<Bytes>, status: u16, code: &str) -> TestReply {
     let before = gateway.durable_state();
-    let told = gateway.send(request);
+    let reply = gateway.send(request);
     assert_eq!(
-        (told.status, told.result),
+        (reply.status, reply.result),
         (status, code),
         "{:?}",
-        told.json
+        reply.json
     );
-    assert_eq!(told.text("result"), "REFUSED");
-    assert_eq!(told.text("code"), code);
-    assert_eq!(told.json["status"], json!(status));
-    let media_type = &told.response.headers()[header::CONTENT_TYPE];
+    assert_eq!(reply.text("result"), "REFUSED");
+    assert_eq!(reply.text("code"), code);
+    assert_eq!(reply.json["status"], json!(status));
+    let media_type = &reply.response.headers()[header::CONTENT_TYPE];
     assert_eq!(media_type, "application/problem+json");
     let mut after = gateway.durable_state();
     after.nonces.clone_from(&before.nonces);
-    assert_eq!(after, before, "{code} left something behind");
-    told
+    assert_eq!(after, before, "{code} changed the store");
+    reply
 }
 
 fn signed_raw(gateway: &TestGateway, body: impl Into<Bytes>) -> Request<Bytes> {
@@ -61,7 +61,7 @@ fn with(gateway: &TestGateway, changes: Value) -> Request<Bytes> {
     gateway.signed("M1", PLACE, &changed(order_fields("M1", "T1"), changes))
 }
 
-/// Q10, R-6.3.1-3a: what is not one JSON object of plain fields is refused as such.
+/// Q10, R-6.3.1-3a: a body that is not one flat JSON object is refused.
 #[test]
 fn unreadable_bodies_are_refused() {
     let gateway = TestGateway::new();
@@ -81,13 +81,13 @@ fn unreadable_bodies_are_refused() {
         refused(&gateway, signed_raw(&gateway, body), 400, "body_unreadable");
     }
     let twice = b"{\"merchantId\":\"M1\",\"merchantId\":\"M2\"}".to_vec();
-    let told = refused(
+    let reply = refused(
         &gateway,
         signed_raw(&gateway, twice),
         400,
         "field_duplicate",
     );
-    assert_eq!(told.text("field"), "merchantId");
+    assert_eq!(reply.text("field"), "merchantId");
     refused(
         &gateway,
         signed_raw(&gateway, vec![b' '; 70_000]),
@@ -96,7 +96,7 @@ fn unreadable_bodies_are_refused() {
     );
 }
 
-/// Q10: only JSON is read.
+/// Q10: only JSON bodies are accepted.
 #[test]
 fn other_media_types_are_refused() {
     let gateway = TestGateway::new();
@@ -112,9 +112,10 @@ fn other_media_types_are_refused() {
     }
 }
 
-/// M4, R-A3.1-1: a sum is digits with at most one point, in the currency's places, or refused.
+/// M4, R-A3.1-1: an amount is digits with at most one point and no more decimals than the currency
+/// has; anything else is refused.
 #[test]
-fn sums_that_are_none_are_refused() {
+fn malformed_amounts_are_refused() {
     let gateway = TestGateway::new();
     for (sum, status, code) in [
         (json!("1e3"), 400, "amount_unreadable"),
@@ -138,36 +139,36 @@ fn sums_that_are_none_are_refused() {
         (json!([1]), 400, "field_malformed"),
         (json!({ "value": 1 }), 400, "field_malformed"),
     ] {
-        let told = refused(
+        let reply = refused(
             &gateway,
             with(&gateway, json!({ "orderAmount": sum })),
             status,
             code,
         );
-        assert_eq!(told.text("field"), "orderAmount", "{sum}");
+        assert_eq!(reply.text("field"), "orderAmount", "{sum}");
     }
     let huge = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
     let huge = huge.replace("\"12.30\"", &"9".repeat(5_000));
     refused(&gateway, signed_raw(&gateway, huge), 400, "field_malformed");
 }
 
-/// M4, G-1: zeros behind a sum's last place change nothing, in a number as little as in a text.
+/// M4, G-1: trailing zeros are not precision, in a JSON number as in a string.
 #[test]
-fn trailing_zeros_are_no_precision() {
+fn trailing_zeros_are_not_precision() {
     for written in ["12.300", "\"12.300\"", "12.3", "12.30000000"] {
         let gateway = TestGateway::new();
         let fields = serde_json::to_string(&order_fields("M1", "T1")).unwrap();
         let fields = fields.replace("\"12.30\"", written);
-        let told = gateway.send(signed_raw(&gateway, fields));
-        assert_eq!(told.status, 200, "{written}: {:?}", told.json);
+        let reply = gateway.send(signed_raw(&gateway, fields));
+        assert_eq!(reply.status, 200, "{written}: {:?}", reply.json);
         assert_eq!(gateway.order("T1").terms.amount.to_string(), "12.30");
     }
 }
 
-/// R-A3.1-1, R-6.1.1-3a, R-6.1.3-1, R-6.1.4-1: a missing field is named, and so is one
-/// that the interface does not have: no field takes a password or a card number.
+/// R-A3.1-1, R-6.1.1-3a, R-6.1.3-1, R-6.1.4-1: a refusal names the missing field, or the unknown
+/// one: no field takes a password or a card number.
 #[test]
-fn fields_are_those_of_the_table() {
+fn only_documented_fields_are_accepted() {
     let gateway = TestGateway::new();
     for missing in [
         "transactionType",
@@ -180,28 +181,28 @@ fn fields_are_those_of_the_table() {
         "merchantId",
         "mobileNo",
     ] {
-        for gone in [Value::Null, json!("absent")] {
+        for absent in [Value::Null, json!("absent")] {
             let mut changes = json!({});
             changes[missing] = Value::Null;
             let mut fields = changed(order_fields("M1", "T1"), changes);
-            if gone.is_null() {
-                // A null counts as absent.
+            if absent.is_null() {
+                // Null counts as absent.
                 fields[missing] = Value::Null;
             }
             let request = gateway.signed("M1", PLACE, &fields);
-            let told = refused(&gateway, request, 400, "field_missing");
-            assert_eq!(told.text("field"), missing);
+            let reply = refused(&gateway, request, 400, "field_missing");
+            assert_eq!(reply.text("field"), missing);
         }
     }
     for unknown in ["payPassword", "cardNo", "cvv2", "MerchantId", "amount"] {
         let mut changes = json!({});
         changes[unknown] = json!("1");
-        let told = refused(&gateway, with(&gateway, changes), 400, "field_unknown");
-        assert_eq!(told.text("field"), unknown);
+        let reply = refused(&gateway, with(&gateway, changes), 400, "field_unknown");
+        assert_eq!(reply.text("field"), unknown);
     }
 }
 
-/// Q10, R-A3.1-1: a field that does not have its shape is named, and what was expected is said.
+/// Q10, R-A3.1-1: a refusal names the malformed field and the expected format.
 #[test]
 fn malformed_fields_are_refused() {
     let gateway = TestGateway::new();
@@ -231,9 +232,9 @@ fn malformed_fields_are_refused() {
     ] {
         let mut changes = json!({});
         changes[field] = value;
-        let told = refused(&gateway, with(&gateway, changes), 400, "field_malformed");
-        assert_eq!(told.text("field"), field);
-        assert!(told.text("detail").starts_with("expected"));
+        let reply = refused(&gateway, with(&gateway, changes), 400, "field_malformed");
+        assert_eq!(reply.text("field"), field);
+        assert!(reply.text("detail").starts_with("expected"));
     }
     let both = json!({ "businessType": "WEBVIEW", "mode": "NATIVE" });
     refused(&gateway, with(&gateway, both), 400, "fields_disagree");
@@ -245,8 +246,8 @@ fn malformed_fields_are_refused() {
     );
 }
 
-/// What is understood and impossible: another name than the enrolled one, an unknown currency or
-/// institution, an address that was not registered (R-A3.1-5).
+/// Well-formed but invalid: a merchant name other than the enrolled one, an unknown currency or
+/// institution, an address that is not registered (R-A3.1-5).
 #[test]
 fn impossible_orders_are_refused() {
     let gateway = TestGateway::new();
@@ -296,10 +297,10 @@ fn impossible_orders_are_refused() {
     }
 }
 
-/// R-6.3.1-1a, R-6.3.1-2a, Q2, Q3: unsigned, signed over too little, by an unknown key, by another
-/// merchant's, changed on the way: all refused, on every endpoint.
+/// R-6.3.1-1a, R-6.3.1-2a, Q2, Q3: unsigned, signed over too few components, signed by an unknown
+/// key or by another merchant's, or changed in transit: refused on every endpoint.
 #[test]
-fn nothing_unproven_is_answered() {
+fn unauthenticated_requests_are_refused() {
     let gateway = TestGateway::new();
     for path in [
         "/v1/orders",
@@ -309,8 +310,8 @@ fn nothing_unproven_is_answered() {
         "/v1/orders/close",
     ] {
         let body = serde_json::to_vec(&order_fields("M1", "T1")).unwrap();
-        let told = refused(&gateway, unsigned(path, body), 401, "signature_unusable");
-        assert!(!told.response.headers().contains_key("signature"));
+        let reply = refused(&gateway, unsigned(path, body), 401, "signature_unusable");
+        assert!(!reply.response.headers().contains_key("signature"));
     }
     let mut little = good(&gateway);
     let input = little.headers()["signature-input"].to_str().unwrap();
@@ -337,9 +338,10 @@ fn nothing_unproven_is_answered() {
 
     let mut elsewhere = good(&gateway);
     *elsewhere.uri_mut() = "/v1/orders/close".parse().unwrap();
-    let told = refused(&gateway, elsewhere, 401, "signature_mismatch");
+    let reply = refused(&gateway, elsewhere, 401, "signature_mismatch");
     assert!(
-        told.text("detail")
+        reply
+            .text("detail")
             .contains("\"@target-uri\": https://pay.example/v1/orders/close")
     );
 
@@ -356,7 +358,7 @@ fn nothing_unproven_is_answered() {
     refused(&gateway, host, 421, "authority_wrong");
 }
 
-/// R-6.3.1-1c: a key outside its validity counts no longer.
+/// R-6.3.1-1c: a key outside its validity period is refused.
 #[test]
 fn an_expired_key_is_refused() {
     let gateway = TestGateway::new();
@@ -365,8 +367,8 @@ fn an_expired_key_is_refused() {
     refused(&gateway, request, 401, "key_expired");
 }
 
-/// R-6.3.2-2a, Q5: a request is admitted once, also after a restart, whatever it asked and even if
-/// it was refused for reasons of state.
+/// R-6.3.2-2a, Q5: a nonce is accepted once, also after a restart, whatever the request was and
+/// even if it was refused because of the order's state.
 #[test]
 fn a_request_is_admitted_once() {
     let mut gateway = TestGateway::new();
@@ -388,8 +390,9 @@ fn a_request_is_admitted_once() {
     refused(&gateway, close, 401, "nonce_spent");
 }
 
-/// R-6.3.2-2a, Q5, Q6, T2: too old, too far ahead, expired or made in a moment that is forgotten: refused
-/// whatever the clock says later; what was made before or after it is taken.
+/// R-6.3.2-2a, Q5, Q6, T2: too old, too far ahead, expired, or made at a time whose nonces were
+/// dropped: refused whatever the clock reads later; requests from before or after that time are
+/// accepted.
 #[test]
 fn requests_outside_the_window_are_refused() {
     let gateway = TestGateway::new();
@@ -426,9 +429,9 @@ fn requests_outside_the_window_are_refused() {
     refused(&gateway, request, 401, "outside_window");
 }
 
-/// Q4, R-6.3.1-1b: certificate, key and `merchantId` belong to one merchant.
+/// Q4, R-6.3.1-1b: certificate, key and `merchantId` must belong to the same merchant.
 #[test]
-fn a_certificate_is_its_merchants_own() {
+fn a_certificate_of_another_merchant_is_refused() {
     let mut enrolled = snapshot(&ONE);
     let m1 = MerchantId::parse("M1").unwrap();
     let merchant = enrolled.routing.merchants.get_mut(&m1).unwrap();
@@ -440,17 +443,17 @@ fn a_certificate_is_its_merchants_own() {
     };
     assert_eq!(gateway.send(good(&gateway)).result, "certificate_missing");
     for foreign in ["M2", "nobody"] {
-        let told = gateway.send_from(good(&gateway), shown(foreign));
-        assert_eq!((told.status, told.result), (403, "certificate_foreign"));
+        let reply = gateway.send_from(good(&gateway), shown(foreign));
+        assert_eq!((reply.status, reply.result), (403, "certificate_foreign"));
     }
     assert!(gateway.durable_state().orders.is_empty());
     assert_eq!(gateway.send_from(good(&gateway), shown("M1")).status, 200);
 }
 
-/// Q4, R-6.3.1-1c: a certificate that was in force when the connection was made is refused from
-/// the second after its last, and so is one that is not in force yet; nothing is recorded.
+/// Q4, R-6.3.1-1c: a certificate that expires while the connection is open is refused from the
+/// second after its end, and so is one that is not valid yet; nothing is recorded.
 #[test]
-fn a_certificate_that_ends_meanwhile_is_refused() {
+fn a_certificate_that_expires_meanwhile_is_refused() {
     let gateway = TestGateway::new();
     let peer = Peer {
         certificate: Some(shown("M1", gateway.now_s() + 60)),
@@ -460,8 +463,8 @@ fn a_certificate_that_ends_meanwhile_is_refused() {
     assert_eq!(gateway.send_from(good(&gateway), peer).status, 200);
     gateway.advance_s(1);
     let before = gateway.durable_state();
-    let told = gateway.send_from(gateway.signed("M1", PLACE, &order_fields("M1", "T2")), peer);
-    assert_eq!((told.status, told.result), (403, "certificate_expired"));
+    let reply = gateway.send_from(gateway.signed("M1", PLACE, &order_fields("M1", "T2")), peer);
+    assert_eq!((reply.status, reply.result), (403, "certificate_expired"));
     let early = ShownCertificate {
         not_before_s: gateway.now_s() + 1,
         ..shown("M1", i64::MAX)
@@ -479,7 +482,8 @@ fn a_certificate_that_ends_meanwhile_is_refused() {
     assert_eq!(after, before, "nothing but the nonces (Q5)");
 }
 
-/// R-4-3: who is not admitted starts nothing; a suspended merchant may still ask and close.
+/// R-4-3: a merchant that is not admitted starts nothing; a suspended one may still query and
+/// close.
 #[test]
 fn a_suspended_merchant_starts_nothing() {
     let mut gateway = TestGateway::with(&ONE);
@@ -503,10 +507,10 @@ fn a_suspended_merchant_starts_nothing() {
     assert_eq!(gateway.durable_state().orders.len(), 1);
 }
 
-/// R-6.3.1-1b, R-6.3.1-2b, R-6.5-1b: answers and refusals to a proven caller are signed and bound
-/// to their question; nothing is kept on the way.
+/// R-6.3.1-1b, R-6.3.1-2b, R-6.5-1b: replies and refusals to an authenticated caller are signed,
+/// bound to their request and not cacheable.
 #[test]
-fn answers_are_signed_for_their_question() {
+fn replies_are_signed_for_their_request() {
     let gateway = TestGateway::new();
     let target = format!("{ORIGIN}{PLACE}");
     let ring = platform_ring();
@@ -516,18 +520,18 @@ fn answers_are_signed_for_their_question() {
         with(&gateway, json!({ "orderAmount": "x" })),
     ] {
         let question = Question::of(&request, &target).unwrap();
-        let told = gateway.send(request);
-        let proven = verify_response(&told.response, &question, &ring, gateway.now_s());
+        let reply = gateway.send(request);
+        let proven = verify_response(&reply.response, &question, &ring, gateway.now_s());
         assert_eq!(proven.unwrap().owner, "platform");
         let other = Question::of(&good(&gateway), &target).unwrap();
-        assert!(verify_response(&told.response, &other, &ring, gateway.now_s()).is_err());
-        assert_eq!(told.response.headers()[header::CACHE_CONTROL], "no-store");
+        assert!(verify_response(&reply.response, &other, &ring, gateway.now_s()).is_err());
+        assert_eq!(reply.response.headers()[header::CACHE_CONTROL], "no-store");
     }
 }
 
-/// K3: somebody else's order is answered like none, whatever is asked of it.
+/// K3: another merchant's order is answered as unknown on every endpoint.
 #[test]
-fn somebody_elses_order_is_no_order() {
+fn another_merchants_order_is_unknown() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     for path in ["select", "query", "close", "institutions"] {
@@ -540,13 +544,13 @@ fn somebody_elses_order_is_no_order() {
     }
 }
 
-/// What is no interface is not answered as one.
+/// Unknown paths and wrong methods are refused.
 #[test]
 fn other_paths_and_methods_are_refused() {
     let gateway = TestGateway::new();
     refused(&gateway, unsigned("/v1/secrets", "{}"), 404, "path_unknown");
     let mut get = good(&gateway);
     *get.method_mut() = http::Method::GET;
-    let told = refused(&gateway, get, 405, "method_wrong");
-    assert_eq!(told.response.headers()[header::ALLOW], "POST");
+    let reply = refused(&gateway, get, 405, "method_wrong");
+    assert_eq!(reply.response.headers()[header::ALLOW], "POST");
 }

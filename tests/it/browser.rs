@@ -1,5 +1,5 @@
-//! The payer's page in a real Chromium of a phone's size, without scripts. Drives it by `WebDriver`;
-//! whatever is waited for, the driver waits for. Pictures go to `target/screenshots/`.
+//! Tests the payer's page in a real Chromium of a phone's size, without scripts, through
+//! `WebDriver`. The driver does all waiting. Screenshots go to `target/screenshots/`.
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What Debian and Ubuntu call it.
+/// The name of the executable on Debian and Ubuntu.
 const DRIVERS: [&str; 2] = ["chromedriver", "/usr/bin/chromedriver"];
 const WIDTH: f64 = 390.0;
-/// The name of an element in the driver's answers.
+/// The key of an element id in the driver's replies.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// chromedriver as a process, and one session in it.
+/// A chromedriver process with one session.
 struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    /// Its process.
+    /// The driver process.
     chromium: String,
     profile: TemporaryFolder,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends its browser with the session, and with nothing else.
+        // The driver stops its browser only when the session ends.
         if self.end_session().is_err() {
             let _ = Command::new("kill")
                 .args(["-KILL", &self.chromium])
@@ -59,7 +59,7 @@ impl Browser {
                 let (_, port) = line.split_once("successfully on port ")?;
                 port.trim_end_matches('.').parse().ok()
             })
-            .expect("chromedriver says its port");
+            .expect("chromedriver prints its port");
         let profile = TemporaryFolder::make().unwrap();
         let mut browser = Self {
             driver,
@@ -72,13 +72,13 @@ impl Browser {
         let opened = browser.call("POST", "/session", &capabilities).await;
         browser.session = opened["sessionId"].as_str().unwrap().to_owned();
         browser.chromium = opened["capabilities"]["goog:processID"].to_string();
-        // The driver itself waits for what is looked for.
+        // Element lookups wait inside the driver.
         let waits = json!({ "implicit": WAIT_MAX.as_millis() });
         browser.post("timeouts", &waits).await;
         browser
     }
 
-    /// Waits until the browser is gone, and with it its hold on the profile's folder.
+    /// Ends the session and waits until the browser has exited and released the profile directory.
     fn end_session(&self) -> std::io::Result<()> {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(WAIT_MAX))?;
@@ -90,7 +90,7 @@ impl Browser {
         stream.read_exact(&mut [0])
     }
 
-    /// One exchange with the driver; the value of its answer.
+    /// Sends one command to the driver; returns the value of its reply.
     async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if method == "GET" {
             String::new()
@@ -108,7 +108,7 @@ impl Browser {
             stream.write_all(request.as_bytes()).await.unwrap();
             read_answer(&mut stream).await
         };
-        // A browser starts slowly on a machine that is busy with other tests.
+        // A browser starts slowly on a machine that runs other tests.
         let answer = tokio::time::timeout(WAIT_MAX * 6, exchange).await;
         let (head, mut body) = answer.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
         assert!(
@@ -137,7 +137,7 @@ impl Browser {
         self.read("url").await.as_str().unwrap().to_owned()
     }
 
-    /// The element of this selector, as soon as it is there.
+    /// Waits for the element of this selector.
     async fn find(&self, selector: &str) -> String {
         let by = json!({ "using": "css selector", "value": selector });
         let found = self.post("element", &by).await;
@@ -156,8 +156,8 @@ impl Browser {
         value.as_str().unwrap_or_default().to_owned()
     }
 
-    /// A finger on the middle of it. A mouse is not played here: without scripts the driver waits
-    /// for ever for its click to be over.
+    /// Taps the middle of the element. A mouse click does not work: without scripts the driver
+    /// waits for its end for ever.
     async fn tap(&self, selector: &str) {
         let element = self.find(selector).await;
         let id = element.trim_start_matches("element/");
@@ -178,7 +178,7 @@ impl Browser {
             .await;
     }
 
-    /// Nothing hangs over the edges of the screen, and fingers can hit it.
+    /// The element is within the screen's width and large enough to tap.
     async fn fits(&self, selector: &str, least_height: f64) {
         let element = self.find(selector).await;
         let rect = self.read(&format!("{element}/rect")).await;
@@ -189,7 +189,7 @@ impl Browser {
         assert!(side("height") >= least_height, "{selector}: {rect}");
     }
 
-    /// A picture for people.
+    /// Saves a screenshot.
     async fn shot(&self, name: &str) {
         let picture = self.read("screenshot").await;
         let picture = STANDARD.decode(picture.as_str().unwrap()).unwrap();
@@ -201,7 +201,8 @@ impl Browser {
     }
 }
 
-/// Head and body. The driver says that it closes the connection, and keeps it: its length counts.
+/// Reads head and body. The driver sends `Connection: close` and keeps the connection open, so the
+/// length counts.
 async fn read_answer(stream: &mut TcpStream) -> (String, Value) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -211,13 +212,13 @@ async fn read_answer(stream: &mut TcpStream) -> (String, Value) {
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"))
-        .expect("an answer says its length");
+        .expect("a reply has a content length");
     let mut body = vec![0; length.trim().parse().unwrap()];
     stream.read_exact(&mut body).await.unwrap();
     (head, serde_json::from_slice(&body).unwrap())
 }
 
-/// A phone without scripts, with a profile of its own, that calls nobody else.
+/// A phone without scripts, with a profile directory of its own, that makes no background requests.
 fn capabilities(profile: &Path) -> Value {
     let data = format!("--user-data-dir={}", profile.display());
     json!({ "capabilities": { "alwaysMatch": {
@@ -236,13 +237,13 @@ fn capabilities(profile: &Path) -> Value {
     } } })
 }
 
-/// The button of an institution on our page.
+/// The selector of an institution's button on the page.
 fn institution(cast: DemoInstitutionProfile) -> String {
     format!("#institution-{}", cast.id)
 }
 
-/// X-6, R-5.1.1-3, R-6.1.1-2, R-6.3.2-3b: the payer sees the order, chooses, pays at the
-/// institution behind a masked field, and reads on our page that it is paid.
+/// X-6, R-5.1.1-3, R-6.1.1-2, R-6.3.2-3b: the payer sees the order, chooses an institution, pays
+/// there behind a masked field, and our page then shows the order as paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_chooses_and_pays_on_a_phone() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -297,9 +298,10 @@ async fn a_payer_chooses_and_pays_on_a_phone() {
     );
 }
 
-/// V1, R-6.5-1a: while nobody knows, the page says so, and it goes on by itself, without a script.
+/// V1, R-6.5-1a: while the outcome is unknown the page says so, and refreshes itself without a
+/// script.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_an_unresolved_payment_goes_on_by_itself() {
+async fn the_page_of_an_unresolved_payment_refreshes_itself() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -318,7 +320,7 @@ async fn a_page_of_an_unresolved_payment_goes_on_by_itself() {
     assert_eq!(
         payment_of(&book, "T1").unwrap().creates,
         1,
-        "asked, not sent again"
+        "queried, not sent again"
     );
 
     let closed = stage

@@ -1,4 +1,4 @@
-//! An institution has news: believed when proven, weighed whole, answered after the commit.
+//! Institutions' callbacks: authenticated, applied whole, acknowledged after the commit.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::world::memory::{DurableState, MemoryStore};
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::TestGateway;
 
-/// Makes a callback from an institution's books.
+/// Builds a callback from an institution's books.
 type MakeCallback = Box<dyn Fn(&mut FakeInstitution) -> Request<Bytes>>;
 
-/// An order that waits for its payer at `bank`, and the number the bank knows it by.
+/// An order that waits for its payer at `bank`, and its number at the bank.
 fn waiting() -> (TestGateway, String) {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
@@ -42,26 +42,26 @@ fn decisions(gateway: &TestGateway) -> Vec<InboxStatus> {
         .collect()
 }
 
-/// Everything but what was received.
+/// The state without the archived callbacks.
 fn without_inbox(mut durable: DurableState) -> DurableState {
     durable.inbox.clear();
     durable
 }
 
-/// R-A2.4.1-7a, R-5.1.4-7: a proven callback settles the order and is
-/// answered with success.
+/// R-A2.4.1-7a, R-5.1.4-7: an authenticated callback completes the order and is acknowledged with
+/// SUCCESS.
 #[test]
-fn a_payment_is_believed_when_it_is_proven() {
+fn an_authenticated_callback_pays_the_order() {
     let (gateway, id) = waiting();
     gateway.pay("T1", "bank");
-    let told = gateway.call_back("bank", &id);
-    assert_eq!((told.status, told.result), (200, "GENUINE"));
+    let reply = gateway.call_back("bank", &id);
+    assert_eq!((reply.status, reply.result), (200, "GENUINE"));
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
     assert_eq!(decisions(&gateway), [InboxStatus::Genuine]);
 }
 
-/// F3, C4: while an institution's key cannot be used nothing of its callbacks is judged: each is answered
-/// 503, as one to be sent again, and is believed once there is a key.
+/// F3, C4: while an institution's key cannot be read its callbacks are not judged: each is answered
+/// 503, so that it is sent again, and is applied once the key is there.
 #[test]
 fn callbacks_are_answered_503_while_the_key_is_unreadable() {
     let all = [
@@ -79,17 +79,18 @@ fn callbacks_are_answered_503_while_the_key_is_unreadable() {
     let id = gateway.attempt("T1", "bank");
     gateway.pay("T1", "bank");
     gateway.clock.pass(61_000);
-    let told = gateway.call_back("bank", &id);
-    assert_eq!((told.status, told.result), (503, "unavailable"));
+    let reply = gateway.call_back("bank", &id);
+    assert_eq!((reply.status, reply.result), (503, "unavailable"));
     assert_eq!(decisions(&gateway), []);
     assert_eq!(gateway.order("T1").state, OrderState::Open);
     gateway.clock.pass(60_000);
-    let told = gateway.call_back("bank", &id);
-    assert_eq!((told.status, told.result), (200, "GENUINE"));
+    let reply = gateway.call_back("bank", &id);
+    assert_eq!((reply.status, reply.result), (200, "GENUINE"));
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
 
-/// V1: what an institution says counts though it cannot be called: of money that moved nobody else tells.
+/// V1: a callback counts even while the institution cannot be called: nothing else reports the
+/// payment.
 #[test]
 fn a_callback_counts_while_the_institution_cannot_be_called() {
     let all = [
@@ -108,12 +109,12 @@ fn a_callback_counts_while_the_institution_cannot_be_called() {
     let id = gateway.attempt("T1", "bank");
     gateway.pay("T1", "bank");
     gateway.clock.pass(61_000);
-    let told = gateway.call_back("bank", &id);
-    assert_eq!((told.status, told.result), (200, "GENUINE"));
+    let reply = gateway.call_back("bank", &id);
+    assert_eq!((reply.status, reply.result), (200, "GENUINE"));
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
 
-/// C5, N4: the same callback twice changes nothing and is answered with success.
+/// C5, N4: the same callback twice changes nothing and is acknowledged.
 #[test]
 fn the_same_callback_twice_changes_nothing() {
     let (gateway, id) = waiting();
@@ -126,7 +127,7 @@ fn the_same_callback_twice_changes_nothing() {
     assert_eq!(gateway.durable_state(), before);
 }
 
-/// C6: news may come before the reply to our own call; the intent is there to match it.
+/// C6: a callback may arrive before the reply to our own call; the intent is stored, so it matches.
 #[test]
 fn a_callback_may_be_faster_than_the_reply() {
     let gateway = TestGateway::new();
@@ -142,11 +143,11 @@ fn a_callback_may_be_faster_than_the_reply() {
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
 
-/// C1, C2, C3, V1, V3, O2: a callback that is forged, about another sum, another institution's,
-/// another account's, in an unknown word, or about nothing we know, moves nothing.
+/// C1, C2, C3, V1, V3, O2: a callback that is forged, has another amount, institution or account,
+/// an unlisted status, or an unknown reference, changes nothing.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn what_is_not_so_changes_nothing() {
+fn a_wrong_callback_changes_nothing() {
     let (gateway, id) = waiting();
     let truth = gateway.clock.truth();
     let elsewhere = gateway.at("purse", |books| books.id.clone());
@@ -192,7 +193,7 @@ fn what_is_not_so_changes_nothing() {
         (message("minor", json!(123_000)), "QUARANTINED", 400),
         (message("currency", json!("USD")), "QUARANTINED", 400),
         (message("account", json!("M2-at-bank")), "QUARANTINED", 400),
-        // Proven, and about nothing that is known here.
+        // Authentic, for an unknown reference.
         (
             message("id", json!(id.replace('A', "B"))),
             "QUARANTINED",
@@ -203,16 +204,16 @@ fn what_is_not_so_changes_nothing() {
             "QUARANTINED",
             404,
         ),
-        // Proven, and not understood: not heard, so that it comes again.
+        // Authentic, not understood: not acknowledged, so that it is sent again.
         (message("word", json!("paid")), "GENUINE", 503),
         (message("word", json!("SUCCESS")), "GENUINE", 503),
     ];
     let before = without_inbox(gateway.durable_state());
     for (place, (make, decision, status)) in cases.iter().enumerate() {
         let callback = gateway.at("bank", |books| make(books));
-        let told = gateway.send(callback);
+        let reply = gateway.send(callback);
         assert_eq!(
-            (told.result, told.status),
+            (reply.result, reply.status),
             (*decision, *status),
             "case {place}"
         );
@@ -224,26 +225,28 @@ fn what_is_not_so_changes_nothing() {
     }
     assert!(
         decisions(&gateway).contains(&InboxStatus::Forged),
-        "kept, to be looked at"
+        "archived for manual review"
     );
 }
 
-/// C2, K3: a well-proven word of one institution about another's attempt is about nothing.
+/// C2, K3: an authentic callback of one institution about another's attempt is an unknown
+/// reference.
 #[test]
-fn one_institution_cannot_speak_for_another() {
+fn an_institution_cannot_report_anothers_payment() {
     let (gateway, id) = waiting();
     let truth = gateway.clock.truth();
     let success = gateway.at("bank", |books| books.success(&id, truth));
     let callback = gateway.at("purse", |books| books.message(&success));
-    let told = gateway.send(callback);
-    assert_eq!((told.result, told.status), ("QUARANTINED", 404));
+    let reply = gateway.send(callback);
+    assert_eq!((reply.result, reply.status), ("QUARANTINED", 404));
     assert_eq!(
         gateway.order("T1").attempts[0].state,
         AttemptState::Accepted
     );
 }
 
-/// R-6.3.1-3a: of what is forged a bounded sample is kept; an address that nobody has is not one.
+/// R-6.3.1-3a: only a bounded sample of forged callbacks is archived; a callback to an unknown path
+/// is not.
 #[test]
 fn forgeries_do_not_fill_the_store() {
     let (gateway, id) = waiting();
@@ -251,17 +254,17 @@ fn forgeries_do_not_fill_the_store() {
         let callback = gateway.at("bank", |books| books.forgery(&books.success(&id, n)));
         assert_eq!(gateway.send(callback).result, "FORGED");
     }
-    let kept = usize::try_from(FORGED_ARCHIVED_MAX).unwrap();
-    assert_eq!(decisions(&gateway).len(), kept);
-    let mut nobody = gateway.at("bank", |books| books.message(&json!({})));
-    *nobody.uri_mut() = "/v1/callbacks/nobody".parse().unwrap();
-    assert_eq!(gateway.send(nobody).status, 404);
+    let archived = usize::try_from(FORGED_ARCHIVED_MAX).unwrap();
+    assert_eq!(decisions(&gateway).len(), archived);
+    let mut unknown = gateway.at("bank", |books| books.message(&json!({})));
+    *unknown.uri_mut() = "/v1/callbacks/nobody".parse().unwrap();
+    assert_eq!(gateway.send(unknown).status, 404);
 }
 
-/// C4: while nothing can be made durable the institution is told to send again, and what it then
-/// sends again is recorded.
+/// C4: while the commit fails the institution is answered so that it sends again, and what it then
+/// sends is recorded.
 #[test]
-fn success_is_answered_after_the_commit_only() {
+fn a_callback_is_acknowledged_only_after_the_commit() {
     let (mut gateway, id) = waiting();
     gateway.pay("T1", "bank");
     for trouble in [InjectedFault::Unavailable, InjectedFault::LostUnwritten] {
@@ -277,7 +280,7 @@ fn success_is_answered_after_the_commit_only() {
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
 
-/// An order whose attempt at `bank` was closed, and the bank took money for it all the same.
+/// An order whose attempt at `bank` was closed, and for which the bank took money all the same.
 fn paid_after_close() -> (TestGateway, String) {
     let (gateway, id) = waiting();
     assert_eq!(gateway.close("T1").text("result"), "CLOSED");
@@ -286,8 +289,8 @@ fn paid_after_close() -> (TestGateway, String) {
     (gateway, id)
 }
 
-/// V4, A4, A8, M1: late money is asked about, then booked as surplus with its cause, and its way
-/// back is reserved in the same change; the order stays closed.
+/// V4, A4, A8, M1: a late payment is confirmed by a query, then booked as an excess payment with
+/// its cause, and its refund is reserved in the same change; the order stays closed.
 #[test]
 fn a_late_payment_is_confirmed_and_reserved_for_its_refund() {
     let (gateway, id) = paid_after_close();
@@ -304,8 +307,8 @@ fn a_late_payment_is_confirmed_and_reserved_for_its_refund() {
     assert_eq!(entries[0].credit.name(), format!("SURP:{id}"));
 }
 
-/// V4, C4: late money that the institution could not confirm when asked is neither applied nor
-/// acknowledged, so that the institution tells again.
+/// V4, C4: a late payment that the institution's reply to the query does not confirm is neither
+/// applied nor acknowledged, so that the institution sends it again.
 #[test]
 fn a_late_payment_that_is_not_confirmed_is_not_acknowledged() {
     for ending in [
@@ -322,9 +325,9 @@ fn a_late_payment_that_is_not_confirmed_is_not_acknowledged() {
     }
 }
 
-/// V4: a callback says paid of what the institution, asked, says is closed: not applied.
+/// V4: a callback reports a payment that the institution, queried, reports as closed: not applied.
 #[test]
-fn a_callback_alone_does_not_undo_an_end() {
+fn a_callback_alone_does_not_undo_a_close() {
     let (gateway, id) = waiting();
     gateway.close("T1");
     let truth = gateway.clock.truth();
@@ -333,7 +336,7 @@ fn a_callback_alone_does_not_undo_an_end() {
     assert_eq!(gateway.order("T1").attempts[0].state, AttemptState::Closed);
 }
 
-/// A4, A7, O1: money through a second attempt leaves the settling one alone and is on its way back.
+/// A4, A7, O1: a payment through a second attempt leaves the paying attempt alone and is refunded.
 #[test]
 fn a_second_payment_does_not_pay_the_order_again() {
     let (gateway, first) = waiting();
@@ -355,8 +358,8 @@ fn a_second_payment_does_not_pay_the_order_again() {
     assert_eq!(gateway.durable_state().events.len(), 1, "N4");
 }
 
-/// E3, M7: that money moved is believed; that it moved before there was an order, or will, is not: then
-/// it counts from when it was heard, and so does the time in which it can be given back.
+/// E3, M7: that money moved is believed; a payment time before the order or in the future is not:
+/// then it counts from when the callback arrived, and so does the refund period.
 #[test]
 fn a_payment_counts_from_when_it_can_have_been() {
     const DAY_MS: i64 = 86_400_000;
@@ -383,10 +386,10 @@ fn a_payment_counts_from_when_it_can_have_been() {
     }
 }
 
-/// V3, C5: one number of ours, one movement of money: that it moved a second time, under another number
-/// of the institution's, is no repeat but put aside for people, and moves nothing.
+/// V3, C5: a second payment under the same attempt number with another number of the institution's
+/// is no repeat: it goes to manual review and moves nothing.
 #[test]
-fn a_second_payment_under_one_number_is_set_aside() {
+fn a_second_payment_under_one_number_goes_to_manual_review() {
     let (gateway, id) = waiting();
     gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -397,9 +400,9 @@ fn a_second_payment_under_one_number_is_set_aside() {
         body["number"] = "bank-second".into();
         books.message(&body)
     });
-    let told = gateway.send(second);
+    let reply = gateway.send(second);
     assert_eq!(
-        (told.status, told.result),
+        (reply.status, reply.result),
         (400, InboxStatus::Quarantined.name())
     );
     assert_eq!(gateway.order("T1"), before);

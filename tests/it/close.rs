@@ -1,4 +1,5 @@
-//! The end of an unpaid order: by the merchant or by time. Evidence ends it, not the wish.
+//! Closing an unpaid order: by the merchant or on expiry. Evidence closes it, not the
+//! request.
 
 use paymux::domain::attempt::AttemptState;
 use paymux::domain::order::OrderState;
@@ -8,7 +9,7 @@ use crate::world::fake_institution::{FakeInstitutionAbility, FakePaymentState};
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::TestGateway;
 
-fn standing(gateway: &TestGateway, no: &str) -> (OrderState, Vec<AttemptState>) {
+fn states(gateway: &TestGateway, no: &str) -> (OrderState, Vec<AttemptState>) {
     let order = gateway.order(no);
     (
         order.state,
@@ -16,21 +17,21 @@ fn standing(gateway: &TestGateway, no: &str) -> (OrderState, Vec<AttemptState>) 
     )
 }
 
-/// O3: without a live attempt an order closes at once, and closing twice is closing once.
+/// O3: without a live attempt an order closes at once, and closing it twice is the same as once.
 #[test]
 fn an_idle_order_closes_at_once() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     for _ in 0..2 {
-        let told = gateway.close("T1");
-        assert_eq!((told.status, told.text("result")), (200, "CLOSED"));
+        let reply = gateway.close("T1");
+        assert_eq!((reply.status, reply.text("result")), (200, "CLOSED"));
     }
     assert_eq!(gateway.order("T1").version, 2);
     assert_eq!(gateway.durable_state().events.len(), 1);
 }
 
-/// O3, V2: with a live attempt the institution closes first; until it said so the answer is 202
-/// and the wish stands.
+/// O3, V2: with a live attempt the institution closes first; until it confirms, the reply is 202
+/// and the close request stays recorded.
 #[test]
 fn a_live_order_closes_when_the_institution_confirms() {
     let gateway = TestGateway::new();
@@ -41,22 +42,26 @@ fn a_live_order_closes_when_the_institution_confirms() {
         .parties()
         .script
         .push_back(ScriptedOutcome::LostAfter);
-    let told = gateway.close("T1");
-    assert_eq!((told.status, told.text("result")), (202, "PENDING"));
-    assert_eq!(told.text("orderStatus"), "OPEN");
+    let reply = gateway.close("T1");
+    assert_eq!((reply.status, reply.text("result")), (202, "PENDING"));
+    assert_eq!(reply.text("orderStatus"), "OPEN");
     let waiting = (OrderState::Open, vec![AttemptState::Closing]);
-    assert_eq!(standing(&gateway, "T1"), waiting);
+    assert_eq!(states(&gateway, "T1"), waiting);
     let chosen = gateway.select("T1", "purse");
     assert_eq!((chosen.status, chosen.result), (409, "order_closed"), "O4");
-    assert_eq!(gateway.close("T1").status, 202, "the wish stands already");
+    assert_eq!(
+        gateway.close("T1").status,
+        202,
+        "the close request is recorded already"
+    );
 
     gateway.poll_unresolved();
     let ended = (OrderState::Closed, vec![AttemptState::Closed]);
-    assert_eq!(standing(&gateway, "T1"), ended);
+    assert_eq!(states(&gateway, "T1"), ended);
     assert_eq!(gateway.close("T1").status, 200);
 }
 
-/// V2: expiry asks the institution to close before anything closes here; a payment that was
+/// V2: on expiry the institution is asked to close before the order closes here; a payment that was
 /// faster wins.
 #[test]
 fn expiry_closes_at_the_institution_first() {
@@ -89,7 +94,7 @@ fn expiry_closes_at_the_institution_first() {
         } else {
             (OrderState::Closed, vec![AttemptState::Closed])
         };
-        assert_eq!(standing(&gateway, "T1"), expected);
+        assert_eq!(states(&gateway, "T1"), expected);
         let id = gateway.attempt("T1", "bank");
         let theirs = gateway.at("bank", |books| books.payments[&id].standing);
         let expected = if paid_first {
@@ -101,7 +106,7 @@ fn expiry_closes_at_the_institution_first() {
     }
 }
 
-/// R-6.1.1-2: a paid order is not closed: 409, and nothing changes but the spent nonce.
+/// R-6.1.1-2: a paid order is not closed: 409, and only the nonce is spent.
 #[test]
 fn a_paid_order_is_not_closed() {
     let gateway = TestGateway::new();
@@ -110,28 +115,28 @@ fn a_paid_order_is_not_closed() {
     let paid = gateway.pay("T1", "bank");
     gateway.call_back("bank", &paid);
     let before = gateway.durable_state();
-    let told = gateway.close("T1");
-    assert_eq!((told.status, told.result), (409, "order_paid"));
+    let reply = gateway.close("T1");
+    assert_eq!((reply.status, reply.result), (409, "order_paid"));
     let mut after = gateway.durable_state();
     assert_eq!(after.nonces.len(), before.nonces.len() + 1, "Q5");
     after.nonces = before.nonces.clone();
     assert_eq!(after, before);
 }
 
-/// V2: a payment that the institution took before the close settles the order although the
-/// merchant gave up.
+/// V2: a payment that the institution took before the close pays the order despite the merchant's
+/// close request.
 #[test]
 fn a_payment_before_the_close_pays_the_order() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
     gateway.pay("T1", "bank");
-    let told = gateway.close("T1");
-    assert_eq!((told.status, told.text("result")), (200, "ALREADY_PAID"));
+    let reply = gateway.close("T1");
+    assert_eq!((reply.status, reply.text("result")), (200, "ALREADY_PAID"));
     assert_eq!(gateway.query("T1").text("orderStatus"), "PAID");
 }
 
-/// V2: an institution that will not close keeps the order open, for as long as it does.
+/// V2: while an institution refuses to close, the order stays open.
 #[test]
 fn a_refused_close_ends_nothing() {
     let gateway = TestGateway::new();
@@ -150,10 +155,10 @@ fn a_refused_close_ends_nothing() {
     assert_eq!(gateway.order("T1").state, OrderState::Closed);
 }
 
-/// A5: at an institution that cannot close, the order ends when the institution says that its
+/// A5: at an institution that cannot close, the order ends when the institution reports that its
 /// payment has ended.
 #[test]
-fn what_cannot_be_closed_ends_by_itself() {
+fn an_attempt_that_cannot_be_closed_ends_by_itself() {
     let gateway = TestGateway::with(&[("bank", FakeInstitutionAbility::NONE)]);
     gateway.place("T1", json!({ "expireMinutes": 2 }));
     gateway.select("T1", "bank");
@@ -165,8 +170,8 @@ fn what_cannot_be_closed_ends_by_itself() {
     assert_eq!(gateway.order("T1").state, OrderState::Closed);
 }
 
-/// A5: "not found" ends an attempt only when nothing sent can still be on its way and, where there
-/// is a close, in answer to a close.
+/// A5: "not found" ends an attempt only when no call can still be on its way and, where the
+/// institution can close, only in reply to a close.
 #[test]
 fn not_found_waits_for_the_visibility_limit() {
     for (ability, closes) in [

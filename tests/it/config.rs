@@ -1,4 +1,4 @@
-//! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
+//! `routes.toml` is refused whole, with every fault listed at once, or accepted whole (F1).
 
 mod difference;
 mod files;
@@ -22,13 +22,13 @@ use tempfile::TempDir;
 
 const COMMITTED: &str = include_str!("../../routes.toml");
 
-/// A folder with a configuration and the development keys it names.
+/// A directory with a configuration and the development keys that it names.
 struct ConfigFolder {
     folder: TempDir,
 }
 
 impl ConfigFolder {
-    /// The committed configuration as it stands, with fresh keys.
+    /// The committed configuration with fresh keys.
     fn fresh() -> Self {
         let site = Self {
             folder: TempDir::new().unwrap(),
@@ -38,7 +38,7 @@ impl ConfigFolder {
         site
     }
 
-    /// The same with one text in place of another, wherever it stands.
+    /// The same with every occurrence of one text replaced.
     fn with(from: &str, to: &str) -> Self {
         let site = Self::fresh();
         site.replace(&[(from, to)]);
@@ -96,9 +96,9 @@ fn line_of(text: &str, part: &str) -> usize {
     text[..at].lines().count().max(1) + usize::from(text[..at].ends_with('\n'))
 }
 
-/// F1: the committed configuration is sound with the keys that `paymux keys dev` makes.
+/// F1: the committed configuration is valid with the keys that `paymux keys dev` makes.
 #[test]
-fn the_committed_configuration_stands_with_fresh_keys() {
+fn the_committed_configuration_is_valid_with_fresh_keys() {
     let config = ConfigFolder::fresh()
         .read()
         .map_err(|f| f.to_string())
@@ -127,9 +127,9 @@ fn the_committed_configuration_stands_with_fresh_keys() {
     assert_eq!(config.outbound.allowed_private_networks, local);
 }
 
-/// F2: a later reading has a greater version; the same text has the same digest.
+/// F2: a later read has a higher version; the same text has the same digest.
 #[test]
-fn a_later_reading_has_a_greater_version() {
+fn a_later_read_has_a_higher_version() {
     let site = ConfigFolder::fresh();
     let first = site.read().map_err(|f| f.to_string()).unwrap();
     let later = now().plus(std::time::Duration::from_secs(1));
@@ -185,7 +185,7 @@ fn every_fault_is_listed_at_once_with_its_line() {
     );
 }
 
-/// D1: a secret in place of its name is refused, and nothing of it is repeated.
+/// D1: a secret in plain text where a name is expected is refused, and not repeated in the fault.
 #[test]
 fn a_secret_in_plain_is_refused_and_not_quoted() {
     let secret = hex(&[0xa5; 32]);
@@ -200,18 +200,18 @@ fn a_secret_in_plain_is_refused_and_not_quoted() {
     assert!(!unfinished.faults().concat().contains("a5a5"));
 }
 
-/// F1: what is not TOML is told by its line.
+/// F1: a TOML syntax error is reported with its line.
 #[test]
-fn a_text_that_is_not_toml_is_told_by_its_line() {
+fn a_toml_error_is_reported_with_its_line() {
     let site = ConfigFolder::with("mtls = \"optional\" ", "mtls = optional\" ");
     let line = line_of(COMMITTED, "mtls = ");
     let place = format!("routes.toml:{line}: syntax");
     assert!(site.faults()[0].starts_with(&place), "{:?}", site.faults());
 }
 
-/// F1: an unknown name is a fault with the name that was meant.
+/// F1: an unknown name is a fault that suggests the nearest known name.
 #[test]
-fn an_unknown_name_is_answered_with_the_nearest() {
+fn an_unknown_name_suggests_the_nearest() {
     let fault = ConfigFolder::with("notice_url =", "notice_ulr =").only_fault();
     assert!(
         fault.contains("unknown name \"notice_ulr\"; did you mean notice_url?"),
@@ -221,7 +221,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     assert!(fault.contains("did you mean outbound?"), "{fault}");
 }
 
-/// D3: without a key that seals nothing starts.
+/// D3: without a seal key the gateway does not start.
 #[test]
 fn a_missing_seal_key_is_a_fault() {
     let site = ConfigFolder::fresh();
@@ -248,7 +248,7 @@ fn a_private_key_that_others_can_read_is_refused() {
     assert!(fault.contains("found mode 640; chmod 600"), "{fault}");
 }
 
-/// F1: a secret may come from the environment; one that is not set is a fault.
+/// F1: a secret may come from the environment; an unset variable is a fault.
 #[test]
 fn a_secret_may_come_from_the_environment() {
     let site = ConfigFolder::with("\"file:certs/seal-1.key\"", "\"env:PAYMUX_SEAL\"");
@@ -261,8 +261,8 @@ fn a_secret_may_come_from_the_environment() {
     );
 }
 
-/// R-6.2.1-3, R-6.2.2-5, R-6.1.4-2: a mode without what clause 6.2 demands is refused, password
-/// reset among it, unless an operator records the waiver.
+/// R-6.2.1-3, R-6.2.2-5, R-6.1.4-2: a mode without what clause 6.2 requires, password reset among
+/// it, is refused unless staff record a waiver.
 #[test]
 fn a_capability_that_clause_6_2_demands_is_demanded() {
     let chatbot = (
@@ -308,11 +308,11 @@ fn a_capability_that_clause_6_2_demands_is_demanded() {
 
 const ALL_REFUNDS: &str = "\"full_refund\", \"partial_refund\", \"repeated_refund\"";
 
-/// R-6.1.5-2: an institution that lacks one of the three kinds of refund is refused by the id, unless
-/// an operator records the waiver with reason, name and day; then it is warned about and kept, so
-/// that such a refund can be refused with the reason.
+/// R-6.1.5-2: an institution that lacks one of the three kinds of refund is refused, with the
+/// requirement's id, unless staff record a waiver with reason, name and day; then it is a warning
+/// and the waiver is stored, so that such a refund can be refused with the reason.
 #[test]
-fn a_waiver_is_recorded_by_a_person_and_kept() {
+fn a_waiver_is_recorded_by_staff_and_stored() {
     let without = "\"full_refund\", \"partial_refund\"";
     let faults = ConfigFolder::with(ALL_REFUNDS, without).faults();
     assert_eq!(faults.len(), 2, "both institutions: {faults:#?}");
@@ -332,16 +332,16 @@ reason = \"annex 2\", by = \"head of payments\", since = 2026-01-01 }]\ncapabili
     let red = &config.snapshot.routing.institutions[&InstitutionId::parse("redpay").unwrap()];
     let kinds = red.refunds.kinds;
     assert!(kinds.full && kinds.partial && !kinds.repeated);
-    let kept = &red.waivers[0];
+    let waiver = &red.waivers[0];
     assert_eq!(
         (
-            kept.requirement.as_str(),
-            kept.reason.as_str(),
-            kept.by.as_str()
+            waiver.requirement.as_str(),
+            waiver.reason.as_str(),
+            waiver.by.as_str()
         ),
         ("R-6.1.5-2", "annex 2", "head of payments")
     );
-    assert_eq!(kept.since_s, 1_767_196_800);
+    assert_eq!(waiver.since_s, 1_767_196_800);
     let mut out = Vec::new();
     check::check(&mut out, &site.path("routes.toml"), now()).unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -370,8 +370,8 @@ reason = \"annex 2\", by = \"head of payments\", since = 2026-01-01 }]\ncapabili
     );
 }
 
-/// M6, F2: currencies, payers and stops of contracts and routes are read; a currency without sums of
-/// its own, one the institution does not settle in, and sums of none are faults.
+/// M6, F2: currencies, payers and stops of contracts and routes are read; a currency without limits
+/// of its own, one the institution does not support, and limits of no currency are faults.
 #[test]
 fn conditions_of_a_payment_are_read_and_checked() {
     let there = "amount_max = \"50000.00\"\n";
@@ -423,9 +423,9 @@ fn conditions_of_a_payment_are_read_and_checked() {
     assert!(twice.contains("whose sums are not named yet"), "{twice}");
 }
 
-/// F1: measures of health that make no sense are refused, each by its name.
+/// F1: invalid health thresholds are refused, each by its name.
 #[test]
-fn absurd_measures_of_health_are_refused() {
+fn invalid_health_thresholds_are_refused() {
     for (from, to) in [
         ("window_s = 60", "window_s = 0"),
         ("calls_min = 8", "calls_min = 65"),
@@ -448,13 +448,10 @@ fn absurd_measures_of_health_are_refused() {
         .read()
         .map_err(|f| f.to_string())
         .unwrap();
-    assert_eq!(
-        config.health, default,
-        "the file says what is meant without it"
-    );
+    assert_eq!(config.health, default, "the file states the defaults");
 }
 
-/// R-4-3: nobody is enrolled without evidence and day.
+/// R-4-3: enrolment requires evidence and a date.
 #[test]
 fn a_state_without_evidence_is_refused() {
     let fault =
@@ -462,7 +459,7 @@ fn a_state_without_evidence_is_refused() {
     assert!(fault.contains("[[merchant]] evidence"), "{fault}");
 }
 
-/// Q3, F1: the same key id cannot mean two keys, whosever they are.
+/// Q3, F1: one key id cannot name two keys, whoever owns them.
 #[test]
 fn a_key_id_that_comes_twice_is_a_fault() {
     let fault = ConfigFolder::with("id = \"redpay-1\"", "id = \"M1001-1\"").only_fault();
@@ -472,8 +469,7 @@ fn a_key_id_that_comes_twice_is_a_fault() {
     );
 }
 
-/// F1: a certificate and a key that do not belong together, or a certificate of another name, are
-/// found before a listener meets them.
+/// F1: a certificate that does not match its key or its name is found before a listener uses it.
 #[test]
 fn a_certificate_that_does_not_fit_is_refused() {
     let fault =
@@ -493,12 +489,12 @@ fn a_certificate_that_does_not_fit_is_refused() {
     let faults = config::read(&site.path("routes.toml"), later, &|_| None)
         .err()
         .unwrap();
-    // The listener's own; a merchant's is no fault of the whole.
+    // The listener's own certificate; a merchant's is no fault of the whole configuration.
     assert!(faults.0[0].expected == "a certificate in force");
     assert_eq!(faults.0.len(), 1, "{faults}");
 }
 
-/// S1: without a key in force today there is nothing to sign with.
+/// S1: without a platform key that is valid today nothing can be signed.
 #[test]
 fn a_platform_key_must_be_in_force() {
     let fault = ConfigFolder::with(
@@ -512,7 +508,7 @@ fn a_platform_key_must_be_in_force() {
     );
 }
 
-/// D3: keys that are there are never replaced.
+/// D3: existing keys are never replaced.
 #[test]
 fn development_keys_are_made_once() {
     let site = ConfigFolder::fresh();
@@ -524,17 +520,17 @@ fn development_keys_are_made_once() {
     assert!(site.read().is_ok());
 }
 
-/// D3: no key is made for a name outside the folder of development.
+/// D3: no key is made for a name outside the development directory.
 #[test]
 fn no_key_is_made_outside_the_folder_of_development() {
     let site = ConfigFolder::with("file:certs/seal-1.key", "file:seal-1.key");
-    assert!(site.make_keys().contains("left  "));
+    assert!(site.make_keys().contains("skip  "));
     assert!(!site.path("seal-1.key").exists());
 }
 
-/// F1: `paymux check` says what would be served, or everything that is wrong and exits with 3.
+/// F1: `paymux check` prints what would be served, or lists every fault and exits with 3.
 #[test]
-fn check_says_what_would_be_served_or_what_is_wrong() {
+fn check_prints_what_would_be_served_or_the_faults() {
     let site = ConfigFolder::with("stopped = false", "stopped = true ");
     let checked = || {
         let mut out = Vec::new();
@@ -559,7 +555,7 @@ fn check_says_what_would_be_served_or_what_is_wrong() {
     );
 }
 
-/// Every key is listed with the days that are left to it; merchants are given public halves only.
+/// Keys are listed with the days until they expire; merchants are given public keys only.
 #[test]
 fn keys_are_listed_and_shown() {
     let site = ConfigFolder::fresh();

@@ -1,5 +1,5 @@
-//! Sets the identifiers that tests quote against `docs/requirements.md` and holds
-//! `docs/conformance.md` to the result. Never decides what a demand means: the page does.
+//! Compares the identifiers that tests quote with `docs/requirements.md`, and `docs/conformance.md`
+//! with the result. What a requirement means is decided by the page, not here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,16 +11,16 @@ const REQUIREMENTS: &str = "docs/requirements.md";
 const CONFORMANCE: &str = "docs/conformance.md";
 const REWRITE: &str = "UPDATE_CONFORMANCE=1 cargo test conformance";
 
-/// The standard defines so many; a row lost in an edit would otherwise go unseen.
+/// The number of requirements in the standard; catches a row lost in an edit.
 const DEMANDS: usize = 255;
 
-/// First letters of invariants. Other capitals with a digit are words, not identifiers.
+/// First letters of invariants. Another capital with a digit is not an identifier.
 const FAMILIES: &str = "ACDEFHKLMNOQRSTVZ";
 
-/// Lists of scenarios run on each store and each adapter: there every function is a test.
+/// Scenarios run on each store and each adapter: there every function is a test.
 const CONTRACTS: &[&str] = &["tests/it/store.rs", "tests/it/institutions.rs"];
 
-/// Tests of these are not of the running product: pretend institutions, documents, one part alone.
+/// Tests that do not exercise the running product: sandbox institutions, documents, single parts.
 const APART: [&str; 6] = [
     "it::sandbox",
     "it::conformance",
@@ -48,14 +48,14 @@ struct Demand {
 struct ConformancePage {
     demands: Vec<Demand>,
     promises: Vec<(String, String)>,
-    /// Promises that are not built, and the area that each comes with.
+    /// Promises that are not implemented, and the area of each.
     not_built: BTreeMap<String, String>,
 }
 
-/// Identifier to the tests that quote it.
+/// The tests that quote each identifier.
 type TestsByIdentifier = BTreeMap<String, BTreeSet<String>>;
 
-/// Rows of the tables under one second-level heading, their heads left out.
+/// Rows of the tables under one second-level heading, without the table headers.
 fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     let under = page
         .split("\n## ")
@@ -71,7 +71,7 @@ fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
         .collect()
 }
 
-/// Reads the page of requirements; what is wrong with it comes back instead.
+/// Parses the page of requirements; returns its faults if there are any.
 fn read_page(text: &str) -> Result<ConformancePage, Vec<String>> {
     let areas: BTreeSet<&str> = rows(text, "Areas").iter().map(|row| row[0]).collect();
     let mut faults = Vec::new();
@@ -138,7 +138,7 @@ fn read_page(text: &str) -> Result<ConformancePage, Vec<String>> {
     }
 }
 
-/// Identifiers in a line of prose: `R-6.3.1-2a`, and `C5` but not the `A3` of interface A3.1.
+/// Identifiers in a line of prose: `R-6.3.1-2a` and `C5`, but not the `A3` of interface A3.1.
 fn identifiers(text: &str) -> BTreeSet<String> {
     text.split(|message: char| !(message.is_ascii_alphanumeric() || "-._/".contains(message)))
         .map(|word| word.trim_end_matches(['.', '-', '/']))
@@ -159,8 +159,8 @@ fn is_invariant(word: &str) -> bool {
     (1..=2).contains(&number.len()) && number.chars().all(|digit| digit.is_ascii_digit())
 }
 
-/// Which tests quote what. A test is a `#[test]` or `#[tokio::test]` function, and in the contracts
-/// any function. Only the first paragraph of its doc counts.
+/// Maps identifiers to the tests that quote them. A test is a `#[test]` or `#[tokio::test]`
+/// function, and in the contracts any function. Only the first paragraph of its doc comment counts.
 fn shown(files: &[SourceFile]) -> TestsByIdentifier {
     let mut shown = TestsByIdentifier::new();
     for file in files {
@@ -191,7 +191,7 @@ fn shown(files: &[SourceFile]) -> TestsByIdentifier {
     shown
 }
 
-/// The name of the function that a line begins to define.
+/// The name of the function defined on this line.
 fn function(line: &str) -> Option<&str> {
     let (before, after) = line.split_once("fn ")?;
     let words = ["pub", "pub(crate)", "pub(super)", "async", "const"];
@@ -208,14 +208,15 @@ fn module(path: &str) -> String {
         .replace('/', "::")
 }
 
-/// Whether a test is one of the running product.
+/// Whether a test exercises the running product.
 fn is_of_the_product(test: &str) -> bool {
     let is_in = |part: &str| test == part || test.starts_with(&format!("{part}::"));
     test.starts_with("it::") && !APART.iter().any(|part| is_in(part))
 }
 
-/// What tests quote and the page does not list; what the page calls met, also partly, and no test of
-/// the running product shows; promises that are not built and quoted all the same.
+/// Identifiers that tests quote and the page does not list; requirements that the page calls met,
+/// also partly, without a test of the running product; promises that are not implemented and quoted
+/// all the same.
 fn faults(page: &ConformancePage, shown: &TestsByIdentifier) -> Vec<String> {
     let listed: BTreeSet<&str> = (page.demands.iter().map(|demand| demand.id.as_str()))
         .chain(page.promises.iter().map(|(id, _)| id.as_str()))
@@ -253,7 +254,7 @@ fn names(tests: &BTreeSet<String>) -> String {
         .join(", ")
 }
 
-/// The word that is counted, and what the page says.
+/// The status that is counted, and the page's text.
 fn state(demand: &Demand, tests: Option<&BTreeSet<String>>) -> (&'static str, String) {
     let by = tests.map_or_else(|| "nothing".to_owned(), names);
     let also =
@@ -279,13 +280,13 @@ fn render(page: &ConformancePage, shown: &TestsByIdentifier) -> String {
         writeln!(table, "| {} | {} | {state} |", demand.id, demand.text).unwrap();
     }
     let mut promises = String::new();
-    let mut kept = 0;
+    let mut quoted_count = 0;
     for (id, promise) in &page.promises {
         let tests = match page.not_built.get(id) {
             Some(area) => format!("planned — {area}"),
             None => shown.get(id).map_or("none yet".to_owned(), names),
         };
-        kept += usize::from(shown.contains_key(id));
+        quoted_count += usize::from(shown.contains_key(id));
         writeln!(promises, "| {id} | {promise} | {tests} |").unwrap();
     }
     format!(
@@ -297,7 +298,7 @@ fn render(page: &ConformancePage, shown: &TestsByIdentifier) -> String {
          | met, shown by tests of the running product | {} |\n| partly | {} |\n| planned | {} |\n\
          | not ours | {} |\n\n\
          ## Demands\n\n| Id | Demand | State |\n|---|---|---|\n{table}\n\
-         ## Invariants\n\n{kept} of {} are quoted by tests.\n\n\
+         ## Invariants\n\n{quoted_count} of {} are quoted by tests.\n\n\
          | Id | Promise | Tests |\n|---|---|---|\n{promises}",
         page.demands.len(),
         counts["met"],
@@ -318,7 +319,10 @@ fn conformance_page_is_current() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 
     let computed = render(&page, &shown);
-    #[expect(clippy::disallowed_methods, reason = "asked by a person at a terminal")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "set by a developer at a terminal"
+    )]
     let rewrite = std::env::var("UPDATE_CONFORMANCE").is_ok();
     if rewrite {
         fs::write(tree::root().join(CONFORMANCE), &computed).unwrap();
@@ -364,7 +368,7 @@ fn quoting(text: &str) -> TestsByIdentifier {
 }
 
 #[test]
-fn identifiers_are_told_from_other_words() {
+fn identifiers_are_distinguished_from_other_words() {
     let found =
         identifiers("R-6.4-1b, C5 (N8): in A3.1 and X-2, unlike `Q10`/v1, A4. SHA-256 R-… K1");
     let expected = ["A4", "C5", "K1", "N8", "Q10", "R-6.4-1b"];
@@ -396,7 +400,7 @@ fn only_tests_show_anything() {
 }
 
 #[test]
-fn an_identifier_nobody_lists_is_found() {
+fn an_unlisted_identifier_is_found() {
     let page = sample("C5", "C5").unwrap();
     assert!(faults(&page, &quoting("/// C5 R-1-1\n#[test]\nfn a() {}")).is_empty());
     assert_eq!(
@@ -410,7 +414,7 @@ fn an_identifier_nobody_lists_is_found() {
 }
 
 #[test]
-fn what_is_called_met_and_not_shown_is_found() {
+fn a_requirement_called_met_without_a_test_is_found() {
     for status in ["met", "partly: refunds"] {
         let page = sample("| met |", &format!("| {status} |")).unwrap();
         assert_eq!(
@@ -428,7 +432,7 @@ fn what_is_called_met_and_not_shown_is_found() {
 }
 
 #[test]
-fn a_promise_that_is_not_built_is_quoted_by_nobody() {
+fn a_promise_that_is_not_implemented_is_not_quoted() {
     let page = sample("| met |", "| not ours |").unwrap();
     assert_eq!(
         faults(&page, &quoting("/// C6\n#[test]\nfn a() {}")).len(),
@@ -456,7 +460,7 @@ fn a_page_that_contradicts_itself_is_found() {
 }
 
 #[test]
-fn the_page_says_what_each_demand_stands_on() {
+fn the_page_lists_the_tests_of_each_demand() {
     let page = sample("C5", "C5").unwrap();
     let quoted = quoting("/// R-1-1 R-1-2 R-6.4-1b C5\n#[test]\nfn t() {}");
     let text = render(&page, &quoted);

@@ -1,5 +1,5 @@
-//! One contract for every kind of institution, held against recorded exchanges. The recordings
-//! hold unsigned messages and what they prove; keys are made here and forgotten.
+//! One contract for every kind of institution, checked against recorded exchanges. The recordings
+//! hold unsigned messages and the evidence expected of them; keys are made here for each run.
 
 mod recorded;
 mod standard;
@@ -17,32 +17,32 @@ use serde_json::Value;
 
 use recorded::{NOW_S, Recording, describe, recordings};
 
-/// What the other side of a dialect does in a test.
+/// The institution's side of a dialect, for tests.
 trait DialectRig {
     fn adapter(&self) -> &dyn Institution;
     /// A callback of this body, unsigned.
     fn callback(&self, body: Bytes) -> Request<Bytes>;
-    /// Signs as the institution does, or as a stranger would.
+    /// Signs as the institution does, or with a wrong key.
     fn sign_callback(&self, callback: &mut Request<Bytes>, as_whom: SignedBy, created_s: i64);
     fn sign_reply(&self, reply: &mut Response<Bytes>, to: &CallState, as_whom: SignedBy);
-    /// Whether the institution would believe this of us.
+    /// Whether the institution would accept this reply as ours.
     fn is_ours(&self, answer: &Response<Bytes>, to: &Request<Bytes>) -> bool;
 }
 
 #[derive(Clone, Copy)]
 enum SignedBy {
     Institution,
-    /// A key on the ring that belongs to somebody else.
+    /// A key on the ring that belongs to another institution.
     Other,
-    /// A key nobody knows, under the id of the institution's.
-    Stranger,
+    /// An unknown key under the institution's key id.
+    UnknownKey,
 }
 
 fn rigs() -> Vec<(&'static str, Box<dyn DialectRig>)> {
     let rig = |name: &str| -> Box<dyn DialectRig> {
         match name {
             "standard" => Box::new(standard::rig()),
-            other => panic!("the kind {other} has no rig here, so it is held to no contract"),
+            other => panic!("the kind {other} has no rig here, so no contract tests it"),
         }
     };
     KINDS
@@ -55,7 +55,7 @@ fn rigs() -> Vec<(&'static str, Box<dyn DialectRig>)> {
 fn on_all(check: impl Fn(&dyn DialectRig, &Recording)) {
     for (name, rig) in rigs() {
         let recordings = recordings(name);
-        assert!(recordings.len() > 10, "{name} has hardly any recordings");
+        assert!(recordings.len() > 10, "{name} has too few recordings");
         for recording in recordings {
             check(rig.as_ref(), &recording);
         }
@@ -76,7 +76,7 @@ fn sent(rig: &dyn DialectRig, call: &Call<'_>, stamp: &Stamp) -> (Request<Bytes>
     }
 }
 
-/// What a reply proves, read at the moment all recordings are of.
+/// What a reply proves, read at the time of the recordings.
 fn read(
     rig: &dyn DialectRig,
     call: &Call<'_>,
@@ -89,7 +89,7 @@ fn read(
     }
 }
 
-/// What a recording proves with this body, signed as the institution does.
+/// What a recording proves with this body, signed by the institution.
 fn reading(
     rig: &dyn DialectRig,
     recording: &Recording,
@@ -112,28 +112,28 @@ fn read_as(
         if let Some(signer) = as_whom {
             rig.sign_callback(&mut callback, signer, NOW_S);
         }
-        return told(rig, &callback, now);
+        return evidence_of(rig, &callback, now);
     };
-    let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+    let (_, state) = sent(rig, &call, &stamp(NOW_S));
     let mut reply = Response::builder()
         .status(recording.status)
         .header("content-type", "application/json")
         .body(body)
         .unwrap();
     if let Some(signer) = as_whom {
-        rig.sign_reply(&mut reply, &asked, signer);
+        rig.sign_reply(&mut reply, &state, signer);
     }
-    Ok(read(rig, &call, &asked, &reply))
+    Ok(read(rig, &call, &state, &reply))
 }
 
 /// What a callback proves about an order in yuan.
-fn told(
+fn evidence_of(
     rig: &dyn DialectRig,
     callback: &Request<Bytes>,
     now: Timestamp,
 ) -> Result<Evidence, Unverified> {
-    let told = rig.adapter().read_callback(callback, now);
-    told.map(|told| told.evidence(CNY))
+    let message = rig.adapter().read_callback(callback, now);
+    message.map(|message| message.evidence(CNY))
 }
 
 fn proves_nothing(read: &Result<Evidence, Unverified>) -> bool {
@@ -143,7 +143,7 @@ fn proves_nothing(read: &Result<Evidence, Unverified>) -> bool {
     }
 }
 
-/// C3, E2, E3, E4: each recorded reply and callback reads to the evidence noted beside it.
+/// C3, E2, E3, E4: each recorded reply and callback yields the evidence recorded beside it.
 #[test]
 fn every_recorded_message_reads_to_its_evidence() {
     on_all(|rig, recording| {
@@ -161,7 +161,7 @@ fn every_recorded_message_reads_to_its_evidence() {
     });
 }
 
-/// C3, V1: a status word that is not listed is ambiguous, wherever it stands.
+/// C3, V1: an unlisted status is ambiguous, in whichever field it appears.
 #[test]
 fn an_unlisted_word_proves_nothing() {
     on_all(|rig, recording| {
@@ -179,9 +179,9 @@ fn an_unlisted_word_proves_nothing() {
     });
 }
 
-/// V3, C2, E3, R3: news of another sum, currency, account, attempt or refund moves nothing.
+/// V3, C2, E3, R3: evidence for another amount, currency, account, attempt or refund moves nothing.
 #[test]
-fn what_is_said_of_something_else_moves_nothing() {
+fn evidence_for_another_object_moves_nothing() {
     on_all(|rig, recording| {
         for (name, other) in &recording.others {
             let body = recording.body_with(name, other);
@@ -202,7 +202,7 @@ fn what_is_said_of_something_else_moves_nothing() {
     });
 }
 
-/// V1, E5: half a message proves nothing, signed as it is or not; nor does an endless one.
+/// V1, E5: a truncated or oversized body proves nothing, whatever its signature.
 #[test]
 fn a_cut_off_or_oversized_body_proves_nothing() {
     on_all(|rig, recording| {
@@ -219,20 +219,20 @@ fn a_cut_off_or_oversized_body_proves_nothing() {
     });
 }
 
-/// E5, C1: what is not signed by a key of this very institution proves nothing.
+/// E5, C1: a message not signed by a key of this institution proves nothing.
 #[test]
-fn the_word_of_anybody_else_proves_nothing() {
+fn a_message_by_another_key_proves_nothing() {
     on_all(|rig, recording| {
-        for signer in [None, Some(SignedBy::Other), Some(SignedBy::Stranger)] {
+        for signer in [None, Some(SignedBy::Other), Some(SignedBy::UnknownKey)] {
             let read = read_as(rig, recording, recording.body(), signer);
             assert!(proves_nothing(&read), "{}", recording.file);
         }
     });
 }
 
-/// C1, E5: one changed byte of a callback's body or of a reply's makes it nobody's.
+/// C1, E5: one changed byte in the body of a callback or reply invalidates it.
 #[test]
-fn one_changed_byte_is_noticed() {
+fn one_changed_byte_is_detected() {
     on_all(|rig, recording| {
         let order = recording.order();
         let now = Timestamp::from_s(NOW_S);
@@ -243,16 +243,16 @@ fn one_changed_byte_is_noticed() {
         };
         let bytes = 0..recording.body().len();
         if let Some(call) = recording.call(&order) {
-            let (_, asked) = sent(rig, &call, &stamp(NOW_S));
+            let (_, state) = sent(rig, &call, &stamp(NOW_S));
             let mut reply = Response::builder()
                 .status(recording.status)
                 .header("content-type", "application/json")
                 .body(Bytes::copy_from_slice(recording.body()))
                 .unwrap();
-            rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
+            rig.sign_reply(&mut reply, &state, SignedBy::Institution);
             for at in bytes {
                 *reply.body_mut() = changed(at);
-                let evidence = read(rig, &call, &asked, &reply);
+                let evidence = read(rig, &call, &state, &reply);
                 assert!(proves_nothing(&Ok(evidence)), "{} {at}", recording.file);
             }
         } else {
@@ -260,7 +260,7 @@ fn one_changed_byte_is_noticed() {
             rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
             for at in bytes {
                 *callback.body_mut() = changed(at);
-                let read = told(rig, &callback, now);
+                let read = evidence_of(rig, &callback, now);
                 assert_eq!(
                     describe(&read),
                     "forged signature",
@@ -272,34 +272,35 @@ fn one_changed_byte_is_noticed() {
     });
 }
 
-/// E5: a genuine answer to another question, or under another status, is no answer to this one.
+/// E5: an authentic reply to another request, or with another status, proves nothing about this
+/// one.
 #[test]
-fn an_answer_to_another_question_proves_nothing() {
+fn a_reply_to_another_request_proves_nothing() {
     on_all(|rig, recording| {
         let order = recording.order();
         let Some(call) = recording.call(&order) else {
             return;
         };
-        let (_, asked) = sent(rig, &call, &stamp(NOW_S));
-        let (_, find_repeated_request) = sent(rig, &call, &stamp(NOW_S - 1));
+        let (_, state) = sent(rig, &call, &stamp(NOW_S));
+        let (_, earlier) = sent(rig, &call, &stamp(NOW_S - 1));
         let mut reply = Response::new(Bytes::copy_from_slice(recording.body()));
         *reply.status_mut() = recording.status.try_into().unwrap();
         let json = HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &find_repeated_request, SignedBy::Institution);
+        rig.sign_reply(&mut reply, &earlier, SignedBy::Institution);
         let read = |reply: &Response<Bytes>, state: &CallState| Ok(read(rig, &call, state, reply));
-        assert!(proves_nothing(&read(&reply, &asked)), "{}", recording.file);
+        assert!(proves_nothing(&read(&reply, &state)), "{}", recording.file);
         assert!(proves_nothing(&read(&reply, &CallState::default())));
         *reply.status_mut() = http::StatusCode::ACCEPTED;
         if recording.status != 202 {
-            assert!(proves_nothing(&read(&reply, &find_repeated_request)));
+            assert!(proves_nothing(&read(&reply, &earlier)));
         }
     });
 }
 
-/// C5: a callback is believed while its signature is recent, and not before or after.
+/// C5: a callback is accepted only while its signature is recent, not before or after.
 #[test]
-fn an_old_callback_is_not_believed() {
+fn an_old_callback_is_not_accepted() {
     on_all(|rig, recording| {
         if recording.call != "callback" {
             return;
@@ -312,14 +313,14 @@ fn an_old_callback_is_not_believed() {
         ] {
             let mut callback = rig.callback(Bytes::copy_from_slice(recording.body()));
             rig.sign_callback(&mut callback, SignedBy::Institution, created_s);
-            let read = told(rig, &callback, Timestamp::from_s(NOW_S));
+            let read = evidence_of(rig, &callback, Timestamp::from_s(NOW_S));
             let refused = describe(&read) == "forged outside_window";
             assert_eq!(refused, !recent, "{} {created_s}", recording.file);
         }
     });
 }
 
-/// A3, K2: what is sent is what was recorded, and an equal create has equal bytes.
+/// A3, K2: the request equals the recorded one, and an equal create has equal bytes.
 #[test]
 fn a_repeated_create_is_the_same_create() {
     on_all(|rig, recording| {
@@ -345,37 +346,37 @@ fn a_repeated_create_is_the_same_create() {
     });
 }
 
-/// C4, V3: whoever sent a callback learns what may become of it: only what may succeed later is answered
-/// 503, and each answer has the number that the log knows it by.
+/// C4, V3: the acknowledgement says whether to send again: only what may succeed later is answered
+/// 503, and each carries the number under which it is logged.
 #[test]
-fn only_what_may_succeed_later_is_asked_for_again() {
+fn only_what_may_succeed_later_is_answered_503() {
     on_all(|rig, recording| {
         if recording.call != "callback" {
             return;
         }
         let callback = rig.callback(Bytes::copy_from_slice(recording.body()));
-        for (heard, status) in [
+        for (acknowledgement, status) in [
             (Acknowledgement::TryAgain, 503),
             (Acknowledgement::UnknownReference, 404),
             (Acknowledgement::Quarantined, 422),
             (Acknowledgement::Unreadable, 400),
             (Acknowledgement::Unverified, 401),
         ] {
-            let answer = rig
-                .adapter()
-                .acknowledge(&callback, heard, "ab12", &stamp(NOW_S));
-            assert_eq!(answer.status(), status, "{heard:?}");
+            let answer =
+                rig.adapter()
+                    .acknowledge(&callback, acknowledgement, "ab12", &stamp(NOW_S));
+            assert_eq!(answer.status(), status, "{acknowledgement:?}");
             assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
-            let said: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+            let fields: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
             assert_eq!(
-                (&said["requestId"], &said["result"]),
+                (&fields["requestId"], &fields["result"]),
                 (&"ab12".into(), &"REFUSED".into())
             );
         }
     });
 }
 
-/// C4: only what is recorded is acknowledged, by a signed answer to this very callback.
+/// C4: only a recorded callback is acknowledged, by a signed reply bound to it.
 #[test]
 fn only_what_is_recorded_is_acknowledged() {
     on_all(|rig, recording| {
@@ -386,7 +387,7 @@ fn only_what_is_recorded_is_acknowledged() {
         rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
         let mut other = rig.callback(Bytes::copy_from_slice(recording.body()));
         rig.sign_callback(&mut other, SignedBy::Institution, NOW_S - 1);
-        for (heard, acknowledged) in [
+        for (acknowledgement, acknowledged) in [
             (Acknowledgement::Recorded, true),
             (Acknowledgement::TryAgain, false),
             (Acknowledgement::UnknownReference, false),
@@ -395,7 +396,7 @@ fn only_what_is_recorded_is_acknowledged() {
         ] {
             let answer = rig
                 .adapter()
-                .acknowledge(&callback, heard, "1", &stamp(NOW_S));
+                .acknowledge(&callback, acknowledgement, "1", &stamp(NOW_S));
             assert!(rig.is_ours(&answer, &callback));
             assert!(!rig.is_ours(&answer, &other));
             assert_eq!(answer.status().is_success(), acknowledged);
@@ -405,7 +406,7 @@ fn only_what_is_recorded_is_acknowledged() {
             rig.adapter()
                 .acknowledge(&unsigned, Acknowledgement::Unverified, "1", &stamp(NOW_S));
         assert!(answer.status().is_client_error());
-        // Q1: who proved nothing is given no signature of ours, however slow a key makes it.
+        // Q1: an unauthenticated caller gets no signature of ours, however slow a key makes it.
         for name in ["signature", "signature-input"] {
             assert!(!answer.headers().contains_key(name));
         }

@@ -1,5 +1,5 @@
-//! Whole journeys over real sockets: the gateway as it is built to run, pretend institutions, two
-//! pretend merchants and a payer on loopback, on the demonstration's own stage.
+//! End-to-end journeys over real sockets on loopback: the gateway as built, sandbox institutions,
+//! two sandbox merchants and a payer, in the demonstration's environment.
 
 mod chain;
 mod clauses;
@@ -40,7 +40,7 @@ async fn open() -> (DemoEnvironment, DemoGateway) {
     (stage, open)
 }
 
-/// An order in the webview mode that goes to an institution at once.
+/// An order in webview mode that goes to an institution at once.
 fn order(shop: &DemoMerchant, number: &str, sum: &str, institution: &str) -> Value {
     let mut order = shop.order(number, "WEBVIEW", sum, PAYER);
     order["institutionId"] = json!(institution);
@@ -60,27 +60,27 @@ async fn queried(shop: &DemoMerchant, number: &str) -> ClientResponse {
         .unwrap()
 }
 
-/// How an order stands: `orderStatus`, `attemptStatus`.
-async fn standing(shop: &DemoMerchant, number: &str) -> (String, String) {
+/// The order's state: `orderStatus`, `attemptStatus`.
+async fn states(shop: &DemoMerchant, number: &str) -> (String, String) {
     let answer = queried(shop, number).await;
     let text = |field| answer.text(field).to_owned();
     (text("orderStatus"), text("attemptStatus"))
 }
 
-/// The attempt's number, by which the institution knows the order.
+/// The attempt's number, which is the order's number at the institution.
 fn attempt(institution: &SandboxInstitution, number: &str) -> String {
     let book = institution.books();
     let payment = payment_of(&book, number).unwrap();
     payment.terms.merchant_order_no.clone()
 }
 
-/// The institution has it in its book.
+/// Waits until the institution has booked the order.
 async fn booked(institution: &SandboxInstitution, number: &str) {
     let seen = institution.wait_for(|book| payment_of(book, number).map(drop), WAIT_MAX);
     seen.await.expect("the call arrives");
 }
 
-/// What the operations listener answers.
+/// The reply of the operations listener.
 async fn operations(stage: &DemoEnvironment, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = ("127.0.0.1", stage.ports.operations);
@@ -92,10 +92,10 @@ async fn operations(stage: &DemoEnvironment, path: &str) -> String {
     answer
 }
 
-/// R-6.3.1-4a: what was asked is counted by interface, result and time taken, and
-/// nothing that is counted or published names a payer or an order.
+/// R-6.3.1-4a: requests are counted by interface, result and duration, and no metric or publication
+/// names a payer or an order.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_is_counted_without_naming_anybody() {
+async fn requests_are_counted_without_personal_data() {
     let (stage, open) = open().await;
     // Longer than any run of letters that a key published in base64 holds by chance.
     let number = "counted-and-not-named";
@@ -118,8 +118,8 @@ async fn what_is_asked_is_counted_without_naming_anybody() {
     open.close().await.unwrap();
 }
 
-/// A3.1, X-1, X-2, A3.2, A3.3, X-11, M4, R-6.2.4-1: placed, chosen, paid,
-/// called back, told, queried through one interface, with no messaging configured; money once.
+/// A3.1, X-1, X-2, A3.2, A3.3, X-11, M4, R-6.2.4-1: placed, institution chosen, paid, called back,
+/// notified and queried through one interface, with no messaging configured; money moves once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_chosen_paid_notified_and_found() {
     let (stage, open) = open().await;
@@ -151,7 +151,7 @@ async fn an_order_is_placed_chosen_paid_notified_and_found() {
     assert_eq!(
         (found.text("orderStatus"), found.text("fee")),
         ("PAID", "0.04674"),
-        "the fee is told to the last place that the institution told"
+        "the fee has every decimal place that the institution sent"
     );
     assert_eq!(stage.red.books().taken_cents(), 1_230);
     assert_eq!(open.close().await.unwrap(), DrainOutcome::Whole);
@@ -179,7 +179,7 @@ fn key(stage: &DemoEnvironment, id: &str) -> SigningKey {
     SigningKey::from_pkcs8_pem(id, &pem).unwrap()
 }
 
-/// Q1, Q2, Q4, Q5: whatever is wrong with a request is refused, and nothing of it happens.
+/// Q1, Q2, Q4, Q5: every kind of bad request is refused and has no effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_are_refused_and_change_nothing() {
     let (stage, _open) = open().await;
@@ -227,7 +227,8 @@ async fn bad_requests_are_refused_and_change_nothing() {
     assert_eq!(stage.blue.books().payments().count(), 1);
 }
 
-/// C2, V3: a stranger's callback and one with another sum move nothing; the right one still does.
+/// C2, V3: a callback by an unauthenticated caller or with another amount changes nothing; the
+/// right one is applied.
 #[tokio::test(flavor = "multi_thread")]
 async fn false_callbacks_change_nothing() {
     let (stage, _open) = open().await;
@@ -246,15 +247,15 @@ async fn false_callbacks_change_nothing() {
     let (unauthenticated, _) = SigningKey::generate_ed25519().unwrap();
     let unauthenticated = SigningKey::from_pkcs8_pem("bluebank-1", &unauthenticated).unwrap();
     for (who, key, sum) in [
-        ("a stranger", unauthenticated, "12.30"),
+        ("an unauthenticated caller", unauthenticated, "12.30"),
         ("another institution", key(&stage, "redpay-1"), "12.30"),
-        ("another sum", key(&stage, "bluebank-1"), "12.31"),
+        ("another amount", key(&stage, "bluebank-1"), "12.31"),
     ] {
         let client = client(&stage, key, None);
-        let said = client.post("/v1/callbacks/bluebank", &callback(sum)).await;
-        let said = said.unwrap();
-        let refused = who == "another sum" || said.text("noticeResult") != "SUCCESS";
-        assert!(refused, "{who}: {} {}", said.status, said.json);
+        let reply = client.post("/v1/callbacks/bluebank", &callback(sum)).await;
+        let reply = reply.unwrap();
+        let refused = who == "another amount" || reply.text("noticeResult") != "SUCCESS";
+        assert!(refused, "{who}: {} {}", reply.status, reply.json);
         assert_eq!(queried(shop, "T1").await.json, before, "{who}");
         assert!(shop.merchant.inbox().deliveries.is_empty(), "{who}");
     }
@@ -265,9 +266,9 @@ async fn false_callbacks_change_nothing() {
     assert_eq!(stage.blue.books().taken_cents(), 1_230);
 }
 
-/// N7: a merchant that does not answer holds nobody else up, and is told in the end.
+/// N7: a merchant that does not answer delays no other, and is notified in the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_merchant_delays_nobody() {
+async fn a_slow_merchant_delays_no_other() {
     let (stage, _open) = open().await;
     stage.tea.merchant.next(MerchantFault::Slow, 1);
     for (shop, number) in [(&stage.tea, "T1"), (&stage.books, "B1")] {
@@ -288,7 +289,7 @@ async fn a_slow_merchant_delays_nobody() {
         .unwrap();
 }
 
-/// A stop lets a choice finish that waits on a slow institution, and its answer arrives.
+/// A stop lets a select finish that waits for a slow institution, and its reply arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_what_is_in_flight() {
     let (stage, open) = open().await;
@@ -302,7 +303,10 @@ async fn a_stop_finishes_what_is_in_flight() {
     let (answer, drained) = tokio::join!(placed(&stage.tea, &wanted), stopping);
     assert!(answer.text("payUrl").starts_with(&stage.blue.origin()));
     assert_eq!(drained, DrainOutcome::Whole);
-    assert!(stage.tea.place(&wanted).await.is_err(), "nobody listens");
+    assert!(
+        stage.tea.place(&wanted).await.is_err(),
+        "the listener is closed"
+    );
 
     let _open = stage.open().await.unwrap();
     let again = placed(&stage.tea, &wanted).await;

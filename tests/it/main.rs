@@ -1,5 +1,5 @@
-//! One test program, one module for each concern. Nothing here sleeps, reads the wall clock or
-//! leans on another test.
+//! One test binary, one module for each concern. No test sleeps, reads the wall clock or depends on
+//! another test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,10 +7,10 @@
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::print_stderr,
-    reason = "a test stops at the first surprise and may say its seed; lints exempt only #[test] functions"
+    reason = "a test panics at the first failure and may print its seed; lints exempt only #[test] functions"
 )]
 
-/// As the program itself: thousands of lives make and drop small pieces.
+/// The program's own allocator: thousands of simulation runs make and drop small allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

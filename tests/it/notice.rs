@@ -1,4 +1,4 @@
-//! The merchant is told (A3.3, X-4): fixed bytes, until it says that it heard.
+//! Merchants are notified (A3.3, X-4) with fixed bytes until they acknowledge.
 
 mod events;
 
@@ -21,7 +21,7 @@ use crate::world::memory::MemoryEventState;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::{TestGateway, now};
 
-/// The waits of the interface document, in seconds.
+/// The retry delays of the interface document, in seconds.
 const WAITS_S: [i64; 18] = [
     1, 2, 5, 15, 30, 60, 180, 600, 1_200, 1_800, 1_800, 3_600, 10_800, 10_800, 10_800, 21_600,
     21_600, 86_400,
@@ -43,8 +43,8 @@ fn deliveries(inbox: &FakeMerchant) -> usize {
     inbox.requests.len()
 }
 
-/// R-A3.3-1, R-A3.1-5, R-5.1.4-8, R-A2.4.1-7b, R-A2.5-6b, N8: ten fields go to the order's own address
-/// at once, signed by the platform.
+/// R-A3.3-1, R-A3.1-5, R-5.1.4-8, R-A2.4.1-7b, R-A2.5-6b, N8: ten fields go to the order's own
+/// address at once, signed by the platform.
 #[test]
 fn the_merchant_is_notified_of_its_payment() {
     let gateway = paid();
@@ -80,13 +80,13 @@ fn the_merchant_is_notified_of_its_payment() {
     let proven = verify_request(&request, target, &platform_ring(), gateway.now_s()).unwrap();
     assert_eq!(proven.owner, "platform");
     assert!(proven.nonce.is_some() && proven.expires_s.is_some());
-    assert!(gateway.deliver().is_empty(), "told once");
+    assert!(gateway.deliver().is_empty(), "notified once");
 }
 
-/// R-6.3.1-1c: when the platform's key has ended, nothing is signed with it any more: the merchant is
-/// told under the next one only, and answers are not signed.
+/// R-6.3.1-1c: an expired platform key signs nothing: the merchant is notified under the next key
+/// only, and replies are not signed.
 #[test]
-fn an_expired_key_notifies_nobody() {
+fn an_expired_key_signs_no_notification() {
     let institutions = [
         ("bank", FakeInstitutionAbility::ALL),
         ("purse", FakeInstitutionAbility::ALL),
@@ -118,7 +118,7 @@ fn an_expired_key_notifies_nobody() {
     assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
 }
 
-/// N3: what is signed is the address as it goes over the wire: there an empty path is `/`.
+/// N3: the signed address is the one on the wire, where an empty path is `/`.
 #[test]
 fn an_address_without_a_path_is_signed_as_it_is_called() {
     for (registered, called) in [
@@ -140,10 +140,10 @@ fn an_address_without_a_path_is_signed_as_it_is_called() {
     }
 }
 
-/// H1: a lack of ours is not the merchant's failure: it counts as no try, however long it lasts, and
-/// gives no event up.
+/// H1: a shortage of ours is not the merchant's failure: it counts as no delivery attempt, however
+/// long it lasts, and dead-letters nothing.
 #[test]
-fn a_shortage_of_ours_counts_as_no_try() {
+fn a_shortage_of_ours_counts_as_no_attempt() {
     let gateway = paid();
     for _ in 0..40 {
         gateway
@@ -160,8 +160,8 @@ fn a_shortage_of_ours_counts_as_no_try() {
     assert_eq!(tries, "1");
 }
 
-/// R-A3.3-2, N2, N3: whatever is not HTTP 2xx with SUCCESS is tried again with the same bytes and
-/// the same id, signed anew.
+/// R-A3.3-2, N2, N3: any reply but HTTP 2xx with SUCCESS is retried with the same bytes and the
+/// same id, signed anew.
 #[test]
 fn only_success_ends_delivery() {
     let gateway = paid();
@@ -196,8 +196,8 @@ fn only_success_ends_delivery() {
     });
 }
 
-/// G-19, N2: the waits are those that were published; after seven days the event is dead, and
-/// stays.
+/// G-19, N2: the retry delays are the published ones; after seven days the event is dead-lettered
+/// and stays stored.
 #[test]
 fn deliveries_follow_the_published_schedule() {
     let gateway = paid();
@@ -227,10 +227,10 @@ fn deliveries_follow_the_published_schedule() {
     assert!(gateway.deliver().is_empty());
 }
 
-/// N2, T2: a clock that is thirty days ahead for one delivery, late in the schedule, ends nothing: how
-/// often it was tried does.
+/// N2, T2: a clock that jumps thirty days ahead for one delivery, late in the schedule,
+/// dead-letters nothing: the number of attempts decides.
 #[test]
-fn a_clock_ahead_gives_no_event_up() {
+fn a_clock_ahead_dead_letters_no_event() {
     let gateway = paid();
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     for wait in WAITS_S {
@@ -250,28 +250,28 @@ fn a_clock_ahead_gives_no_event_up() {
     assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
 }
 
-/// N6: a lease that was lost settles nothing; the event is delivered twice rather than never.
+/// N6: a lost lease completes nothing; the event is delivered twice rather than never.
 #[test]
-fn a_lost_lease_can_repeat_and_not_lose() {
+fn a_lost_lease_repeats_and_does_not_lose() {
     let gateway = paid();
     let (store, world) = (&*gateway.api.store, &gateway.api.world);
     let snapshot = gateway.snapshot();
     let slow = now(store.lease(LeaseKind::Events, world.clock.now(), 1)).unwrap();
-    assert!(gateway.deliver().is_empty(), "taken");
+    assert!(gateway.deliver().is_empty(), "leased");
     gateway.advance_s(31);
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     assert_eq!(gateway.deliver(), [Delivery::Again]);
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::Acknowledges);
-    let told = now(notify_merchant(store, world, &snapshot.platform, &slow[0])).unwrap();
-    assert_eq!(told, Delivery::LeaseLost);
+    let delivery = now(notify_merchant(store, world, &snapshot.platform, &slow[0])).unwrap();
+    assert_eq!(delivery, Delivery::LeaseLost);
     gateway.advance_s(2);
     assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
     assert_eq!(gateway.inbox(|inbox| inbox.notices.len()), 1);
 }
 
-/// N7: a merchant that hears nothing delays nobody else.
+/// N7: a merchant that never acknowledges delays no other.
 #[test]
-fn a_merchant_that_never_acknowledges_delays_nobody() {
+fn a_merchant_that_never_acknowledges_delays_no_other() {
     let gateway = TestGateway::new();
     for n in 0..40 {
         gateway.place(&format!("D{n}"), json!({}));
@@ -283,15 +283,15 @@ fn a_merchant_that_never_acknowledges_delays_nobody() {
     let naming = json!({ "merchantId": "M2", "merchantOrderNo": "T1" });
     gateway.ask("M2", "/v1/orders/close", &naming);
     let delivered = gateway.deliver();
-    let heard = delivered
+    let acknowledged = delivered
         .iter()
         .filter(|one| matches!(one, Delivery::Delivered(_)));
-    assert_eq!(heard.count(), 1, "{delivered:?}");
+    assert_eq!(acknowledged.count(), 1, "{delivered:?}");
     assert_eq!(delivered.len(), 9);
 }
 
-/// N1: a closing is told at the enrolled address, not at `bankReturnUrl`, whose readers may know
-/// the ten fields only; with no enrolled address it waits to be fetched.
+/// N1: a close is notified to the enrolled address, not to `bankReturnUrl`, whose readers may know
+/// the ten fields only; without an enrolled address the event waits to be fetched.
 #[test]
 fn a_close_is_notified_to_its_own_address() {
     let gateway = TestGateway::new();
@@ -330,7 +330,7 @@ fn a_close_is_notified_to_its_own_address() {
 
 /// N9: a later transition never changes the body of an earlier event.
 #[test]
-fn an_event_says_what_was_committed() {
+fn an_event_has_what_was_committed() {
     let gateway = paid();
     let before: Vec<_> = gateway
         .durable_state()

@@ -1,5 +1,5 @@
-//! `docs/openapi.yaml` against the program: the same codes, the same paths, examples and notifications
-//! of the shape they are said to have, and a fuzzer that reads it and asks a running gateway.
+//! `docs/openapi.yaml` against the program: the same codes and paths, examples and notifications of
+//! the documented shape, and a fuzzer driven by it against a running gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -24,7 +24,7 @@ const DOCUMENT: &str = "docs/openapi.yaml";
 
 mod fuzzer;
 
-/// Ends a program that hangs, on however slow a machine. Unit: seconds.
+/// Stops a program that hangs, also on a slow machine. Unit: seconds.
 const PROGRAM_MAX_S: &str = "1800";
 
 pub(crate) fn python(program: &str) -> Command {
@@ -36,7 +36,7 @@ pub(crate) fn python(program: &str) -> Command {
     );
     let mut command = Command::new("timeout");
     command.arg(PROGRAM_MAX_S).arg(place.join(program));
-    // What a machine trusts besides has no say in whom the tests trust.
+    // The tests trust only what they name, not the machine's own certificates.
     for name in ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"] {
         command.env_remove(name);
     }
@@ -49,18 +49,18 @@ fn judge() -> Command {
     command
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The document, judged and read.
+/// The document, validated and parsed.
 fn document() -> Value {
     let output = judge().output().unwrap();
-    assert!(output.status.success(), "{DOCUMENT}: {}", said(&output));
+    assert!(output.status.success(), "{DOCUMENT}: {}", printed(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Holds values against a schema of the document.
+/// Validates values against a schema of the document.
 fn fit(schema: &str, values: &[Value]) {
     let mut judging = judge();
     judging.args(["--is", schema]).stdin(Stdio::piped());
@@ -71,10 +71,10 @@ fn fit(schema: &str, values: &[Value]) {
     }
     drop(lines);
     let output = judging.wait_with_output().unwrap();
-    assert!(output.status.success(), "{schema}: {}", said(&output));
+    assert!(output.status.success(), "{schema}: {}", printed(&output));
 }
 
-/// One of each kind.
+/// One refusal of each kind.
 pub(crate) fn refusals() -> Vec<Refusal> {
     let text = || "x".into();
     vec![
@@ -145,7 +145,7 @@ pub(crate) fn refusals() -> Vec<Refusal> {
     ]
 }
 
-/// The words between quotes in one function of the program's text.
+/// String literals in one function of the program's source.
 fn words(path_start: &str, owner: &str, function: &str) -> BTreeSet<String> {
     let files = tree::sources(&["src"]);
     let file = files
@@ -169,9 +169,10 @@ fn texts(list: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// G-12: every public code is in the document under the status it is answered with, and no other.
+/// G-12: every public code is documented under the status it is answered with, and no other code
+/// is.
 #[test]
-fn the_document_and_the_program_know_the_same_codes() {
+fn the_document_and_the_program_have_the_same_codes() {
     let document = document();
     let schemas = &document["components"]["schemas"];
     let all = texts(&schemas["Problem"]["properties"]["code"]["enum"]);
@@ -213,10 +214,10 @@ fn the_document_and_the_program_know_the_same_codes() {
     }
 }
 
-/// R-A2.4.1-3a, R-6.1.5-2: every reason for which an institution is withheld, or does not make a
-/// refund, is in the document and explained.
+/// R-A2.4.1-3a, R-6.1.5-2: every reason for which an institution is ineligible, or does not make a
+/// refund, is documented and explained.
 #[test]
-fn the_document_and_the_program_know_the_same_reasons() {
+fn the_document_and_the_program_have_the_same_reasons() {
     let schemas = &document()["components"]["schemas"];
     for kind in ["IneligibleReason", "RefundLack"] {
         let reasons = texts(&schemas[kind]["enum"]);
@@ -255,7 +256,7 @@ fn the_document_has_an_operation_for_every_endpoint_and_no_other() {
     assert_eq!(documented.len(), ENDPOINTS.len(), "no row stands twice");
 }
 
-/// A3.3, R-A3.3-1: what merchants are really sent has the shape that the document says.
+/// A3.3, R-A3.3-1: notifications have the documented shape.
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_are_as_documented() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -284,7 +285,7 @@ async fn notifications_are_as_documented() {
     documented("Notification", &[paid.fields, closed.fields]);
 }
 
-/// Every field is in the document, and each is as it says there.
+/// Every field is documented, and each has its documented shape.
 fn documented(schema: &str, values: &[Value]) {
     let fields = &document()["components"]["schemas"][schema]["properties"];
     for value in values {
@@ -299,7 +300,7 @@ fn documented(schema: &str, values: &[Value]) {
     fit(schema, values);
 }
 
-/// A part of order `T1` is asked back.
+/// Requests a refund of a part of order `T1`.
 async fn refund(shop: &DemoMerchant, sum: &str, more: Value) -> ClientResponse {
     let order = shop.order("T1", "WEBVIEW", sum, "13800001234");
     let mut body = json!({
@@ -313,11 +314,11 @@ async fn refund(shop: &DemoMerchant, sum: &str, more: Value) -> ClientResponse {
     shop.ask("/v1/refunds", "T1", body).await.unwrap()
 }
 
-/// R-A3.4-2, A8: what is answered and sent about refunds has the shape that the document says:
-/// of one that went back, that nobody knows of, that was refused, that has no number, and of money
-/// that nobody asked back.
+/// R-A3.4-2, A8: replies and notifications about refunds have the documented shape: for a
+/// refund that was made, one of unknown outcome, one refused, one without a number, and one that
+/// nobody requested.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_of_refunds_is_as_documented() {
+async fn replies_about_refunds_are_as_documented() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -335,7 +336,7 @@ async fn what_is_said_of_refunds_is_as_documented() {
     assert_eq!(shop.place(&late).await.unwrap().status, 200);
     shop.ask("/v1/orders/close", "T2", json!({})).await.unwrap();
 
-    let mut said = Vec::new();
+    let mut replies = Vec::new();
     for (sum, more, status, result) in [
         ("5.00", json!({ "merchantRefundNo": "B1" }), 200, "ACCEPTED"),
         ("1.92", json!({ "merchantRefundNo": "B2" }), 200, "REFUSED"),
@@ -344,20 +345,20 @@ async fn what_is_said_of_refunds_is_as_documented() {
         ("0.50", json!({}), 200, "ACCEPTED"),
     ] {
         if result == "PENDING" {
-            // Its callback could be faster than the answer that is lost.
+            // Its callback could be faster than the lost reply.
             let control = stage.blue.control();
             control.next_at(SandboxCall::Refund, InstitutionFault::LostCallback, 1);
         }
         let answer = refund(shop, sum, more).await;
         assert_eq!((answer.status, answer.text("result")), (status, result));
-        said.push(answer.json);
+        replies.push(answer.json);
     }
-    assert_ne!(said[4]["hint"], Value::Null);
+    assert_ne!(replies[4]["hint"], Value::Null);
     let own = json!({ "merchantId": shop.role.id, "merchantRefundNo": "B1" });
     let one = shop.client.post("/v1/refunds/query", &own).await.unwrap();
-    said.push(one.json);
+    replies.push(one.json);
 
-    let heard = async |event: &str, number: &str| {
+    let notified = async |event: &str, number: &str| {
         let find = |inbox: &NotificationInbox| inbox.refund_event(event, number).cloned();
         let found = shop.merchant.wait_for(find, WAIT_MAX).await;
         found
@@ -370,9 +371,9 @@ async fn what_is_said_of_refunds_is_as_documented() {
         .unwrap()
         .fields;
     assert_eq!(excess["refundCause"], "AFTER_CLOSE");
-    let told = [
-        heard("REFUND_SUCCEEDED", "B1").await,
-        heard("REFUND_FAILED", "B2").await,
+    let notifications = [
+        notified("REFUND_SUCCEEDED", "B1").await,
+        notified("REFUND_FAILED", "B2").await,
         excess,
     ];
     let mut listed = Vec::new();
@@ -384,13 +385,12 @@ async fn what_is_said_of_refunds_is_as_documented() {
     assert_eq!((refunds(0), refunds(1)), (4, 1));
     open.close().await.unwrap();
 
-    documented("Refund", &said);
-    documented("Notification", &told);
+    documented("Refund", &replies);
+    documented("Notification", &notifications);
     documented("OrderReport", &listed);
 }
 
-/// G-12: the document that is served is the one in the repository, may be kept, and needs no
-/// signature.
+/// G-12: the served document is the one in the repository, may be cached, and needs no signature.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_served() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -428,10 +428,10 @@ async fn the_document_is_served() {
     open.close().await.unwrap();
 }
 
-/// R-6.3.1-1c: the keys may be kept as long as the clients' document says, by everybody on the way,
-/// with the header the document promises; a refusal at that path may not be.
+/// R-6.3.1-1c: keys may be cached, also by shared caches, for as long as the clients' document
+/// says, with the documented header; a refusal at that path may not be.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_may_be_kept_for_ten_minutes() {
+async fn keys_may_be_cached_for_ten_minutes() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();

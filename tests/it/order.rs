@@ -1,4 +1,4 @@
-//! Placing an order, its list of institutions, and what became of it (A3.1, A3.2, X-1).
+//! Placing an order, its list of institutions, and querying it (A3.1, A3.2, X-1).
 
 use paymux::domain::identifiers::AttemptId;
 use serde_json::{Value, json};
@@ -8,21 +8,21 @@ use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::{TestGateway, TestReply, changed, naming};
 
-fn ids(told: &TestReply) -> Vec<&str> {
-    let listed = told.json["institutions"].as_array().unwrap();
+fn ids(reply: &TestReply) -> Vec<&str> {
+    let listed = reply.json["institutions"].as_array().unwrap();
     listed
         .iter()
         .map(|one| one["institutionId"].as_str().unwrap())
         .collect()
 }
 
-/// R-A3.1-1, R-A3.1-2, R-5.1.4-1, R-A2.4.1-2, R-A2.4.3-2: thirteen fields in, eight out, and nobody
-/// is called before the payer chose.
+/// R-A3.1-1, R-A3.1-2, R-5.1.4-1, R-A2.4.1-2, R-A2.4.3-2: thirteen fields in, eight out, and no
+/// institution is called before the payer chooses.
 #[test]
 fn an_order_is_placed() {
     let gateway = TestGateway::new();
-    let told = gateway.place("T1", json!({}));
-    assert_eq!(told.status, 200, "{:?}", told.json);
+    let reply = gateway.place("T1", json!({}));
+    assert_eq!(reply.status, 200, "{:?}", reply.json);
     let no = gateway.order("T1").no;
     for (field, value) in [
         ("payOrderNo", no.as_str()),
@@ -36,13 +36,13 @@ fn an_order_is_placed() {
         ("expireTime", "2026-09-25T12:15:00+08:00"),
         ("attemptStatus", "NONE"),
     ] {
-        assert_eq!(told.text(field), value, "{field}");
+        assert_eq!(reply.text(field), value, "{field}");
     }
     assert!(gateway.network.parties().sent.is_empty());
 }
 
-/// R-A2.4.1-3a, R-A2.4.3-3: the list holds what this payer may use, in the operator's order, and
-/// the payer's last one first.
+/// R-A2.4.1-3a, R-A2.4.3-3: the list holds what this payer may use, in the configured order, the
+/// payer's last one first.
 #[test]
 fn the_list_is_for_this_payer() {
     let abilities = [
@@ -53,49 +53,50 @@ fn the_list_is_for_this_payer() {
     let mut snapshot = snapshot(&abilities);
     snapshot.routing.routes[2].payers.only = vec!["139".into()];
     let gateway = TestGateway::enrolled(&abilities, snapshot);
-    let told = gateway.place("T1", json!({}));
-    assert_eq!(ids(&told), ["bank", "purse"]);
+    let reply = gateway.place("T1", json!({}));
+    assert_eq!(ids(&reply), ["bank", "purse"]);
     assert_eq!(
-        told.json["institutions"][0]["modes"],
+        reply.json["institutions"][0]["modes"],
         json!(["WEBVIEW", "NATIVE"])
     );
 
-    let told = gateway.place("T2", json!({ "explainInstitutions": true }));
-    let listed = &told.json["institutions"][2];
+    let reply = gateway.place("T2", json!({ "explainInstitutions": true }));
+    let listed = &reply.json["institutions"][2];
     assert_eq!(listed["available"], json!(false));
     assert_eq!(listed["reason"], json!("PAYER_NOT_SERVED"));
 
     gateway.select("T2", "purse");
     let paid = gateway.pay("T2", "purse");
     gateway.call_back("purse", &paid);
-    let told = gateway.ask("M1", "/v1/orders/institutions", &naming("T1"));
-    assert_eq!(ids(&told), ["purse", "bank"]);
+    let reply = gateway.ask("M1", "/v1/orders/institutions", &naming("T1"));
+    assert_eq!(ids(&reply), ["purse", "bank"]);
 }
 
-/// R-A3.1-3, R-A2.1-2, R-A2.1-3, R-5.1.1-1, R-5.1.1-2: in webview mode the answer has an https
+/// R-A3.1-3, R-A2.1-2, R-A2.1-3, R-5.1.1-1, R-5.1.1-2: in webview mode the reply has an https
 /// address that holds nothing but a token.
 #[test]
 fn webview_orders_have_a_page() {
     let gateway = TestGateway::new();
-    let told = gateway.place("T1", json!({ "businessType": "WEBVIEW" }));
+    let reply = gateway.place("T1", json!({ "businessType": "WEBVIEW" }));
     let page = gateway.order("T1").page_token().expose();
-    assert_eq!(told.text("payUrl"), format!("{ORIGIN}/pay/{page}"));
-    assert!(!told.text("payUrl").contains("138"));
+    assert_eq!(reply.text("payUrl"), format!("{ORIGIN}/pay/{page}"));
+    assert!(!reply.text("payUrl").contains("138"));
 }
 
-/// R-A2.5-2, R-5.1.1-0a: with an institution named, its own page is the answer, and
+/// R-A2.5-2, R-5.1.1-0a: with an institution named, the reply has that institution's page, and
 /// order and attempt were one change.
 #[test]
 fn a_named_institution_is_called_at_once() {
     let gateway = TestGateway::new();
     let wanted = json!({ "businessType": "WEBVIEW", "institutionId": "bank" });
-    let told = gateway.place("T1", wanted);
-    assert_eq!(told.status, 200);
+    let reply = gateway.place("T1", wanted);
+    assert_eq!(reply.status, 200);
     assert!(
-        told.text("payUrl")
+        reply
+            .text("payUrl")
             .starts_with("https://bank.example/pay/A")
     );
-    assert_eq!(told.text("attemptStatus"), "ACCEPTED");
+    assert_eq!(reply.text("attemptStatus"), "ACCEPTED");
     let audit_entries = gateway.durable_state().audit_entries;
     assert_eq!(audit_entries[0].0.action, "order.place");
     assert!(
@@ -105,18 +106,18 @@ fn a_named_institution_is_called_at_once() {
 }
 
 /// R-5.1.3-1, R-5.1.3-2, R-A2.3-2, R-A2.3-3a, R-A2.3-3b: in native mode the institution's start
-/// parameters come unchanged, through the enrolled default or the only institution there is.
+/// parameters are returned unchanged, through the enrolled default or the only institution.
 #[test]
 fn native_orders_answer_start_parameters() {
     let native = json!({ "businessType": "NATIVE" });
     let alone = TestGateway::with(&[("bank", FakeInstitutionAbility::ALL)]);
-    let told = alone.place("T1", native.clone());
+    let reply = alone.place("T1", native.clone());
     let id = alone.attempt("T1", "bank");
     assert_eq!(
-        told.json["sdkParameters"],
+        reply.json["sdkParameters"],
         json!({ "prepay": id, "order": 1 })
     );
-    assert_eq!(told.json.get("payUrl"), None);
+    assert_eq!(reply.json.get("payUrl"), None);
 
     let abilities = [
         ("bank", FakeInstitutionAbility::ALL),
@@ -132,12 +133,12 @@ fn native_orders_answer_start_parameters() {
         .merchants
         .insert(enrolled.id.clone(), enrolled);
     let two = TestGateway::enrolled(&abilities, snapshot);
-    let told = two.place("T1", native);
-    assert_eq!(told.text("institutionId"), "purse");
+    let reply = two.place("T1", native);
+    assert_eq!(reply.text("institutionId"), "purse");
 }
 
-/// R-6.1.1-1, Q7, K2: an equal request answers the same order, also from another process; another
-/// content under the number is a conflict and changes nothing.
+/// R-6.1.1-1, Q7, K2: an equal request returns the same order, also from another process; other
+/// content under the same number is a conflict and changes nothing.
 #[test]
 fn a_number_is_one_order() {
     let mut gateway = TestGateway::new();
@@ -153,10 +154,10 @@ fn a_number_is_one_order() {
         json!({ "attach": "x" }),
         json!({ "institutionId": "bank" }),
     ] {
-        let told = gateway.place("T1", other);
-        assert_eq!((told.status, told.result), (409, "order_conflict"));
+        let reply = gateway.place("T1", other);
+        assert_eq!((reply.status, reply.result), (409, "order_conflict"));
     }
-    // Two merchants may use one number.
+    // Two merchants may use the same number.
     let theirs = gateway.ask("M2", "/v1/orders", &order_fields("M2", "T1"));
     assert_eq!(theirs.status, 200);
     assert_ne!(theirs.text("payOrderNo"), first.text("payOrderNo"));
@@ -165,18 +166,18 @@ fn a_number_is_one_order() {
     assert!(durable.orders.values().all(|row| row.order.version == 1));
 }
 
-/// G-2, M4, M6: a sum is the same however it is written, as text or as number, and a missing
-/// currency is the renminbi.
+/// G-2, M4, M6: an amount is the same however it is written, as string or as number, and a missing
+/// currency is CNY.
 #[test]
 fn one_sum_in_every_spelling_is_one_request() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     for spelled in [json!("12.3"), json!(12.3), json!("12.30"), json!("12.300")] {
-        let told = gateway.place("T1", json!({ "orderAmount": spelled, "currency": null }));
-        assert_eq!(told.status, 200, "{:?}", told.json);
+        let reply = gateway.place("T1", json!({ "orderAmount": spelled, "currency": null }));
+        assert_eq!(reply.status, 200, "{:?}", reply.json);
     }
-    let told = gateway.place("T1", json!({ "mobileNo": 13_812_345_678_u64 }));
-    assert_eq!(told.status, 200, "G-1: {:?}", told.json);
+    let reply = gateway.place("T1", json!({ "mobileNo": 13_812_345_678_u64 }));
+    assert_eq!(reply.status, 200, "G-1: {:?}", reply.json);
 }
 
 /// R-6.1.1-2: a paid order is never paid again; placing and selecting say so and start nothing.
@@ -188,19 +189,19 @@ fn a_paid_order_answers_already_paid() {
     let paid = gateway.pay("T1", "bank");
     gateway.call_back("bank", &paid);
     let sent = gateway.network.parties().sent.len();
-    for told in [
+    for reply in [
         gateway.place("T1", json!({})),
         gateway.select("T1", "bank"),
         gateway.select("T1", "purse"),
     ] {
-        assert_eq!((told.status, told.text("result")), (200, "ALREADY_PAID"));
-        assert_eq!(told.text("orderStatus"), "PAID");
+        assert_eq!((reply.status, reply.text("result")), (200, "ALREADY_PAID"));
+        assert_eq!(reply.text("orderStatus"), "PAID");
     }
     assert_eq!(gateway.order("T1").attempts.len(), 1);
     assert_eq!(gateway.network.parties().sent.len(), sent);
 }
 
-/// O4: a repeat of a closed order answers CLOSED; nothing can be chosen on it any more.
+/// O4: a repeat of a closed order returns CLOSED; no institution can be selected on it any more.
 #[test]
 fn a_closed_order_stays_closed() {
     let gateway = TestGateway::new();
@@ -214,8 +215,8 @@ fn a_closed_order_stays_closed() {
     assert!(gateway.order("T1").attempts.is_empty());
 }
 
-/// R-A3.2-2: seventeen fields, dates of the payment empty until it was paid, then those
-/// of the institution.
+/// R-A3.2-2: seventeen fields; payment dates are empty until the order is paid, then those of the
+/// institution.
 #[test]
 fn a_query_answers_every_field() {
     let gateway = TestGateway::new();
@@ -230,7 +231,7 @@ fn a_query_answers_every_field() {
     gateway.advance_s(65);
     let paid = gateway.pay("T1", "bank");
     gateway.call_back("bank", &paid);
-    let told = gateway.query("T1");
+    let reply = gateway.query("T1");
     let no = gateway.order("T1").no;
     for (field, value) in [
         ("transactionType", "PASSWORD_PAY"),
@@ -256,13 +257,14 @@ fn a_query_answers_every_field() {
         ("institutionId", "bank"),
         ("attach", "k=1"),
     ] {
-        assert_eq!(told.text(field), value, "{field}");
+        assert_eq!(reply.text(field), value, "{field}");
     }
 }
 
-/// R-A3.2-1, K3: all that is said of an order must fit; somebody else's is answered like none.
+/// R-A3.2-1, K3: every field of the query must match; another merchant's order is answered as
+/// unknown.
 #[test]
-fn an_order_is_found_by_what_fits_only() {
+fn an_order_is_found_by_matching_fields_only() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     let no = gateway.order("T1").no.as_str().to_owned();
@@ -277,8 +279,8 @@ fn an_order_is_found_by_what_fits_only() {
         json!({ "mobileNo": "13812345679" }),
         json!({ "merchantOrderNo": "T2" }),
     ] {
-        let told = gateway.ask("M1", "/v1/orders/query", &changed(whole.clone(), wrong));
-        assert_eq!((told.status, told.result), (404, "order_unknown"));
+        let reply = gateway.ask("M1", "/v1/orders/query", &changed(whole.clone(), wrong));
+        assert_eq!((reply.status, reply.result), (404, "order_unknown"));
     }
     let theirs = changed(whole, json!({ "merchantId": "M2" }));
     let before = gateway.durable_state();
@@ -290,13 +292,13 @@ fn an_order_is_found_by_what_fits_only() {
             "merchantId": "M2", "payOrderNo": no.replace('0', "1"),
         }),
     );
-    let bare = |told: &TestReply| changed(told.json.clone(), json!({ "requestId": Value::Null }));
+    let bare = |reply: &TestReply| changed(reply.json.clone(), json!({ "requestId": Value::Null }));
     assert_eq!(foreign.status, 404);
-    assert_eq!(bare(&foreign), bare(&missing), "no difference to be seen");
+    assert_eq!(bare(&foreign), bare(&missing), "the replies are equal");
     assert_eq!(gateway.durable_state(), before);
 }
 
-/// R-A3.2-3, V1: a query about what is in doubt asks the institution; silence shows as PENDING
+/// R-A3.2-3, V1: a query of an unresolved order queries the institution; no reply shows as PENDING
 /// and decides nothing.
 #[test]
 fn a_query_of_an_unresolved_order_asks_the_institution() {
@@ -323,7 +325,7 @@ fn a_query_of_an_unresolved_order_asks_the_institution() {
     assert_eq!(known.text("attemptStatus"), "ACCEPTED");
 }
 
-/// O1, O2, M1, N1: a payment settles its order once, with the sum that was asked, one balanced
+/// O1, O2, M1, N1: a payment completes its order once, with the order's amount, one balanced
 /// posting and one event, in one change.
 #[test]
 fn a_payment_is_booked_whole() {

@@ -1,5 +1,5 @@
-//! The pretend parties keep their word, and break it only where they were told to: over real
-//! sockets on loopback, with certificates made for the run.
+//! The sandbox institutions and merchants keep the interface, and misbehave only when told to: over
+//! real sockets on loopback, with certificates made for the run.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -20,7 +20,7 @@ mod refunds;
 
 use listener::CallbackListener;
 
-/// Long enough for a busy machine, and only ever spent by a test that fails.
+/// Long enough for a busy machine; only a failing test waits for it.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -36,7 +36,7 @@ fn pair(id: &str, owner: &str) -> (SigningKey, EnrolledKey) {
     (SigningKey::from_pkcs8_pem(id, &private).unwrap(), enrolled)
 }
 
-/// An institution, a caller it knows, and a listener for its callbacks.
+/// An institution, an authenticated caller, and a listener for its callbacks.
 struct SandboxTestbed {
     institution: SandboxInstitution,
     caller: MerchantClient,
@@ -121,10 +121,10 @@ impl SandboxTestbed {
     }
 
     async fn acknowledged(&self, number: &str, times: u32) {
-        let heard =
+        let acknowledged =
             |book: &InstitutionLedger| (book.payment(number)?.acknowledged >= times).then_some(());
-        let heard = self.institution.wait_for(heard, TIMEOUT).await;
-        assert!(heard.is_some(), "no callback was acknowledged");
+        let acknowledged = self.institution.wait_for(acknowledged, TIMEOUT).await;
+        assert!(acknowledged.is_some(), "no callback was acknowledged");
     }
 }
 
@@ -144,12 +144,12 @@ async fn a_payment_is_created_paid_called_back_and_notified() {
         (&callback["orderAmount"], &callback["orderStatus"]),
         (&json!("12.00"), &json!("PAID"))
     );
-    let told = gateway.ask("/v1/orders/query", "A1").await;
+    let reply = gateway.ask("/v1/orders/query", "A1").await;
     assert_eq!(
-        (told.text("orderStatus"), told.text("fee")),
+        (reply.text("orderStatus"), reply.text("fee")),
         ("PAID", "0.0456")
     );
-    assert_eq!(told.text("paymentTime").len(), 6);
+    assert_eq!(reply.text("paymentTime").len(), 6);
     assert_eq!(
         gateway.ask("/v1/orders/close", "A1").await.text("code"),
         "order_paid"
@@ -369,7 +369,7 @@ async fn callbacks_repeat_lie_and_vanish_when_ordered() {
     assert_eq!((lost.state, lost.callbacks), (PaymentState::Paid, 0));
 }
 
-/// The page that a payer of the sandbox sees masks the password, and has no script.
+/// The sandbox's payment page masks the password and has no script.
 #[tokio::test]
 async fn the_page_masks_the_password_and_runs_nothing() {
     let gateway = SandboxTestbed::build().await;
@@ -446,10 +446,10 @@ async fn a_merchant_receives_each_event_once_whatever_it_does() {
     assert!(post().await.is_err());
     assert_eq!(post().await.unwrap().text("noticeResult"), "SUCCESS");
     assert_eq!(post().await.unwrap().text("noticeResult"), "SUCCESS");
-    let heard = merchant
+    let acknowledged = merchant
         .wait_for(|inbox| inbox.event("ORDER_PAID", "M1").cloned(), TIMEOUT)
         .await;
-    assert_eq!(heard.unwrap().version, 3);
+    assert_eq!(acknowledged.unwrap().version, 3);
     assert_eq!(
         (
             merchant.inbox().events.len(),

@@ -1,4 +1,4 @@
-//! The payer chose: the order goes to that institution, and to no second one at a time.
+//! The payer's choice: the order goes to that institution, and to no second one at a time.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -39,30 +39,30 @@ fn states(gateway: &TestGateway, no: &str) -> Vec<AttemptState> {
 }
 
 /// R-5.1.4-4, R-A2.4.1-4a, R-A2.4.1-4b, R-A2.4.1-5a, R-5.1.1-0a: the choice goes to that
-/// institution and its link is handed on unchanged.
+/// institution and its link is returned unchanged.
 #[test]
-fn a_choice_is_answered_with_the_institutions_link() {
+fn a_choice_returns_the_institutions_link() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
-    let told = gateway.select("T1", "purse");
+    let reply = gateway.select("T1", "purse");
     let id = gateway.attempt("T1", "purse");
-    assert_eq!(told.status, 200, "{:?}", told.json);
+    assert_eq!(reply.status, 200, "{:?}", reply.json);
     assert_eq!(
-        told.text("payUrl"),
+        reply.text("payUrl"),
         format!("https://purse.example/pay/{id}")
     );
-    assert_eq!(told.text("attemptStatus"), "ACCEPTED");
-    assert_eq!(told.text("institutionId"), "purse");
+    assert_eq!(reply.text("attemptStatus"), "ACCEPTED");
+    assert_eq!(reply.text("institutionId"), "purse");
     assert_eq!(
         (creates(&gateway, "bank"), creates(&gateway, "purse")),
         (0, 1)
     );
-    let asked = gateway.at("purse", |books| books.payments[&id].clone());
-    assert_eq!((asked.minor, asked.currency.as_str()), (1_230, "CNY"));
-    assert_eq!(asked.account, "M1-at-purse");
+    let payment = gateway.at("purse", |books| books.payments[&id].clone());
+    assert_eq!((payment.minor, payment.currency.as_str()), (1_230, "CNY"));
+    assert_eq!(payment.account, "M1-at-purse");
 }
 
-/// R-A2.4.3-4, R-A2.4.3-5: in native mode the choice is answered with start parameters.
+/// R-A2.4.3-4, R-A2.4.3-5: in native mode the reply to a choice has the start parameters.
 #[test]
 fn a_native_choice_is_answered_with_start_parameters() {
     let gateway = TestGateway::new();
@@ -71,16 +71,17 @@ fn a_native_choice_is_answered_with_start_parameters() {
         naming("T1"),
         json!({ "institutionId": "bank", "mode": "NATIVE" }),
     );
-    let told = gateway.ask("M1", "/v1/orders/select", &native);
+    let reply = gateway.ask("M1", "/v1/orders/select", &native);
     let id = gateway.attempt("T1", "bank");
     assert_eq!(
-        told.json["sdkParameters"],
+        reply.json["sdkParameters"],
         json!({ "prepay": id, "order": 1 })
     );
-    assert_eq!(told.text("mode"), "NATIVE");
+    assert_eq!(reply.text("mode"), "NATIVE");
 }
 
-/// A2: choosing the same again answers the stored link while it lives, and calls nobody.
+/// A2: choosing the same institution again returns the stored link while it is valid, and calls
+/// nothing.
 #[test]
 fn the_same_choice_again_answers_the_same_link() {
     let gateway = TestGateway::new();
@@ -102,15 +103,18 @@ fn an_expired_link_is_made_again_under_the_same_attempt() {
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
     gateway.advance_s(121);
-    let told = gateway.select("T1", "bank");
-    assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
+    let reply = gateway.select("T1", "bank");
+    assert_eq!(
+        (reply.status, reply.text("attemptStatus")),
+        (200, "ACCEPTED")
+    );
     assert_eq!(states(&gateway, "T1"), [AttemptState::Accepted]);
     let id = gateway.attempt("T1", "bank");
     assert_eq!(gateway.at("bank", |books| books.payments[&id].creates), 2);
 }
 
-/// A2, A3: where it does not, the old attempt is closed first, by the institution's word, and only
-/// then a new one begins.
+/// A2, A3: where it does not, the old attempt is closed first, on the institution's evidence, and
+/// only then a new one begins.
 #[test]
 fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
     let once = FakeInstitutionAbility {
@@ -121,22 +125,22 @@ fn an_expired_link_elsewhere_means_a_new_attempt_after_the_close() {
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
     gateway.advance_s(121);
-    let told = gateway.select("T1", "bank");
-    assert_eq!((told.status, told.text("result")), (202, "PENDING"));
+    let reply = gateway.select("T1", "bank");
+    assert_eq!((reply.status, reply.text("result")), (202, "PENDING"));
     assert_eq!(states(&gateway, "T1"), [AttemptState::Closing]);
     gateway.poll_unresolved();
-    let told = gateway.select("T1", "bank");
-    assert_eq!(told.status, 200);
+    let reply = gateway.select("T1", "bank");
+    assert_eq!(reply.status, 200);
     assert_eq!(
         states(&gateway, "T1"),
         [AttemptState::Closed, AttemptState::Accepted]
     );
 }
 
-/// A6: asking about an attempt that waits for its payer moves nothing, however the institution
-/// dates its answers, so that the questions become rarer.
+/// A6: querying an attempt that waits for its payer changes nothing, however the institution dates
+/// its replies, so the queries become rarer.
 #[test]
-fn a_question_does_not_renew_the_link() {
+fn a_query_does_not_renew_the_link() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
@@ -153,10 +157,10 @@ fn a_question_does_not_renew_the_link() {
     );
     assert_eq!(after.attempts[0].schedule.asked, 6);
     gateway.advance_s(59);
-    assert_eq!(gateway.poll_unresolved(), 0, "a minute between questions");
+    assert_eq!(gateway.poll_unresolved(), 0, "a minute between queries");
 }
 
-/// A2: another institution waits until evidence ended the live attempt: 202 and `Retry-After`.
+/// A2: another institution waits until evidence has ended the live attempt: 202 and `Retry-After`.
 #[test]
 fn another_institution_waits_for_the_first() {
     let gateway = TestGateway::new();
@@ -168,17 +172,17 @@ fn another_institution_waits_for_the_first() {
         .script
         .push_back(ScriptedOutcome::LostBefore);
     for _ in 0..2 {
-        let told = gateway.select("T1", "purse");
-        assert_eq!((told.status, told.text("result")), (202, "PENDING"));
-        assert!(told.response.headers().contains_key("retry-after"));
+        let reply = gateway.select("T1", "purse");
+        assert_eq!((reply.status, reply.text("result")), (202, "PENDING"));
+        assert!(reply.response.headers().contains_key("retry-after"));
         assert_eq!(creates(&gateway, "purse"), 0);
     }
     assert_eq!(states(&gateway, "T1"), [AttemptState::Closing]);
     gateway.poll_unresolved();
     gateway.advance_s(2);
     gateway.poll_unresolved();
-    let told = gateway.select("T1", "purse");
-    assert_eq!((told.status, told.text("institutionId")), (200, "purse"));
+    let reply = gateway.select("T1", "purse");
+    assert_eq!((reply.status, reply.text("institutionId")), (200, "purse"));
     assert_eq!(
         states(&gateway, "T1"),
         [AttemptState::Closed, AttemptState::Accepted]
@@ -199,18 +203,18 @@ fn a_payment_at_the_first_pays_the_order() {
     assert_eq!(creates(&gateway, "purse"), 0);
 }
 
-/// E2, R-6.1.1-1: a definite refusal is an answer, with the institution's word for why; the order
-/// stays open and may be paid elsewhere.
+/// E2, R-6.1.1-1: a definite refusal is an outcome, with the institution's reason; the order stays
+/// open and may be paid elsewhere.
 #[test]
 fn a_refusal_leaves_the_order_open() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway.at("bank", |books| books.manners.refuses = true);
-    let told = gateway.select("T1", "bank");
-    assert_eq!((told.status, told.text("result")), (200, "REFUSED"));
-    assert_eq!(told.text("attemptStatus"), "FAILED");
-    assert_eq!(told.text("reason"), "NO_FUNDS");
-    assert_eq!(told.text("orderStatus"), "OPEN");
+    let reply = gateway.select("T1", "bank");
+    assert_eq!((reply.status, reply.text("result")), (200, "REFUSED"));
+    assert_eq!(reply.text("attemptStatus"), "FAILED");
+    assert_eq!(reply.text("reason"), "NO_FUNDS");
+    assert_eq!(reply.text("orderStatus"), "OPEN");
     assert_eq!(gateway.select("T1", "purse").text("result"), "ACCEPTED");
     assert_eq!(
         states(&gateway, "T1"),
@@ -218,9 +222,9 @@ fn a_refusal_leaves_the_order_open() {
     );
 }
 
-/// E1: what never left may go elsewhere at once.
+/// E1: a call that was never sent may go elsewhere at once.
 #[test]
-fn what_was_not_sent_has_failed() {
+fn an_attempt_that_was_not_sent_has_failed() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway
@@ -228,18 +232,18 @@ fn what_was_not_sent_has_failed() {
         .parties()
         .script
         .push_back(ScriptedOutcome::NotSent);
-    let told = gateway.select("T1", "bank");
+    let reply = gateway.select("T1", "bank");
     assert_eq!(
-        (told.text("result"), told.text("reason")),
+        (reply.text("result"), reply.text("reason")),
         ("REFUSED", "NOT_REACHED")
     );
     assert_eq!(gateway.select("T1", "purse").status, 200);
 }
 
-/// E5, V1, A3: silence, a server's fault, a damaged or unlisted answer decide nothing:
-/// 202, asked about and never sent again.
+/// E5, V1, A3: no reply, a server error, a damaged or unlisted reply decide nothing: 202, queried
+/// and never sent again.
 #[test]
-fn what_is_unresolved_is_asked_about_and_not_sent_again() {
+fn an_unresolved_attempt_is_queried_and_not_sent_again() {
     for ending in [
         ScriptedOutcome::LostBefore,
         ScriptedOutcome::LostAfter,
@@ -251,9 +255,9 @@ fn what_is_unresolved_is_asked_about_and_not_sent_again() {
         let gateway = TestGateway::new();
         gateway.place("T1", json!({}));
         gateway.network.parties().script.push_back(ending);
-        let told = gateway.select("T1", "bank");
+        let reply = gateway.select("T1", "bank");
         assert_eq!(
-            (told.status, told.text("result")),
+            (reply.status, reply.text("result")),
             (202, "PENDING"),
             "{ending:?}"
         );
@@ -280,7 +284,8 @@ fn what_is_unresolved_is_asked_about_and_not_sent_again() {
     assert_eq!(gateway.select("T1", "bank").text("result"), "PENDING", "C3");
 }
 
-/// A1: what an institution hears of is durable before it hears, even when its store stops there.
+/// A1: an intent is durable before the institution receives the call, even when its store stops
+/// there.
 #[test]
 fn no_call_precedes_its_intent() {
     let gateway = TestGateway::new();
@@ -300,7 +305,7 @@ fn no_call_precedes_its_intent() {
     assert_eq!(states(&gateway, "T1"), [AttemptState::Intent]);
 }
 
-/// S1, A1: an intent of a process that died is in doubt at the next start, and is asked about.
+/// S1, A1: an orphaned intent is unresolved at the next start, and is queried.
 #[test]
 fn an_orphaned_intent_is_unresolved() {
     let mut gateway = TestGateway::new();
@@ -331,8 +336,8 @@ fn an_orphaned_intent_is_unresolved() {
     assert_eq!(states(&gateway, "T1"), [AttemptState::Accepted]);
 }
 
-/// R-A2.4.1-3a: what is not open to this payment is refused, with the reason, and leaves no
-/// attempt behind.
+/// R-A2.4.1-3a: an institution that is not eligible for this payment is refused, with the reason,
+/// and no attempt is made.
 #[test]
 fn an_institution_that_is_not_open_is_refused() {
     let mut gateway = TestGateway::new();
@@ -380,19 +385,19 @@ fn an_institution_that_is_not_open_is_refused() {
         let mut snapshot = snapshot(&TWO);
         edit(&mut snapshot.routing);
         gateway.api.snapshot = Arc::new(snapshot);
-        let told = gateway.select("T1", "bank");
-        assert_eq!((told.status, told.result), (status, code));
-        assert_eq!(told.text("reason"), reason);
-        assert_eq!(told.text("field"), "institutionId");
+        let reply = gateway.select("T1", "bank");
+        assert_eq!((reply.status, reply.result), (status, code));
+        assert_eq!(reply.text("reason"), reason);
+        assert_eq!(reply.text("field"), "institutionId");
         let mut after = gateway.durable_state();
         after.nonces.clone_from(&before.nonces);
-        assert_eq!(after, before, "{reason} left something behind");
+        assert_eq!(after, before, "{reason} changed the store");
     }
-    let told = gateway.select("T1", "nobody");
-    assert_eq!((told.status, told.result), (422, "institution_unknown"));
+    let reply = gateway.select("T1", "nobody");
+    assert_eq!((reply.status, reply.result), (422, "institution_unknown"));
 }
 
-/// F2: an institution that was taken out of service still answers for what was begun there.
+/// F2: an institution taken out of service still completes what was begun there.
 #[test]
 fn a_stopped_institution_finishes_what_it_began() {
     let mut gateway = TestGateway::new();
@@ -413,7 +418,7 @@ fn a_stopped_institution_finishes_what_it_began() {
 }
 
 /// Q5, Q7, A2: sixty-four copies of one request at once have one effect: the nonce is spent once.
-/// Sixty-four equal requests with nonces of their own have one effect too: one order, one attempt.
+/// Sixty-four equal requests with nonces of their own also have one effect: one order, one attempt.
 #[test]
 fn many_at_once_are_one() {
     let gateway = TestGateway::new();

@@ -1,4 +1,4 @@
-"""Reads docs/alerts.yml as Prometheus would and says what its expressions name: as JSON, a list of
+"""Parses docs/alerts.yml as Prometheus does and prints what its expressions name: as JSON, a list of
 [alarm, metric, labels], one entry for each selector."""
 
 import json
@@ -36,9 +36,9 @@ named, seen = [], set()
 for rule in rules():
     alarm = rule["alert"]
     assert NEEDED <= set(rule) <= NEEDED | {"for"}, f"{alarm}: has {sorted(rule)}"
-    assert alarm not in seen, f"{alarm} stands twice"
+    assert alarm not in seen, f"{alarm} is defined twice"
     assert rule["labels"]["severity"] in ("page", "ticket"), alarm
-    assert set(rule["annotations"]) == {"summary", "action"}, f"{alarm}: says what happened and what to do"
+    assert set(rule["annotations"]) == {"summary", "action"}, f"{alarm}: needs a summary and an action"
     seen.add(alarm)
     try:
         expression = promql_parser.parse(rule["expr"])

@@ -1,5 +1,5 @@
-"""Reads a page of metrics from standard input as Prometheus would. Prints, as JSON, each family's name,
-kind and labels, and whether any of it is more than nothing."""
+"""Parses a page of metrics from standard input as Prometheus does. Prints, as JSON, each family's name,
+kind and labels, and whether any of its values is not zero."""
 
 import json
 import sys
@@ -10,10 +10,10 @@ page = sys.stdin.read()
 families, seen = {}, set()
 for family in text_string_to_metric_families(page):
     assert family.documentation, f"{family.name} has no help"
-    assert family.name not in families, f"{family.name} stands twice"
+    assert family.name not in families, f"{family.name} appears twice"
     for sample in family.samples:
         one = (sample.name, tuple(sorted(sample.labels.items())))
-        assert one not in seen, f"{one} stands twice"
+        assert one not in seen, f"{one} appears twice"
         seen.add(one)
     if family.type == "histogram":
         grown = {}
@@ -21,7 +21,7 @@ for family in text_string_to_metric_families(page):
             labels = {name: value for name, value in sample.labels.items() if name != "le"}
             key = tuple(sorted(labels.items()))
             if sample.name.endswith("_bucket"):
-                assert sample.value >= grown.get(key, 0), f"{family.name}: a bucket holds less than the one before"
+                assert sample.value >= grown.get(key, 0), f"{family.name}: a bucket is smaller than the one before"
                 grown[key] = sample.value
             elif sample.name.endswith("_count"):
                 assert sample.value == grown[key], f"{family.name}: not every observation is in a bucket"
@@ -32,7 +32,7 @@ for family in text_string_to_metric_families(page):
         "moved": any(sample.value != 0 for sample in counted),
         "values": {name: sorted({s.labels[name] for s in counted if name in s.labels}) for s in counted for name in s.labels},
     }
-# The parser takes the ending off; what is written on the page has it.
+# The parser removes the suffix; the page has it.
 for line in page.splitlines():
     if line.startswith("# TYPE ") and line.endswith(" counter"):
         name = line.split()[2]

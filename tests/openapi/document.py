@@ -1,7 +1,7 @@
-"""Judges docs/openapi.yaml: valid OpenAPI 3.1, every reference leads somewhere, every field says what
-it is, every example has the shape it is an example of. Prints the document as JSON.
+"""Validates docs/openapi.yaml: valid OpenAPI 3.1, every reference resolves, every field has a
+description, every example matches its schema. Prints the document as JSON.
 
-With `--is SCHEMA`, reads JSON values from standard input, a line each, and judges them instead."""
+With `--is SCHEMA`, reads JSON values from standard input, one a line, and validates them instead."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def validator(pointer: str):
     return Draft202012Validator({"$ref": f"{ROOT}#{pointer}"}, registry=registry)
 
 
-def judged(pointer: str, value) -> list[str]:
+def violations(pointer: str, value) -> list[str]:
     faults = validator(pointer).iter_errors(value)
     return [f"{pointer}: {fault.message} at {fault.json_path}" for fault in faults]
 
@@ -64,19 +64,19 @@ def faults() -> list[str]:
             try:
                 found(node["$ref"])
             except KeyError:
-                seen.append(f"{pointer}: {node['$ref']} leads nowhere")
+                seen.append(f"{pointer}: {node['$ref']} does not resolve")
                 continue
         if "schema" in node:
             schema = pointer + "/schema"
             for name, example in node.get("examples", {}).items():
                 value = found(example["$ref"])["value"] if "$ref" in example else example["value"]
-                seen += [f"{name}: {fault}" for fault in judged(schema, value)]
+                seen += [f"{name}: {fault}" for fault in violations(schema, value)]
             if "example" in node:
-                seen += judged(schema, node["example"])
+                seen += violations(schema, node["example"])
         elif "examples" in node and isinstance(node["examples"], list):
             for value in node["examples"]:
-                seen += judged(pointer, value)
-        # Conditions repeat names of fields; what a field is stands where it is declared.
+                seen += violations(pointer, value)
+        # Conditions repeat names of fields; a description is required only where a field is declared.
         declares = "additionalProperties" in node or "required" in node or node.get("type") == "object"
         if declares and "description" in node and isinstance(node.get("properties"), dict):
             for name, schema in node["properties"].items():
@@ -86,12 +86,12 @@ def faults() -> list[str]:
     for kind, parts in document["components"].items():
         for name in parts:
             if kind != "securitySchemes" and f"#/components/{kind}/{name}" not in used:
-                seen.append(f"#/components/{kind}/{name} is used nowhere")
+                seen.append(f"#/components/{kind}/{name} is not used")
     return seen
 
 
 if len(sys.argv) == 3 and sys.argv[1] == "--is":
-    wrong = [f for line in sys.stdin for f in judged(f"/components/schemas/{sys.argv[2]}", json.loads(line))]
+    wrong = [f for line in sys.stdin for f in violations(f"/components/schemas/{sys.argv[2]}", json.loads(line))]
 else:
     wrong = faults()
     print(json.dumps(document))

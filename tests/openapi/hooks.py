@@ -1,8 +1,8 @@
-"""What the fuzzer does not know by itself: how requests are signed, which orders there are, and what is
-promised of every answer beyond its shape.
+"""What the fuzzer does not know by itself: how requests are signed, which orders exist, and what is
+promised of every reply beyond its shape.
 
-Most requests are signed as their callers sign. Of the others each is made wrong in one way, and must then
-be refused for just that."""
+Most requests are signed correctly. Each of the others is signed wrongly in one way, and must then be
+refused for that reason."""
 
 import atexit
 import json
@@ -31,24 +31,24 @@ CODES = {
     if re.fullmatch(r"Problem\d{3}", name)
     for code in schema["allOf"][1]["properties"]["code"]["enum"]
 }
-# What an institution is told in its own dialect.
+# Codes of replies to institutions, in their dialect.
 DIALECT_CODES = set(SCHEMAS["CallbackProblem"]["properties"]["code"]["enum"])
-# Said before anybody is proven, so unsigned even to a caller who signed well.
+# Answered before authentication, so unsigned even to a caller who signed correctly.
 BEFORE_PROOF = {
     *("too_often", "path_unknown", "method_wrong", "media_type_wrong", "authority_wrong", "head_too_large"),
     *("body_unreadable", "body_too_large", "field_duplicate", "too_slow", "unavailable"),
 }
 MERCHANT, NAME, INSTITUTION = "M1001", "Tea House", "bluebank"
-# The interfaces of merchants.
+# The merchants' interfaces.
 MERCHANTS = ("/v1/orders", "/v1/refunds", "/v1/events")
 INSTITUTIONS = ["bluebank", "redpay", "greencard"]
-# Sums with which a pretend institution refuses a refund, and with which its answer is lost.
+# Amounts with which a sandbox institution refuses a refund, and with which its reply is lost.
 ENDINGS = {"FAILED": "0.92", "PROCESSING": "0.63"}
 
 dice = random.Random(int(os.environ["PAYMUX_SEED"]))
 merchant = Signer(FOLDER, f"{MERCHANT}-1")
 institution = Signer(FOLDER, f"{INSTITUTION}-1")
-# Enrolled for somebody else: a key that this gateway knows and that proves the wrong caller.
+# Enrolled for another merchant: a known key that authenticates the wrong caller.
 other = Signer(FOLDER, "M2002-1")
 session = requests.Session()
 session.trust_env = False
@@ -56,12 +56,12 @@ session.verify = str(FOLDER / "ca.pem")
 CERTIFICATE = (str(FOLDER / f"{MERCHANT}.pem"), str(FOLDER / f"{MERCHANT}.key"))
 platform = Platform(session.get(f"{ORIGIN}/.well-known/jwks.json").content)
 
-# Of each way to sign wrongly, what a merchant is told. `other` is a merchant, only not the one that is named.
+# The code for each way to sign wrongly. `other` is a merchant, but not the one in the request.
 WRONG = {
     "unsigned": {"signature_unusable"},
     "changed": {"digest_mismatch"},
     "garbled": {"signature_mismatch"},
-    "stranger": {"key_unknown"},
+    "unknown_key": {"key_unknown"},
     "stale": {"outside_window"},
 }
 WAYS = [*WRONG, "other", "replayed"]
@@ -70,7 +70,7 @@ STALE_S = [-86_400, 86_400]
 
 
 class Ways:
-    """Of each kind of object, every way to sign wrongly before any of them again: none is left to luck."""
+    """For each kind of object, draws every way to sign wrongly before repeating one, so that none is missed."""
 
     def __init__(self):
         self.left = {}
@@ -86,7 +86,7 @@ ways = Ways()
 
 
 class Signed(requests.auth.AuthBase):
-    """Signs the bytes that are sent, rightly or wrongly, and notes which."""
+    """Signs the bytes that are sent, correctly or wrongly, and records which."""
 
     def __init__(self, signer: Signer, without: str | None):
         self.signer, self.without = signer, without
@@ -108,11 +108,11 @@ class Signed(requests.auth.AuthBase):
         created = int(time.time()) + (dice.choice(STALE_S) if how == "stale" else 0)
         made = signer.headers(request.method, request.url, media, body, nonce, created)
         if how == "changed":
-            # To a reader of JSON it says the same as before: only the digest knows.
+            # The same JSON as before: only the digest differs.
             request.body = body + b" "
         elif how == "garbled":
             made["Signature"] = made["Signature"][:9] + ("A" if made["Signature"][9] != "A" else "B") + made["Signature"][10:]
-        elif how == "stranger":
+        elif how == "unknown_key":
             made["Signature-Input"] = made["Signature-Input"].replace(signer.key_id, "nobody-1")
         request.headers.update(made)
         if self.without:
@@ -146,7 +146,7 @@ def order(number: str, **more) -> dict:
 
 
 class Orders:
-    """Orders that there are, so that questions about orders find some."""
+    """Existing orders, so that queries find some."""
 
     def __init__(self):
         self.known, self.tokens = [], []
@@ -157,7 +157,7 @@ class Orders:
         book = session.get(BOOKS_URL).json()
         self.attempts = book["payments"]
         self.paid, self.refunds, self.made = [], [], set()
-        # How refunds can stand that none has stood at.
+        # Refund states that no refund has reached yet.
         self.unseen = dict(ENDINGS)
         for at in range(6):
             self.pay(f"paid-{at}")
@@ -168,29 +168,29 @@ class Orders:
         self.learn(answer.json(), body)
 
     def pay(self, number: str):
-        """An order that is paid: its payer presses the institution's button."""
+        """Places an order and pays it: its payer presses the institution's button."""
         placed = ask("/v1/orders", order(number, orderAmount="9000.00", institutionId=INSTITUTION))
         assert placed.status_code == 200, placed.text
         pressed = session.post(placed.json()["payUrl"], data={"outcome": "pay"})
         assert pressed.status_code == 200, pressed.text
         until = time.monotonic() + 30
         while ask("/v1/orders/query", {"merchantId": MERCHANT, "merchantOrderNo": number}).json()["orderStatus"] != "PAID":
-            assert time.monotonic() < until, f"{number} was paid, and nobody knows"
+            assert time.monotonic() < until, f"{number} was paid, and no query shows it"
             time.sleep(0.05)
         self.paid.append(number)
 
-    def learn(self, said: dict, asked: dict):
-        entry = {key: said[key] for key in ("payOrderNo", "merchantOrderNo", "createDate")}
-        self.known.append(entry | {"mobileNo": str(asked["mobileNo"]), "businessType": asked["businessType"]})
+    def learn(self, reply: dict, request: dict):
+        entry = {key: reply[key] for key in ("payOrderNo", "merchantOrderNo", "createDate")}
+        self.known.append(entry | {"mobileNo": str(request["mobileNo"]), "businessType": request["businessType"]})
         del self.known[:-40]
-        if said.get("payUrl", "").startswith(f"{ORIGIN}/pay/"):
-            self.tokens.append(said["payUrl"].removeprefix(f"{ORIGIN}/pay/"))
+        if reply.get("payUrl", "").startswith(f"{ORIGIN}/pay/"):
+            self.tokens.append(reply["payUrl"].removeprefix(f"{ORIGIN}/pay/"))
             del self.tokens[:-20]
 
 
 orders = Orders()
 replays = set()
-# How often each interface answered what to whom: so that nobody takes a run for a test that asked nothing.
+# How often each interface gave each reply to each kind of caller: shows that a run tested something.
 tally = Counter()
 atexit.register(lambda: Path(os.environ["PAYMUX_TALLY"]).write_text(json.dumps(sorted(tally.items()))))
 
@@ -200,13 +200,13 @@ def is_name(value) -> bool:
 
 
 def fitted(path: str, body: dict, positive: bool) -> dict:
-    """The body as a merchant of this gateway would send it; what was made wrong in it stays wrong."""
+    """The body as a merchant of this gateway would send it; what was made invalid stays invalid."""
     body = dict(body)
     if is_name(body.get("merchantId")) and dice.random() < 0.95:
         body["merchantId"] = MERCHANT
     if not positive:
         return body
-    # A schema cannot say how a number is written; the text does: digits, and no point.
+    # A schema cannot require that a number is written without a point; the document's text does.
     for name in ("mobileNo", "expireMinutes", "afterSequence", "limit"):
         if isinstance(body.get(name), float) and body[name].is_integer():
             body[name] = int(body[name])
@@ -224,7 +224,7 @@ def fitted(path: str, body: dict, positive: bool) -> dict:
     if path == "/v1/orders":
         if dice.random() < 0.9:
             body["merchantName"], body["bankReturnUrl"] = NAME, NOTICE_URL
-        # Sums that end in certain cents make a pretend institution fail in its own ways, some slowly.
+        # Amounts that end in certain cents make a sandbox institution fail, in some cases slowly.
         if dice.random() < 0.9:
             body["orderAmount"] = dice.choice(["12.30", 12.3, "0.01", "1999.99", 8, "50000.00"])
         if dice.random() < 0.5:
@@ -232,25 +232,25 @@ def fitted(path: str, body: dict, positive: bool) -> dict:
         if dice.random() < 0.8:
             body["merchantOrderNo"] = f"F{dice.getrandbits(64):x}"
     elif dice.random() < 0.9:
-        # What is asked about an order that others closed or chose for before says little.
+        # A request for an order that earlier requests closed or selected for tests little.
         if path != "/v1/orders/query" and dice.random() < 0.5:
             orders.place(order(f"S{dice.getrandbits(64):x}", businessType="AGGREGATED"))
             known = orders.known[-1]
         else:
             known = dice.choice(orders.known)
         body.update({key: known[key] for key in known if body.get(key) is not None})
-        # An order of one mode takes no other; that is no matter of shape.
+        # An order of one mode accepts no other, which no schema says.
         if known["businessType"] != "AGGREGATED" and body.get("mode") is not None:
             body["mode"] = known["businessType"]
     return body
 
 
 def refunding(body: dict) -> dict:
-    """The body as the merchant would send it: mostly about an order of its own that is paid."""
+    """The body as the merchant would send it: mostly about a paid order of its own."""
     if dice.random() < 0.9:
         body |= {"merchantOrderNo": dice.choice(orders.paid), "orderDate": "20261126", "mobileNo": "13800001234"}
     if dice.random() < 0.9:
-        # Most go back at once. What no refund has come to so far is asked for first.
+        # Most succeed at once. States that no refund has reached yet come first.
         sums = list(orders.unseen.values()) or ["0.01", 0.02, "1", 2.5, "3.00", *ENDINGS.values()]
         body["refundAmount"] = dice.choice(sums)
     if body.get("noticeUrl") is not None and dice.random() < 0.9:
@@ -262,10 +262,10 @@ def refunding(body: dict) -> dict:
 
 def notice(body: dict) -> dict:
     """The body as the institution would send it: about an order of ours there, mostly that it is paid."""
-    told = dice.choice(orders.attempts)
-    body = body | {key: told[key] for key in ("merchantOrderNo", "merchantId", "orderAmount", "payOrderNo")}
+    attempt = dice.choice(orders.attempts)
+    body = body | {key: attempt[key] for key in ("merchantOrderNo", "merchantId", "orderAmount", "payOrderNo")}
     if dice.random() < 0.9:
-        # Its clock is in China.
+        # Its dates are in China Standard Time.
         date, at = time.strftime("%Y%m%d %H%M%S", time.gmtime(time.time() + 8 * 3600)).split()
         paid = {"orderStatus": "PAID", "eventType": "ORDER_PAID", "currency": "CNY"}
         body |= paid | {"paymentDate": date, "paymentTime": at}
@@ -313,22 +313,22 @@ def html(context, response):
 @schemathesis.hook
 def after_call(context, case, response):
     how = getattr(response.request, "how", "plain")
-    outcome = said(response).get("code") or said(response).get("result") or ""
+    outcome = json_body(response).get("code") or json_body(response).get("result") or ""
     valid = "valid" if case.meta is None or case.meta.generation.mode.is_positive else "invalid"
     if case.operation.path == "/v1/refunds" and response.status_code in (200, 202):
-        told = response.json()
-        if told["refundOrderNo"] not in orders.made:
-            orders.made.add(told["refundOrderNo"])
-            outcome = told["refundStatus"]
+        refund = response.json()
+        if refund["refundOrderNo"] not in orders.made:
+            orders.made.add(refund["refundOrderNo"])
+            outcome = refund["refundStatus"]
             orders.unseen.pop(outcome, None)
-        orders.refunds.append({key: told[key] for key in ("refundOrderNo", "merchantRefundNo")})
+        orders.refunds.append({key: refund[key] for key in ("refundOrderNo", "merchantRefundNo")})
         del orders.refunds[:-40]
     tally[f"{case.operation.label} {how} {valid} {response.status_code} {outcome}".rstrip()] += 1
     if case.operation.path == "/v1/orders" and response.status_code in (200, 202) and isinstance(case.body, dict):
         orders.learn(response.json(), case.body)
 
 
-def said(response) -> dict:
+def json_body(response) -> dict:
     """The body, if it is a JSON object; else an empty one."""
     media = (response.headers.get("content-type") or [""])[0]
     try:
@@ -343,45 +343,45 @@ def flat(headers) -> dict:
 
 
 @schemathesis.check
-def what_is_not_proven_is_refused(ctx, response, case):
-    """Q1, Q2, C1: whoever signs wrongly is told so, whether a merchant or an institution, and nothing he says counts."""
+def wrongly_signed_requests_are_refused(ctx, response, case):
+    """Q1, Q2, C1: a wrongly signed request, of a merchant or an institution, is refused for that reason and has no effect."""
     how = getattr(response.request, "how", None)
     if how in (None, "well", "replayed"):
         return
     assert response.status_code >= 400, f"signed {how}, and answered {response.status_code}"
-    told = said(response)
-    assert told.get("noticeResult") != "SUCCESS", f"signed {how}, and heard"
+    reply = json_body(response)
+    assert reply.get("noticeResult") != "SUCCESS", f"signed {how}, and acknowledged"
     if case.operation.path.startswith("/v1/callbacks/"):
         assert "signature" not in response.headers, f"signed {how}, and answered with a signature"
     if how in WRONG and case.operation.path.startswith(MERCHANTS) and response.request.method == "POST":
-        assert told.get("code") in WRONG[how] | BEFORE_PROOF, f"signed {how}, and refused for {told}"
+        assert reply.get("code") in WRONG[how] | BEFORE_PROOF, f"signed {how}, and refused for {reply}"
 
 
 @schemathesis.check
-def what_is_proven_is_answered_with_proof(ctx, response, case):
-    """R-6.3.1-1b: signed answers to callers who proved themselves, and nothing else to the others."""
+def authenticated_callers_get_signed_replies(ctx, response, case):
+    """R-6.3.1-1b: authenticated callers get signed replies, others do not."""
     path = case.operation.path
     how = getattr(response.request, "how", None)
     if how is None or not path.startswith(MERCHANTS) or response.request.method != "POST":
         return
-    code = said(response).get("code")
-    # A moment that is not now is signed all the same.
+    code = json_body(response).get("code")
+    # A reply to a stale request is signed all the same.
     if how in ("well", "stale") and (response.status_code < 400 or code not in BEFORE_PROOF):
-        wrong = platform.proves(response.request, response.status_code, flat(response.headers), response.content)
+        wrong = platform.fault_of(response.request, response.status_code, flat(response.headers), response.content)
         assert wrong is None, f"signed {how} and answered {response.status_code} {code}: {wrong}"
-    # The second of two requests under one nonce is of a caller who proved himself, and so is `other`.
+    # The second of two requests under one nonce is authenticated, and so is `other`.
     if how not in ("well", "stale", "other", "replayed"):
         assert "signature" not in response.headers, f"{how}, and answered with a signature"
     if how == "replayed" and response.status_code < 400:
-        # Reading and acting spend a nonce each.
+        # Reads and changes have separate nonces.
         acts = path.rsplit("/", 1)[1] not in ("query", "institutions", "events")
-        assert acts not in replays, "one nonce, two answers"
+        assert acts not in replays, "one nonce, two replies"
         replays.add(acts)
 
 
 @schemathesis.check
 def refusals_are_known(ctx, response, case):
-    """G-12: a refusal is a problem document with a known code, its status, and a number; no fault is hidden in it."""
+    """G-12: a refusal is a problem document with a known code, its status, and a request id; none hides a server error."""
     if response.status_code < 400 or response.request.method == "HEAD":
         return
     media = (response.headers.get("content-type") or [""])[0]
@@ -389,7 +389,7 @@ def refusals_are_known(ctx, response, case):
         assert case.operation.path == "/pay/{token}", "HTML to a program"
         return
     assert media == "application/problem+json", media
-    problem = said(response)
+    problem = json_body(response)
     in_dialect = case.operation.path.startswith("/v1/callbacks/") and problem["type"] == "about:blank"
     assert problem.get("code") in (DIALECT_CODES if in_dialect else CODES), problem
     assert problem["result"] == "REFUSED" and problem["status"] == response.status_code, problem
@@ -414,15 +414,15 @@ def undocumented(value, schema: dict) -> list[str]:
             properties.setdefault(name, below)
     if not isinstance(value, dict) or not properties:
         return []
-    strangers = [name for name in value if name not in properties]
-    return strangers + [n for name, item in value.items() if name in properties for n in undocumented(item, properties[name])]
+    unknown = [name for name in value if name not in properties]
+    return unknown + [n for name, item in value.items() if name in properties for n in undocumented(item, properties[name])]
 
 
 @schemathesis.check
-def nothing_undocumented_is_said(ctx, response, case):
-    """A document that is complete names every field that is answered."""
+def replies_have_documented_fields_only(ctx, response, case):
+    """The document names every field of a reply."""
     definition = case.operation.definition.raw["responses"].get(str(response.status_code))
-    body = said(response)
+    body = json_body(response)
     if definition is None or not body:
         return
     if "$ref" in definition:
@@ -431,5 +431,5 @@ def nothing_undocumented_is_said(ctx, response, case):
     schema = definition.get("content", {}).get(media, {}).get("schema", {})
     if "anyOf" in schema:
         schema = SCHEMAS["Problem"]
-    strangers = undocumented(body, schema)
-    assert not strangers, f"not in the document: {strangers}"
+    unknown = undocumented(body, schema)
+    assert not unknown, f"not in the document: {unknown}"

@@ -1,5 +1,5 @@
-"""Signs requests and proves answers (RFC 9421, RFC 9530), written from the RFCs and independent of
-the gateway's own code: what the two agree on is the standard."""
+"""Signs requests and verifies replies (RFC 9421, RFC 9530), written from the RFCs and independent of
+the gateway's own code: a mistake would have to be in both."""
 
 import base64
 import hashlib
@@ -25,14 +25,14 @@ def digest(body: bytes) -> str:
 
 
 class Signer:
-    """One private key and its name."""
+    """A private key and its id."""
 
     def __init__(self, folder: Path, key_id: str):
         self.key_id = key_id
         self.key = load_pem_private_key((folder / f"{key_id}.key").read_bytes(), password=None)
 
     def headers(self, method: str, target: str, media: str, body: bytes, nonce: str | None = None, created: int | None = None):
-        """The three fields that make a request this signer's own, made now unless another moment is named."""
+        """The three headers of a signed request, created now unless another time is given."""
         created = int(time.time()) if created is None else created
         nonce = nonce or secrets.token_urlsafe(16)
         params = f'{COVERED};created={created};expires={created + 120};nonce="{nonce}";keyid="{self.key_id}"'
@@ -56,25 +56,25 @@ class Platform:
             raw = base64.urlsafe_b64decode(key["x"] + "==")
             self.keys[key["kid"]] = Ed25519PublicKey.from_public_bytes(raw)
 
-    def proves(self, question, status: int, headers, body: bytes) -> str | None:
-        """What is wrong with a signed answer to a `requests.PreparedRequest`; nothing if it is proven."""
-        given = headers.get("content-digest")
-        if given != digest(body):
-            return f"content-digest is {given}, the body's is {digest(body)}"
+    def fault_of(self, question, status: int, headers, body: bytes) -> str | None:
+        """The fault of a signed reply to a `requests.PreparedRequest`; None if it verifies."""
+        received = headers.get("content-digest")
+        if received != digest(body):
+            return f"content-digest is {received}, the body's is {digest(body)}"
         found = re.fullmatch(r'sig1=(.*;created=(\d+);keyid="([^"]+)")', headers.get("signature-input", ""))
         if not found or not found[1].startswith(ANSWERED + ";"):
-            return f"signature-input covers something else: {headers.get('signature-input')}"
+            return f"signature-input covers other components: {headers.get('signature-input')}"
         if abs(int(found[2]) - time.time()) > 60:
             return f"created {found[2]} is not now"
         key = self.keys.get(found[3])
         if key is None:
             return f"keyid {found[3]} is not published"
-        asked = question.headers
+        request_headers = question.headers
         base = (
-            f'"@status": {status}\n"content-digest": {given}\n"content-type": {headers.get("content-type")}\n'
+            f'"@status": {status}\n"content-digest": {received}\n"content-type": {headers.get("content-type")}\n'
             f'"@method";req: {question.method}\n"@target-uri";req: {question.url}\n'
-            f'"content-digest";req: {asked["Content-Digest"]}\n'
-            f'"signature";req;key="sig1": {asked["Signature"].removeprefix("sig1=")}\n'
+            f'"content-digest";req: {request_headers["Content-Digest"]}\n'
+            f'"signature";req;key="sig1": {request_headers["Signature"].removeprefix("sig1=")}\n'
             f'"@signature-params": {found[1]}'
         )
         signature = base64.b64decode(headers["signature"].removeprefix("sig1=:").removesuffix(":"))

@@ -1,6 +1,6 @@
-//! Closed loop: so many callers, each asking again as soon as it is answered. Finds what a gateway
-//! can do at most and what it costs; says nothing about the waiting of callers who come by
-//! themselves (that is `open.rs`).
+//! Closed loop: a number of callers, each sending its next request as soon as the last is answered.
+//! Measures maximum throughput and cost; says nothing about the latency of independent callers (see
+//! `open.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,17 +13,17 @@ use crate::load::BenchCaller;
 use crate::load::work::{LoadWork, WorkOutcome};
 use crate::setup::cpu::{CpuTime, MeasuredProcess, own_ns};
 
-/// What one round found.
+/// The result of one round.
 pub(crate) struct Round {
     pub(crate) requests: usize,
     pub(crate) wall_s: f64,
-    /// Of each request, from its first byte to its answer's last. Unit: microseconds; sorted.
+    /// Latency of each request, first byte sent to last byte received. Unit: microseconds; sorted.
     pub(crate) latencies_us: Vec<u32>,
-    /// By the measured process meanwhile.
+    /// Processor time of the measured process.
     pub(crate) spent: CpuTime,
-    /// By the measured process until the end of the round.
+    /// Processor time of the measured process until the end of the round.
     pub(crate) ended: CpuTime,
-    /// By this process meanwhile, on the load's core.
+    /// Processor time of this process, on the load's core.
     pub(crate) load_ns: u64,
 }
 
@@ -32,27 +32,27 @@ impl Round {
         self.requests as f64 / self.wall_s
     }
 
-    /// Processor time of the measured process for one request. Unit: microseconds.
+    /// Processor time of the measured process per request. Unit: microseconds.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.spent.total_ns() as f64 / self.requests as f64 / 1_000.0
     }
 
-    /// The share of its core that the measured process had.
+    /// Utilisation of the measured core.
     pub(crate) fn busy(&self) -> f64 {
         self.spent.total_ns() as f64 / self.wall_s / 1e9
     }
 
-    /// The share of the other core that the load had, institutions and merchant included.
+    /// Utilisation of the load's core, institutions and merchant included.
     pub(crate) fn load_busy(&self) -> f64 {
         self.load_ns as f64 / self.wall_s / 1e9
     }
 
-    /// Of a round without requests it is no number, which is never low enough. Unit: milliseconds.
+    /// NaN for a round without requests, which meets no goal. Unit: milliseconds.
     pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
         percentile_ms(&self.latencies_us, percent).unwrap_or(f64::NAN)
     }
 
-    /// This and another as if they had been one, the other's end for the end.
+    /// Merges two rounds; the end is the other's.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.requests += other.requests;
         self.wall_s += other.wall_s;
@@ -65,7 +65,7 @@ impl Round {
     }
 }
 
-/// Of values that are sorted; of no values there is none. Unit: they are microseconds, the answer
+/// The percentile of sorted values; `None` if there are none. Input in microseconds, output in
 /// milliseconds.
 pub(crate) fn percentile_ms(sorted_us: &[u32], percent: usize) -> Option<f64> {
     let last = sorted_us.len().checked_sub(1)?;
@@ -74,13 +74,13 @@ pub(crate) fn percentile_ms(sorted_us: &[u32], percent: usize) -> Option<f64> {
     Some(f64::from(*us) / 1_000.0)
 }
 
-/// For people to read: one decimal, or `none`.
+/// One decimal as text, or `none`.
 pub(crate) fn shown_ms(ms: Option<f64>) -> String {
     ms.map_or_else(|| "none".to_owned(), |ms| format!("{ms:.1}"))
 }
 
-/// Does the work of `range` among the callers, and says what it cost `party`. The first surprise
-/// ends it.
+/// Distributes the work of `range` among the callers, and measures the cost to `party`. The first
+/// unexpected answer ends it.
 pub(crate) async fn round(
     party: &MeasuredProcess,
     callers: &mut Vec<BenchCaller>,
@@ -104,7 +104,7 @@ pub(crate) async fn round(
     })
 }
 
-/// How long callers go on asking: first unmeasured, then measured.
+/// Durations of a run: first unmeasured, then measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunDurations {
     pub(crate) warming: Duration,
@@ -112,22 +112,21 @@ pub(crate) struct RunDurations {
 }
 
 impl RunDurations {
-    /// How many come in it, by schedule.
+    /// The number of scheduled arrivals.
     pub(crate) fn comes(self, per_second: f64) -> usize {
         (per_second * (self.warming + self.measured).as_secs_f64()) as usize
     }
 }
 
-/// What callers found who went on asking for a time.
+/// The result of a run of fixed duration.
 pub(crate) struct Sustained {
-    /// The measured part alone.
+    /// The measured part.
     pub(crate) round: Round,
-    /// All that were answered, those of the warm-up included.
+    /// All answered requests, including the warm-up's.
     pub(crate) answered: usize,
 }
 
-/// Goes on doing the work of `range` for that long. Running out of work is an error: what was
-/// prepared must outlast the time.
+/// Does the work of `range` for that long. Running out of work is an error: prepare enough.
 pub(crate) async fn sustained(
     party: &MeasuredProcess,
     callers: &mut Vec<BenchCaller>,
@@ -138,10 +137,10 @@ pub(crate) async fn sustained(
     let next = Arc::new(AtomicUsize::new(range.start));
     let begin = Instant::now();
     let (warm, over) = (begin + span.warming, begin + span.warming + span.measured);
-    let mut asking: JoinSet<Result<(BenchCaller, usize, Vec<u32>)>> = JoinSet::new();
+    let mut running: JoinSet<Result<(BenchCaller, usize, Vec<u32>)>> = JoinSet::new();
     for mut caller in callers.drain(..) {
         let (next, work, end) = (Arc::clone(&next), Arc::clone(work), range.end);
-        asking.spawn(async move {
+        running.spawn(async move {
             let (mut before, mut latencies_us) = (0, Vec::new());
             loop {
                 let start = Instant::now();
@@ -149,11 +148,11 @@ pub(crate) async fn sustained(
                     return Ok((caller, before, latencies_us));
                 }
                 let at = next.fetch_add(1, Ordering::Relaxed);
-                ensure!(at < end, "what was prepared did not last: prepare more");
+                ensure!(at < end, "the prepared work ran out; prepare more");
                 match work.once(&mut caller, at).await {
                     WorkOutcome::Good { .. } => (),
                     WorkOutcome::Rejected { .. } => {
-                        bail!("shed, where nothing should be: 429 or 503")
+                        bail!("unexpected load shedding: 429 or 503")
                     }
                     WorkOutcome::Odd(answer) => bail!("{answer}"),
                 }
@@ -169,8 +168,8 @@ pub(crate) async fn sustained(
     warmed.tick().await;
     let (spent, own) = (party.spent(), own_ns());
     let (mut before, mut latencies_us) = (0, Vec::new());
-    while let Some(ended) = asking.join_next().await {
-        let (caller, unmeasured, some) = ended.context("a caller broke")??;
+    while let Some(ended) = running.join_next().await {
+        let (caller, unmeasured, some) = ended.context("a caller panicked")??;
         callers.push(caller);
         before += unmeasured;
         latencies_us.extend(some);
@@ -192,7 +191,7 @@ pub(crate) async fn sustained(
     })
 }
 
-/// The same with nothing measured: connections, caches and branch predictors.
+/// The same without measuring, to warm up connections, caches and branch predictors.
 pub(crate) async fn send(
     callers: &mut Vec<BenchCaller>,
     work: &Arc<LoadWork>,
@@ -213,7 +212,7 @@ pub(crate) async fn send(
                 match work.once(&mut caller, at).await {
                     WorkOutcome::Good { .. } => (),
                     WorkOutcome::Rejected { .. } => {
-                        bail!("shed, where nothing should be: 429 or 503")
+                        bail!("unexpected load shedding: 429 or 503")
                     }
                     WorkOutcome::Odd(answer) => bail!("{answer}"),
                 }
@@ -223,7 +222,7 @@ pub(crate) async fn send(
     }
     let mut latencies_us = Vec::new();
     while let Some(ended) = sending.join_next().await {
-        let (caller, some) = ended.context("a caller broke")??;
+        let (caller, some) = ended.context("a caller panicked")??;
         callers.push(caller);
         latencies_us.extend(some);
     }

@@ -1,25 +1,25 @@
-//! When callers come who do not wait for each other: a schedule fixed beforehand, kept by a thread
-//! of its own, because the runtime's timer counts whole milliseconds.
+//! The schedule of independent callers: fixed beforehand and kept by a thread of its own, because
+//! the runtime's timer has a resolution of one millisecond.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Woken no more often than this, so that the thread itself costs the load's core little. What it
-/// is late by counts as the callers' waiting, and stands in the report.
+/// The minimum interval between wake-ups, so that the thread costs the load's core little. Its
+/// lateness counts as the callers' latency and is reported.
 const WAKE_EVERY: Duration = Duration::from_micros(100);
-/// Until the first comes.
+/// The time until the first arrival.
 const LEAD: Duration = Duration::from_millis(20);
 
-/// So many a second for so long.
+/// A rate and its duration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Phase {
     pub(crate) per_second: f64,
     pub(crate) lasting: Duration,
 }
 
-/// The moments at which callers come, evenly within each phase. They are handed out when due.
+/// The moments of arrival, evenly spaced within each phase, sent when due.
 pub(crate) fn start(phases: &[Phase]) -> (Instant, UnboundedReceiver<Instant>) {
     let begin = Instant::now() + LEAD;
     let mut moments = Vec::new();

@@ -1,5 +1,5 @@
-//! The load: kept-alive connections over mutual TLS that send messages made beforehand and look at
-//! every answer. Signs nothing of the merchant's while the clock runs.
+//! The load: keep-alive connections over mutual TLS that send prepared messages and check every
+//! answer. Nothing of the merchant's is signed while the clock runs.
 
 pub(crate) mod closed;
 pub(crate) mod metronome;
@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::load::wire::{RawMessage, ReceiveBuffer, field};
 
-/// Whom to ask.
+/// The server under load.
 #[derive(Clone)]
 pub(crate) struct LoadTarget {
     pub(crate) port: u16,
@@ -31,12 +31,12 @@ pub(crate) struct LoadTarget {
 pub(crate) struct BenchConnection {
     stream: TlsStream<TcpStream>,
     inbox: ReceiveBuffer,
-    /// The other side said that it ends the connection.
+    /// The other side announced the end of the connection.
     over: bool,
 }
 
 impl BenchConnection {
-    /// Opens one, from this address of the loopback network: there are only so many ports.
+    /// Opens a connection from this loopback address: ports per address are limited.
     pub(crate) async fn open(target: &LoadTarget, from: Ipv4Addr) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -56,7 +56,7 @@ impl BenchConnection {
         })
     }
 
-    /// Sends one request and hands the whole answer to `read`.
+    /// Sends one request and passes the whole answer to `read`.
     pub(crate) async fn ask<T>(
         &mut self,
         request: &[u8],
@@ -65,21 +65,21 @@ impl BenchConnection {
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
         let answer = self.inbox.next(&mut self.stream, |answer| {
-            let over = field(answer.head, "connection").is_some_and(|told| told == "close");
+            let over = field(answer.head, "connection").is_some_and(|value| value == "close");
             (read(&answer), over)
         });
-        let (told, over) = answer.await?.context("the connection ended unanswered")?;
+        let (result, over) = answer.await?.context("the connection ended unanswered")?;
         self.over = over;
-        Ok(told)
+        Ok(result)
     }
 }
 
-/// A place from which requests go one after another; its connection is opened again when the other
-/// side ended it.
+/// A client that sends requests one after another and reconnects when the other side ended the
+/// connection.
 pub(crate) struct ReconnectingClient {
     target: LoadTarget,
     held: Option<BenchConnection>,
-    /// How many connections it has had.
+    /// The number of connections so far.
     pub(crate) opened: usize,
 }
 
@@ -101,7 +101,7 @@ impl ReconnectingClient {
         Ok(())
     }
 
-    /// As [`Connection::ask`].
+    /// As [`BenchConnection::ask`].
     pub(crate) async fn ask<T>(
         &mut self,
         request: &[u8],
@@ -109,9 +109,9 @@ impl ReconnectingClient {
     ) -> Result<T> {
         self.open().await?;
         let mut connection = self.held.take().context("no connection")?;
-        let told = connection.ask(request, read).await?;
+        let result = connection.ask(request, read).await?;
         self.held = Some(connection).filter(|connection| !connection.over);
-        Ok(told)
+        Ok(result)
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) struct BenchCaller {
     pub(crate) institution: ReconnectingClient,
 }
 
-/// So many callers, connected; with `both`, their institutions as well.
+/// This many connected callers; with `both`, their institutions too.
 pub(crate) async fn callers(
     target: &LoadTarget,
     count: usize,

@@ -1,5 +1,5 @@
-//! Open loop: callers come when the schedule says, whether those before them were answered or not,
-//! and their waiting counts from that moment. Nobody's slowness hides anybody's waiting.
+//! Open loop: requests arrive by schedule, whether earlier ones were answered or not, and latency
+//! counts from the scheduled moment, so slow answers do not hide latency (no coordinated omission).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,52 +15,52 @@ use crate::load::metronome::{self, Phase};
 use crate::load::work::{LoadWork, WorkOutcome};
 use crate::setup::cpu::{MeasuredProcess, own_ns};
 
-/// Callers who are free, and numbers of work that was not done yet.
+/// Idle callers, and the indices of work that was not done yet.
 pub(crate) struct CallerPool {
-    /// The one that was free longest comes first: those who come are many, not the same few.
+    /// The longest idle comes first, so that all are used, not the same few.
     free: Mutex<VecDeque<BenchCaller>>,
     permits: Semaphore,
     work: Arc<LoadWork>,
     undone: Mutex<VecDeque<usize>>,
 }
 
-/// What somebody does who comes while every connection is taken.
+/// What an arrival does if every connection is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SaturationPolicy {
-    /// Waits in line; that waiting counts.
+    /// Waits in a queue; the wait counts as latency.
     Waits,
-    /// Goes away, and is counted as one who did.
+    /// Leaves, and is counted.
     Leaves,
 }
 
-/// How one that came was served.
+/// The outcome of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArrivalOutcome {
     Good,
     Rejected,
     Unexpected,
-    /// Every connection was taken, or the prepared requests were used up.
+    /// Every connection was in use, or the prepared requests were used up.
     NotSent,
 }
 
-/// One that came.
+/// One arrival.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// When it was to come, since the begin. Unit: microseconds.
+    /// Its scheduled time since the start. Unit: microseconds.
     pub(crate) at_us: u32,
-    /// From then until its answer's last byte. Unit: microseconds.
+    /// From then until the last byte of the answer. Unit: microseconds.
     pub(crate) latency_us: u32,
     /// From then until its first byte was sent. Unit: microseconds.
     pub(crate) late_us: u32,
-    /// Of a payment: from its callback's first byte to the merchant's acknowledgement.
-    /// Unit: microseconds.
+    /// Of a payment: from the callback's first byte to the merchant's acknowledgement. Unit:
+    /// microseconds.
     pub(crate) told_us: u32,
     pub(crate) served: ArrivalOutcome,
 }
 
-/// All that came, and the first surprising answer.
+/// All arrivals, and the first unexpected answer.
 pub(crate) struct Arrivals {
-    /// When the first was to come.
+    /// When the first was scheduled.
     pub(crate) begin: Instant,
     pub(crate) all: Vec<Arrival>,
     pub(crate) oddity: Option<String>,
@@ -76,34 +76,34 @@ impl CallerPool {
         })
     }
 
-    /// Lets them come as the phases say, and waits until the last is served.
+    /// Runs the phases, and waits until the last request is answered.
     pub(crate) async fn come(
         self: &Arc<Self>,
         phases: &[Phase],
-        crowded: SaturationPolicy,
+        when_saturated: SaturationPolicy,
     ) -> Result<Arrivals> {
-        self.come_until(phases, crowded, || false).await
+        self.come_until(phases, when_saturated, || false).await
     }
 
-    /// The same, but nobody comes any more once it is over.
+    /// The same, but stops arrivals once `over` returns true.
     pub(crate) async fn come_until(
         self: &Arc<Self>,
         phases: &[Phase],
-        crowded: SaturationPolicy,
+        when_saturated: SaturationPolicy,
         over: impl Fn() -> bool,
     ) -> Result<Arrivals> {
-        let (begin, mut coming) = metronome::start(phases);
+        let (begin, mut arrivals) = metronome::start(phases);
         let mut serving: JoinSet<(Arrival, Option<String>)> = JoinSet::new();
         let mut came = Arrivals {
             begin,
             all: Vec::new(),
             oddity: None,
         };
-        while let Some(moment) = coming.recv().await {
+        while let Some(moment) = arrivals.recv().await {
             if over() {
                 break;
             }
-            serving.spawn(Arc::clone(self).serve(begin, moment, crowded));
+            serving.spawn(Arc::clone(self).serve(begin, moment, when_saturated));
             while let Some(served) = serving.try_join_next() {
                 came.take(served?);
             }
@@ -118,7 +118,7 @@ impl CallerPool {
         self: Arc<Self>,
         begin: Instant,
         moment: Instant,
-        crowded: SaturationPolicy,
+        when_saturated: SaturationPolicy,
     ) -> (Arrival, Option<String>) {
         let us = |from: Instant, to: Instant| {
             let span = to.saturating_duration_since(from);
@@ -131,16 +131,16 @@ impl CallerPool {
             told_us: 0,
             served: ArrivalOutcome::NotSent,
         };
-        let permit = match crowded {
+        let permit = match when_saturated {
             SaturationPolicy::Waits => self.permits.acquire().await.ok(),
             SaturationPolicy::Leaves => self.permits.try_acquire().ok(),
         };
-        let caller = permit.as_ref().and_then(|_| held(&self.free).pop_front());
+        let caller = permit.as_ref().and_then(|_| lock(&self.free).pop_front());
         let Some(mut caller) = caller else {
             return (arrival, None);
         };
         let mut oddity = None;
-        let at = held(&self.undone).pop_front();
+        let at = lock(&self.undone).pop_front();
         if let Some(at) = at {
             arrival.late_us = us(moment, Instant::now());
             let done = self.work.once(&mut caller, at).await;
@@ -151,9 +151,10 @@ impl CallerPool {
                     ArrivalOutcome::Good
                 }
                 WorkOutcome::Rejected { spent } => {
-                    // Nothing was recorded and the nonce is not spent: the same may come again.
+                    // Nothing was recorded and the nonce is not spent: the same request can be sent
+                    // again.
                     if !spent {
-                        held(&self.undone).push_back(at);
+                        lock(&self.undone).push_back(at);
                     }
                     ArrivalOutcome::Rejected
                 }
@@ -163,13 +164,13 @@ impl CallerPool {
                 }
             };
         }
-        held(&self.free).push_back(caller);
+        lock(&self.free).push_back(caller);
         drop(permit);
         (arrival, oddity)
     }
 }
 
-/// So many a second come to `party`, whether those before them were answered or not.
+/// Sends a scheduled rate to `party`, independent of its answers.
 pub(crate) async fn scheduled(
     party: &MeasuredProcess,
     open: Vec<BenchCaller>,
@@ -178,7 +179,7 @@ pub(crate) async fn scheduled(
     span: RunDurations,
 ) -> Result<Sustained> {
     let RunDurations { warming, measured } = span;
-    let crowd = CallerPool::new(open, work, 0);
+    let pool = CallerPool::new(open, work, 0);
     let phases = [Phase {
         per_second,
         lasting: warming + measured,
@@ -189,7 +190,7 @@ pub(crate) async fn scheduled(
         warmed.tick().await;
         (party.spent(), own_ns())
     };
-    let (came, (spent, own)) = tokio::join!(crowd.come(&phases, SaturationPolicy::Waits), warm);
+    let (came, (spent, own)) = tokio::join!(pool.come(&phases, SaturationPolicy::Waits), warm);
     let (mut came, ended, own_ended) = (came?, party.spent(), own_ns());
     came.all_well()?;
     let answered = came.all.len();
@@ -214,20 +215,20 @@ impl Arrivals {
         }
     }
 
-    /// An error unless all were served well.
+    /// An error unless all succeeded.
     pub(crate) fn all_well(&self) -> Result<()> {
         let (all, well) = (self.all.len(), self.count(ArrivalOutcome::Good));
         ensure!(
             well == all,
-            "{} of {all} were not served well: {} shed, {}",
+            "{} of {all} did not succeed: {} shed, {}",
             all - well,
             self.count(ArrivalOutcome::Rejected),
-            self.oddity.as_deref().unwrap_or("nothing odd")
+            self.oddity.as_deref().unwrap_or("no unexpected answer")
         );
         Ok(())
     }
 
-    /// Forgets those who were to come earlier.
+    /// Drops those scheduled earlier.
     pub(crate) fn begins_after(&mut self, warming: Duration) {
         self.all
             .retain(|one| u128::from(one.at_us) >= warming.as_micros());
@@ -238,7 +239,7 @@ impl Arrivals {
         such.count()
     }
 
-    /// Sorted values of those that were served so. Unit: microseconds.
+    /// Sorted values of those with this outcome. Unit: microseconds.
     pub(crate) fn sorted(&self, served: ArrivalOutcome, of: impl Fn(&Arrival) -> u32) -> Vec<u32> {
         let such = self.all.iter().filter(|one| one.served == served);
         let mut values: Vec<u32> = such.map(of).collect();
@@ -247,6 +248,6 @@ impl Arrivals {
     }
 }
 
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
 //! HTTP/1.1 as far as the load needs it: whole messages with `Content-Length` over any stream.
-//! Hand-written because every microsecond spent here is taken from the measured side's load.
+//! Hand-written, because every microsecond spent here is missing for the load.
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -7,18 +7,19 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// What was read of a connection and not yet used.
+/// Bytes received and not yet consumed.
 #[derive(Default)]
 pub(crate) struct ReceiveBuffer(Vec<u8>);
 
-/// One message, as it came.
+/// One message as received.
 pub(crate) struct RawMessage<'a> {
     pub(crate) head: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
 impl ReceiveBuffer {
-    /// Waits for a whole message, hands it to `read` and forgets it; nothing if the other side is done.
+    /// Waits for a whole message, passes it to `read` and discards it; `None` if the other side
+    /// closed.
     pub(crate) async fn next<T>(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -30,23 +31,23 @@ impl ReceiveBuffer {
                     head: &self.0[..head],
                     body: &self.0[head..whole],
                 };
-                let seen = read(message);
+                let result = read(message);
                 self.0.drain(..whole);
-                return Ok(Some(seen));
+                return Ok(Some(result));
             }
             if self.0.len() > MESSAGE_BYTES_MAX {
-                bail!("a message without end");
+                bail!("the message is too long");
             }
             if stream.read_buf(&mut self.0).await? == 0 {
                 if self.0.is_empty() {
                     return Ok(None);
                 }
-                bail!("the connection ended within a message");
+                bail!("the connection ended inside a message");
             }
         }
     }
 
-    /// Where head and message end, once both are there.
+    /// The ends of head and message, once both are complete.
     fn bounds(&self) -> Result<Option<(usize, usize)>> {
         let head = head_end(&self.0);
         if head == 0 {
@@ -61,7 +62,7 @@ impl ReceiveBuffer {
     }
 }
 
-/// Where the body begins; 0 while the head is not whole.
+/// The offset of the body; 0 while the head is incomplete.
 pub(crate) fn head_end(message: &[u8]) -> usize {
     let end = message.windows(4).position(|four| four == b"\r\n\r\n");
     end.map_or(0, |end| end + 4)
@@ -79,7 +80,7 @@ pub(crate) fn lines(head: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     fields.filter_map(|line| line.split_once(": ").or_else(|| line.split_once(':')))
 }
 
-/// A request or an answer as it goes over the wire.
+/// A request or a response in wire format.
 pub(crate) fn written(first_line: &str, headers: &http::HeaderMap, body: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(body.len() + 1024);
     out.extend_from_slice(first_line.as_bytes());

@@ -1,5 +1,5 @@
-//! What a caller does each time it is its turn: one request made beforehand, or one whole payment.
-//! Looks at every answer and calls nothing good that it did not expect.
+//! The work of a caller: one prepared request, or one whole payment. It checks every answer and
+//! accepts only the expected one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::load::wire::RawMessage;
 use crate::setup::institution::BenchInstitution;
 use crate::setup::notification_endpoint::NotificationEndpoint;
 
-/// A result that is not told to the merchant by then never is, as far as the load is concerned.
+/// A merchant that is not notified by then counts as never notified.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What callers do.
@@ -20,16 +20,16 @@ pub(crate) enum LoadWork {
     Payments(Payments),
 }
 
-/// Requests that were written and signed beforehand.
+/// Requests that were built and signed beforehand.
 pub(crate) struct Requests {
     pub(crate) list: Arc<[Bytes]>,
-    /// Stands in the body of every good answer.
+    /// Contained in the body of every good answer.
     pub(crate) expected: &'static str,
-    /// Where the numbers of the institution's attempts are kept that the answers name.
+    /// Collects the attempt numbers that the answers contain.
     pub(crate) attempts: Option<Mutex<Vec<String>>>,
 }
 
-/// Whole payments: placed, taken to an institution, called back, told to the merchant.
+/// Whole payments: place, select, callback, notification.
 pub(crate) struct Payments {
     pub(crate) numbers: Vec<String>,
     pub(crate) place: Arc<[Bytes]>,
@@ -38,22 +38,22 @@ pub(crate) struct Payments {
     pub(crate) shop: Arc<NotificationEndpoint>,
 }
 
-/// How it went.
+/// The outcome.
 #[derive(Debug)]
 pub(crate) enum WorkOutcome {
-    /// As expected; of a payment, how long the merchant's acknowledgement took from the first byte
-    /// of the callback. Unit: microseconds.
+    /// As expected; of a payment, the time from the first byte of the callback to the merchant's
+    /// acknowledgement. Unit: microseconds.
     Good { told_us: u32 },
-    /// Refused because there is too much: 429 or 503.
+    /// Rejected by load shedding: 429 or 503.
     Rejected {
-        /// Whether something was recorded before, so that the same cannot be sent again.
+        /// Whether something was recorded before, so that the same request cannot be sent again.
         spent: bool,
     },
     /// Anything else.
     Odd(String),
 }
 
-/// What one answer says.
+/// A checked answer.
 enum CheckedAnswer {
     Good(Option<String>),
     Rejected,
@@ -61,7 +61,7 @@ enum CheckedAnswer {
 }
 
 impl LoadWork {
-    /// How many times it can be done with requests of its own.
+    /// How many times it can be done, each with its own requests.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Requests(requests) => requests.list.len(),
@@ -79,7 +79,7 @@ impl LoadWork {
 }
 
 impl Requests {
-    /// As made, each answer holding `expected`.
+    /// Prepared requests; each answer must contain `expected`.
     pub(crate) fn of(list: Arc<[Bytes]>, expected: &'static str) -> Arc<LoadWork> {
         Arc::new(LoadWork::Requests(Self {
             list,
@@ -92,7 +92,7 @@ impl Requests {
         let request = &self.list[at % self.list.len()];
         let answer = caller
             .merchant
-            .ask(request, |answer| told(answer, self.expected));
+            .ask(request, |answer| check(answer, self.expected));
         match answer.await {
             Ok(CheckedAnswer::Good(attempt)) => {
                 if let (Some(attempts), Some(attempt)) = (&self.attempts, attempt) {
@@ -111,7 +111,7 @@ impl Requests {
 impl Payments {
     async fn once(&self, caller: &mut BenchCaller, at: usize) -> WorkOutcome {
         match self.paid(caller, at % self.place.len()).await {
-            Ok(done) => done,
+            Ok(outcome) => outcome,
             Err(why) => WorkOutcome::Odd(format!("{why:#}")),
         }
     }
@@ -121,52 +121,54 @@ impl Payments {
             merchant,
             institution,
         } = caller;
-        let placed = merchant.ask(&self.place[at], |answer| told(answer, ACCEPTED));
+        let placed = merchant.ask(&self.place[at], |answer| check(answer, ACCEPTED));
         match placed.await? {
             CheckedAnswer::Good(_) => (),
             CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: false }),
             CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),
         }
-        let selected = merchant.ask(&self.select[at], |answer| told(answer, ACCEPTED));
+        let selected = merchant.ask(&self.select[at], |answer| check(answer, ACCEPTED));
         let attempt = match selected.await? {
             CheckedAnswer::Good(Some(attempt)) => attempt,
             CheckedAnswer::Good(None) => {
-                return Ok(WorkOutcome::Odd("a selection without payUrl".to_owned()));
+                return Ok(WorkOutcome::Odd(
+                    "a selection's answer has no payUrl".to_owned(),
+                ));
             }
             CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
             CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),
         };
-        let hearing = self.shop.expect(&self.numbers[at]);
+        let acknowledgement = self.shop.expect(&self.numbers[at]);
         let callback = self.institution.callback(&attempt)?;
         let start = Instant::now();
-        let heard = institution.ask(&callback, |answer| told(answer, SUCCESS));
-        match heard.await? {
+        let called = institution.ask(&callback, |answer| check(answer, SUCCESS));
+        match called.await? {
             CheckedAnswer::Good(_) => (),
             CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
             CheckedAnswer::Odd(answer) => return Ok(WorkOutcome::Odd(answer)),
         }
-        let acknowledged = tokio::time::timeout(NOTIFIED_WITHIN, hearing).await??;
-        let told = acknowledged.saturating_duration_since(start);
+        let acknowledged = tokio::time::timeout(NOTIFIED_WITHIN, acknowledgement).await??;
+        let took = acknowledged.saturating_duration_since(start);
         Ok(WorkOutcome::Good {
-            told_us: u32::try_from(told.as_micros())?,
+            told_us: u32::try_from(took.as_micros())?,
         })
     }
 }
 
-/// In every answer to placing, selecting and giving back that went well.
+/// In every successful answer to placing, selecting and refunding.
 pub(crate) const ACCEPTED: &str = "\"result\":\"ACCEPTED\"";
-/// In every answer to a query of an order that was placed.
+/// In every answer to a query of an open order.
 pub(crate) const OPEN: &str = "\"orderStatus\":\"OPEN\"";
-/// In every answer to a query of an order that was paid.
+/// In every answer to a query of a paid order.
 pub(crate) const PAID: &str = "\"orderStatus\":\"PAID\"";
-/// In every answer to closing an order that nobody was paying.
+/// In every answer to closing an order without a payment in progress.
 pub(crate) const CLOSED: &str = "\"result\":\"CLOSED\"";
-/// In every answer to a callback that was recorded.
+/// In every answer to a recorded callback.
 pub(crate) const SUCCESS: &str = "\"noticeResult\":\"SUCCESS\"";
 
-fn told(answer: &RawMessage<'_>, expected: &str) -> CheckedAnswer {
+fn check(answer: &RawMessage<'_>, expected: &str) -> CheckedAnswer {
     let status = answer.head.get(9..12).unwrap_or_default();
-    if status == b"200" && holds(answer.body, expected.as_bytes()) {
+    if status == b"200" && contains(answer.body, expected.as_bytes()) {
         return CheckedAnswer::Good(attempt(answer.body));
     }
     if status == b"429" || status == b"503" {
@@ -180,7 +182,7 @@ fn told(answer: &RawMessage<'_>, expected: &str) -> CheckedAnswer {
     ))
 }
 
-/// The pretend institution names its attempt in the address it sends the payer to.
+/// The mock institution puts its attempt number into the address it redirects the payer to.
 fn attempt(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, link) = text.split_once("\"payUrl\":\"")?;
@@ -188,6 +190,6 @@ fn attempt(body: &[u8]) -> Option<String> {
     Some(link.rsplit('/').next()?.to_owned())
 }
 
-fn holds(text: &[u8], part: &[u8]) -> bool {
+fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }

@@ -16,33 +16,33 @@ const CALLERS: usize = 64;
 
 /// One pair of algorithms.
 pub(crate) struct AlgorithmComparison {
-    pub(crate) asked: SignerAlgorithm,
-    pub(crate) answered: SignerAlgorithm,
+    pub(crate) request: SignerAlgorithm,
+    pub(crate) response: SignerAlgorithm,
     pub(crate) rounds: Vec<Round>,
 }
 
-/// By turns of whole gateways: the algorithms stand in the configuration.
+/// One gateway after another, one per pair: the algorithms are in the configuration.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<AlgorithmComparison> {
     let mut pairs = SignerAlgorithm::ALL
-        .map(|asked| (asked, SignerAlgorithm::Ed25519))
+        .map(|request| (request, SignerAlgorithm::Ed25519))
         .to_vec();
     pairs.push((SignerAlgorithm::Ed25519, SignerAlgorithm::RsaPss));
     let mut found = Vec::new();
-    for (asked, answered) in pairs {
+    for (request, response) in pairs {
         let step = format!(
-            "place, {} asked, {} answered",
-            asked.name(),
-            answered.name()
+            "place, {} requests, {} responses",
+            request.name(),
+            response.name()
         );
-        let rounds = log.step(&step, 3 * ROUND_WITHIN_S, rounds(plan, asked, answered));
+        let rounds = log.step(&step, 3 * ROUND_WITHIN_S, rounds(plan, request, response));
         let rounds = rounds.await.unwrap_or_default();
         if let Some(last) = rounds.last() {
             let (rate, us) = (last.per_second(), last.cpu_us());
             log.say(&format!("{step}: {rate:.0}/s, {us:.1} µs of CPU each"));
         }
         found.push(AlgorithmComparison {
-            asked,
-            answered,
+            request,
+            response,
             rounds,
         });
     }
@@ -51,12 +51,12 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<Algorith
 
 async fn rounds(
     plan: &BenchPlan,
-    asked: SignerAlgorithm,
-    answered: SignerAlgorithm,
+    request: SignerAlgorithm,
+    response: SignerAlgorithm,
 ) -> Result<Vec<Round>> {
     let stand = BenchSetup::start(&SetupOptions {
-        algorithm: asked,
-        answers: answered,
+        algorithm: request,
+        answers: response,
         ..SetupOptions::default()
     })
     .await?;

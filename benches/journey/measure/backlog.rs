@@ -1,8 +1,8 @@
-//! A destination that was dead comes back, and all that waited for it is told, while others go on
-//! being told of their payments: how fast it goes, and what it costs the others.
+//! A destination recovers and its backlog is delivered while other payments are notified: how fast
+//! that is, and how it affects the others.
 //!
-//! A destination is an origin. The merchant here has two: one hears of payments, the other of
-//! orders that were closed, and that one does not answer while they are closed.
+//! A destination is an origin. The merchant has two: one receives the results of payments, the
+//! other the closing of orders, and the latter does not respond while they are closed.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -23,57 +23,57 @@ use crate::setup::cpu::own_ns;
 use crate::setup::notification_endpoint::{EndpointBehaviour, NotificationEndpoint};
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// Orders that are closed while nobody answers.
+/// Orders that are closed while the destination does not respond.
 const WAITING: usize = 100_000;
-/// Closed at once: signed, placed and closed before the signatures of the next are made.
+/// Closed as a batch: signed, placed and closed before the signatures of the next are made.
 const AT_ONCE: usize = 5_000;
-/// Of what full payments do at most.
+/// Rate of payments, relative to the maximum.
 const SHARE: f64 = 0.1;
-/// Connections among which those who come find a free one.
+/// More connections than are in use at once.
 const CONNECTIONS: usize = 64;
-/// How long the others come alone.
+/// How long the other payments run without a backlog.
 const ALONE_S: f64 = 15.0;
-/// Between two looks whether the first was heard.
+/// The interval between two checks for the first delivery.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// The backlog is gone by then.
+/// The time limit for delivering the backlog.
 const GONE_WITHIN: Duration = Duration::from_secs(200);
 
-/// What was found.
+/// The results.
 pub(crate) struct Backlog {
     pub(crate) waiting: usize,
-    /// Of which the gateway had tried to tell so many, in vain.
+    /// Of them, those that the gateway had attempted in vain.
     pub(crate) tried: usize,
-    /// From the moment when the destination answered again. Unit: seconds.
+    /// From when the destination responded again. Unit: seconds.
     pub(crate) first_notified_s: f64,
     pub(crate) last_notified_s: f64,
     /// Between the first and the last.
     pub(crate) notified_per_second: f64,
-    /// The share of its core that the gateway had meanwhile.
+    /// Utilisation of the gateway's core meanwhile.
     pub(crate) busy: f64,
     pub(crate) load_busy: f64,
-    /// What the gateway held before, and with everything waiting. Unit: bytes.
+    /// Resident memory before, and with the whole backlog. Unit: bytes.
     pub(crate) resident: [u64; 2],
-    /// Payments told to the other destination.
+    /// Payments notified to the other destination.
     pub(crate) payments_per_second: f64,
     pub(crate) alone: OtherPayments,
     pub(crate) meanwhile: OtherPayments,
 }
 
-/// Payments that came by schedule. Unit: microseconds; sorted.
+/// Payments by schedule. Unit: microseconds; sorted.
 pub(crate) struct OtherPayments {
     /// From a callback's first byte to the merchant's acknowledgement.
     pub(crate) told_us: Vec<u32>,
-    /// From the moment when the payer was to come.
+    /// From the scheduled arrival of the payer.
     pub(crate) latencies_us: Vec<u32>,
 }
 
-/// On a gateway of its own.
+/// Runs on a gateway of its own.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backlog> {
-    let wanted = SetupOptions {
+    let options = SetupOptions {
         notify_closed: true,
         ..SetupOptions::default()
     };
-    let stand = BenchSetup::start(&wanted).await?;
+    let stand = BenchSetup::start(&options).await?;
     let second = stand.second_shop.clone().context("no second shop")?;
     let payments_per_second = most(plan, &stand, MeasuredJourney::Full).await? * SHARE;
     let phase = |lasting| Phase {
@@ -82,39 +82,40 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backl
     };
 
     let quiet = phase(plan.lasting(ALONE_S));
-    let came = crowd(&stand, quiet).await?;
+    let came = payers(&stand, quiet).await?;
     let came = came.come(&[quiet], SaturationPolicy::Waits).await?;
     let alone = others(&came, [came.begin, Instant::now()])?;
     log.say(&format!(
-        "backlog: {payments_per_second:.0} payments/s alone, told in p99 {} ms",
+        "backlog: {payments_per_second:.0} payments/s alone, notified in p99 {} ms",
         shown_ms(percentile_ms(&alone.told_us, 99))
     ));
 
     let before = stand.gateway.memory()?.rss;
     let waiting = plan.sized(WAITING);
-    let hearing = filled(&stand, &second, waiting).await?;
+    let acknowledgements = filled(&stand, &second, waiting).await?;
     let resident = [before, stand.gateway.memory()?.rss];
     let tried = second.unanswered.load(Ordering::Relaxed);
     log.say(&format!("backlog: {waiting} wait, {tried} were tried"));
 
     let busy = phase(GONE_WITHIN);
-    let payers = crowd(&stand, busy).await?;
+    let payers = payers(&stand, busy).await?;
     let back = Instant::now();
-    second.permit(EndpointBehaviour::Answers);
-    let gone = Cell::new(false);
-    let told = async {
-        let heard = tokio::time::timeout(GONE_WITHIN, heard(&stand, &second, hearing)).await;
-        gone.set(true);
-        heard.context("the backlog was not gone in time")?
+    second.set_behaviour(EndpointBehaviour::Answers);
+    let is_over = Cell::new(false);
+    let delivering = async {
+        let result =
+            tokio::time::timeout(GONE_WITHIN, delivered(&stand, &second, acknowledgements)).await;
+        is_over.set(true);
+        result.context("the backlog was not delivered in time")?
     };
     let phases = [busy];
-    let comes = payers.come_until(&phases, SaturationPolicy::Waits, || gone.get());
-    let (heard, came) = tokio::join!(told, comes);
+    let comes = payers.come_until(&phases, SaturationPolicy::Waits, || is_over.get());
+    let (delivery, came) = tokio::join!(delivering, comes);
     let BacklogDelivery {
         first,
         last,
         busy: [busy, load_busy],
-    } = heard?;
+    } = delivery?;
     let came = came?;
     let meanwhile = others(&came, [first, last])?;
     let found = Backlog {
@@ -131,7 +132,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backl
         meanwhile,
     };
     log.say(&format!(
-        "backlog: the first heard after {:.1} s, all after {:.1} s, {:.0}/s; others told in p99 {} ms",
+        "backlog: the first delivered after {:.1} s, all after {:.1} s, {:.0}/s; others notified in p99 {} ms",
         found.first_notified_s,
         found.last_notified_s,
         found.notified_per_second,
@@ -140,8 +141,8 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backl
     Ok(found)
 }
 
-/// Payers who are ready to come, as many as the phase needs.
-async fn crowd(stand: &BenchSetup, phase: Phase) -> Result<Arc<CallerPool>> {
+/// Prepared payers for the phase.
+async fn payers(stand: &BenchSetup, phase: Phase) -> Result<Arc<CallerPool>> {
     let count = (phase.per_second * phase.lasting.as_secs_f64()) as usize;
     let work = MeasuredJourney::Full
         .prepare(stand, count + WARMING)
@@ -152,44 +153,44 @@ async fn crowd(stand: &BenchSetup, phase: Phase) -> Result<Arc<CallerPool>> {
     Ok(CallerPool::new(open, work, WARMING))
 }
 
-/// Closes so many orders while nobody hears of it; whoever waits here is told of each when it was
-/// heard after all.
+/// Closes this many orders while their destination does not respond; returns a receiver for the
+/// later delivery of each.
 async fn filled(
     stand: &BenchSetup,
     second: &NotificationEndpoint,
     count: usize,
 ) -> Result<Vec<Receiver<Instant>>> {
-    second.permit(EndpointBehaviour::Silent);
+    second.set_behaviour(EndpointBehaviour::Silent);
     let numbers = stand.merchant.numbers(count);
-    let hearing = numbers.iter().map(|no| second.expect(no)).collect();
+    let acknowledgements = numbers.iter().map(|no| second.expect(no)).collect();
     for some in numbers.chunks(AT_ONCE) {
         stand.closed(some).await?;
     }
     stand.settled().await?;
-    Ok(hearing)
+    Ok(acknowledgements)
 }
 
-/// When the first and the last was heard, and how busy the gateway and the load were in between,
-/// each on its core.
+/// Times of the first and last delivery, and the utilisation of the gateway's and the load's core
+/// in between.
 struct BacklogDelivery {
     first: Instant,
     last: Instant,
     busy: [f64; 2],
 }
 
-async fn heard(
+async fn delivered(
     stand: &BenchSetup,
     second: &NotificationEndpoint,
-    hearing: Vec<Receiver<Instant>>,
+    acknowledgements: Vec<Receiver<Instant>>,
 ) -> Result<BacklogDelivery> {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     while second.answered.load(Ordering::Relaxed) == 0 {
         ticks.tick().await;
     }
     let (spent, own, begin) = (stand.gateway.spent(), own_ns(), Instant::now());
-    let mut moments = Vec::with_capacity(hearing.len());
-    for hears in hearing {
-        moments.push(hears.await?);
+    let mut moments = Vec::with_capacity(acknowledgements.len());
+    for acknowledged in acknowledgements {
+        moments.push(acknowledged.await?);
     }
     let lasted_ns = begin.elapsed().as_nanos() as f64;
     let gateway_ns = stand.gateway.spent().since(&spent).total_ns();
@@ -203,7 +204,7 @@ async fn heard(
     })
 }
 
-/// Payments that came between two moments, each of which must have been served well.
+/// Payments between two moments, each of which must have succeeded.
 fn others(came: &Arrivals, [from, until]: [Instant; 2]) -> Result<OtherPayments> {
     let at = |one: &&Arrival| {
         let at = came.begin + Duration::from_micros(one.at_us.into());
@@ -213,8 +214,8 @@ fn others(came: &Arrivals, [from, until]: [Instant; 2]) -> Result<OtherPayments>
     let well = ones.iter().all(|one| one.served == ArrivalOutcome::Good);
     ensure!(
         well,
-        "a payment was not served well: {}",
-        came.oddity.as_deref().unwrap_or("no connection was free")
+        "a payment did not succeed: {}",
+        came.oddity.as_deref().unwrap_or("no connection was idle")
     );
     let sorted = |of: fn(&Arrival) -> u32| {
         let mut values: Vec<u32> = ones.iter().copied().map(of).collect();

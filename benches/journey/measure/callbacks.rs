@@ -1,5 +1,5 @@
-//! Callbacks of an institution, and the notifications that follow them, each alone: the merchant's
-//! endpoint holds its answers back while callbacks are counted, and lets go afterwards.
+//! Callbacks of an institution, and the notifications that follow, measured separately: the
+//! merchant's endpoint holds its answers back while callbacks are measured.
 
 pub(crate) mod polling;
 
@@ -21,19 +21,22 @@ use crate::setup::cpu::own_ns;
 use crate::setup::notification_endpoint::EndpointBehaviour;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// So few that selecting them and calling back is about over before the gateway begins to ask the
-/// institution about the first of them.
+/// So few that selecting them and sending the callbacks is nearly over before the gateway polls the
+/// first of them.
 const BURST: usize = 500;
 const BURSTS: usize = 4;
-/// The merchant is told of a burst by then.
+/// The time limit for notifying the merchant of a burst.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(15);
-/// After the last acknowledgement, for the gateway to write it down.
+/// After the last acknowledgement, for the gateway to record it.
 const SETTLE_TIME: Duration = Duration::from_millis(30);
 
-/// Both, with each number of callers.
+/// Both, for each number of callers.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Vec<JourneyComparison>> {
     let stand = BenchSetup::start(&SetupOptions::default()).await?;
-    stand.institution.timeouts.store(true, Ordering::Relaxed);
+    stand
+        .institution
+        .answers_open
+        .store(true, Ordering::Relaxed);
     log.say(&format!(
         "callback: the gateway is process {}",
         stand.gateway.pid()
@@ -42,26 +45,26 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Vec<J
     for callers in plan.callers.iter().copied() {
         let mut callback = JourneyComparison::new("callback", callers);
         let mut notify = JourneyComparison::new("notify", callers);
-        for permit in 1..=plan.rounds {
+        for round_no in 1..=plan.rounds {
             let step = format!(
-                "callback, {callers} callers, round {permit} of {}",
+                "callback, {callers} callers, round {round_no} of {}",
                 plan.rounds
             );
             let measured = log.step(&step, ROUND_WITHIN_S, bursts(plan, &stand, callers));
-            let Some([heard, told]) = measured.await else {
-                // Whatever is held back must not be held in the next round.
-                stand.shop.permit(EndpointBehaviour::Answers);
+            let Some([called, notified]) = measured.await else {
+                // Answers held back must not carry over to the next round.
+                stand.shop.set_behaviour(EndpointBehaviour::Answers);
                 continue;
             };
             log.say(&format!(
                 "{step}: {:.0}/s, {:.1} µs of CPU each; notify {:.0}/s, {:.1} µs",
-                heard.per_second(),
-                heard.cpu_us(),
-                told.per_second(),
-                told.cpu_us(),
+                called.per_second(),
+                called.cpu_us(),
+                notified.per_second(),
+                notified.cpu_us(),
             ));
-            callback.gateway.push(heard);
-            notify.gateway.push(told);
+            callback.gateway.push(called);
+            notify.gateway.push(notified);
         }
         found.extend([callback, notify]);
     }
@@ -84,33 +87,33 @@ async fn bursts(plan: &BenchPlan, stand: &BenchSetup, callers: usize) -> Result<
 async fn burst(stand: &BenchSetup, open: &mut Vec<BenchCaller>) -> Result<[Round; 2]> {
     let numbers = stand.merchant.numbers(BURST);
     let callbacks = accepted(stand, open, &numbers).await?;
-    let hearing: Vec<_> = numbers.iter().map(|no| stand.shop.expect(no)).collect();
-    stand.shop.permit(EndpointBehaviour::HoldsBack);
+    let acknowledgements: Vec<_> = numbers.iter().map(|no| stand.shop.expect(no)).collect();
+    stand.shop.set_behaviour(EndpointBehaviour::HoldsBack);
     let work = Requests::of(callbacks, SUCCESS);
     let called = round(&stand.gateway, open, &work, 0..BURST).await?;
 
     let (before, own_before, start) = (stand.gateway.spent(), own_ns(), Instant::now());
-    stand.shop.permit(EndpointBehaviour::Answers);
+    stand.shop.set_behaviour(EndpointBehaviour::Answers);
     let mut last = start;
     let mut latencies_us = Vec::with_capacity(BURST);
     let all = async {
-        for hears in hearing {
-            let heard = hears.await?;
-            last = last.max(heard);
-            let since = heard.saturating_duration_since(start);
+        for acknowledged in acknowledgements {
+            let at = acknowledged.await?;
+            last = last.max(at);
+            let since = at.saturating_duration_since(start);
             latencies_us.push(u32::try_from(since.as_micros())?);
         }
         Ok::<(), anyhow::Error>(())
     };
-    let told = tokio::time::timeout(NOTIFIED_WITHIN, all).await;
-    told.context("the merchant was not told in time")??;
+    let notified = tokio::time::timeout(NOTIFIED_WITHIN, all).await;
+    notified.context("the merchant was not notified in time")??;
     let load_ns = own_ns().saturating_sub(own_before);
     let mut settle = tokio::time::interval(SETTLE_TIME);
     settle.tick().await;
     settle.tick().await;
     let ended = stand.gateway.spent();
     latencies_us.sort_unstable();
-    let told = Round {
+    let notified = Round {
         requests: BURST,
         wall_s: (last - start).as_secs_f64(),
         latencies_us,
@@ -118,10 +121,10 @@ async fn burst(stand: &BenchSetup, open: &mut Vec<BenchCaller>) -> Result<[Round
         ended,
         load_ns,
     };
-    Ok([called, told])
+    Ok([called, notified])
 }
 
-/// Takes these orders to the institution and signs the callbacks that say they were paid.
+/// Selects the institution for these orders and signs the callbacks that report their payment.
 async fn accepted(
     stand: &BenchSetup,
     open: &mut Vec<BenchCaller>,
@@ -139,12 +142,12 @@ async fn accepted(
         ..
     }) = &*work
     else {
-        anyhow::bail!("no attempts are kept");
+        anyhow::bail!("the attempts were not recorded");
     };
     let attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
     ensure!(
         attempts.len() == numbers.len(),
-        "a selection named no attempt"
+        "a selection returned no attempt"
     );
     let callbacks = attempts.iter().map(|no| stand.institution.callback(no));
     callbacks.collect::<Result<Vec<_>>>().map(Into::into)

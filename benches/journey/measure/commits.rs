@@ -1,5 +1,5 @@
-//! Group commit: how many new orders the embedded store makes durable in a second, for one caller
-//! at a time and for many, with nothing in front of it.
+//! Group commit: how many new orders per second the embedded store makes durable, for one caller
+//! and for many, without a gateway.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 const LASTING: Duration = Duration::from_secs(3);
 const CALLERS: [usize; 4] = [1, 16, 64, 128];
 
-/// What was reached.
+/// The result.
 pub(crate) struct Commits {
     pub(crate) callers: usize,
     pub(crate) per_second: f64,
 }
 
-/// Fills one file of a store.
+/// Fills one store file.
 pub(crate) async fn measure(dir: &Path) -> Result<Vec<Commits>> {
     let keys = std::iter::once(("k1".to_owned(), [7; 32])).collect();
     let seal = Arc::new(Seal::new("k1", keys, [9; 32])?);
@@ -70,7 +70,7 @@ pub(crate) async fn measure(dir: &Path) -> Result<Vec<Commits>> {
     Ok(found)
 }
 
-/// A new order as placing makes it.
+/// A new order, as placing creates it.
 fn opened(number: usize) -> Result<Change> {
     let now: Timestamp = SystemClock::start().now();
     let entropy: &dyn Entropy = &SystemEntropy;

@@ -1,9 +1,8 @@
-//! Databases of very many orders, each made once and kept beside the build.
+//! Stores with very many orders, each made once and kept in the build directory.
 //!
-//! The gateway itself makes one paid order and one open one; their rows are then copied under other
-//! numbers, with everything that belongs to them. What is sealed is opened and sealed anew for its
-//! copy, so that the gateway can read every one of them: it must be asked about any, not about the
-//! same few.
+//! The gateway creates one paid and one open order; their rows are then copied under other numbers,
+//! with everything that belongs to them. Sealed columns are opened and sealed again for each copy,
+//! so that the gateway can read any of them.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -18,22 +17,22 @@ use crate::load::closed::send;
 use crate::progress::ProgressLog;
 use crate::setup::{BenchSetup, SetupOptions, enrolment};
 
-/// One in so many is open.
+/// One order in this many is open.
 pub(crate) const OPEN_EVERY: u32 = 50;
-/// One in so many has a payer of its own.
+/// One order in this many has a payer of its own.
 const PAYER_EVERY: u32 = 5;
-/// Copied in one go, so that all tables of an order are written while its neighbours' are at hand.
+/// Copied in one batch, so that the rows of an order are written close together.
 const AT_ONCE: u32 = 50_000;
-/// Another schema, or another way to copy, makes another file.
+/// A change of the schema or of the copying makes a new file.
 const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/schema/sqlite");
 const WAY: &str = include_str!("copies.rs");
 
-/// The merchant's number of a copy.
+/// The merchant's order number of a copy.
 pub(crate) fn number(copy: u32) -> String {
     format!("copy-{copy:010}")
 }
 
-/// Our number of a copy: the shape of a real one, before all of them.
+/// Our order number of a copy: the format of a real one, sorting before all of them.
 pub(crate) fn pay_order_no(copy: u32) -> String {
     format!("P{copy:026}")
 }
@@ -46,7 +45,7 @@ fn event_id(copy: u32) -> String {
     format!("E{copy:031}")
 }
 
-/// Columns that tell copies apart, as SQL has them; `?1` is the copy.
+/// Columns that distinguish copies, as SQL; `?1` is the copy.
 const OWN: [(&str, &str); 9] = [
     ("pay_order_no", "printf('P%026d', ?1)"),
     ("merchant_order_no", "printf('copy-%010d', ?1)"),
@@ -59,13 +58,13 @@ const OWN: [(&str, &str); 9] = [
     ("terms_digest", "randomblob(length(terms_digest))"),
 ];
 
-/// A table that is copied, and its sealed column with the number it is sealed under.
+/// A table to copy, with its sealed column and the number under which it is sealed.
 struct CopiedTable {
     name: &'static str,
     sealed: Option<CopiedColumn>,
 }
 
-/// A column, the column whose number it is sealed under, and that number of a copy.
+/// A column, the column of the number it is sealed under, and that number of a copy.
 type CopiedColumn = (&'static str, &'static str, fn(u32) -> String);
 
 const ORDERS: CopiedTable = CopiedTable {
@@ -73,7 +72,7 @@ const ORDERS: CopiedTable = CopiedTable {
     sealed: Some(("sealed", "pay_order_no", pay_order_no)),
 };
 
-/// What belongs to an order that was paid.
+/// The rows of a paid order.
 const PAID: [CopiedTable; 5] = [
     ORDERS,
     CopiedTable {
@@ -94,7 +93,7 @@ const PAID: [CopiedTable; 5] = [
     },
 ];
 
-/// The file with so many orders; made if it is not there.
+/// The file with this many orders; creates it if it does not exist.
 pub(crate) async fn kept(log: &ProgressLog, orders: u32) -> Result<PathBuf> {
     let begins = format!("orders-{orders}-");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -109,7 +108,7 @@ pub(crate) async fn kept(log: &ProgressLog, orders: u32) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Files of other schemas are large and nobody asks for them again.
+/// Removes files of other schemas, which are large and not used again.
 fn forget(folder: &Path, begins: &str) -> Result<()> {
     for file in fs::read_dir(folder)? {
         let file = file?;
@@ -133,7 +132,7 @@ fn digest() -> Result<String> {
     Ok(hex(digest.as_ref()))
 }
 
-/// One payment and one open order through a gateway, then copies of them.
+/// Makes one paid and one open order through a gateway, then copies them.
 async fn make(path: &Path, orders: u32) -> Result<()> {
     let mut stand = BenchSetup::start(&SetupOptions::default()).await?;
     let payment = stand.payments(1)?;
@@ -148,7 +147,7 @@ async fn make(path: &Path, orders: u32) -> Result<()> {
     let copied = begun.clone();
     let made = tokio::task::spawn_blocking(move || copies(&copied, orders)).await?;
     if made.is_err() {
-        // The disk may be full of it.
+        // The disk may be full because of it.
         fs::remove_file(&begun)?;
     }
     made?;
@@ -169,7 +168,7 @@ fn copies(path: &Path, orders: u32) -> Result<()> {
         .iter()
         .map(|table| RowTemplate::set_aside(&database, &seal, table, "PAID"))
         .collect::<Result<Vec<_>>>()?;
-    // Their time does not run out while the file is kept.
+    // They must not expire while the file is kept.
     database.execute(
         "UPDATE orders SET expires = expires + 315360000000, due_at = expires + 315360000000
          WHERE state = 'OPEN'",
@@ -192,16 +191,16 @@ fn copies(path: &Path, orders: u32) -> Result<()> {
     Ok(())
 }
 
-/// Rows of one table, set aside so that copies are not copied again.
+/// Rows of one table, copied to a temporary table so that copies are not copied again.
 struct RowTemplate<'t> {
     table: &'t CopiedTable,
     insert: String,
-    /// What is sealed, opened.
+    /// The opened content of the sealed column.
     plain: Option<Vec<u8>>,
 }
 
 impl<'t> RowTemplate<'t> {
-    /// Those of the order in this state; of the audit log all there are.
+    /// The rows of the order in this state; of the audit log all rows.
     fn set_aside(
         database: &Connection,
         seal: &Seal,
@@ -274,7 +273,7 @@ impl<'t> RowTemplate<'t> {
     }
 }
 
-/// The one sealed field of a model, in the clear.
+/// The sealed column of a template, opened.
 fn opened(
     database: &Connection,
     seal: &Seal,
@@ -292,7 +291,7 @@ fn opened(
     Ok(seal.open(SealBinding { table, row, column }, &sealed)?)
 }
 
-/// Payers who paid before, beside the one there is.
+/// Payers with earlier payments, besides the original one.
 fn payers(database: &Connection, copies: RangeInclusive<u32>) -> Result<()> {
     database.execute(
         "WITH RECURSIVE n (i) AS (VALUES (?1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2),

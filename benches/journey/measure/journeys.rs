@@ -1,6 +1,5 @@
-//! The journeys, and those of them that are measured in a short closed loop: what the gateway does
-//! at most in a second, and what one costs, beside the yardsticks. Nothing that is put off is
-//! counted here; `steady.rs` counts it.
+//! The journeys, measured in a short closed loop: maximum throughput and cost, compared with the
+//! yardsticks. Deferred work is not counted here; `steady.rs` counts it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,17 +17,17 @@ use crate::setup::cpu::MeasuredProcess;
 use crate::setup::yardstick::Backend;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// How many go before the clock starts: connections, caches and branch predictors.
+/// Requests before the clock starts, to warm up connections, caches and branch predictors.
 pub(crate) const WARMING: usize = 300;
 const QUERIED: usize = 10_000;
 /// Each was paid beforehand.
 const GIVEN_BACK: usize = 1_500;
-/// Yardsticks are faster and get the same bytes again and again.
+/// Yardsticks are faster and receive the same bytes repeatedly.
 const YARDSTICK_REQUESTS: usize = 16_000;
-/// Longer than any round takes, also on a busy machine.
+/// Longer than any round takes, even on a busy machine.
 pub(crate) const ROUND_WITHIN_S: u64 = 90;
 
-/// The two who are compared with.
+/// The two yardsticks.
 pub(crate) struct Yardsticks {
     pub(crate) nginx: (MeasuredProcess, LoadTarget, Backend),
     bare: Option<(MeasuredProcess, LoadTarget)>,
@@ -55,7 +54,7 @@ impl MeasuredJourney {
         }
     }
 
-    /// Work of this kind, with everything that has to be there before it.
+    /// Work of this kind, with everything it requires.
     pub(crate) async fn prepare(self, stand: &BenchSetup, count: usize) -> Result<Arc<LoadWork>> {
         let merchant = &stand.merchant;
         let numbers = merchant.numbers(count);
@@ -68,12 +67,15 @@ impl MeasuredJourney {
             Self::Query => {
                 let some = &numbers[..count.min(500)];
                 stand.placed(some).await?;
-                let asked: Vec<String> = some.iter().cycle().take(count).cloned().collect();
-                Requests::of(merchant.query(&asked)?, OPEN)
+                let numbers: Vec<String> = some.iter().cycle().take(count).cloned().collect();
+                Requests::of(merchant.query(&numbers)?, OPEN)
             }
             Self::Full => {
-                // Who is asked while its callback is on its way must not say that it is over.
-                stand.institution.timeouts.store(true, Ordering::Relaxed);
+                // A payment queried before its callback arrives must not be reported as over.
+                stand
+                    .institution
+                    .answers_open
+                    .store(true, Ordering::Relaxed);
                 stand.payments(count)?
             }
             Self::Refund => {
@@ -100,12 +102,12 @@ pub(crate) async fn measure(
     let mut found = Vec::new();
     for callers in plan.callers.iter().copied() {
         let mut compared = JourneyComparison::new(name, callers);
-        for permit in 1..=plan.rounds {
+        for round_no in 1..=plan.rounds {
             let step = format!(
-                "{name}, {callers} callers, round {permit} of {}",
+                "{name}, {callers} callers, round {round_no} of {}",
                 plan.rounds
             );
-            let taken = permits(plan, &stand, yardsticks.as_ref(), journey, &mut compared);
+            let taken = alternate(plan, &stand, yardsticks.as_ref(), journey, &mut compared);
             if log.step(&step, ROUND_WITHIN_S, taken).await.is_some()
                 && let Some(last) = compared.gateway.last()
             {
@@ -118,8 +120,8 @@ pub(crate) async fn measure(
     Ok(found)
 }
 
-/// The gateway's turn, then the yardsticks'.
-async fn permits(
+/// One round of the gateway, then of the yardsticks.
+async fn alternate(
     plan: &BenchPlan,
     stand: &BenchSetup,
     yardsticks: Option<&Yardsticks>,
@@ -139,8 +141,8 @@ async fn permits(
         .callers(compared.callers, journey == MeasuredJourney::Full)
         .await?;
     send(&mut open, &work, 0..warm).await?;
-    let asked = round(&stand.gateway, &mut open, &work, warm..count + warm).await?;
-    compared.gateway.push(asked);
+    let measured = round(&stand.gateway, &mut open, &work, warm..count + warm).await?;
+    compared.gateway.push(measured);
     drop(open);
     if let Some(Yardsticks { nginx, bare }) = yardsticks {
         let (party, target, _) = nginx;
@@ -156,7 +158,7 @@ async fn permits(
     Ok(())
 }
 
-/// The same requests to a yardstick, which answers what the gateway did.
+/// The same requests to a yardstick, which returns the gateway's response.
 pub(crate) async fn proxied(
     plan: &BenchPlan,
     party: &MeasuredProcess,
@@ -169,7 +171,7 @@ pub(crate) async fn proxied(
     round(party, &mut open, work, 0..plan.sized(YARDSTICK_REQUESTS)).await
 }
 
-/// Both, answering what the gateway answered to such a request; none for whole payments.
+/// Both, returning the gateway's response to such a request; `None` for whole payments.
 pub(crate) async fn yardsticks(
     stand: &BenchSetup,
     journey: MeasuredJourney,
@@ -200,7 +202,7 @@ pub(crate) async fn yardsticks(
     Ok(Some(yardsticks))
 }
 
-/// Both, answering this.
+/// Both, returning this response.
 pub(crate) async fn of(stand: &BenchSetup, answer: &Bytes) -> Result<Yardsticks> {
     let nginx = stand.nginx().await?;
     nginx.2.answers(answer);

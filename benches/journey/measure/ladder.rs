@@ -1,4 +1,4 @@
-//! How long callers wait who come by a schedule, at shares of what the gateway does at most.
+//! Latency of scheduled arrivals at several shares of the maximum rate.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::progress::ProgressLog;
 use crate::setup::{BenchSetup, SetupOptions};
 
 const SHARES_PERCENT: [u32; 3] = [50, 70, 90];
-/// Connections among which those who come find a free one.
+/// More connections than are in use at once.
 const CONNECTIONS: usize = 256;
-/// Callers with whom the most is found.
+/// Callers with whom the maximum is measured.
 const CALLERS: usize = 64;
-/// How long callers come before their waiting counts, and how long it counts then.
+/// The warm-up and the measured time.
 const WARMING_S: f64 = 5.0;
 const STEP_S: f64 = 20.0;
-/// Signing, placing beforehand and coming to rest included.
+/// Including signing, preparation and idling.
 const STEP_WITHIN_S: u64 = 300;
 
 /// One journey.
@@ -30,15 +30,15 @@ pub(crate) struct LatencyByLoad {
     pub(crate) rungs: Vec<LoadStep>,
 }
 
-/// One share of the most. Waiting counts from the moment somebody was to come.
+/// One share of the maximum. Latency counts from the scheduled arrival.
 pub(crate) struct LoadStep {
     pub(crate) percent: u32,
     pub(crate) per_second: f64,
     pub(crate) count: usize,
     /// Sorted. Unit: microseconds.
     pub(crate) latencies_us: Vec<u32>,
-    /// By how much requests left later than they should have: the load's own fault, or that every
-    /// connection was taken. Sorted. Unit: microseconds.
+    /// By how much requests were sent late: because of the load itself, or because every connection
+    /// was in use. Sorted. Unit: microseconds.
     pub(crate) late_us: Vec<u32>,
     /// Of payments: from the callback's first byte to the merchant's acknowledgement. Sorted.
     /// Unit: microseconds.
@@ -55,8 +55,8 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<LatencyB
         MeasuredJourney::Full,
     ] {
         let name = format!("{} by schedule", journey.name());
-        let wanted = SetupOptions::default();
-        let stand = log.step(&name, STEP_WITHIN_S, BenchSetup::start(&wanted));
+        let options = SetupOptions::default();
+        let stand = log.step(&name, STEP_WITHIN_S, BenchSetup::start(&options));
         let Some(stand) = stand.await else {
             continue;
         };
@@ -89,7 +89,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Vec<LatencyB
     ladders
 }
 
-/// What the gateway does at most, over seconds: what it does later by itself is in it.
+/// The maximum rate over some seconds, which includes deferred work.
 pub(crate) async fn most(
     plan: &BenchPlan,
     stand: &BenchSetup,
@@ -126,12 +126,12 @@ async fn rung(
         .await?;
     send(&mut open, &work, 0..WARMING).await?;
     stand.settled().await?;
-    let crowd = CallerPool::new(open, work, WARMING);
+    let pool = CallerPool::new(open, work, WARMING);
     let phase = Phase {
         per_second,
         lasting,
     };
-    let mut came = crowd.come(&[phase], SaturationPolicy::Waits).await?;
+    let mut came = pool.come(&[phase], SaturationPolicy::Waits).await?;
     stand.settled().await?;
     came.all_well()?;
     came.begins_after(warming);

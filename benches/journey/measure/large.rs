@@ -1,8 +1,8 @@
-//! Asking and selecting over five million orders, beside the same over a database that holds hardly
-//! more than what is asked about. By turns, on the same core.
+//! Querying and selecting over five million orders, compared with a store that has little more than
+//! the orders queried. Alternating rounds on the same core.
 //!
-//! Orders are drawn at random among all of them, so pages are read that nobody had at hand; how much
-//! of that came from the disk stands beside it.
+//! Orders are drawn at random among all of them, so most pages are not cached; the bytes read from
+//! the disk are reported too.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,32 +24,32 @@ use crate::progress::ProgressLog;
 use crate::setup::{BenchSetup, SetupOptions};
 
 const ORDERS: u32 = 5_000_000;
-/// One alone, whose waiting is the gateway's time; and as many as keep it busy.
+/// One caller, whose latency is the gateway's; and as many as saturate it.
 const CALLERS: [usize; 2] = [1, 64];
 const QUERIED: usize = 8_000;
 const SELECTED: usize = 1_000;
-/// What a database has that counts as empty: payments asked about again and again.
+/// Payments in the "empty" store, queried repeatedly.
 const FEW: usize = 500;
 
-/// What was found.
+/// The results.
 pub(crate) struct LargeDatabase {
     pub(crate) orders: u32,
     pub(crate) file_bytes: u64,
     pub(crate) ready_ms: f64,
-    pub(crate) beside: Vec<LargeComparison>,
+    pub(crate) compared: Vec<LargeComparison>,
 }
 
-/// One kind of request with so many callers.
+/// One kind of request with one number of callers.
 pub(crate) struct LargeComparison {
     pub(crate) journey: &'static str,
     pub(crate) callers: usize,
     pub(crate) empty: Vec<Round>,
     pub(crate) large: Vec<Round>,
-    /// Read from the disk meanwhile, of the large one, for each request. Unit: bytes.
+    /// Bytes read from the disk per request, by the gateway on the large store.
     pub(crate) from_disk: Vec<f64>,
 }
 
-/// What is asked.
+/// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LargeRequest {
     Query,
@@ -65,19 +65,19 @@ impl LargeRequest {
     }
 }
 
-/// Two gateways, one on each database.
+/// Two gateways, one on each store.
 struct GatewayPair {
     empty: BenchSetup,
     few: Vec<String>,
     large: BenchSetup,
     orders: u32,
-    /// Beside the large one's gateway, reading only.
+    /// A read-only connection to the large store.
     file: Connection,
-    /// Open orders that this run has taken to an institution.
+    /// Open orders for which this run has selected an institution.
     taken: BTreeSet<u32>,
 }
 
-/// Makes the database unless it is there.
+/// Creates the store if it does not exist.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<LargeDatabase> {
     let orders = if plan.quick { ORDERS / 10 } else { ORDERS };
     let path = copies::kept(log, orders).await?;
@@ -86,8 +86,11 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Large
     let ready_ms = started(&mut large).await?;
     let empty = BenchSetup::start(&SetupOptions::default()).await?;
     let few = empty.paid(FEW).await?;
-    // From now on it says of what it is asked about that it is over, so that it is asked once.
-    empty.institution.timeouts.store(false, Ordering::Relaxed);
+    // From now on it answers queries with a final state, so that each is polled once.
+    empty
+        .institution
+        .answers_open
+        .store(false, Ordering::Relaxed);
     let mut pair = GatewayPair {
         empty,
         few,
@@ -96,17 +99,17 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Large
         file: reader(&path)?,
         taken: BTreeSet::new(),
     };
-    let mut beside = Vec::new();
-    for ask in [LargeRequest::Query, LargeRequest::Select] {
+    let mut compared = Vec::new();
+    for request in [LargeRequest::Query, LargeRequest::Select] {
         for callers in CALLERS {
-            beside.push(pair.beside(plan, log, ask, callers).await);
+            compared.push(pair.compared(plan, log, request, callers).await);
         }
     }
     Ok(LargeDatabase {
         orders,
         file_bytes: fs::metadata(&path)?.len(),
         ready_ms,
-        beside,
+        compared,
     })
 }
 
@@ -116,26 +119,29 @@ fn reader(path: &Path) -> Result<Connection> {
 }
 
 impl GatewayPair {
-    async fn beside(
+    async fn compared(
         &mut self,
         plan: &BenchPlan,
         log: &ProgressLog,
-        ask: LargeRequest,
+        request: LargeRequest,
         callers: usize,
     ) -> LargeComparison {
-        let mut beside = LargeComparison {
-            journey: ask.name(),
+        let mut compared = LargeComparison {
+            journey: request.name(),
             callers,
             empty: Vec::new(),
             large: Vec::new(),
             from_disk: Vec::new(),
         };
-        for permit in 1..=plan.rounds {
-            let name = ask.name();
-            let step = format!("{name} among many, {callers} callers, round {permit}");
-            let permits = self.permits(plan, ask, &mut beside);
-            if log.step(&step, 2 * ROUND_WITHIN_S, permits).await.is_some()
-                && let (Some(empty), Some(large)) = (beside.empty.last(), beside.large.last())
+        for round_no in 1..=plan.rounds {
+            let name = request.name();
+            let step = format!("{name} among many, {callers} callers, round {round_no}");
+            let measured = self.alternate(plan, request, &mut compared);
+            if log
+                .step(&step, 2 * ROUND_WITHIN_S, measured)
+                .await
+                .is_some()
+                && let (Some(empty), Some(large)) = (compared.empty.last(), compared.large.last())
             {
                 log.say(&format!(
                     "{step}: p50 {:.2} ms, {:.1} µs of CPU; empty {:.2} ms, {:.1} µs",
@@ -146,40 +152,44 @@ impl GatewayPair {
                 ));
             }
         }
-        beside
+        compared
     }
 
-    /// The empty one's turn, then the large one's.
-    async fn permits(
+    /// One round of the empty store, then of the large one.
+    async fn alternate(
         &mut self,
         plan: &BenchPlan,
-        ask: LargeRequest,
-        beside: &mut LargeComparison,
+        request: LargeRequest,
+        compared: &mut LargeComparison,
     ) -> Result<()> {
-        let most = match ask {
+        let most = match request {
             LargeRequest::Query => QUERIED,
             LargeRequest::Select => SELECTED,
         };
-        // One alone takes longer for as many.
-        let count = plan.sized(if beside.callers == 1 { most / 4 } else { most });
+        // A single caller takes longer for the same number.
+        let count = plan.sized(if compared.callers == 1 {
+            most / 4
+        } else {
+            most
+        });
         let warm = WARMING.min(count / 4);
-        let among_few = self.among_few(ask, count + warm).await?;
-        let (empty, _) = measured(&self.empty, &among_few, beside.callers, warm).await?;
-        let among_many = self.among_many(ask, count + warm)?;
-        let (large, read) = measured(&self.large, &among_many, beside.callers, warm).await?;
-        beside.empty.push(empty);
-        beside.large.push(large);
-        beside.from_disk.push(read as f64 / count as f64);
+        let among_few = self.among_few(request, count + warm).await?;
+        let (empty, _) = measured(&self.empty, &among_few, compared.callers, warm).await?;
+        let among_many = self.among_many(request, count + warm)?;
+        let (large, read) = measured(&self.large, &among_many, compared.callers, warm).await?;
+        compared.empty.push(empty);
+        compared.large.push(large);
+        compared.from_disk.push(read as f64 / count as f64);
         Ok(())
     }
 
-    async fn among_few(&self, ask: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
+    async fn among_few(&self, request: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
         let stand = &self.empty;
         let merchant = &stand.merchant;
-        Ok(match ask {
+        Ok(match request {
             LargeRequest::Query => {
-                let asked: Vec<String> = self.few.iter().cycle().take(count).cloned().collect();
-                Requests::of(merchant.query(&asked)?, PAID)
+                let numbers: Vec<String> = self.few.iter().cycle().take(count).cloned().collect();
+                Requests::of(merchant.query(&numbers)?, PAID)
             }
             LargeRequest::Select => {
                 let numbers = merchant.numbers(count);
@@ -189,25 +199,25 @@ impl GatewayPair {
         })
     }
 
-    fn among_many(&mut self, ask: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
-        let mut asked = Vec::with_capacity(count);
-        while asked.len() < count {
+    fn among_many(&mut self, request: LargeRequest, count: usize) -> Result<Arc<LoadWork>> {
+        let mut numbers = Vec::with_capacity(count);
+        while numbers.len() < count {
             let copy = 1 + drawn()? % self.orders;
-            match ask {
+            match request {
                 LargeRequest::Query if copy.is_multiple_of(OPEN_EVERY) => (),
-                LargeRequest::Query => asked.push(copies::number(copy)),
-                LargeRequest::Select => asked.push(copies::number(self.open(copy)?)),
+                LargeRequest::Query => numbers.push(copies::number(copy)),
+                LargeRequest::Select => numbers.push(copies::number(self.open(copy)?)),
             }
         }
         let merchant = &self.large.merchant;
-        Ok(match ask {
-            LargeRequest::Query => Requests::of(merchant.query(&asked)?, PAID),
-            LargeRequest::Select => Requests::of(merchant.select(&asked)?, ACCEPTED),
+        Ok(match request {
+            LargeRequest::Query => Requests::of(merchant.query(&numbers)?, PAID),
+            LargeRequest::Select => Requests::of(merchant.select(&numbers)?, ACCEPTED),
         })
     }
 
-    /// The next open order from there on that nobody took to an institution yet, in this run or in
-    /// one before. Those that were are passed over for good: the file is kept.
+    /// The next open order without an attempt, in this run or an earlier one. Used ones are skipped
+    /// for good, because the file is kept.
     fn open(&mut self, from: u32) -> Result<u32> {
         let all = self.orders / OPEN_EVERY;
         let first = from / OPEN_EVERY;
@@ -219,12 +229,15 @@ impl GatewayPair {
                 return Ok(copy);
             }
         }
-        ensure!(false, "every open order of the file was taken: remove it");
+        ensure!(
+            false,
+            "every open order of the file is used; remove the file"
+        );
         Ok(first)
     }
 }
 
-/// A round, and what the gateway read from the disk meanwhile. Unit: bytes.
+/// A round, and the bytes that the gateway read from the disk.
 async fn measured(
     stand: &BenchSetup,
     work: &Arc<LoadWork>,

@@ -1,5 +1,5 @@
-//! What the gateway holds while so many merchants stay connected by mutual TLS, each having placed
-//! one order and then fallen silent.
+//! Memory of the gateway with this many merchants connected by mutual TLS, each having placed one
+//! order and then gone idle.
 
 use std::net::Ipv4Addr;
 
@@ -13,20 +13,20 @@ use crate::progress::ProgressLog;
 use crate::setup::cpu::ProcessMemory;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const AT_ONCE: usize = 32;
-/// Connections from each address of the loopback network.
+/// Connections from each loopback address.
 const PER_ADDRESS: usize = 4_000;
-/// For one level. What the gateway gave up meanwhile is noticed: its open files are counted.
+/// For one level. Connections that the gateway closed are detected: its open files are counted.
 const WITHIN_S: u64 = 120;
 
-/// The gateway with that many connections.
+/// Memory at this number of connections.
 pub(crate) struct ConnectionMemory {
     pub(crate) connections: usize,
     pub(crate) memory: ProcessMemory,
 }
 
-/// From none to 10,000, always the same gateway.
+/// From none to 10,000 on the same gateway.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Vec<ConnectionMemory>> {
     let levels: &[usize] = if plan.quick {
         &[0, 200]
@@ -65,7 +65,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Vec<C
     Ok(found)
 }
 
-/// Opens connections until there are so many.
+/// Opens connections up to this number.
 async fn fill(
     stand: &BenchSetup,
     requests: &[bytes::Bytes],
@@ -89,7 +89,10 @@ async fn fill(
             });
             next += 1;
         }
-        let opened = opening.join_next().await.context("nobody opens")?;
+        let opened = opening
+            .join_next()
+            .await
+            .context("no connection is being opened")?;
         open.push(opened??);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The steps of a run: each brings up a gateway of its own, measures one thing, and leaves nothing
+//! The steps of a run: each starts a gateway of its own, measures one thing, and leaves nothing
 //! behind.
 
 pub(crate) mod algorithms;
@@ -18,7 +18,7 @@ pub(crate) mod steady;
 
 use crate::load::closed::Round;
 
-/// Rounds of one journey with so many callers, gateway and yardsticks by turns.
+/// Rounds of one journey with one number of callers, gateway and yardsticks alternating.
 pub(crate) struct JourneyComparison {
     pub(crate) journey: &'static str,
     pub(crate) callers: usize,
@@ -38,19 +38,19 @@ impl JourneyComparison {
         }
     }
 
-    /// How many times nginx's processor time for one request.
+    /// Processor time per request relative to nginx.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let nginx = median(&self.nginx, Round::cpu_us)?;
         Some(median(&self.gateway, Round::cpu_us)? / nginx)
     }
 }
 
-/// Of some figure of the rounds; nothing if there were none.
+/// The median of a figure over the rounds; `None` if there were none.
 pub(crate) fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> Option<f64> {
     middle(rounds.iter().map(of).collect())
 }
 
-/// The middle one.
+/// The median.
 pub(crate) fn middle(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

@@ -1,8 +1,9 @@
-//! Ten times as many callers as the gateway can serve, for a while: what it still does, how it
-//! refuses the rest, and how soon it is as before.
+//! Ten times as many arrivals as the gateway can serve, for a while: what it still serves, how it
+//! rejects the rest, and how soon it recovers.
 //!
-//! Callers come by schedule and find one of many connections; who finds none free goes away and is
-//! counted apart. What was refused without being recorded comes again, as its `Retry-After` allows.
+//! Arrivals come by schedule and use one of many connections; those without a free one are counted
+//! separately. A request rejected without being recorded is sent again, as its `Retry-After`
+//! allows.
 
 use std::time::Duration;
 
@@ -17,20 +18,20 @@ use crate::plan::BenchPlan;
 use crate::progress::ProgressLog;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// Each has one, and its institution another for the callback.
+/// One per arrival, and another of its institution for the callback.
 const CONNECTIONS: usize = 1_500;
 const TIMES: f64 = 10.0;
 const NORMAL_SHARE: f64 = 0.7;
-/// Before, during, after. Unit: seconds.
+/// Before, during and after the overload. Unit: seconds.
 const PHASES_S: [f64; 3] = [4.0, 6.0, 10.0];
-/// One point of the drawing.
+/// The time of one point in the chart.
 pub(crate) const SLICE: Duration = Duration::from_millis(250);
-/// It is as before when for so long nobody was refused and nobody waited much longer than before.
+/// It has recovered when for this long nothing was rejected and latency was close to that before.
 const CALM: Duration = Duration::from_secs(1);
 const CALM_FACTOR: f64 = 2.0;
 const CALM_MS: f64 = 5.0;
 
-/// What was found.
+/// The results.
 pub(crate) struct OverloadMeasurement {
     pub(crate) journey: &'static str,
     pub(crate) peak_per_second: f64,
@@ -38,15 +39,15 @@ pub(crate) struct OverloadMeasurement {
     pub(crate) sent_per_second: f64,
     pub(crate) good_per_second: f64,
     pub(crate) refused_per_second: f64,
-    /// None if nobody was served; the next two, if nobody was refused.
+    /// `None` if nothing was served; the next two, if nothing was rejected.
     pub(crate) good_p99_ms: Option<f64>,
     pub(crate) refused_p50_ms: Option<f64>,
     pub(crate) refused_p99_ms: Option<f64>,
-    /// By how much those who were sent left later than they should: the load's own fault.
+    /// By how much requests were sent late because of the load itself.
     pub(crate) late_p99_ms: Option<f64>,
     pub(crate) odd: usize,
     pub(crate) oddity: Option<String>,
-    /// From the end of the overload; none if it did not happen while it was watched.
+    /// From the end of the overload; `None` if it did not recover during the observation.
     pub(crate) normal_after_s: Option<f64>,
     pub(crate) timeline: Vec<TimelineSlice>,
     /// When the overload began and ended. Unit: seconds.
@@ -54,18 +55,18 @@ pub(crate) struct OverloadMeasurement {
 }
 
 impl OverloadMeasurement {
-    /// What came by schedule during the overload, in peaks.
+    /// The scheduled rate during the overload, relative to the maximum.
     pub(crate) fn offered_times(&self) -> f64 {
         self.offered_per_second / self.peak_per_second
     }
 
-    /// What really reached the gateway: whoever found no connection free went away unsent.
+    /// The sent rate: arrivals without a free connection are not sent.
     pub(crate) fn sent_times(&self) -> f64 {
         self.sent_per_second / self.peak_per_second
     }
 }
 
-/// So many in one slice of time, each second.
+/// Rates in one slice of time.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct TimelineSlice {
     pub(crate) at_s: f64,
@@ -99,7 +100,8 @@ pub(crate) async fn measure(
         (peak * TIMES, lasting[1]),
         (peak * NORMAL_SHARE, lasting[2]),
     ];
-    // What is refused comes again; what is done is done. All of it and what is on its way.
+    // Rejected requests are repeated, successful ones are not: enough for all, with those in
+    // flight.
     let needed = peak * (NORMAL_SHARE * (before + after) + 1.5 * during);
     let work = journey
         .prepare(&stand, needed as usize + CONNECTIONS + WARMING)
@@ -108,15 +110,15 @@ pub(crate) async fn measure(
         .callers(CONNECTIONS, journey == MeasuredJourney::Full)
         .await?;
     stand.settled().await?;
-    let crowd = CallerPool::new(open, work, 0);
+    let pool = CallerPool::new(open, work, 0);
     let phases = phases.map(|(per_second, lasting)| Phase {
         per_second,
         lasting,
     });
-    let came = crowd.come(&phases, SaturationPolicy::Leaves).await?;
+    let came = pool.come(&phases, SaturationPolicy::Leaves).await?;
     let found = judged(&came, journey, peak, [before, before + during]);
     log.say(&format!(
-        "{name}: {:.0} % of the most, refusals p99 {} ms, normal after {:?} s",
+        "{name}: {:.0} % of the most, rejections p99 {} ms, normal after {:?} s",
         found.good_per_second / peak * 100.0,
         shown_ms(found.refused_p99_ms),
         found.normal_after_s,
@@ -175,7 +177,7 @@ fn ended_s(one: &Arrival) -> f64 {
     f64::from(one.at_us.saturating_add(one.latency_us)) / 1e6
 }
 
-/// The first moment after the overload from which it is calm.
+/// The first moment after the overload from which it has recovered.
 fn normal_after(came: &Arrivals, [begin, end]: [f64; 2]) -> Option<f64> {
     let within = |from: f64, to: f64| -> Vec<&Arrival> {
         let such = came.all.iter();

@@ -1,6 +1,6 @@
-//! What an order takes in the file: of each table with its indexes, for an order that was paid and
-//! told, and for a refund of it on top. Read from the pages themselves (`dbstat`), as the gateway left
-//! them and packed as densely as they can be.
+//! The bytes of an order in the store: each table with its indexes, for an order that was paid and
+//! notified, and for its refund. Read from the pages (`dbstat`), as the gateway left them and after
+//! `VACUUM`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,31 +17,31 @@ use crate::setup::{BenchSetup, SetupOptions};
 const ORDERS: usize = 10_000;
 const CALLERS: usize = 64;
 
-/// What the ledger of an order is made of; everything else is beside it.
+/// The tables of an order's ledger; all others are counted separately.
 pub(crate) const LEDGER: [&str; 5] = ["orders", "attempts", "events", "journal", "audit"];
 
-/// What `paymux explain` has beyond that.
+/// The additional table of `paymux explain`.
 pub(crate) const TOLD: [&str; 1] = ["exchange_log"];
 
-/// Of one table with its indexes, for each order. Unit: bytes.
+/// One table with its indexes, per order. Unit: bytes.
 pub(crate) struct TableSize {
     pub(crate) table: String,
     /// As the gateway left the file.
     pub(crate) left: f64,
-    /// With no room between.
+    /// After `VACUUM`.
     pub(crate) packed: f64,
-    /// What a refund of the order then added, as the gateway left the file.
+    /// What a refund of the order added, as the gateway left the file.
     pub(crate) refund: f64,
 }
 
-/// What was found.
+/// The results.
 pub(crate) struct TableSizes {
     pub(crate) orders: usize,
     pub(crate) tables: Vec<TableSize>,
 }
 
 impl TableSizes {
-    /// Of some tables: as the gateway left them, and packed. Unit: bytes.
+    /// The sums of some tables: as the gateway left them, and packed. Unit: bytes.
     pub(crate) fn of(&self, tables: &[&str]) -> [f64; 2] {
         let own = |size: &&TableSize| tables.contains(&size.table.as_str());
         let left = self.tables.iter().filter(own).map(|size| size.left);
@@ -50,7 +50,7 @@ impl TableSizes {
     }
 }
 
-/// On a gateway of its own, whose file is read beside it.
+/// On a gateway of its own, whose file is read meanwhile.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<TableSizes> {
     let orders = plan.sized(ORDERS);
     let stand = BenchSetup::start(&SetupOptions::default()).await?;
@@ -89,13 +89,13 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Table
     Ok(found)
 }
 
-/// Reads only: a gateway may be at work there.
+/// Read-only: a gateway may be using the file.
 fn open(file: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Ok(Connection::open_with_flags(file, flags)?)
 }
 
-/// What each table takes together with its indexes. Unit: bytes.
+/// The size of each table together with its indexes. Unit: bytes.
 fn pages(file: &Path) -> Result<BTreeMap<String, u64>> {
     let database = open(file)?;
     let mut statement = database.prepare(

@@ -1,5 +1,5 @@
-//! How long the gateway takes from its start to saying on `/readyz` that it would accept an order,
-//! over a database of a million orders.
+//! The time from the gateway's start until `/readyz` reports ready, over a store of a million
+//! orders.
 
 use std::fs;
 use std::path::Path;
@@ -17,20 +17,20 @@ use crate::setup::{BenchSetup, SetupOptions, enrolment};
 const ORDERS: u32 = 1_000_000;
 const TIMES: usize = 5;
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Between two questions whether it is ready.
+/// The interval between two readiness checks.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
-/// What was found.
+/// The results.
 pub(crate) struct StartupTimes {
     pub(crate) orders: u32,
     pub(crate) file_bytes: u64,
     /// Of each start. Unit: milliseconds.
     pub(crate) ready_ms: Vec<f64>,
-    /// The same with an empty database.
+    /// The same with an empty store.
     pub(crate) empty_ms: f64,
 }
 
-/// Makes the database unless it is there, and starts the gateway on it, again and again.
+/// Creates the store if it does not exist, and starts the gateway on it repeatedly.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<StartupTimes> {
     let orders = if plan.quick { ORDERS / 10 } else { ORDERS };
     let path = copies::kept(log, orders).await?;
@@ -50,7 +50,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Start
     })
 }
 
-/// From its next start on, the gateway works on this file.
+/// Makes the gateway use this file from its next start.
 pub(crate) fn moved(stand: &BenchSetup, file: &Path) -> Result<()> {
     let routes = fs::read_to_string(&stand.routes)?;
     let elsewhere = format!("sqlite:{}", file.display());
@@ -58,7 +58,7 @@ pub(crate) fn moved(stand: &BenchSetup, file: &Path) -> Result<()> {
     Ok(fs::write(&stand.routes, routes)?)
 }
 
-/// Stops the gateway and starts it again. Unit: milliseconds until it is ready.
+/// Restarts the gateway. Unit: milliseconds until it is ready.
 pub(crate) async fn started(stand: &mut BenchSetup) -> Result<f64> {
     stand.gateway.stop()?;
     let start = Instant::now();
@@ -77,13 +77,13 @@ pub(crate) async fn started(stand: &mut BenchSetup) -> Result<f64> {
 }
 
 async fn is_ready(port: u16) -> bool {
-    let asked = async {
+    let check = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let question = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        stream.write_all(question).await?;
+        let request = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    asked.await.is_ok_and(|answer| &answer == b"HTTP/1.1 200")
+    check.await.is_ok_and(|answer| &answer == b"HTTP/1.1 200")
 }

@@ -1,11 +1,9 @@
-//! Placing, selecting and whole payments as they are after the first seconds: each point lasts, on a
-//! database that holds many orders, and everything is counted that the gateway puts off: notes for
-//! `paymux explain`, checkpoints, questions about payments.
+//! Placing, selecting and whole payments in the steady state: each point runs for a while, on a
+//! store with many orders, and deferred work is counted: exchange log, checkpoints, polling.
 //!
-//! What one costs is the gateway's processor time from the first request of a point until nothing is
-//! left to do, for each request of that time; what was put off and done meanwhile belongs to it as
-//! well. Rates and waiting are those of the measured part. An unpaid order's end, a quarter of an
-//! hour later, is not in it.
+//! The cost is the gateway's processor time from the first request of a point until no work is
+//! left, per request of that time, including deferred work. Rates and latencies are those of the
+//! measured part. The expiry of an unpaid order, a quarter of an hour later, is not included.
 
 use std::fs;
 use std::sync::Arc;
@@ -27,37 +25,37 @@ use crate::setup::cpu::CpuTime;
 use crate::setup::requests::now_s;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// In the database before the first request.
+/// In the store before the first request.
 const ORDERS: u32 = 200_000;
 const WARMING_S: f64 = 5.0;
 const MEASURED_S: f64 = 20.0;
-/// The yardstick puts nothing off and is the same from its first second on.
+/// The yardstick defers nothing and needs no longer warm-up.
 const YARDSTICK_WARMING_S: f64 = 1.0;
 const YARDSTICK_S: f64 = 5.0;
 const YARDSTICK_REQUESTS: usize = 8_000;
-/// More numbers than a run gives in a second, so that one begins where none before it was.
+/// More numbers than a run issues per second, so that a run's numbers follow those of earlier runs.
 const GIVEN_EACH_SECOND: u64 = 1_000_000;
-/// How long callers ask to see how much has to be prepared.
+/// The duration of the trial that determines how much to prepare.
 const TRIED_S: f64 = 2.0;
-/// What is prepared for a point, of what was done at most so far: the machine may be faster then.
+/// Prepared work relative to the highest rate so far, because the machine may be faster then.
 const PREPARED: f64 = 1.5;
-/// So many a second are prepared for the first look.
+/// The rate prepared for the trial.
 const TRIED_PER_SECOND: f64 = 9_000.0;
-/// Connections among which those who come by schedule find a free one.
+/// More connections than are in use at once.
 const CONNECTIONS: usize = 256;
-/// Preparing and draining included, also on a busy machine.
+/// Including preparation and draining, even on a busy machine.
 const POINT_WITHIN_S: u64 = 400;
-/// The institution is asked about everything by then.
+/// The time limit for polling all payments.
 const QUERIED_WITHIN: Duration = Duration::from_secs(200);
-/// Between two looks whether it was.
+/// The interval between two checks of that.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How much there is to do.
+/// The load level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoadLevel {
-    /// Callers who ask again as soon as they are answered.
+    /// Callers who send the next request as soon as the last is answered.
     Full,
-    /// By schedule, half as many as were served at full load in the same round.
+    /// By schedule, half the rate at full load of the same round.
     Half,
     /// By schedule.
     PerSecond(u32),
@@ -98,46 +96,46 @@ pub(crate) struct SteadyMeasurement {
     pub(crate) points: Vec<LoadPoint>,
 }
 
-/// One load, in each round.
+/// One load level, in each round.
 pub(crate) struct LoadPoint {
     pub(crate) load: LoadLevel,
     pub(crate) held: Vec<SteadyRound>,
-    /// The yardstick's turn after each of the gateway's, as many a second where they come by
-    /// schedule; none beside whole payments.
+    /// The yardstick's round after each of the gateway's, at the same rate if scheduled; empty for
+    /// whole payments.
     pub(crate) nginx: Vec<Round>,
 }
 
-/// One load in one round.
+/// One load level in one round.
 pub(crate) struct SteadyRound {
     /// The measured part.
     pub(crate) round: Round,
-    /// From the first request of the warm-up until nothing was left to do.
+    /// From the first request of the warm-up until no work was left.
     pub(crate) spent: CpuTime,
-    /// All requests of that time.
+    /// The requests of that time.
     pub(crate) answered: usize,
 }
 
 impl SteadyRound {
-    /// Of one request, all that was put off included. Unit: microseconds.
+    /// Per request, including deferred work. Unit: microseconds.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.spent.total_ns() as f64 / self.answered as f64 / 1_000.0
     }
 }
 
 impl LoadPoint {
-    /// How many times nginx's processor time for one request under the same load.
+    /// Processor time per request relative to nginx under the same load.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let [_, us, _] = self.spread(SteadyRound::cpu_us)?;
         Some(us / median(&self.nginx, Round::cpu_us)?)
     }
 
-    /// The least, the middle and the most of a figure.
+    /// The minimum, median and maximum of a figure.
     pub(crate) fn spread(&self, of: impl Fn(&SteadyRound) -> f64) -> Option<[f64; 3]> {
         spread(self.held.iter().map(of).collect())
     }
 }
 
-/// The least, the middle and the most.
+/// The minimum, median and maximum.
 pub(crate) fn spread(values: Vec<f64>) -> Option<[f64; 3]> {
     let least = values.iter().copied().reduce(f64::min)?;
     let most = values.iter().copied().reduce(f64::max)?;
@@ -145,12 +143,12 @@ pub(crate) fn spread(values: Vec<f64>) -> Option<[f64; 3]> {
 }
 
 impl SteadyMeasurement {
-    /// How many times nginx's processor time for one request, at full load.
+    /// Processor time per request relative to nginx, at full load.
     pub(crate) fn ratio(&self) -> Option<f64> {
         self.at(LoadLevel::Full)?.ratio()
     }
 
-    /// The least and the most of single rounds, each against the yardstick's turn in it.
+    /// The minimum and maximum ratio of single rounds.
     pub(crate) fn ratios(&self) -> Option<[f64; 2]> {
         let full = self.at(LoadLevel::Full)?;
         let held = full.held.iter().zip(&full.nginx);
@@ -165,7 +163,7 @@ impl SteadyMeasurement {
     }
 }
 
-/// Measures one journey, its points and the yardstick by turns.
+/// Measures one journey, alternating between its points and the yardstick.
 pub(crate) async fn measure(
     plan: &BenchPlan,
     log: &ProgressLog,
@@ -199,7 +197,7 @@ pub(crate) async fn measure(
         orders,
         points: points.collect(),
     };
-    for permit in 1..=plan.rounds {
+    for round_no in 1..=plan.rounds {
         let mut full_per_second = most_per_second;
         for point in &mut found.points {
             let rate = match point.load {
@@ -208,7 +206,7 @@ pub(crate) async fn measure(
                 LoadLevel::PerSecond(rate) => f64::from(rate),
             };
             let step = format!(
-                "{name}, {}, round {permit} of {}",
+                "{name}, {}, round {round_no} of {}",
                 point.load.name(),
                 plan.rounds
             );
@@ -231,7 +229,7 @@ pub(crate) async fn measure(
     Ok(found)
 }
 
-/// A gateway on a copy of the file with so many orders: what it adds is gone with it.
+/// A gateway on a copy of the file with this many orders; its changes are discarded.
 async fn among(log: &ProgressLog, orders: u32) -> Result<BenchSetup> {
     let kept = copies::kept(log, orders).await?;
     let mut stand = BenchSetup::start(&SetupOptions::default()).await?;
@@ -240,13 +238,13 @@ async fn among(log: &ProgressLog, orders: u32) -> Result<BenchSetup> {
     moved(&stand, &own)?;
     started(&mut stand).await?;
     stand.rests().await;
-    // Numbers and nonces that whoever made the file has not given.
+    // Numbers and nonces that the run which made the file has not used.
     let begun = u64::try_from(now_s())?.saturating_mul(GIVEN_EACH_SECOND);
     stand.merchant.given.store(begun, Ordering::Relaxed);
     Ok(stand)
 }
 
-/// One journey's surroundings.
+/// The environment of one journey.
 struct SteadySetup<'b> {
     plan: &'b BenchPlan,
     log: &'b ProgressLog,
@@ -263,7 +261,7 @@ impl SteadySetup<'_> {
         }
     }
 
-    /// About how many can be done in a second, to know how much has to be prepared.
+    /// The approximate maximum rate, which determines how much to prepare.
     async fn tried(&self) -> Result<f64> {
         let span = RunDurations {
             warming: Duration::ZERO,
@@ -278,7 +276,7 @@ impl SteadySetup<'_> {
         let measured = self.held(load, per_second);
         let held = self.log.step(step, POINT_WITHIN_S, measured).await?;
         self.log.say(&format!(
-            "{step}: {:.0}/s, p99 {:.1} ms, {:.1} µs of CPU each, {:.1} µs while they came",
+            "{step}: {:.0}/s, p99 {:.1} ms, {:.1} µs of CPU each, {:.1} µs during arrivals",
             held.round.per_second(),
             held.round.percentile_ms(99),
             held.cpu_us(),
@@ -287,7 +285,7 @@ impl SteadySetup<'_> {
         Some(held)
     }
 
-    /// One point, until nothing is left to do.
+    /// One point, until no work is left.
     async fn held(&self, load: LoadLevel, per_second: f64) -> Result<SteadyRound> {
         let done = match load {
             LoadLevel::Full => self.at_once(self.span(), per_second * PREPARED).await?,
@@ -301,7 +299,7 @@ impl SteadySetup<'_> {
         })
     }
 
-    /// Work for so many, signed and placed as far as need be; nothing of that is left to do.
+    /// Prepared work of this size, signed and placed if required; the gateway is idle again.
     async fn prepared(&self, count: usize) -> Result<(Arc<LoadWork>, Vec<BenchCaller>)> {
         let work = self.journey.prepare(self.stand, count).await?;
         let connections = self.callers.max(CONNECTIONS);
@@ -323,49 +321,49 @@ impl SteadySetup<'_> {
         let (work, mut open) = self.prepared(count).await?;
         open.truncate(self.callers);
         let stand = self.stand;
-        let (asked, before) = (self.asked(), stand.gateway.spent());
+        let (polled, before) = (self.polled(), stand.gateway.spent());
         let came = sustained(&stand.gateway, &mut open, &work, 0..count, span).await?;
         Ok(PointMeasurement {
             before,
-            asked,
+            polled,
             came,
         })
     }
 
     async fn by_schedule(&self, per_second: f64) -> Result<PointMeasurement> {
         let (work, open) = self.prepared(self.span().comes(per_second)).await?;
-        let (asked, before) = (self.asked(), self.stand.gateway.spent());
+        let (polled, before) = (self.polled(), self.stand.gateway.spent());
         let came = scheduled(&self.stand.gateway, open, work, per_second, self.span()).await?;
         Ok(PointMeasurement {
             before,
-            asked,
+            polled,
             came,
         })
     }
 
-    /// How many questions ended a payment so far.
-    fn asked(&self) -> u64 {
+    /// How many polls ended with a final state so far.
+    fn polled(&self) -> u64 {
         self.stand.institution.ended.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing is left to do: what was selected was asked about, once each, and then the
-    /// gateway is at rest. What it has spent by then.
+    /// Waits until no work is left: every selected payment was polled once, and the gateway is
+    /// idle. Returns the processor time by then.
     async fn drained(&self, done: &PointMeasurement) -> Result<CpuTime> {
         if self.journey == MeasuredJourney::Select {
-            let all = done.asked + u64::try_from(done.came.answered)?;
-            let asked = async {
+            let all = done.polled + u64::try_from(done.came.answered)?;
+            let polled = async {
                 let mut looks = tokio::time::interval(LOOK_EVERY);
-                while self.asked() < all {
+                while self.polled() < all {
                     looks.tick().await;
                 }
             };
-            let asked = tokio::time::timeout(QUERIED_WITHIN, asked).await;
-            asked.context("not everything was asked about in time")?;
+            let polled = tokio::time::timeout(QUERIED_WITHIN, polled).await;
+            polled.context("not every payment was polled in time")?;
         }
         self.stand.settled().await
     }
 
-    /// nginx's turn, with the same requests.
+    /// nginx's round, with the same requests.
     async fn yardstick(
         &self,
         yardsticks: &Yardsticks,
@@ -397,15 +395,15 @@ impl SteadySetup<'_> {
             return Ok(came.round);
         }
         let mut open = connected(target, self.callers, false).await?;
-        // It answers the same whatever is asked, so requests may come again.
+        // The response does not depend on the request, so requests can be repeated.
         let again = 0..usize::MAX;
         Ok(sustained(party, &mut open, &work, again, span).await?.round)
     }
 }
 
-/// What was spent and asked before a point, and how it went.
+/// Processor time and polls before a point, and its result.
 struct PointMeasurement {
     before: CpuTime,
-    asked: u64,
+    polled: u64,
     came: Sustained,
 }

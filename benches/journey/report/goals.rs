@@ -1,5 +1,4 @@
-//! What was asked for, beside what was found. The worst figure counts, and what was not measured
-//! is not called met.
+//! Goals and results. The worst figure counts, and what was not measured does not count as met.
 
 use std::fmt::Write as _;
 
@@ -13,13 +12,13 @@ use crate::measure::steady::{LoadLevel, LoadPoint, SteadyRound};
 use crate::measure::{JourneyComparison, median, middle};
 use crate::report::Findings;
 
-/// In place of a goal; nothing is met or missed then.
+/// For work without a goal, which is neither met nor missed.
 const NONE_SET: &str = "none was set";
 
-/// Told of each goal: what was found, in words, and whether that is what was asked for.
+/// The result for a goal as text, and whether it meets the goal.
 type GoalResult = Option<(String, bool)>;
 
-/// The table; in a whole run also of what could not be measured.
+/// The table; in a whole run it also lists what could not be measured.
 pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<()> {
     out.push_str("\n### Goals\n\n| Work | goal | found | |\n|---|---|---|---|\n");
     for (work, goal, judged) in rows(found) {
@@ -31,7 +30,7 @@ pub(crate) fn table(out: &mut String, found: &Findings, whole: bool) -> Result<(
     Ok(())
 }
 
-/// What was asked for, with what was found.
+/// Goals and results.
 fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
     [
         (
@@ -40,7 +39,7 @@ fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
             steady(found, "place", 7.0),
         ),
         (
-            "select an institution, the questions about it included",
+            "select an institution, including the polling of the payment",
             "≤ 12 × nginx's CPU",
             steady(found, "select", 12.0),
         ),
@@ -50,7 +49,7 @@ fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
             payment(found),
         ),
         (
-            "placing 700 each second, of what one costs at full load",
+            "CPU of placing at 700 per second, relative to full load",
             "≤ 1.4 ×",
             quiet(found),
         ),
@@ -60,14 +59,14 @@ fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
             half_load(found, "place", 5.0),
         ),
         (
-            "selecting at half load, p99 (its institution's time included, which answers at once)",
+            "selecting at half load, p99 (including its institution, which answers immediately)",
             "≤ 10 ms",
             half_load(found, "select", 10.0),
         ),
         (
-            "callback's first byte to the merchant's acknowledgement at 70 % load, p99 (the durable result lies between)",
+            "callback's first byte to the merchant's acknowledgement at 70 % load, p99 (including the durable result)",
             "≤ 50 ms",
-            told(found),
+            notification(found),
         ),
         (
             "memory at 1,000 connections",
@@ -79,27 +78,27 @@ fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
             "≤ 250 MB",
             memory(found, 10_000, 250.0),
         ),
-        ("ready on 1,000,000 orders", "≤ 200 ms", ready(found)),
+        ("ready with 1,000,000 orders", "≤ 200 ms", ready(found)),
         (
             "ten times overload",
-            "≥ 90 % of the peak, refusals p99 ≤ 50 ms, normal within 5 s",
+            "≥ 90 % of the peak, rejections p99 ≤ 50 ms, normal within 5 s",
             overload(found),
         ),
         ("refund", NONE_SET, ratio(found, "refund", f64::INFINITY)),
         (
-            "100,000 notifications to a destination that comes back: told at another one meanwhile, p99",
+            "notification latency of another destination during a backlog of 100,000, p99",
             "≤ 100 ms",
             backlog(found),
         ),
         (
-            "ledger rows of an order, paid and told",
+            "ledger rows of an order, paid and notified",
             "≤ 4 KB",
-            room(found, &LEDGER),
+            size(found, &LEDGER),
         ),
         (
-            "what `paymux explain` keeps beside them",
+            "its exchange log (`paymux explain`)",
             "≤ 4 KB, compressed",
-            room(found, &TOLD),
+            size(found, &TOLD),
         ),
     ]
 }
@@ -115,16 +114,16 @@ fn row(out: &mut String, work: &str, goal: &str, judged: GoalResult) -> Result<(
     Ok(())
 }
 
-/// Of each number of callers, all of which must be low enough.
+/// For each number of callers, all of which must meet the goal.
 fn ratio(found: &Findings, journey: &str, most: f64) -> GoalResult {
     let of = |each: &JourneyComparison| Some((each.callers, each.ratio()?));
     let ratios: Vec<_> = of_journey(found, journey).filter_map(of).collect();
     let worst = ratios.iter().map(|(_, ratio)| *ratio).reduce(f64::max)?;
-    let words = ratios
+    let texts = ratios
         .iter()
         .map(|(callers, ratio)| format!("{ratio:.1} × with {callers}"));
-    let words: Vec<_> = words.collect();
-    Some((format!("{} callers", words.join(", ")), worst <= most))
+    let texts: Vec<_> = texts.collect();
+    Some((format!("{} callers", texts.join(", ")), worst <= most))
 }
 
 fn of_journey<'f>(
@@ -135,13 +134,13 @@ fn of_journey<'f>(
     compared.filter(move |each| each.journey == journey)
 }
 
-/// The median round against the median of the yardstick's.
+/// The median round relative to the yardstick's median.
 fn steady(found: &Findings, journey: &str, most: f64) -> GoalResult {
     let found = found.steady.iter().find(|each| each.journey == journey)?;
     let ratio = found.ratio()?;
     let [least, worst] = found.ratios()?;
-    let words = format!("{ratio:.1} × ({least:.1} to {worst:.1})");
-    Some((words, ratio <= most))
+    let text = format!("{ratio:.1} × ({least:.1} to {worst:.1})");
+    Some((text, ratio <= most))
 }
 
 fn point<'f>(found: &'f Findings, journey: &str, load: LoadLevel) -> Option<&'f LoadPoint> {
@@ -156,11 +155,11 @@ fn payment(found: &Findings) -> GoalResult {
         point
             .held
             .iter()
-            .map(|held| held.round.per_second())
+            .map(|each| each.round.per_second())
             .collect(),
     )?;
-    let words = format!("{us:.0} µs ({least:.0} to {most:.0}), {rate:.0} each second");
-    Some((words, us <= 700.0))
+    let text = format!("{us:.0} µs ({least:.0} to {most:.0}), {rate:.0} per second");
+    Some((text, us <= 700.0))
 }
 
 fn quiet(found: &Findings) -> GoalResult {
@@ -170,13 +169,13 @@ fn quiet(found: &Findings) -> GoalResult {
     let us = |point: &LoadPoint| point.spread(SteadyRound::cpu_us).map(|[_, us, _]| us);
     let nginx = |point: &LoadPoint| median(&point.nginx, Round::cpu_us);
     let gateway = times(&us)?;
-    let words = format!(
+    let text = format!(
         "{gateway:.2} × ({:.0} of {:.0} µs); nginx {:.2} ×",
         us(few)?,
         us(full)?,
         times(&nginx)?
     );
-    Some((words, gateway <= 1.4))
+    Some((text, gateway <= 1.4))
 }
 
 fn half_load(found: &Findings, journey: &str, most: f64) -> GoalResult {
@@ -193,7 +192,7 @@ fn rung<'f>(found: &'f Findings, journey: &str, percent: u32) -> Option<&'f Load
     ladder.rungs.iter().find(|rung| rung.percent == percent)
 }
 
-fn told(found: &Findings) -> GoalResult {
+fn notification(found: &Findings) -> GoalResult {
     let ms = percentile_ms(&rung(found, "full payment", 70)?.told_us, 99)?;
     Some((format!("{ms:.1} ms"), ms <= 50.0))
 }
@@ -221,8 +220,8 @@ fn ready(found: &Findings) -> GoalResult {
     Some((format!("{ms:.0} ms, at most {worst:.0} ms"), worst <= 200.0))
 }
 
-/// Whole payments are what a gateway is for; where nothing was refused, nothing shows how soon it
-/// would have been. Overload of placing alone stands in its own table.
+/// For whole payments, the gateway's purpose; if nothing was rejected, the rejection time is
+/// unknown. Overload of placing alone has its own table.
 fn overload(found: &Findings) -> GoalResult {
     let one = found
         .overloads
@@ -230,22 +229,22 @@ fn overload(found: &Findings) -> GoalResult {
         .find(|one| one.journey == "full payment")?;
     let share = one.good_per_second / one.peak_per_second * 100.0;
     let normal = one.normal_after_s.map_or_else(
-        || "not normal while it was watched".to_owned(),
+        || "not normal during the observation".to_owned(),
         |after_s| format!("normal after {after_s:.1} s"),
     );
     let met = share >= 90.0
         && one.refused_p99_ms.is_some_and(|ms| ms <= 50.0)
         && one.normal_after_s.is_some_and(|after_s| after_s <= 5.0);
     let refused = one.refused_p99_ms.map_or_else(
-        || "none refused".to_owned(),
-        |ms| format!("refusals p99 {ms:.0} ms"),
+        || "none rejected".to_owned(),
+        |ms| format!("rejections p99 {ms:.0} ms"),
     );
-    let words = format!(
-        "{share:.0} % with {:.1} times offered and {:.1} times really sent, {refused}, {normal}",
+    let text = format!(
+        "{share:.0} % with {:.1} times offered and {:.1} times sent, {refused}, {normal}",
         one.offered_times(),
         one.sent_times()
     );
-    Some((words, met))
+    Some((text, met))
 }
 
 fn backlog(found: &Findings) -> GoalResult {
@@ -253,25 +252,25 @@ fn backlog(found: &Findings) -> GoalResult {
     let backlog = backlog.filter(|backlog| backlog.waiting >= 100_000)?;
     let ms = percentile_ms(&backlog.meanwhile.told_us, 99)?;
     let alone_ms = percentile_ms(&backlog.alone.told_us, 99)?;
-    let words = format!(
-        "{ms:.1} ms, without a backlog {alone_ms:.1} ms; {:.0} of it heard each second",
+    let text = format!(
+        "{ms:.1} ms, without a backlog {alone_ms:.1} ms; {:.0} of the backlog delivered per second",
         backlog.notified_per_second
     );
-    Some((words, ms <= 100.0))
+    Some((text, ms <= 100.0))
 }
 
-/// As the gateway left it: the larger figure.
-fn room(found: &Findings, tables: &[&str]) -> GoalResult {
+/// As the gateway left the file: the larger figure.
+fn size(found: &Findings, tables: &[&str]) -> GoalResult {
     let [left, packed] = found.sizes.as_ref()?.of(tables);
-    let words = format!("{:.1} KB, packed {:.1} KB", left / 1e3, packed / 1e3);
-    Some((words, left <= 4_000.0))
+    let text = format!("{:.1} KB, packed {:.1} KB", left / 1e3, packed / 1e3);
+    Some((text, left <= 4_000.0))
 }
 
-/// Over five million orders, a table of its own: the time waited and the processor's, each of which
-/// may be at most twice as long, with each number of callers.
+/// The table over five million orders: latency and processor time, each at most twice as high, for
+/// each number of callers.
 pub(crate) fn among_many(out: &mut String, large: &LargeDatabase) -> Result<()> {
     out.push_str("\n| Work | goal | found | |\n|---|---|---|---|\n");
-    for each in &large.beside {
+    for each in &large.compared {
         let times = |figure: &dyn Fn(&Round) -> f64| {
             Some(median(&each.large, figure)? / median(&each.empty, figure)?)
         };
@@ -279,8 +278,8 @@ pub(crate) fn among_many(out: &mut String, large: &LargeDatabase) -> Result<()> 
             let waited = times(&|round| round.percentile_ms(50))?;
             let late = times(&|round| round.percentile_ms(99))?;
             let spent = times(&Round::cpu_us)?;
-            let words = format!("{waited:.2} × (p99 {late:.2} ×), CPU {spent:.2} ×");
-            Some((words, waited <= 2.0 && spent <= 2.0))
+            let text = format!("{waited:.2} × (p99 {late:.2} ×), CPU {spent:.2} ×");
+            Some((text, waited <= 2.0 && spent <= 2.0))
         })();
         row(
             out,

@@ -1,5 +1,5 @@
-//! What becomes of many: a backlog of notifications, millions of orders, the room that each takes.
-//! In Markdown; what was not measured has no lines.
+//! Results at scale: a backlog of notifications, millions of orders, the bytes of each. In
+//! Markdown; what was not measured has no lines.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::measure::large::LargeDatabase;
 use crate::measure::median;
 use crate::measure::sizes::{LEDGER, TableSizes};
 
-/// A destination that came back, and the others.
+/// A recovered destination, and the other payments.
 pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()> {
     let Some(found) = backlog else {
         return Ok(());
@@ -20,15 +20,15 @@ pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()>
     let [before, filled] = found.resident.map(|bytes| bytes as f64 / 1e6);
     writeln!(
         out,
-        "\n### A destination that comes back\n\n\
-         {} notifications wait for a destination that does not answer; {} were tried in vain meanwhile. \
-         When it answers again, the first is heard after {:.1} s (who fails rests longer and longer, up \
-         to half a minute) and the last after {:.1} s; in between **{:.0} each second**, with the \
-         gateway's core busy for {:.0} % and the load's for {:.0} %. The gateway held {before:.1} MB \
-         before, {filled:.1} MB with all of them waiting, its cache of the file included.\n\n\
-         Meanwhile {:.0} payments a second come by schedule, a tenth of the most, whose merchant hears \
-         at another destination:\n\n\
-         | | payments | told the merchant, p50 ms | p99 ms | longest ms | whole payment, p50 ms | p99 ms |\n\
+        "\n### A destination that recovers\n\n\
+         {} notifications wait for a destination that does not respond; {} were attempted in vain \
+         meanwhile. When it responds again, the first is delivered after {:.1} s (retries back off \
+         to half a minute) and the last after {:.1} s; in between **{:.0} per second**, with the \
+         gateway's core at {:.0} % and the load's at {:.0} %. The gateway used {before:.1} MB \
+         before and {filled:.1} MB with all of them waiting, including the file's cache.\n\n\
+         Meanwhile {:.0} payments per second arrive by schedule, a tenth of the maximum, whose \
+         merchant is notified at another destination:\n\n\
+         | | payments | notified, p50 ms | p99 ms | maximum ms | whole payment, p50 ms | p99 ms |\n\
          |---|---|---|---|---|---|---|",
         found.waiting,
         found.tried,
@@ -40,43 +40,43 @@ pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()>
         found.payments_per_second,
     )?;
     others(out, "alone", &found.alone)?;
-    others(out, "beside the backlog", &found.meanwhile)
+    others(out, "during the backlog", &found.meanwhile)
 }
 
 fn others(out: &mut String, when: &str, others: &OtherPayments) -> Result<()> {
-    let told = |percent| shown_ms(percentile_ms(&others.told_us, percent));
+    let notified = |percent| shown_ms(percentile_ms(&others.told_us, percent));
     let whole = |percent| shown_ms(percentile_ms(&others.latencies_us, percent));
     writeln!(
         out,
         "| {when} | {} | {} | {} | {} | {} | {} |",
         others.told_us.len(),
-        told(50),
-        told(99),
-        told(100),
+        notified(50),
+        notified(99),
+        notified(100),
         whole(50),
         whole(99),
     )?;
     Ok(())
 }
 
-/// Bytes of an order.
+/// Bytes per order.
 pub(crate) fn sizes(out: &mut String, sizes: Option<&TableSizes>) -> Result<()> {
     let Some(sizes) = sizes else {
         return Ok(());
     };
     writeln!(
         out,
-        "\n### Room of an order\n\n\
-         Bytes in the file for each of {} orders that were paid and told, indexes included; then for a \
-         refund of each.\n\n\
+        "\n### Size of an order\n\n\
+         Bytes in the store for each of {} orders that were paid and notified, including indexes; \
+         then for a refund of each.\n\n\
          | table | as the gateway left it | packed | a refund adds |\n|---|---|---|---|",
         sizes.orders
     )?;
     let [left, packed] = sizes.of(&LEDGER);
     writeln!(out, "| **ledger** | **{left:.0}** | **{packed:.0}** | |")?;
-    let (own, beside): (Vec<_>, Vec<_>) =
+    let (own, others): (Vec<_>, Vec<_>) =
         (sizes.tables.iter()).partition(|size| LEDGER.contains(&size.table.as_str()));
-    for (sizes, what) in [(own, "ledger"), (beside, "beside")] {
+    for (sizes, what) in [(own, "ledger"), (others, "other")] {
         for size in sizes {
             writeln!(
                 out,
@@ -88,19 +88,19 @@ pub(crate) fn sizes(out: &mut String, sizes: Option<&TableSizes>) -> Result<()> 
     Ok(())
 }
 
-/// Millions of orders beside hardly any.
+/// Millions of orders compared with few.
 pub(crate) fn large(out: &mut String, large: &LargeDatabase) -> Result<()> {
     writeln!(
         out,
-        "\nRandom ones of {} orders in a file of {:.1} GB (ready after {:.0} ms), beside the same over a \
-         database with little more than what is asked about.\n\n\
-         | Journey | callers | orders | each second | p50 ms | p99 ms | CPU µs each | from the disk, bytes each |\n\
+        "\nRandom ones of {} orders in a store of {:.1} GB (ready after {:.0} ms), compared with a \
+         store that has little more than the orders queried.\n\n\
+         | Journey | callers | orders | per second | p50 ms | p99 ms | CPU µs per request | disk bytes per request |\n\
          |---|---|---|---|---|---|---|---|",
         large.orders,
         large.file_bytes as f64 / 1e9,
         large.ready_ms,
     )?;
-    for each in &large.beside {
+    for each in &large.compared {
         let sizes = [("few", &each.empty), ("many", &each.large)];
         for (which, rounds) in sizes {
             let Some(us) = median(rounds, Round::cpu_us) else {
@@ -127,19 +127,19 @@ pub(crate) fn large(out: &mut String, large: &LargeDatabase) -> Result<()> {
     Ok(())
 }
 
-/// Payers who take their time.
+/// Payers who take a while.
 pub(crate) fn polling(out: &mut String, found: Option<&PollingMeasurement>) -> Result<()> {
     let Some(found) = found else {
         return Ok(());
     };
-    // Of milliseconds it makes seconds.
-    let seconds = |told: &[u32], percent| shown_ms(percentile_ms(told, percent));
+    // The function takes milliseconds here, so it yields seconds.
+    let seconds = |values: &[u32], percent| shown_ms(percentile_ms(values, percent));
     let [back, others] = &found.told_ms;
     writeln!(
         out,
-        "\n### Payers who take their time\n\n\
-         {} orders, {:.0} a second, each paid 5 to 60 s later, one callback in a hundred lost.\n\n\
-         | CPU of an order, all told | requests p99 | of the core | of it questions | questions | told of lost ones, payer back: p50, p100 | others: p50, p100 | odd |\n\
+        "\n### Payers who take a while\n\n\
+         {} orders, {:.0} per second, each paid 5 to 60 s later, one callback in a hundred lost.\n\n\
+         | CPU per order, in total | requests p99 | core utilisation | of it polling | polls | lost callbacks, payer back: notified p50, p100 | others: p50, p100 | unexpected |\n\
          |---|---|---|---|---|---|---|---|\n\
          | {:.0} µs | {} ms | {:.0} % | {:.1} % | {:.0} | {} s, {} s | {} s, {} s | {} |",
         found.orders,
@@ -158,7 +158,7 @@ pub(crate) fn polling(out: &mut String, found: Option<&PollingMeasurement>) -> R
     if let Some(oddity) = &found.oddity {
         writeln!(
             out,
-            "\nThe first that went otherwise: {}",
+            "\nThe first unexpected answer: {}",
             oddity.replace('\n', " ")
         )?;
     }

@@ -1,5 +1,5 @@
-//! What was measured, as tables and drawings: on the terminal, and between the marks of
-//! `docs/performance.md`. Judges nothing: a missed goal is written down, not turned into a failure.
+//! Writes the results as tables and charts: on the terminal, and between the markers in
+//! `docs/performance.md`. A missed goal is reported, not treated as a failure.
 
 mod goals;
 mod many;
@@ -36,11 +36,11 @@ use crate::setup::yardstick;
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->";
-/// The same of five million orders, which are measured apart.
+/// The same for five million orders, which are measured separately.
 const LARGE_BEGIN: &str = "<!-- among many: begin -->\n";
 const LARGE_END: &str = "<!-- among many: end -->";
 
-/// All that one run found.
+/// The results of a run.
 #[derive(Default)]
 pub(crate) struct Findings {
     pub(crate) steady: Vec<SteadyMeasurement>,
@@ -60,12 +60,12 @@ pub(crate) struct Findings {
     pub(crate) took: Duration,
 }
 
-/// Where the drawings of a whole run are.
+/// The charts of a whole run.
 const DRAWINGS: &str = "docs/performance";
-/// Where those of anything else are, below the build.
+/// The charts of other runs, in the build directory.
 const TRIED: &str = "performance";
 
-/// Prints it. A whole run is also written into the document, with its drawings beside it.
+/// Prints the results. A whole run is also written into the document, with its charts.
 pub(crate) fn written(plan: &BenchPlan, found: &Findings) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = if plan.whole {
@@ -107,7 +107,7 @@ pub(crate) fn written(plan: &BenchPlan, found: &Findings) -> Result<()> {
     Ok(())
 }
 
-/// What was found over five million orders, if that was looked for.
+/// The results over five million orders, if they were measured.
 fn among_many(plan: &BenchPlan, found: &Findings) -> Result<Option<String>> {
     let Some(large) = &found.large else {
         return Ok(None);
@@ -118,18 +118,20 @@ fn among_many(plan: &BenchPlan, found: &Findings) -> Result<Option<String>> {
     Ok(Some(out))
 }
 
-/// Puts the tables between the marks of a document.
+/// Replaces the tables between the markers of a document.
 fn renew(document: &Path, [begin, end]: [&str; 2], tables: &str) -> Result<()> {
     let text = fs::read_to_string(document)?;
     let (before, rest) = text
         .split_once(begin)
-        .context("no mark where tables begin")?;
-    let (_, after) = rest.split_once(end).context("no mark where tables end")?;
+        .context("no marker where the tables begin")?;
+    let (_, after) = rest
+        .split_once(end)
+        .context("no marker where the tables end")?;
     fs::write(document, format!("{before}{begin}{tables}{end}{after}"))?;
     Ok(())
 }
 
-/// On what, when and how.
+/// The machine, the time and the command of the run.
 fn machine(plan: &BenchPlan, found: &Findings) -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors
@@ -157,7 +159,7 @@ fn machine(plan: &BenchPlan, found: &Findings) -> Result<String> {
         found.took.as_secs(),
     );
     if plan.quick {
-        out.push_str("\nOnly tried (`--quick`): these figures mean nothing.\n");
+        out.push_str("\nA quick run (`--quick`): these figures are not meaningful.\n");
     }
     Ok(out)
 }

@@ -1,4 +1,4 @@
-//! What is drawn: throughput by callers, waiting by load, memory by connections, overload by time.
+//! The charts: throughput by callers, latency by load, memory by connections, overload over time.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::measure::overload::{OverloadMeasurement, TimelineSlice};
 use crate::report::Findings;
 use crate::report::svg::{Axis, Chart, ChartLine, ChartPanel, LineMarks, Scale, drawn};
 
-/// Draws everything there is into a folder; the names of the files, and what they show.
+/// Draws all charts into a folder; returns file names and titles.
 pub(crate) fn draw(folder: &Path, found: &Findings) -> Result<Vec<(String, String)>> {
     fs::create_dir_all(folder)?;
     let mut charts = Vec::new();
@@ -76,18 +76,18 @@ fn throughput(found: &Findings) -> Chart {
         title: title.to_owned(),
         x: Axis {
             marks: callers.iter().map(|callers| *callers as f64).collect(),
-            ..axis("callers at once", Scale::Logarithmic)
+            ..axis("concurrent callers", Scale::Logarithmic)
         },
         y: axis(label, Scale::FromZero),
         lines,
         shaded: Vec::new(),
     };
     Chart {
-        title: "As many as there can be, by callers at once (closed loop, one core)".to_owned(),
+        title: "Maximum throughput by concurrent callers (closed loop, one core)".to_owned(),
         columns: 2,
         panels: vec![
-            panel("how many", "each second", of(Round::per_second)),
-            panel("processor time", "µs of CPU each", of(Round::cpu_us)),
+            panel("throughput", "per second", of(Round::per_second)),
+            panel("processor time", "µs of CPU per request", of(Round::cpu_us)),
         ],
     }
 }
@@ -110,20 +110,20 @@ fn waiting(found: &Findings) -> Chart {
                     .iter()
                     .map(|rung| f64::from(rung.percent))
                     .collect(),
-                ..axis("load, % of the most", Scale::Logarithmic)
+                ..axis("load, % of the maximum", Scale::Logarithmic)
             },
-            y: axis("ms from when one was to come", Scale::Logarithmic),
+            y: axis("ms from the scheduled arrival", Scale::Logarithmic),
             lines: vec![
                 line("p50", 0, of(50)),
                 line("p90", 1, of(90)),
                 line("p99", 2, of(99)),
-                line("longest", 3, of(100)),
+                line("maximum", 3, of(100)),
             ],
             shaded: Vec::new(),
         }
     });
     Chart {
-        title: "Waiting by load (open loop: callers come by schedule)".to_owned(),
+        title: "Latency by load (open loop: arrivals by schedule)".to_owned(),
         columns: 2,
         panels: panels.collect(),
     }
@@ -131,8 +131,9 @@ fn waiting(found: &Findings) -> Chart {
 
 fn memory(found: &Findings) -> Chart {
     let of = |bytes: fn(&crate::setup::cpu::ProcessMemory) -> u64| {
-        let held = found.memory.iter();
-        held.map(|held| (held.connections as f64, bytes(&held.memory) as f64 / 1e6))
+        let levels = found.memory.iter();
+        levels
+            .map(|level| (level.connections as f64, bytes(&level.memory) as f64 / 1e6))
             .collect()
     };
     let lines = vec![
@@ -147,7 +148,7 @@ fn memory(found: &Findings) -> Chart {
         title: "Memory of the gateway by connections".to_owned(),
         columns: 1,
         panels: vec![ChartPanel {
-            title: "mutual TLS, one order each, then silent".to_owned(),
+            title: "mutual TLS, one order each, then idle".to_owned(),
             x: axis("connections", Scale::FromZero),
             y: axis("MB", Scale::FromZero),
             lines,
@@ -170,13 +171,13 @@ fn overloaded(overload: &OverloadMeasurement) -> Chart {
     let panel = |title: &str, lines| ChartPanel {
         title: title.to_owned(),
         x: axis("seconds", Scale::FromZero),
-        y: axis("each second", Scale::FromZero),
+        y: axis("per second", Scale::FromZero),
         lines,
         shaded: vec![overload.bounds_s],
     };
     Chart {
         title: format!(
-            "{}: {:.1} times too many come, {:.1} times are sent",
+            "{}: {:.1} times the maximum offered, {:.1} times sent",
             overload.journey,
             overload.offered_times(),
             overload.sent_times()
@@ -184,10 +185,10 @@ fn overloaded(overload: &OverloadMeasurement) -> Chart {
         columns: 2,
         panels: vec![
             panel(
-                "offered and refused",
+                "offered and rejected",
                 vec![
                     plain(line("offered", 1, of(|slice| slice.offered))),
-                    plain(line("refused", 3, of(|slice| slice.refused))),
+                    plain(line("rejected", 3, of(|slice| slice.refused))),
                 ],
             ),
             panel(
@@ -195,7 +196,7 @@ fn overloaded(overload: &OverloadMeasurement) -> Chart {
                 vec![
                     plain(line("served", 0, of(|slice| slice.good))),
                     plain(line(
-                        "the most without overload",
+                        "the maximum without overload",
                         5,
                         vec![(0.0, level), (last, level)],
                     )),

@@ -8,19 +8,19 @@ use crate::load::closed::Round;
 use crate::measure::steady::{LoadLevel, LoadPoint, SteadyMeasurement, SteadyRound, spread};
 use crate::measure::{median, middle};
 
-/// All points; then where the gateway's time goes at full load.
+/// All points; then the gateway's processor time by thread at full load.
 pub(crate) fn table(out: &mut String, found: &[SteadyMeasurement]) -> Result<()> {
     let Some(first) = found.first() else {
         return Ok(());
     };
     writeln!(
         out,
-        "\n### In the steady state\n\n\
-         Twenty seconds each after five of warm-up, on a database of {} orders; by turns, the middle of \
-         the rounds with the least and the most. *CPU each* is the gateway's processor time from the \
-         first request until nothing is left to do, for each request of that time: notes, checkpoints \
-         and questions included. *While they came* leaves out what was done afterwards.\n\n\
-         | Journey | load | each second | p50 ms | p99 ms | CPU µs each | of nginx | while they came, µs | core busy | load's core busy |\n\
+        "\n### Steady state\n\n\
+         Twenty seconds each after five of warm-up, on a store of {} orders; alternating rounds, the \
+         median with minimum and maximum. *CPU µs per request* is the gateway's processor time from \
+         the first request until no work is left, per request of that time, including exchange log, \
+         checkpoints and polling. *During arrivals* excludes what was done afterwards.\n\n\
+         | Journey | load | per second | p50 ms | p99 ms | CPU µs per request | × nginx | during arrivals, µs | core utilisation | load core utilisation |\n\
          |---|---|---|---|---|---|---|---|---|---|",
         first.orders
     )?;
@@ -61,7 +61,7 @@ fn row(out: &mut String, each: &SteadyMeasurement, point: &LoadPoint) -> Result<
     Ok(())
 }
 
-/// What nginx took under the same load.
+/// nginx under the same load.
 fn yardstick(out: &mut String, each: &SteadyMeasurement, point: &LoadPoint) -> Result<()> {
     let nginx = &point.nginx;
     let Some([least, us, most]) = spread(nginx.iter().map(Round::cpu_us).collect()) else {
@@ -83,7 +83,9 @@ fn yardstick(out: &mut String, each: &SteadyMeasurement, point: &LoadPoint) -> R
 }
 
 fn threads(out: &mut String, found: &[SteadyMeasurement]) -> Result<()> {
-    out.push_str("\n| Journey | load | thread of the gateway | CPU µs each |\n|---|---|---|---|\n");
+    out.push_str(
+        "\n| Journey | load | thread of the gateway | CPU µs per request |\n|---|---|---|---|\n",
+    );
     for each in found {
         for point in &each.points {
             let Some(last) = point.held.last() else {

@@ -1,9 +1,9 @@
-//! Drawings, as text that browsers show: axes with units, lines with marks, a legend. Readable on
-//! light and dark ground, and without colours, because lines also differ by their dashes.
+//! SVG charts: axes with units, lines with markers, a legend. Readable on light and dark
+//! backgrounds, and without colours, because lines also differ by their dashes.
 
 use std::fmt::Write as _;
 
-/// One drawing of panels side by side or one below another.
+/// A chart of several panels.
 pub(crate) struct Chart {
     pub(crate) title: String,
     pub(crate) columns: usize,
@@ -16,28 +16,28 @@ pub(crate) struct ChartPanel {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) lines: Vec<ChartLine>,
-    /// Stretches of x that are shaded.
+    /// Intervals of x that are shaded.
     pub(crate) shaded: Vec<[f64; 2]>,
 }
 
-/// What an axis is labelled with, unit included, and how it is divided.
+/// An axis: its label with unit, and its scale.
 pub(crate) struct Axis {
     pub(crate) label: String,
     pub(crate) scale: Scale,
-    /// Where there is a mark; chosen by itself if none is given.
+    /// The tick marks; chosen automatically if empty.
     pub(crate) marks: Vec<f64>,
 }
 
-/// How values are spread.
+/// The scale of an axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// Evenly, from zero.
+    /// Linear, from zero.
     FromZero,
-    /// By their order of magnitude; zeros are not drawn.
+    /// Logarithmic; zeros are not drawn.
     Logarithmic,
 }
 
-/// One line. Lines of the same style in several panels mean the same.
+/// One line. The same style means the same in every panel.
 pub(crate) struct ChartLine {
     pub(crate) name: String,
     pub(crate) style: usize,
@@ -50,9 +50,9 @@ pub(crate) struct ChartLine {
 pub(crate) enum LineMarks {
     /// The line and its points.
     Both,
-    /// The line alone: there are very many points, or none in particular.
+    /// The line only: there are many points.
     Line,
-    /// The points alone: nothing is known between them.
+    /// The points only: nothing is known in between.
     Points,
 }
 
@@ -63,7 +63,7 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 46.0;
 const HEAD: f64 = 64.0;
-/// Of one entry of the legend. Unit: pixels.
+/// The width of a legend's letter. Unit: pixels.
 const LETTER: f64 = 7.0;
 
 const STYLE: &str = "<style>
@@ -90,7 +90,7 @@ text { fill: #e6edf3; } .ground { fill: #0d1117; } .grid { stroke: #30363d; }
 </style>
 ";
 
-/// The whole file.
+/// The SVG document.
 pub(crate) fn drawn(chart: &Chart) -> String {
     let columns = chart.columns.min(chart.panels.len()).max(1);
     let rows = chart.panels.len().div_ceil(columns).max(1);
@@ -119,17 +119,17 @@ pub(crate) fn drawn(chart: &Chart) -> String {
     out
 }
 
-/// What its lines mean, and where that ends.
+/// The legend, and its bottom edge.
 fn legend(chart: &Chart) -> (String, f64) {
-    let mut seen: Vec<&ChartLine> = Vec::new();
+    let mut listed: Vec<&ChartLine> = Vec::new();
     for line in chart.panels.iter().flat_map(|panel| &panel.lines) {
-        if seen.iter().all(|known| known.name != line.name) {
-            seen.push(line);
+        if listed.iter().all(|known| known.name != line.name) {
+            listed.push(line);
         }
     }
     let mut out = String::new();
     let mut x = 16.0;
-    for line in seen {
+    for line in listed {
         let style = line.style;
         if line.shown != LineMarks::Points {
             let _ = write!(out, "<path class=\"line s{style}\" d=\"M{x} 45h26\"/>");
@@ -241,7 +241,7 @@ impl ChartLine {
     }
 }
 
-/// From values to places on the paper.
+/// Maps values to positions on the canvas.
 struct AxisMapping {
     scale: Scale,
     values: [f64; 2],
@@ -266,7 +266,7 @@ impl AxisMapping {
             let marks = steps(high.max(1e-9));
             ([0.0, marks[marks.len() - 1].max(high)], marks)
         };
-        // Marks that were asked for, with room on both sides if they do not begin at zero.
+        // Explicit tick marks, with margins on both sides if they do not begin at zero.
         let (values, marks) = match (&axis.marks[..], log) {
             ([], _) => (values, own),
             (given, true) => (
@@ -316,7 +316,7 @@ fn steps(high: f64) -> Vec<f64> {
         .collect()
 }
 
-/// 1, 2 and 5 of each order of magnitude; only 1 where that would be too many.
+/// 1, 2 and 5 of each order of magnitude; only 1 if there would be too many.
 fn magnitudes(low: f64, high: f64) -> Vec<f64> {
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
     let all: Vec<f64> = (first..=last)

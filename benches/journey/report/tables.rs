@@ -21,10 +21,10 @@ pub(crate) fn journeys(out: &mut String, compared: &[JourneyComparison]) -> Resu
         return Ok(());
     }
     out.push_str(
-        "\n### In the first seconds\n\n\
-         Callers who ask again as soon as they are answered, on an empty database; what is put off is \
-         not counted.\n\n\
-         | Journey | callers | | each second | p50 ms | p90 ms | p99 ms | CPU µs each | of nginx | its core busy | load's core busy |\n\
+        "\n### First seconds\n\n\
+         Callers who send the next request as soon as the last is answered, on an empty store; \
+         deferred work is not counted.\n\n\
+         | Journey | callers | | per second | p50 ms | p90 ms | p99 ms | CPU µs per request | × nginx | its core utilisation | load core utilisation |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for each in compared {
@@ -58,20 +58,20 @@ pub(crate) fn journeys(out: &mut String, compared: &[JourneyComparison]) -> Resu
     let rounds = compared.iter().map(|each| each.gateway.len()).max();
     writeln!(
         out,
-        "\nMedians of {} rounds by turns. Where the load's core is nearly always busy, the rate is \
-         what the load can do, and only the processor time is the gateway's or the yardstick's.",
+        "\nMedians of {} alternating rounds. If the load's core is nearly saturated, the rate is the \
+         load's maximum, and only the processor time is the gateway's or the yardstick's.",
         rounds.unwrap_or_default()
     )?;
     Ok(())
 }
 
-/// Where the gateway's time goes, by the names its threads have.
+/// The gateway's processor time by thread name.
 pub(crate) fn threads(out: &mut String, compared: &[JourneyComparison]) -> Result<()> {
     if compared.is_empty() {
         return Ok(());
     }
     out.push_str(
-        "\n| Journey | callers | thread of the gateway | CPU µs each |\n|---|---|---|---|\n",
+        "\n| Journey | callers | thread of the gateway | CPU µs per request |\n|---|---|---|---|\n",
     );
     for each in compared {
         let Some(last) = each.gateway.last() else {
@@ -91,26 +91,26 @@ pub(crate) fn threads(out: &mut String, compared: &[JourneyComparison]) -> Resul
     Ok(())
 }
 
-/// The algorithms of signatures.
+/// The signature algorithms.
 pub(crate) fn signed(out: &mut String, signed: &[AlgorithmComparison]) -> Result<()> {
     if signed.is_empty() {
         return Ok(());
     }
     out.push_str(
         "\n### By algorithm\n\nPlacing an order, 64 callers; RSA keys of 2,048 bits.\n\n\
-         | request signed with | answer signed with | each second | p99 ms | CPU µs each |\n\
+         | request signed with | answer signed with | per second | p99 ms | CPU µs per request |\n\
          |---|---|---|---|---|\n",
     );
     for each in signed {
-        let (asked, answered) = (each.asked.name(), each.answered.name());
+        let (request, answer) = (each.request.name(), each.response.name());
         let rounds = &each.rounds;
         let Some(us) = median(rounds, Round::cpu_us) else {
-            writeln!(out, "| `{asked}` | `{answered}` | not measured | | |")?;
+            writeln!(out, "| `{request}` | `{answer}` | not measured | | |")?;
             continue;
         };
         writeln!(
             out,
-            "| `{asked}` | `{answered}` | {:.0} | {:.1} | {us:.1} |",
+            "| `{request}` | `{answer}` | {:.0} | {:.1} | {us:.1} |",
             median(rounds, Round::per_second).unwrap_or_default(),
             median(rounds, |round| round.percentile_ms(99)).unwrap_or_default(),
         )?;
@@ -125,15 +125,15 @@ pub(crate) fn ladders(out: &mut String, ladders: &[LatencyByLoad]) -> Result<()>
     }
     out.push_str(
         "\n### By schedule\n\n\
-         Callers who come evenly spaced, whether those before them were answered or not; waiting \
-         counts from the moment somebody was to come.\n\n\
-         | Journey | share of the most | each second | how many | p50 ms | p90 ms | p99 ms | longest ms | sent late, p99 ms | told the merchant, p99 ms |\n\
+         Evenly spaced arrivals, whether earlier ones were answered or not; latency counts from the \
+         scheduled moment.\n\n\
+         | Journey | share of the maximum | per second | count | p50 ms | p90 ms | p99 ms | maximum ms | sent late, p99 ms | merchant notified, p99 ms |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for ladder in ladders {
         for rung in &ladder.rungs {
             let latency = |percent| shown_ms(percentile_ms(&rung.latencies_us, percent));
-            let told = percentile_ms(&rung.told_us, 99);
+            let notified = percentile_ms(&rung.told_us, 99);
             writeln!(
                 out,
                 "| {} | {} % of {:.0} | {:.0} | {} | {} | {} | {} | {} | {} | {} |",
@@ -147,7 +147,7 @@ pub(crate) fn ladders(out: &mut String, ladders: &[LatencyByLoad]) -> Result<()>
                 latency(99),
                 latency(100),
                 shown_ms(percentile_ms(&rung.late_us, 99)),
-                told.map_or_else(String::new, |told| format!("{told:.1}")),
+                notified.map_or_else(String::new, |ms| format!("{ms:.1}")),
             )?;
         }
     }
@@ -161,13 +161,13 @@ pub(crate) fn commits(out: &mut String, commits: &[Commits]) -> Result<()> {
     };
     out.push_str(
         "\n### The store alone\n\n\
-         | Store | callers | changes/s | of one caller | asked |\n|---|---|---|---|---|\n",
+         | Store | callers | changes/s | × one caller | goal |\n|---|---|---|---|---|\n",
     );
     for each in commits {
-        let asked = if each.callers == 128 { "≥ 5 ×" } else { "" };
+        let goal = if each.callers == 128 { "≥ 5 ×" } else { "" };
         writeln!(
             out,
-            "| SQLite, new orders | {} | {:.0} | {:.1} × | {asked} |",
+            "| SQLite, new orders | {} | {:.0} | {:.1} × | {goal} |",
             each.callers,
             each.per_second,
             each.per_second / alone.per_second
@@ -201,25 +201,25 @@ pub(crate) fn missing(out: &mut String, missing: &[MissingMeasurement]) -> Resul
     Ok(())
 }
 
-/// What connections take.
+/// Memory by connections.
 pub(crate) fn memory(out: &mut String, memory: &[ConnectionMemory]) -> Result<()> {
     let Some(least) = memory.first() else {
         return Ok(());
     };
     out.push_str(
-        "\n### Memory\n\nMutual TLS, one order placed by each connection, which then stays silent.\n\n\
+        "\n### Memory\n\nMutual TLS, one order placed by each connection, which then stays idle.\n\n\
          | connections | resident MB | proportional MB | kB for each connection |\n|---|---|---|---|\n",
     );
-    for held in memory {
-        let more = held.memory.rss.saturating_sub(least.memory.rss) as f64 / 1e3;
-        let each = more / held.connections.max(1) as f64;
+    for level in memory {
+        let more = level.memory.rss.saturating_sub(least.memory.rss) as f64 / 1e3;
+        let each = more / level.connections.max(1) as f64;
         writeln!(
             out,
             "| {} | {:.1} | {:.1} | {} |",
-            held.connections,
-            held.memory.rss as f64 / 1e6,
-            held.memory.pss as f64 / 1e6,
-            if held.connections == 0 {
+            level.connections,
+            level.memory.rss as f64 / 1e6,
+            level.memory.pss as f64 / 1e6,
+            if level.connections == 0 {
                 String::new()
             } else {
                 format!("{each:.1}")
@@ -238,8 +238,8 @@ pub(crate) fn startup(out: &mut String, startup: Option<&StartupTimes>) -> Resul
     let times: Vec<_> = times.collect();
     writeln!(
         out,
-        "\n### Start-up\n\nFrom the start of the program until `/readyz` says 200, over {} orders in a \
-         file of {:.1} GB that the system has read before: {} ms. Over an empty database: {:.0} ms.",
+        "\n### Start-up\n\nFrom the start of the program until `/readyz` returns 200, over {} orders in \
+         a store of {:.1} GB in the page cache: {} ms. Over an empty store: {:.0} ms.",
         startup.orders,
         startup.file_bytes as f64 / 1e9,
         times.join(", "),
@@ -248,16 +248,16 @@ pub(crate) fn startup(out: &mut String, startup: Option<&StartupTimes>) -> Resul
     Ok(())
 }
 
-/// Ten times too many.
+/// Ten times the maximum load.
 pub(crate) fn overloads(out: &mut String, overloads: &[OverloadMeasurement]) -> Result<()> {
     if overloads.is_empty() {
         return Ok(());
     }
     out.push_str(
-        "\n### Ten times too many\n\n\
-         Callers come by schedule; those who find each of the load's connections taken go away unsent. \
-         Each second of the overload:\n\n\
-         | Journey | the most | offered | sent | served | of the most | served, p99 ms | refused | refused, p50 ms | refused, p99 ms | sent late, p99 ms | anything else | normal after |\n\
+        "\n### Overload of ten times the maximum\n\n\
+         Arrivals by schedule; those that find all of the load's connections in use are not sent. \
+         Per second of the overload:\n\n\
+         | Journey | maximum | offered | sent | served | of the maximum | served, p99 ms | rejected | rejected, p50 ms | rejected, p99 ms | sent late, p99 ms | other answers | normal after |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for each in overloads {
@@ -277,7 +277,7 @@ pub(crate) fn overloads(out: &mut String, overloads: &[OverloadMeasurement]) -> 
             shown_ms(each.refused_p99_ms),
             shown_ms(each.late_p99_ms),
             each.odd,
-            normal.as_deref().unwrap_or("never, while watched"),
+            normal.as_deref().unwrap_or("not during the observation"),
         )?;
     }
     for each in overloads {

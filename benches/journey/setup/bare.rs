@@ -1,7 +1,7 @@
-//! The other yardstick: a bare pingora that reads a request over the same mutual TLS and answers
-//! the gateway's own bytes by itself. What its framework costs, nobody who uses it can go below.
+//! The other yardstick: a bare pingora that reads a request over the same mutual TLS and returns
+//! the gateway's own bytes. It shows the cost of the framework, a lower bound for the gateway.
 //!
-//! It is this program, started once more with `--bare-pingora`, on the measured core.
+//! It is this program, started again with `--bare-pingora`, on the measured core.
 
 use std::fs;
 use std::path::Path;
@@ -25,11 +25,11 @@ use rustls::server::WebPkiClientVerifier;
 use crate::load::wire::{head_end, lines};
 use crate::setup::cpu::MeasuredProcess;
 
-/// How this program is told to be it.
+/// The flag that makes this program the bare pingora.
 pub(crate) const FLAG: &str = "--bare-pingora";
 const ANSWER: &str = "bare.answer";
 
-/// Starts it on the measured core; certificates as they were made there.
+/// Starts it on the measured core, with the certificates in `dir`.
 pub(crate) fn start(dir: &Path, port: u16, answer: &Bytes) -> Result<MeasuredProcess> {
     fs::write(dir.join(ANSWER), answer)?;
     let mut bare = Command::new(std::env::current_exe()?);
@@ -37,7 +37,7 @@ pub(crate) fn start(dir: &Path, port: u16, answer: &Bytes) -> Result<MeasuredPro
     MeasuredProcess::start(&bare).context("a bare pingora")
 }
 
-/// Is it, until ended.
+/// Runs it until the process is ended.
 pub(crate) fn run(dir: &Path, port: &str) -> Result<()> {
     let answer = fs::read(dir.join(ANSWER))?;
     let head = head_end(&answer);
@@ -53,7 +53,7 @@ pub(crate) fn run(dir: &Path, port: &str) -> Result<()> {
     roots.add(CertificateDer::from_pem_file(dir.join("ca.pem"))?)?;
     let mut settings = TlsSettings::intermediate(&path("server.pem"), &path("server.key"))
         .ok()
-        .context("no TLS settings")?;
+        .context("TLS settings")?;
     settings.set_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build()?);
     let mut service = Service::new("bare".to_owned(), app);
     service.add_tls_with_settings(&format!("127.0.0.1:{port}"), None, settings);

@@ -15,17 +15,17 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 
-/// What the load shows and believes, and what its servers show.
+/// TLS configurations of the load and of its servers.
 pub(crate) struct Certificates {
-    /// Towards gateway and yardstick: TLS 1.3, with the caller's certificate.
+    /// Of clients to gateway and yardstick: TLS 1.3, with the caller's certificate.
     pub(crate) caller: Arc<ClientConfig>,
-    /// Of the institution.
+    /// Of the institution's server.
     pub(crate) server: Arc<ServerConfig>,
     /// SHA-256 of the caller's certificate, in hexadecimal, as it is enrolled.
     pub(crate) caller_digest: String,
 }
 
-/// Makes them, and writes `ca.pem`, `server.pem` and `server.key` for the measured processes.
+/// Creates them, and writes `ca.pem`, `server.pem` and `server.key` for the measured processes.
 pub(crate) fn make(dir: &Path) -> Result<Certificates> {
     let mut params = CertificateParams::new(Vec::new())?;
     params

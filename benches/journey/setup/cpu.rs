@@ -1,5 +1,5 @@
-//! What processes cost: time on the processor by thread, from the kernel's own books, and the
-//! pinning to one core that makes those figures comparable. Estimates nothing.
+//! The cost of processes: processor time by thread, from the kernel's accounting, and the pinning
+//! to one core that makes those figures comparable.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,21 +9,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Who is measured runs here, alone.
+/// The measured process runs here, alone.
 pub(crate) const MEASURED_CORE: &str = "0";
-/// Load, institution and backend run here.
+/// Load, institutions and backend run here.
 pub(crate) const LOAD_CORE: &str = "1";
 
-/// An institution of the load's may owe an answer to who is stopped, and cannot give it meanwhile.
+/// How long a stopped process may take to finish; a connection to one of the load's institutions
+/// may delay it.
 const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 
-/// A process that is measured, ended with this value.
+/// A measured process; dropping it stops it.
 pub(crate) struct MeasuredProcess(Child);
 
 impl MeasuredProcess {
     /// Starts a program on the measured core.
     pub(crate) fn start(program: &Command) -> Result<Self> {
-        // It ends with this process, however that ends.
+        // It is killed when this process ends, for whatever reason.
         let mut pinned = Command::new("setpriv");
         pinned
             .args(["--pdeathsig", "TERM", "taskset", "-c", MEASURED_CORE])
@@ -41,18 +42,18 @@ impl MeasuredProcess {
         Ok(Self(child))
     }
 
-    /// For profilers and the books of the kernel.
+    /// For profilers and the kernel's accounting.
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    /// Resident and proportional memory of the process alone. Unit: bytes.
+    /// Resident and proportional memory of the process. Unit: bytes.
     pub(crate) fn memory(&self) -> Result<ProcessMemory> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()))?;
         let of = |name: &str| -> Result<u64> {
             let line = rollup.lines().find(|line| line.starts_with(name));
             let kb = line.and_then(|line| line.split_whitespace().nth(1));
-            Ok(kb.context("no such line in smaps_rollup")?.parse::<u64>()? * 1_024)
+            Ok(kb.context("smaps_rollup lacks the line")?.parse::<u64>()? * 1_024)
         };
         Ok(ProcessMemory {
             rss: of("Rss:")?,
@@ -60,28 +61,28 @@ impl MeasuredProcess {
         })
     }
 
-    /// Read from the disk so far, not from what the system had at hand. Unit: bytes.
+    /// Bytes read from the disk so far, not from the page cache.
     pub(crate) fn read_bytes(&self) -> Result<u64> {
-        let told = fs::read_to_string(format!("/proc/{}/io", self.pid()))?;
-        let line = told
+        let text = fs::read_to_string(format!("/proc/{}/io", self.pid()))?;
+        let line = text
             .lines()
             .find_map(|line| line.strip_prefix("read_bytes: "));
         Ok(line.context("no read_bytes in /proc/PID/io")?.parse()?)
     }
 
-    /// How many files and sockets the process has open.
+    /// The number of open files and sockets of the process.
     pub(crate) fn open_files(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
-    /// Ends it and waits until it has.
+    /// Stops it and waits until it has ended.
     pub(crate) fn stop(&mut self) -> Result<()> {
         if self.0.try_wait()?.is_none() {
-            // Asked, not killed: a killed nginx leaves its worker behind.
+            // SIGTERM, not SIGKILL: a killed nginx leaves its worker behind.
             Command::new("kill").arg(self.pid().to_string()).status()?;
-            let asked = Instant::now();
+            let stopped_at = Instant::now();
             while self.0.try_wait()?.is_none() {
-                if asked.elapsed() > STOPPED_WITHIN {
+                if stopped_at.elapsed() > STOPPED_WITHIN {
                     self.0.kill()?;
                     self.0.wait()?;
                 }
@@ -91,14 +92,14 @@ impl MeasuredProcess {
         Ok(())
     }
 
-    /// Whether it still runs.
+    /// An error if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         let ended = self.0.try_wait()?;
         ensure!(ended.is_none(), "a measured process ended: {ended:?}");
         Ok(())
     }
 
-    /// Time on the processor so far, of the process and of those it started.
+    /// Processor time so far, of the process and its children.
     pub(crate) fn spent(&self) -> CpuTime {
         let mut spent = CpuTime::default();
         let pid = self.0.id().to_string();
@@ -120,14 +121,14 @@ impl Drop for MeasuredProcess {
     }
 }
 
-/// What a process holds. Unit: bytes.
+/// Memory of a process. Unit: bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessMemory {
     pub(crate) rss: u64,
     pub(crate) pss: u64,
 }
 
-/// Nanoseconds on the processor by thread, with the thread's name.
+/// Processor time in nanoseconds by thread, with the thread's name.
 #[derive(Default)]
 pub(crate) struct CpuTime(BTreeMap<String, (String, u64)>);
 
@@ -149,7 +150,7 @@ impl CpuTime {
         }
     }
 
-    /// What was spent since `before`.
+    /// The time spent since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let threads = self.0.iter().map(|(id, (name, ns))| {
             let was = before.0.get(id).map_or(0, |(_, ns)| *ns);
@@ -158,14 +159,14 @@ impl CpuTime {
         Self(threads.collect())
     }
 
-    /// Adds what was spent at another time.
+    /// Adds another span's time.
     pub(crate) fn add_all(&mut self, other: &Self) {
         for (id, (name, ns)) in &other.0 {
             self.0.entry(id.clone()).or_insert((name.clone(), 0)).1 += ns;
         }
     }
 
-    /// Of all threads.
+    /// The sum over all threads.
     pub(crate) fn total_ns(&self) -> u64 {
         self.0.values().map(|(_, ns)| ns).sum()
     }
@@ -180,22 +181,22 @@ impl CpuTime {
     }
 }
 
-/// Nanoseconds on the processor so far, of this process.
+/// Processor time of this process so far, in nanoseconds.
 pub(crate) fn own_ns() -> u64 {
     let mut spent = CpuTime::default();
     spent.add("self");
     spent.total_ns()
 }
 
-/// Raises the number of files that this process, and those it starts, may have open, as far as it
-/// may: connections are files.
+/// Raises the limit of open files, for this process and its children, to the hard limit:
+/// connections are files.
 pub(crate) fn raise_files() -> Result<()> {
     let limits = fs::read_to_string("/proc/self/limits")?;
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"));
     let hard = line.and_then(|line| line.split_whitespace().nth(4));
-    let hard = hard.context("no limit of open files is known")?;
+    let hard = hard.context("the limit of open files is unknown")?;
     let raised = Command::new("prlimit")
         .args(["--pid", &std::process::id().to_string()])
         .arg(format!("--nofile={hard}:{hard}"))
@@ -205,7 +206,7 @@ pub(crate) fn raise_files() -> Result<()> {
     Ok(())
 }
 
-/// Keeps this process, and the threads it will start, on the core of the load.
+/// Pins this process, and the threads it will start, to the load's core.
 pub(crate) fn pin_load() -> Result<()> {
     let cores = std::thread::available_parallelism()?;
     ensure!(

@@ -24,34 +24,34 @@ use crate::setup::notification_endpoint::NotificationEndpoint;
 use crate::setup::requests::{BenchMerchant, INSTITUTIONS, MERCHANT, MERCHANT_NAME};
 use crate::setup::signer::{BenchSigner, SignerAlgorithm, platform_rsa};
 
-/// Always the same, so that a file which is kept can be opened by later runs.
+/// Constant, so that a store made by one run can be opened by later ones.
 const SEAL_KEY: [u8; 32] = [0x77; 32];
 const DIGEST_KEY: [u8; 32] = [0x99; 32];
 const SEAL_KEY_ID: &str = "seal-1";
 
 const DAYS: &str = "not_before = 2026-01-01\nnot_after = 2035-12-31";
 
-/// Everybody whom the gateway knows.
+/// The enrolled merchant and institutions.
 pub(crate) struct BenchEnrolment {
     pub(crate) merchant: BenchMerchant,
     pub(crate) shop: Arc<NotificationEndpoint>,
-    /// Where closed orders are told, if anywhere: another origin of the same merchant.
+    /// Where closed orders are notified, if anywhere: another origin of the same merchant.
     pub(crate) second_shop: Option<Arc<NotificationEndpoint>>,
-    /// The one that payers are taken to.
+    /// The institution that payers are redirected to.
     pub(crate) institution: Arc<BenchInstitution>,
     pub(crate) routes: PathBuf,
 }
 
-/// Makes keys, starts the merchant's endpoint and the institutions on this core, and writes the
-/// `routes.toml` that names them all.
+/// Creates keys, starts the merchant's endpoint and the institutions on this core, and writes the
+/// `routes.toml` that enrols them.
 pub(crate) fn write(
     dir: &Path,
-    wanted: &SetupOptions,
+    options: &SetupOptions,
     [port, operations]: [u16; 2],
     certificates: &Certificates,
 ) -> Result<BenchEnrolment> {
-    let signer = BenchSigner::make(dir, "merchant-1", wanted.algorithm)?;
-    if wanted.answers == SignerAlgorithm::RsaPss {
+    let signer = BenchSigner::make(dir, "merchant-1", options.algorithm)?;
+    if options.answers == SignerAlgorithm::RsaPss {
         secret(dir, "platform-1.key", &platform_rsa()?)?;
     } else {
         key(dir, "platform-1")?;
@@ -61,16 +61,16 @@ pub(crate) fn write(
     let server = fs::read_to_string(dir.join("server.key"))?;
     secret(dir, "server-own.key", &server)?;
     let shop = NotificationEndpoint::serve(Arc::clone(&certificates.server))?;
-    let second_shop = if wanted.notify_closed {
+    let second_shop = if options.notify_closed {
         Some(NotificationEndpoint::serve(Arc::clone(
             &certificates.server,
         ))?)
     } else {
         None
     };
-    let mut routes = gateway(wanted, [port, operations]);
-    let told = notice_url(&shop, second_shop.as_deref());
-    routes.push_str(&merchant(&signer, &told, &certificates.caller_digest));
+    let mut routes = gateway(options, [port, operations]);
+    let notice_url = notice_url(&shop, second_shop.as_deref());
+    routes.push_str(&merchant(&signer, &notice_url, &certificates.caller_digest));
     let mut institutions = Vec::new();
     for (order, id) in INSTITUTIONS.into_iter().enumerate() {
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -82,7 +82,7 @@ pub(crate) fn write(
             key: key(dir, &format!("{id}-1"))?,
             origin,
             gateway: port,
-            timeouts: AtomicBool::new(false),
+            answers_open: AtomicBool::new(false),
             callbacks: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             paid: Mutex::default(),
@@ -106,7 +106,7 @@ pub(crate) fn write(
     })
 }
 
-/// The keys that every gateway of a bench seals with.
+/// The seal keys of every benchmark gateway.
 pub(crate) fn seal() -> Result<Seal> {
     let keys = std::iter::once((SEAL_KEY_ID.to_owned(), SEAL_KEY)).collect();
     Ok(Seal::new(SEAL_KEY_ID, keys, DIGEST_KEY)?)
@@ -120,7 +120,7 @@ pub(crate) fn serve(routes: &Path) -> Result<MeasuredProcess> {
     MeasuredProcess::start(&serve).context("paymux serve")
 }
 
-/// A key pair as `NAME.key` and `NAME.pub`, with its name for its id.
+/// A key pair as `NAME.key` and `NAME.pub`; its id is its name.
 fn key(dir: &Path, name: &str) -> Result<SigningKey> {
     let (private, public) = SigningKey::generate_ed25519()?;
     secret(dir, &format!("{name}.key"), &private)?;
@@ -128,7 +128,7 @@ fn key(dir: &Path, name: &str) -> Result<SigningKey> {
     Ok(SigningKey::from_pkcs8_pem(name, &private)?)
 }
 
-/// A file for its owner alone.
+/// Writes a file that only its owner may read.
 pub(crate) fn secret(dir: &Path, name: &str, content: &str) -> Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -138,36 +138,36 @@ pub(crate) fn secret(dir: &Path, name: &str, content: &str) -> Result<()> {
     Ok(file.write_all(content.as_bytes())?)
 }
 
-/// The table of limits that merchants meet, as the gateway is delivered.
+/// The default configuration, with its limits.
 const DELIVERED: &str = include_str!("../../../routes.toml");
-/// Never in the way of what is measured.
+/// Limits raised so that they do not affect the measurement.
 const LIFTED: [(&str, u32); 7] = [
     ("requests_per_second_per_caller", 1_000_000),
     ("requests_per_second_per_merchant", 1_000_000),
     ("requests_per_connection_max", 1_000_000_000),
     ("idle_ms", 600_000),
-    // Each is a file, and the usual hard limit is not much higher.
+    // Each is an open file, and the usual hard limit is not much higher.
     ("connections_max", 10_000),
     ("connections_per_address_max", 10_000),
     ("removal_guard_days", REFUND_WINDOW_DAYS),
 ];
-/// Files of several runs are used again: what was paid in one may go back in a later one.
+/// Stores of several runs are reused: what was paid in one may be refunded in a later one.
 const REFUND_WINDOW_DAYS: u32 = 1_830;
-/// What refuses because there is too much at once.
+/// Limits raised to disable load shedding.
 const SHEDDING: [(&str, u32); 9] = [
     ("in_flight_max", 100_000),
     ("in_flight_choices_max", 100_000),
     ("in_flight_orders_max", 100_000),
     ("delay_ms", 10_000),
     ("start_ms", 10_000),
-    // A point ends when everything was asked about: three times as soon as it would be.
+    // A point ends when all polling is done: three times the default share shortens it.
     ("background_cpu_percent", 30),
     ("permits_waiting_in_all_max", 50_000),
     ("permits_waiting_max", 25_000),
     ("permits_waiting_per_merchant_max", 25_000),
 ];
 
-/// A line for each limit that this gateway knows.
+/// A line for each limit.
 fn lifted(limits: &[(&str, u32)]) -> String {
     let known = |name: &str| {
         let mut lines = DELIVERED.lines();
@@ -182,10 +182,10 @@ fn lifted(limits: &[(&str, u32)]) -> String {
     })
 }
 
-/// The gateway itself. Rates are lifted: what is measured is work, not waiting.
-fn gateway(wanted: &SetupOptions, [port, operations]: [u16; 2]) -> String {
+/// The gateway's tables. Rate limits are raised: work is measured, not waiting.
+fn gateway(options: &SetupOptions, [port, operations]: [u16; 2]) -> String {
     let mut limits = lifted(&LIFTED);
-    if !wanted.rejections {
+    if !options.rejections {
         limits += &lifted(&SHEDDING);
     }
     format!(
@@ -220,7 +220,8 @@ allowed_private_networks = ["127.0.0.0/8", "::1/128"]
     )
 }
 
-/// Where the merchant hears: results where its orders say so, the end of others at its second shop.
+/// The merchant's notification URLs: results at the address in its orders, closed orders at the
+/// second origin.
 fn notice_url(shop: &NotificationEndpoint, second: Option<&NotificationEndpoint>) -> String {
     let origin = &shop.origin;
     match second {
@@ -231,7 +232,7 @@ fn notice_url(shop: &NotificationEndpoint, second: Option<&NotificationEndpoint>
     }
 }
 
-fn merchant(signer: &BenchSigner, told: &str, caller_digest: &str) -> String {
+fn merchant(signer: &BenchSigner, notice_url: &str, caller_digest: &str) -> String {
     let (id, algorithm) = (&signer.id, signer.algorithm.name());
     let key = if signer.algorithm == SignerAlgorithm::Hmac {
         format!("secret = \"file:{id}.secret\"")
@@ -248,7 +249,7 @@ evidence = "a benchmark"
 since = 2026-01-01
 mtls = "required"
 certificates = ["{caller_digest}"]
-{told}
+{notice_url}
 
 [[merchant.keys]]
 id = "{id}"

@@ -1,5 +1,5 @@
-//! A server of the load's own, as cheap as one can be: whole messages over TLS or plain TCP, one
-//! answer for each. Institutions, the merchant's endpoint and the yardstick's backend are such.
+//! A minimal server of the load: whole messages over TLS or plain TCP, one response for each.
+//! Institutions, the merchant's endpoint and the yardstick's backend use it.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::load::wire::{RawMessage, ReceiveBuffer};
 
-/// What is answered, and who wants to know when its last byte was handed to the kernel.
+/// A response, and a channel notified when its last byte was passed to the kernel.
 pub(crate) struct BenchReply {
     pub(crate) bytes: Bytes,
     pub(crate) written: Option<oneshot::Sender<Instant>>,
@@ -31,14 +31,14 @@ impl From<Bytes> for BenchReply {
 
 /// Answers messages. An error ends the connection.
 pub(crate) trait BenchResponder: Send + Sync + 'static {
-    fn answer(&self, asked: &RawMessage<'_>) -> Result<BenchReply>;
-    /// Until the answer may be sent; says whether it is. If not, the connection ends.
+    fn answer(&self, request: &RawMessage<'_>) -> Result<BenchReply>;
+    /// Waits until the response may be sent; returns whether it is. If not, the connection ends.
     fn hold(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(true)
     }
 }
 
-/// Serves from now on; over TLS if there is a configuration.
+/// Starts serving; over TLS if there is a configuration.
 pub(crate) fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -67,7 +67,9 @@ pub(crate) fn serve(
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, site: &impl BenchResponder) {
     let mut inbox = ReceiveBuffer::default();
     loop {
-        let reply = inbox.next(&mut stream, |asked| site.answer(&asked)).await;
+        let reply = inbox
+            .next(&mut stream, |request| site.answer(&request))
+            .await;
         let Ok(Some(Ok(reply))) = reply else {
             break;
         };

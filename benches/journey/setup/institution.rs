@@ -1,6 +1,6 @@
-//! A pretend institution of the `standard` dialect, as cheap as one can be: it believes every
-//! request, answers at once and signs what the gateway will check. It runs on the load's core, so
-//! nothing of it is counted; it keeps no books.
+//! A mock institution of the `standard` dialect, as cheap as possible: it accepts every request,
+//! answers at once and signs what the gateway will verify. It runs on the load's core, so it is not
+//! counted; by default it has no state.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -20,24 +20,24 @@ use crate::load::wire::{RawMessage, lines, written};
 use crate::setup::https::{BenchReply, BenchResponder, serve};
 use crate::setup::requests::now_s;
 
-/// How long a callback's signature may be believed. Unit: seconds.
+/// Validity of a callback's signature. Unit: seconds.
 const SIGNED_FOR_S: i64 = 120;
 
-/// One of them.
+/// A mock institution.
 pub(crate) struct BenchInstitution {
     pub(crate) id: &'static str,
     pub(crate) key: SigningKey,
-    /// How the gateway addresses it.
+    /// Its origin, for the gateway.
     pub(crate) origin: String,
-    /// How it addresses the gateway.
+    /// The gateway's port, for its callbacks.
     pub(crate) gateway: u16,
-    /// Asked about an order, says that it is open still. Otherwise that it is over, so that the
-    /// gateway asks once and no more.
-    pub(crate) timeouts: AtomicBool,
+    /// Whether it answers a query with "open"; otherwise with "closed", so that the gateway queries
+    /// once and no more.
+    pub(crate) answers_open: AtomicBool,
     pub(crate) callbacks: AtomicU64,
-    /// Questions to which it answered that the payment is over: the gateway asks no more.
+    /// Queries answered with a final state, after which the gateway stops polling.
     pub(crate) ended: AtomicU64,
-    /// Attempts that were paid, once it keeps books.
+    /// Paid attempts, if it records payments.
     pub(crate) paid: Mutex<Option<HashSet<String>>>,
 }
 
@@ -51,24 +51,24 @@ impl BenchInstitution {
         serve(listener, Some(tls), Arc::clone(self))
     }
 
-    /// From now on it knows what was paid, and says of everything else that it is open.
+    /// From now on it records payments, and answers queries of any other attempt with "open".
     pub(crate) fn record_payments(&self) {
-        self.timeouts.store(true, Ordering::Relaxed);
-        *self.books() = Some(HashSet::new());
+        self.answers_open.store(true, Ordering::Relaxed);
+        *self.paid_attempts() = Some(HashSet::new());
     }
 
-    /// A payer pays.
+    /// Records the payment of an attempt.
     pub(crate) fn pay(&self, attempt: &str) {
-        if let Some(paid) = self.books().as_mut() {
+        if let Some(paid) = self.paid_attempts().as_mut() {
             paid.insert(attempt.to_owned());
         }
     }
 
-    fn books(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
+    fn paid_attempts(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
         self.paid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The news that an attempt was paid (A3.3), signed; to be sent as it is.
+    /// The signed callback that an attempt was paid (A3.3), ready to send.
     pub(crate) fn callback(&self, attempt: &str) -> Result<Bytes> {
         let number = self.callbacks.fetch_add(1, Ordering::Relaxed);
         let now = Timestamp::from_s(now_s());
@@ -109,18 +109,18 @@ impl BenchInstitution {
 }
 
 impl BenchResponder for BenchInstitution {
-    fn answer(&self, asked: &RawMessage<'_>) -> Result<BenchReply> {
-        let request = request(asked)?;
+    fn answer(&self, message: &RawMessage<'_>) -> Result<BenchReply> {
+        let request = request(message)?;
         let target = format!("{}{}", self.origin, request.uri());
         let fields: Value = serde_json::from_slice(request.body())?;
-        let open = fields.get("orderAmount").is_some() || self.timeouts.load(Ordering::Relaxed);
+        let open = fields.get("orderAmount").is_some() || self.answers_open.load(Ordering::Relaxed);
         if !open {
             self.ended.fetch_add(1, Ordering::Relaxed);
         }
         let attempt = fields.get("merchantOrderNo").and_then(Value::as_str);
         let attempt = attempt.context("no merchantOrderNo")?;
         let is_paid = self
-            .books()
+            .paid_attempts()
             .as_ref()
             .is_some_and(|paid| paid.contains(attempt));
         let body = match fields.get("refundAmount") {
@@ -147,7 +147,7 @@ impl BenchResponder for BenchInstitution {
     }
 }
 
-/// What was paid, to who asks (A3.2).
+/// The answer to a query of a paid attempt (A3.2).
 fn paid(fields: &Value, attempt: &str) -> Value {
     let now = Timestamp::from_s(now_s());
     json!({
@@ -163,12 +163,12 @@ fn paid(fields: &Value, attempt: &str) -> Value {
     })
 }
 
-/// What it calls a payment of its own, whoever asks.
+/// Its own number of a payment, the same for every query.
 fn institution_no(attempt: &str) -> String {
     format!("P{attempt}")
 }
 
-/// The money went back, at once (A3.4); so nobody asks about it.
+/// The refund succeeds at once (A3.4), so it is not polled.
 fn refunded(fields: &Value, attempt: &str, sum: &Value) -> Value {
     json!({
         "merchantId": fields.get("merchantId"),
@@ -182,12 +182,12 @@ fn refunded(fields: &Value, attempt: &str, sum: &Value) -> Value {
     })
 }
 
-fn request(asked: &RawMessage<'_>) -> Result<Request<Bytes>> {
-    let head = std::str::from_utf8(asked.head)?;
+fn request(message: &RawMessage<'_>) -> Result<Request<Bytes>> {
+    let head = std::str::from_utf8(message.head)?;
     let path = head.split(' ').nth(1).context("no request line")?;
     let mut request = Request::post(path);
-    for (name, value) in lines(asked.head) {
+    for (name, value) in lines(message.head) {
         request = request.header(name, value);
     }
-    Ok(request.body(Bytes::copy_from_slice(asked.body))?)
+    Ok(request.body(Bytes::copy_from_slice(message.body))?)
 }

@@ -1,5 +1,5 @@
-//! What is measured, and what plays its surroundings: the gateway and the yardsticks on one core;
-//! institutions, the merchant's endpoint and the yardstick's backend on the other.
+//! The measured processes and their environment: gateway and yardsticks on one core; institutions,
+//! the merchant's endpoint and the yardstick's backend on the other.
 
 pub(crate) mod bare;
 pub(crate) mod certificates;
@@ -33,26 +33,26 @@ use crate::setup::requests::BenchMerchant;
 use crate::setup::signer::SignerAlgorithm;
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// Less than this in a tick is no work.
+/// Less than this in one tick is idle.
 const IDLE_NS_MAX: u64 = 15_000_000;
 const IDLE_TICK: Duration = Duration::from_millis(700);
-/// Ticks in which a gateway that nobody has asked anything shows what its rest costs.
+/// Ticks over which an idle gateway's base load is measured.
 const REST_TICKS: usize = 4;
-/// Two minutes: what was put off in a whole point may be much.
+/// Two minutes: a whole point may have deferred much work.
 const IDLE_WITHIN_TICKS: usize = 170;
 /// Callers that prepare orders while nothing is measured.
 const PREPARING: usize = 64;
 
-/// What kind of gateway.
+/// Options of a benchmark gateway.
 pub(crate) struct SetupOptions {
-    /// Of the merchant's key.
+    /// The algorithm of the merchant's key.
     pub(crate) algorithm: SignerAlgorithm,
-    /// Of the platform's: Ed25519 or RSA.
+    /// The algorithm of the platform's key: Ed25519 or RSA.
     pub(crate) answers: SignerAlgorithm,
-    /// Refuses what is too much, as it does by default. Otherwise everybody waits as long as it
-    /// takes: what is measured then is work.
+    /// Whether load shedding is on, as by default. If off, every caller waits as long as it takes,
+    /// so that work is measured.
     pub(crate) rejections: bool,
-    /// The merchant hears of closed orders, at an origin of their own.
+    /// Whether the merchant is notified of closed orders, at a second origin.
     pub(crate) notify_closed: bool,
 }
 
@@ -67,7 +67,7 @@ impl Default for SetupOptions {
     }
 }
 
-/// A gateway with an empty database and all that is around it.
+/// A gateway with an empty store and its environment.
 pub(crate) struct BenchSetup {
     pub(crate) gateway: MeasuredProcess,
     pub(crate) to_gateway: LoadTarget,
@@ -78,27 +78,27 @@ pub(crate) struct BenchSetup {
     pub(crate) second_shop: Option<Arc<NotificationEndpoint>>,
     pub(crate) routes: PathBuf,
     pub(crate) dir: TempDir,
-    /// Less than this in a tick is no work of this gateway. Unit: nanoseconds.
+    /// Less than this in one tick is idle for this gateway. Unit: nanoseconds.
     idle_ns_max: u64,
 }
 
-/// One request and what was answered.
+/// One request and its response.
 pub(crate) struct Sample {
     /// The request's body.
     pub(crate) request: Bytes,
-    /// The answer's body.
+    /// The response's body.
     pub(crate) answer: Bytes,
-    /// The answer as it came, head and body.
+    /// The whole response, head and body.
     pub(crate) whole: Bytes,
 }
 
 impl BenchSetup {
-    pub(crate) async fn start(wanted: &SetupOptions) -> Result<Self> {
-        // Beside the build, because /tmp may be memory, where nothing is ever synchronised.
+    pub(crate) async fn start(options: &SetupOptions) -> Result<Self> {
+        // Next to the build, because /tmp may be a tmpfs, where fsync does nothing.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let certificates = certificates::make(dir.path())?;
         let [port, operations] = free_ports()?;
-        let enrolled = enrolment::write(dir.path(), wanted, [port, operations], &certificates)?;
+        let enrolled = enrolment::write(dir.path(), options, [port, operations], &certificates)?;
         let mut gateway = enrolment::serve(&enrolled.routes)?;
         ready(&mut gateway, port).await.context("the gateway")?;
         Ok(Self {
@@ -118,7 +118,7 @@ impl BenchSetup {
         })
     }
 
-    /// nginx in front of a backend of the load's.
+    /// nginx in front of a backend of the load.
     pub(crate) async fn nginx(&self) -> Result<(MeasuredProcess, LoadTarget, yardstick::Backend)> {
         let [port, _] = free_ports()?;
         let backend = yardstick::Backend::serve()?;
@@ -127,7 +127,7 @@ impl BenchSetup {
         Ok((nginx, self.target(port), backend))
     }
 
-    /// A bare pingora that always answers this.
+    /// A bare pingora that always returns these bytes.
     pub(crate) async fn bare(&self, answer: &Bytes) -> Result<(MeasuredProcess, LoadTarget)> {
         let [port, _] = free_ports()?;
         let mut bare = bare::start(self.dir.path(), port, answer)?;
@@ -142,7 +142,7 @@ impl BenchSetup {
         }
     }
 
-    /// Sends one request by a connection of its own; its answer must hold `expected`.
+    /// Sends one request over its own connection; the response must contain `expected`.
     pub(crate) async fn sample(&self, request: &Bytes, expected: &str) -> Result<Sample> {
         let sample = ReconnectingClient::new(&self.to_gateway)
             .ask(request, |answer| Sample {
@@ -170,7 +170,7 @@ impl BenchSetup {
         Ok(())
     }
 
-    /// Payments that are prepared as far as they can be.
+    /// Prepared payments.
     pub(crate) fn payments(&self, count: usize) -> Result<Arc<LoadWork>> {
         let numbers = self.merchant.numbers(count);
         Ok(Arc::new(LoadWork::Payments(Payments {
@@ -182,17 +182,17 @@ impl BenchSetup {
         })))
     }
 
-    /// Orders that were paid and told; nothing is measured.
+    /// Orders that were paid and notified; nothing is measured.
     pub(crate) async fn paid(&self, count: usize) -> Result<Vec<String>> {
-        // Who is asked while its callback is on its way must not say that it is over.
-        self.institution.timeouts.store(true, Ordering::Relaxed);
+        // A payment queried before its callback arrives must not be reported as over.
+        self.institution.answers_open.store(true, Ordering::Relaxed);
         let work = self.payments(count)?;
         let mut callers = self.callers(PREPARING, true).await?;
         closed::send(&mut callers, &work, 0..count).await?;
         drop(callers);
         self.settled().await?;
         let LoadWork::Payments(payments) = &*work else {
-            bail!("payments are no payments");
+            bail!("expected prepared payments");
         };
         Ok(payments.numbers.clone())
     }
@@ -206,8 +206,8 @@ impl BenchSetup {
         Ok(())
     }
 
-    /// Learns what this gateway's rest costs, before anybody asks it anything: what it does then
-    /// anyway, as on a large database, is no work that was put off.
+    /// Measures the gateway's base load before its first request: what it does anyway, for example
+    /// on a large store, is not deferred work.
     pub(crate) async fn rests(&mut self) {
         let mut ticks = tokio::time::interval(IDLE_TICK);
         ticks.tick().await;
@@ -220,7 +220,7 @@ impl BenchSetup {
         self.idle_ns_max = IDLE_NS_MAX.saturating_add(least.saturating_mul(2));
     }
 
-    /// Waits until the gateway has nothing more to do, and says what it has spent by then.
+    /// Waits until the gateway is idle, and returns the processor time spent by then.
     pub(crate) async fn settled(&self) -> Result<CpuTime> {
         let mut ticks = tokio::time::interval(IDLE_TICK);
         let mut before = self.gateway.spent();
@@ -233,23 +233,23 @@ impl BenchSetup {
             }
             before = now;
         }
-        bail!("the gateway does not come to rest");
+        bail!("the gateway does not become idle");
     }
 }
 
-/// Ports that nobody listens on.
+/// Free ports.
 fn free_ports() -> Result<[u16; 2]> {
-    let mut held = Vec::new();
+    let mut bound = Vec::new();
     let mut ports = [0; 2];
     for port in &mut ports {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         *port = listener.local_addr()?.port();
-        held.push(listener);
+        bound.push(listener);
     }
     Ok(ports)
 }
 
-/// Waits until somebody listens.
+/// Waits until the port accepts connections.
 async fn ready(party: &mut MeasuredProcess, port: u16) -> Result<()> {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let ready = async {
@@ -261,5 +261,5 @@ async fn ready(party: &mut MeasuredProcess, port: u16) -> Result<()> {
     };
     tokio::time::timeout(READY_WITHIN, ready)
         .await
-        .context("nobody listens in time")?
+        .context("the port did not open in time")?
 }

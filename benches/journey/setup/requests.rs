@@ -1,5 +1,5 @@
-//! The merchant's requests, written and signed before the clock starts, each with a number and a
-//! nonce of its own.
+//! The merchant's requests, built and signed before the clock starts, each with its own number and
+//! nonce.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,27 +18,27 @@ pub(crate) const MERCHANT: &str = "M100001";
 pub(crate) const MERCHANT_NAME: &str = "Harbour Tea";
 pub(crate) const INSTITUTIONS: [&str; 3] = ["north", "south", "east"];
 
-/// How long a signature may be believed. Unit: seconds.
+/// Validity of a signature. Unit: seconds.
 const SIGNED_FOR_S: i64 = 300;
 
-/// Who asks, and where.
+/// The merchant and the gateway it calls.
 pub(crate) struct BenchMerchant {
     pub(crate) key: BenchSigner,
     pub(crate) port: u16,
-    /// Where it hears of results.
+    /// Its notification URL.
     pub(crate) notices: String,
-    /// Numbers of orders and requests given so far.
+    /// Order and request numbers issued so far.
     pub(crate) given: AtomicU64,
 }
 
 impl BenchMerchant {
-    /// Numbers of new orders.
+    /// New order numbers.
     pub(crate) fn numbers(&self, count: usize) -> Vec<String> {
         let number = |_| format!("order-{:010}", self.given.fetch_add(1, Ordering::Relaxed));
         (0..count).map(number).collect()
     }
 
-    /// Requests to place orders (A3.1, aggregated): the answer lists the institutions.
+    /// Requests to place orders (A3.1, aggregated); the response lists the institutions.
     pub(crate) fn place(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
         self.all("/v1/orders", orders, |order| {
             json!({
@@ -59,7 +59,7 @@ impl BenchMerchant {
         })
     }
 
-    /// Requests to take orders to the first institution.
+    /// Requests to select the first institution for orders.
     pub(crate) fn select(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
         self.all("/v1/orders/select", orders, |order| {
             json!({
@@ -80,7 +80,7 @@ impl BenchMerchant {
         )
     }
 
-    /// Requests to give all of orders back (A3.4). No address is named, so nobody is told.
+    /// Requests to refund orders in full (A3.4). Without an address, so without notifications.
     pub(crate) fn refund(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
         self.all("/v1/refunds", orders, |order| {
             json!({
@@ -94,7 +94,7 @@ impl BenchMerchant {
         })
     }
 
-    /// Questions where orders stand (A3.2).
+    /// Queries of orders (A3.2).
     pub(crate) fn query(&self, orders: &[String]) -> Result<Arc<[Bytes]>> {
         self.all(
             "/v1/orders/query",

@@ -1,5 +1,5 @@
-//! The merchant's side of RFC 9421, written once more and apart from the gateway's: the bench signs
-//! with every algorithm that a merchant may use, also with those that the gateway only verifies.
+//! The merchant's side of RFC 9421, implemented separately from the gateway's: the benchmark signs
+//! with every algorithm that a merchant may use, also those that the gateway only verifies.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::setup::enrolment::secret;
 
-/// Of a key, by its name in RFC 9421.
+/// The algorithm of a key, by its name in RFC 9421.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignerAlgorithm {
     Ed25519,
@@ -63,8 +63,8 @@ enum SignerKey {
 }
 
 impl BenchSigner {
-    /// Makes a key and writes what the gateway has to know of it as `NAME.pub`; a shared secret,
-    /// in hexadecimal, as `NAME.secret`.
+    /// Creates a key and writes what the gateway needs: `NAME.pub`, or for a shared secret, in
+    /// hexadecimal, `NAME.secret`.
     pub(crate) fn make(dir: &Path, name: &str, algorithm: SignerAlgorithm) -> Result<Self> {
         let random = SystemRandom::new();
         let (key, public) = match algorithm {
@@ -133,7 +133,7 @@ impl BenchSigner {
 /// An RSA key of 2,048 bits for the platform, as PKCS #8 in PEM.
 pub(crate) fn platform_rsa() -> Result<String> {
     let key = RsaPair::generate(KeySize::Rsa2048)?;
-    let private: Pkcs8V1Der<'_> = key.as_der().map_err(|_| anyhow!("no PKCS #8"))?;
+    let private: Pkcs8V1Der<'_> = key.as_der().map_err(|_| anyhow!("cannot encode PKCS #8"))?;
     Ok(pem("PRIVATE KEY", private.as_ref()))
 }
 

@@ -1,5 +1,5 @@
 //! The yardstick: the distribution's nginx as a bare proxy behind the same mutual TLS, on the same
-//! core, for the same requests; and the backend it asks, which answers the gateway's own bytes.
+//! core, for the same requests; and its backend, which returns the gateway's own bytes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,17 +14,17 @@ use crate::load::wire::RawMessage;
 use crate::setup::cpu::MeasuredProcess;
 use crate::setup::https::{BenchReply, BenchResponder, serve};
 
-/// What nginx asks; on the load's core.
+/// nginx's backend, on the load's core.
 pub(crate) struct Backend {
     pub(crate) port: u16,
     site: Arc<EchoResponder>,
 }
 
-/// Answers always the same.
+/// Always returns the same bytes.
 #[derive(Default)]
 struct EchoResponder(Mutex<Bytes>);
 
-/// Starts nginx on the measured core; certificates as they were made there.
+/// Starts nginx on the measured core, with the certificates in `dir`.
 pub(crate) fn start(dir: &Path, port: u16, backend_port: u16) -> Result<MeasuredProcess> {
     let path = dir.join("nginx.conf");
     fs::write(&path, config(dir, port, backend_port))?;
@@ -35,15 +35,16 @@ pub(crate) fn start(dir: &Path, port: u16, backend_port: u16) -> Result<Measured
     MeasuredProcess::start(&nginx).context("nginx (package nginx) is the yardstick")
 }
 
-/// The version as nginx tells it.
+/// The version that nginx reports.
 pub(crate) fn version() -> String {
-    let told = Command::new("nginx")
+    let output = Command::new("nginx")
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .arg("-v")
         .output();
-    let told = told.map(|told| String::from_utf8_lossy(&told.stderr).into_owned());
-    let told = told.unwrap_or_default();
-    told.trim()
+    let output = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    let output = output.unwrap_or_default();
+    output
+        .trim()
         .rsplit(' ')
         .next()
         .unwrap_or_default()
@@ -90,7 +91,7 @@ http {{
 }
 
 impl Backend {
-    /// Serves from now on; answers nothing sensible before it is told what.
+    /// Starts serving, with an empty response at first.
     pub(crate) fn serve() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -99,16 +100,16 @@ impl Backend {
         Ok(Self { port, site })
     }
 
-    /// From now on it answers these bytes: a copy of what the gateway answered.
+    /// From now on it returns these bytes: a copy of a response of the gateway.
     pub(crate) fn answers(&self, answer: &Bytes) {
-        let mut kept = self.site.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.clone_from(answer);
+        let mut bytes = self.site.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.clone_from(answer);
     }
 }
 
 impl BenchResponder for EchoResponder {
     fn answer(&self, _asked: &RawMessage<'_>) -> Result<BenchReply> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(kept.clone().into())
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(bytes.clone().into())
     }
 }

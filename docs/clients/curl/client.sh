@@ -1,44 +1,44 @@
 #!/usr/bin/env bash
-# A merchant of paymux, in curl and openssl (3.0 or later): places, selects, queries, and proves
-# notifications. Signs with an Ed25519 key.
+# A merchant client for paymux, with curl and openssl (3.0 or later): places orders, selects, queries,
+# verifies notifications. Signs with an Ed25519 key.
 #
-#     client.sh place NUMBER SUM MOBILE [ORDER-DATE]
+#     client.sh place NUMBER AMOUNT MOBILE [ORDER-DATE]
 #     client.sh select NUMBER INSTITUTION
 #     client.sh query NUMBER
-#     client.sh notice        one HTTP request on stdin, its answer on stdout
+#     client.sh notice        reads one HTTP request on stdin, writes the response to stdout
 #
-# A shell is no server: `notice` is for whatever accepts connections and hands each of them on.
-# The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
-# 1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no answer, or none
-# that the gateway signed for us.
+# A shell is not a server: `notice` is meant to be run by a server, once for each connection.
+# Prints the body of a verified response on stdout. Exit status: 0 for 2xx (202: not known yet, query
+# again), 1 refused by the gateway or the institution, 2 invalid arguments, 3 not proven: no response,
+# or none with a valid signature of the gateway.
 set -euf -o pipefail
 export LC_ALL=C
 
-# Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
+# The gateway's address, exactly its `public_origin`: it is part of what is signed.
 GATEWAY=${PAYMUX:-https://localhost:8443}
 ROOTS=${PAYMUX_ROOTS:-certs/ca.pem}
-# Who we are. A client certificate is shown if there is one.
+# Our identity. The client certificate is used if the file exists.
 MERCHANT=${MERCHANT:-M1001}
 NAME=${MERCHANT_NAME:-Tea House}
 KEY=${MERCHANT_KEY:-certs/M1001-1.key}
 KEY_ID=${MERCHANT_KEY_ID:-M1001-1}
 CERTIFICATE=${MERCHANT_CERTIFICATE:-certs/M1001.pem}
 CERTIFICATE_KEY=${MERCHANT_CERTIFICATE_KEY:-certs/M1001.key}
-# Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
+# Where we receive notifications, exactly as in bankReturnUrl: it is part of what is signed.
 NOTICES=${NOTICES:-https://localhost:7443/notices}
 NOTICES_BOOK=${NOTICES_BOOK:-var/notices.txt}
-# What we asked for; what we are told is compared with it.
+# The orders we placed; notifications are compared with them.
 ORDERS_BOOK=${ORDERS_BOOK:-var/orders.txt}
 CURRENCY=CNY
-# The gateway's keys, kept between runs; each gateway's in a file of its own. How long they are
-# believed before they are fetched anew: a key that was withdrawn is believed no longer than this.
-# And how soon they are fetched again for a key we do not know.
+# The gateway's keys, cached between runs, in one file per gateway. How long they are cached: a
+# withdrawn key is trusted no longer than this. And the shortest time between two fetches because of
+# an unknown key.
 KEYS=${PAYMUX_KEYS:-var/keys-${GATEWAY//[^A-Za-z0-9.-]/_}.json}
 KEYS_OLD_S=${PAYMUX_KEYS_OLD_S:-600}
 KEYS_PAUSE_S=${PAYMUX_KEYS_PAUSE_S:-10}
 
 REQUEST_PARTS='"@method" "@target-uri" "content-digest" "content-type"'
-# The second line binds the answer to our question: nobody can hand us the answer to another one.
+# The second line binds the response to our request: a response to another request is not accepted.
 ANSWER_PARTS='"@status" "content-digest" "content-type"
 "@method";req "@target-uri";req "content-digest";req "signature";req;key="sig1"'
 NOT_OLDER_S=300
@@ -49,8 +49,8 @@ trap 'rm -rf "$work"' EXIT
 
 not_proven() { echo "not proven: $*" >&2; exit 3; }
 
-# Runs a function in a shell that ends at its first failure; $failed is not 0 then. Within `if` and
-# `||` a shell goes on after failures, and that must not happen to a proof.
+# Runs a function in a subshell that exits at its first failure; then $failed is not 0. Within `if`
+# and `||` a shell continues after failures, which must not happen during verification.
 strictly() { set +e; (set -e; "$@"); failed=$?; set -e; }
 
 secure_curl() {
@@ -59,10 +59,10 @@ secure_curl() {
   curl --silent --show-error --max-time 20 "${tls[@]}" "$@"
 }
 
-# The digest of a file, as the header has it.
+# The digest of a file, in the format of the header.
 digest_of() { printf 'sha-256=:%s:' "$(openssl dgst -sha256 -binary "$1" | openssl base64 -A)"; }
 
-# The value of a header in a file; several lines of it are one value.
+# The value of a header in a file; several lines are joined to one value.
 header() {
   tr -d '\r' <"$1" | awk -v name="$2" '
     NR == 1 { next }
@@ -75,23 +75,23 @@ header() {
     END { print all }'
 }
 
-# A JSON object of text fields: name, value, name, value. Whatever a value is, it stays a value.
+# A JSON object of text fields: name, value, name, value. Values are escaped.
 object() {
   local fields= value
   while [ $# -gt 0 ]; do
     value=${2//\\/\\\\} value=${value//\"/\\\"}
-    [[ $value != *[[:cntrl:]]* ]] || not_proven "$1 has a control character"
+    [[ $value != *[[:cntrl:]]* ]] || not_proven "$1 contains a control character"
     fields+="${fields:+,}\"$1\":\"$value\""
     shift 2
   done
   printf '{%s}' "$fields"
 }
 
-# A text field of a proven JSON object. Inside a value a quote is always escaped, so that nothing
-# in a value looks like a name.
+# A text field of a verified JSON object. Quotes within values are always escaped, so that no part of
+# a value can look like a name.
 field() { sed -n "s/.*\"$1\":\"\([^\"\\\\]*\)\".*/\1/p" "$work/body"; }
 
-# Seconds since a file was written; far too many if it was never, or has yet to be.
+# Seconds since a file was written; a very large number if it does not exist or lies in the future.
 age_of() {
   local age=-1
   [ ! -e "$1" ] || age=$(($(date +%s) - $(date -r "$1" +%s)))
@@ -100,11 +100,11 @@ age_of() {
 
 young() { [ "$(age_of "$KEYS")" -lt "$KEYS_OLD_S" ]; }
 
-# The key of this id; each key of the set on a line of its own.
+# The key with this id; the set is split into one line per key.
 kept() { tr -d ' \n' <"$KEYS" | tr '{' '\n' | grep -F "\"kid\":\"$1\""; }
 
-# Fetches the keys from the gateway itself, TLS vouches for them; but not at every message: what the
-# last look brought serves for a while. Who comes during a look waits for it.
+# Fetches the keys from the gateway, authenticated by TLS. They are not fetched for every message: a
+# recent result is reused, and processes that arrive during a fetch wait for it.
 look() {
   local got
   mkdir -p "$(dirname "$KEYS")"
@@ -113,7 +113,7 @@ look() {
     if [ "$(age_of "$KEYS.tried")" -lt "$KEYS_PAUSE_S" ]; then
       young
     else
-      # Before it is done: a look that fails counts as well.
+      # Set before the fetch: a failed fetch counts as well.
       touch "$KEYS.tried" &&
         got=$(secure_curl --max-time 10 --output "$KEYS.new" --write-out '%{http_code}' \
           "$GATEWAY/.well-known/jwks.json") && [ "$got" = 200 ] && mv "$KEYS.new" "$KEYS"
@@ -121,27 +121,27 @@ look() {
   } 8>>"$KEYS.lock"
 }
 
-# Writes a public key of the gateway into a file.
+# Writes a public key of the gateway to a file.
 platform_key() {
   local jwk= x now
-  # An id we do not know is a new key, or a stranger.
+  # An unknown id is a new key, or not the gateway's.
   ! young || jwk=$(kept "$1") || jwk=
   [ -n "$jwk" ] || { look && jwk=$(kept "$1"); } || not_proven "the platform has no key '$1'"
   now=$(date +%s)
   [[ $jwk == *'"crv":"Ed25519"'* && $jwk =~ \"x\":\"([A-Za-z0-9_-]{43})\" ]] ||
-    not_proven "the key '$1' is not Ed25519: openssl alone reads no other here"
+    not_proven "the key '$1' is not Ed25519, the only type that this script supports"
   x=${BASH_REMATCH[1]}
   [[ $jwk =~ \"nbf\":([0-9]{1,12})[,}] ]] && [ "${BASH_REMATCH[1]}" -le "$now" ] &&
     [[ $jwk =~ \"exp\":([0-9]{1,12})[,}] ]] && [ "${BASH_REMATCH[1]}" -ge "$now" ] ||
     not_proven "the key '$1' is not in force"
-  # RFC 8410: the head of an Ed25519 public key, then its 32 bytes.
+  # RFC 8410: the prefix of an Ed25519 public key, then its 32 bytes.
   { printf '\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00'
     printf '%s=' "$x" | tr '_-' '/+' | openssl base64 -d -A; } |
     openssl pkey -pubin -inform DER -out "$work/platform.pub"
 }
 
-# The value of one covered part of the message in $work/head; $status for answers, and of the
-# request $target, $digest and $signature.
+# The value of one covered component of the message in $work/head; $status for responses, and
+# $target, $digest and $signature of the request.
 part() {
   case $1 in
     '"@method"' | '"@method";req') printf POST ;;
@@ -151,18 +151,18 @@ part() {
     '"signature";req;key="sig1"') printf ':%s:' "${signature:?}" ;;
     '"content-digest"') header "$work/head" content-digest ;;
     '"content-type"') header "$work/head" content-type ;;
-    *) not_proven "it covers $1, which this program cannot tell" ;;
+    *) not_proven "it covers $1, which this program does not support" ;;
   esac
 }
 
-# Proves that the gateway signed the message in $work/head, all these parts of it, and $work/body.
+# Verifies that the gateway signed the message in $work/head, all these components, and $work/body.
 verify() {
   local input proof label covered parameters now wanted base=
   input=$(header "$work/head" signature-input)
   proof=$(header "$work/head" signature)
-  # One signature, no more: a second one would not match.
+  # Exactly one signature: a second one would not match.
   [[ $input =~ ^([a-z0-9_.*-]+)=\(([^\(\)]*)\)(\;[^,\(\)]*)$ ]] ||
-    not_proven 'the message is not signed, or not once'
+    not_proven 'the message does not have exactly one signature'
   label=${BASH_REMATCH[1]} covered=${BASH_REMATCH[2]} parameters=${BASH_REMATCH[3]}
   for wanted in $1; do
     [[ " $covered " == *" $wanted "* ]] || not_proven "the signature does not cover $wanted"
@@ -170,25 +170,25 @@ verify() {
   now=$(date +%s)
   [[ $parameters =~ \;created=([0-9]{1,12})(\;|$) ]] &&
     [ "${BASH_REMATCH[1]}" -ge $((now - NOT_OLDER_S)) ] &&
-    [ "${BASH_REMATCH[1]}" -le $((now + SKEW_S)) ] || not_proven 'it was not made just now'
+    [ "${BASH_REMATCH[1]}" -le $((now + SKEW_S)) ] || not_proven 'the signature is not recent'
   if [[ $parameters =~ \;expires=([0-9]{1,12})(\;|$) ]]; then
-    [ "${BASH_REMATCH[1]}" -ge $((now - SKEW_S)) ] || not_proven 'it has expired'
+    [ "${BASH_REMATCH[1]}" -ge $((now - SKEW_S)) ] || not_proven 'the signature has expired'
   fi
   [[ $(header "$work/head" content-digest) == "$(digest_of "$work/body")" ]] ||
-    not_proven 'content-digest is not that of this body'
-  [[ $parameters =~ \;keyid=\"([A-Za-z0-9._-]{1,64})\" ]] || not_proven 'it names no key'
+    not_proven 'content-digest does not match the body'
+  [[ $parameters =~ \;keyid=\"([A-Za-z0-9._-]{1,64})\" ]] || not_proven 'the signature names no key'
   platform_key "${BASH_REMATCH[1]}"
   for wanted in $covered; do
     base+="$wanted: $(part "$wanted")"$'\n' || exit 3
   done
   printf '%s"@signature-params": (%s)%s' "$base" "$covered" "$parameters" >"$work/base"
-  [[ $proof =~ ^"$label"=:([A-Za-z0-9+/=]+):$ ]] || not_proven 'Signature does not fit Signature-Input'
+  [[ $proof =~ ^"$label"=:([A-Za-z0-9+/=]+):$ ]] || not_proven 'Signature does not match Signature-Input'
   printf '%s' "${BASH_REMATCH[1]}" | openssl base64 -d -A >"$work/proof"
   openssl pkeyutl -verify -rawin -pubin -inkey "$work/platform.pub" -in "$work/base" \
     -sigfile "$work/proof" >"$work/said" 2>&1 || not_proven "the signature is not the platform's"
 }
 
-# Signs and sends $work/question to a path. Sign again before each try: a nonce is good for once.
+# Signs and sends $work/question to a path. Sign before each attempt: a nonce can be used only once.
 send() {
   local nonce now parameters media='application/json'
   target=$GATEWAY$1
@@ -199,14 +199,14 @@ send() {
   printf '"@method": POST\n"@target-uri": %s\n"content-digest": %s\n"content-type": %s\n"@signature-params": %s' \
     "$target" "$digest" "$media" "$parameters" >"$work/base"
   signature=$(openssl pkeyutl -sign -rawin -inkey "$KEY" -in "$work/base" | openssl base64 -A) ||
-    not_proven "$KEY does not sign"
+    not_proven "could not sign with $KEY"
   status=$(secure_curl --dump-header "$work/head" --output "$work/body" --write-out '%{http_code}' \
     --header "content-type: $media" --header "content-digest: $digest" \
     --header "signature-input: sig1=$parameters" --header "signature: sig1=:$signature:" \
     --data-binary "@$work/question" "$target")
 }
 
-# Asks until there is an answer: the same bytes each time, signed anew.
+# Sends until there is a response: the same bytes each time, with a new signature.
 call() {
   local wait asked
   object "${@:2}" >"$work/question"
@@ -217,38 +217,38 @@ call() {
       asked=$(header "$work/head" retry-after)
       [[ $wait == none || ! $asked =~ ^[0-9]{1,2}$ ]] || wait=$asked
     elif [ "$wait" = none ]; then
-      not_proven 'no answer'
+      not_proven 'no response'
     fi
     [ "$wait" = none ] || sleep "$wait"
   done
-  # A refusal of somebody not yet known is not signed: read it, and believe nothing else.
+  # An error response to an unidentified caller is unsigned: show it, do not trust it.
   strictly verify "$ANSWER_PARTS"
-  [ "$failed" = 0 ] || not_proven "HTTP $status said: $(cat "$work/body")"
+  [ "$failed" = 0 ] || not_proven "HTTP $status, body: $(cat "$work/body")"
   cat "$work/body"
   echo
-  [ "$status" != 202 ] || echo 'not known yet: ask again' >&2
-  # A refusal by the institution is an answer as well.
+  [ "$status" != 202 ] || echo 'not known yet: query again' >&2
+  # A refusal by the institution is also a valid response.
   [ "$status/$(field result)" != 200/REFUSED ] || { echo "refused: $(field reason)" >&2; exit 1; }
   [[ $status == 2* ]] || exit 1
 }
 
-# An order on a line: number, sum, currency; 12.3 and 12.30 are the same.
+# An order as one line: number, amount, currency; 12.3 and 12.30 are equal.
 terms() {
   local line
   line="$1 $(printf '%s' "$2" | sed -E 's/(\.[0-9]*[1-9])0+$/\1/; s/\.0*$//') $3"
   [[ $line =~ ^[A-Za-z0-9_-]{1,32}' '[0-9]+(\.[0-9]+)?' '[A-Z]{3}$ ]] ||
-    not_proven 'an order is NUMBER SUM, like T1 12.30'
+    not_proven 'expected NUMBER AMOUNT, such as T1 12.30'
   printf '%s\n' "$line"
 }
 
-# Before it is placed. With a database: where your orders are.
+# Stores the order before it is placed. In production: your orders table.
 remember() {
   mkdir -p "$(dirname "$ORDERS_BOOK")"
   printf '%s\n' "$1" >>"$ORDERS_BOOK"
   sync "$ORDERS_BOOK"
 }
 
-# Whether we placed the order that $work/body tells of, for this sum in this currency.
+# Whether we placed the order in $work/body, for this amount in this currency.
 is_ours() {
   local line
   [ "$(field merchantId)" = "$MERCHANT" ] || return 1
@@ -258,7 +258,7 @@ is_ours() {
 
 place() {
   local today line
-  # The date belongs to the order: keep it, a repeat has to say the same.
+  # The date is part of the order: store it, a repeat must send the same date.
   today=$(TZ=UTC-8 date +%Y%m%d)
   line=$(terms "$1" "$2" "$CURRENCY")
   remember "$line"
@@ -281,12 +281,12 @@ reply() {
     "$1" "${#body}" "$body"
 }
 
-# What happened, each event once. With a database: one transaction for the event's id and for what
-# you do about it.
+# Records each event once. In production: one database transaction for the event's id and for its
+# effect.
 enter() {
   local event
   event=$(field eventId)
-  [[ $event =~ ^[A-Za-z0-9_-]{1,64}$ ]] || not_proven 'it has no eventId'
+  [[ $event =~ ^[A-Za-z0-9_-]{1,64}$ ]] || not_proven 'the event has no eventId'
   mkdir -p "$(dirname "$NOTICES_BOOK")"
   {
     flock 9
@@ -304,19 +304,19 @@ hear() {
   local line length
   IFS= read -r line
   printf '%s\n' "$line" >"$work/head"
-  # Not what Host says: a notification for somebody else must not count here.
+  # Not the Host header: a notification for another merchant must not be accepted here.
   target=$NOTICES
-  [[ $line == "POST /${NOTICES#https://*/} HTTP/1.1"$'\r' ]] || not_proven "nothing is heard there"
+  [[ $line == "POST /${NOTICES#https://*/} HTTP/1.1"$'\r' ]] || not_proven "no notifications are accepted there"
   while IFS= read -r line && [ "$line" != $'\r' ]; do printf '%s\n' "$line"; done >>"$work/head"
   length=$(header "$work/head" content-length)
-  [[ $length =~ ^[0-9]{1,5}$ ]] || not_proven 'it has no length, or too much of it'
+  [[ $length =~ ^[0-9]{1,5}$ ]] || not_proven 'the length is missing or too large'
   head -c "$length" >"$work/body"
   verify "$REQUEST_PARTS"
-  is_ours || not_proven 'no order of ours, or another sum or currency'
+  is_ours || not_proven 'not our order, or another amount or currency'
   enter
 }
 
-# SUCCESS only when it is on the disk.
+# SUCCESS only after it is stored durably.
 notice() {
   strictly hear
   if [ "$failed" = 0 ]; then reply '200 OK' SUCCESS; else reply '401 Unauthorized' FAILURE; fi

@@ -58,40 +58,40 @@ import javax.net.ssl.TrustManagerFactory;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 /**
- * A merchant of paymux, in Java 17 and nothing else: places, selects, queries, and hears
- * notifications. Signs with an Ed25519 or an ECDSA P-256 key.
+ * A merchant client for paymux, in Java 17 without dependencies: places orders, selects, queries,
+ * receives notifications. Signs with an Ed25519 or an ECDSA P-256 key.
  */
 public final class Client {
     static final String USAGE = """
-        java Client.java place NUMBER SUM MOBILE [ORDER-DATE]
+        java Client.java place NUMBER AMOUNT MOBILE [ORDER-DATE]
         java Client.java select NUMBER INSTITUTION
         java Client.java query NUMBER
         java Client.java listen
 
-        The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask
-        again), 1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no
-        answer, or none that the gateway signed for us.""";
+        Prints the body of a verified response on stdout. Exit status: 0 for 2xx (202: not known yet,
+        query again), 1 refused by the gateway or the institution, 2 invalid arguments, 3 not proven:
+        no response, or none with a valid signature of the gateway.""";
 
-    // Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
+    // The gateway's address, exactly its `public_origin`: it is part of what is signed.
     static final String GATEWAY = env("PAYMUX", "https://localhost:8443");
     static final String ROOTS = env("PAYMUX_ROOTS", "certs/ca.pem");
-    // Who we are. A client certificate is shown if there is one.
+    // Our identity. The client certificate is used if the file exists.
     static final String MERCHANT = env("MERCHANT", "M1001");
     static final String NAME = env("MERCHANT_NAME", "Tea House");
     static final String KEY = env("MERCHANT_KEY", "certs/M1001-1.key");
     static final String KEY_ID = env("MERCHANT_KEY_ID", "M1001-1");
     static final String CERTIFICATE = env("MERCHANT_CERTIFICATE", "certs/M1001.pem");
     static final String CERTIFICATE_KEY = env("MERCHANT_CERTIFICATE_KEY", "certs/M1001.key");
-    // Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
+    // Where we receive notifications, exactly as in bankReturnUrl: it is part of what is signed.
     static final String NOTICES = env("NOTICES", "https://localhost:7443/notices");
     static final String NOTICES_CERTIFICATE = env("NOTICES_CERTIFICATE", "certs/server.pem");
     static final String NOTICES_KEY = env("NOTICES_KEY", "certs/server.key");
     static final String NOTICES_BOOK = env("NOTICES_BOOK", "var/notices.txt");
-    // What we asked for; what we are told is compared with it.
+    // The orders we placed; notifications are compared with them.
     static final Path ORDERS_BOOK = Path.of(env("ORDERS_BOOK", "var/orders.txt"));
     static final String CURRENCY = "CNY";
-    // How long the gateway's keys are believed before they are fetched anew: a key that was withdrawn
-    // is believed no longer than this. And how soon they are fetched again for a key we do not know.
+    // How long the gateway's keys are cached: a withdrawn key is trusted no longer than this. And the
+    // shortest time between two fetches because of an unknown key.
     static final long KEYS_OLD_S = Long.parseLong(env("PAYMUX_KEYS_OLD_S", "600"));
     static final long KEYS_PAUSE_S = Long.parseLong(env("PAYMUX_KEYS_PAUSE_S", "10"));
 
@@ -99,15 +99,15 @@ public final class Client {
         "\"@method\"", "\"@target-uri\"", "\"content-digest\"", "\"content-type\"");
     static final List<String> ANSWER_PARTS = List.of(
         "\"@status\"", "\"content-digest\"", "\"content-type\"",
-        // These bind the answer to our question: nobody can hand us the answer to another one.
+        // These bind the response to our request: a response to another request is not accepted.
         "\"@method\";req", "\"@target-uri\";req", "\"content-digest\";req",
         "\"signature\";req;key=\"sig1\"");
     static final long NOT_OLDER_S = 300;
     static final long SKEW_S = 30;
     static final int BODY_BYTES_MAX = 65_536;
-    static final long[] WAITS_S = {1, 2, 4}; // between tries, where the gateway does not say
+    static final long[] WAITS_S = {1, 2, 4}; // between attempts, unless Retry-After is sent
 
-    /** Nothing in the message is to be believed. */
+    /** The message is not authenticated and must not be used. */
     static final class NotProven extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -121,9 +121,9 @@ public final class Client {
         }
     }
 
-    /** A message as far as signatures see it: what each part of it is, by its identifier. */
+    /** The components of a message, by their identifiers. */
     interface Message {
-        /** Nothing if there is no such part. */
+        /** Null if the message has no such component. */
         String part(String identifier);
     }
 
@@ -140,10 +140,10 @@ public final class Client {
             try {
                 return KeyFactory.getInstance(kind).generatePrivate(spec);
             } catch (InvalidKeySpecException other) {
-                // Then it is one of another kind.
+                // Try the next type.
             }
         }
-        throw new GeneralSecurityException(file + ": a key of a kind unknown here");
+        throw new GeneralSecurityException(file + ": unsupported key type");
     }
 
     static List<Certificate> certificates(String file) throws IOException, GeneralSecurityException {
@@ -152,7 +152,7 @@ public final class Client {
         }
     }
 
-    /** Believes our authorities alone; shows this certificate, if it is there. */
+    /** Trusts only our authorities; uses this certificate if the file exists. */
     static SSLContext tls(String certificate, String key) throws IOException, GeneralSecurityException {
         KeyStore trusted = KeyStore.getInstance("PKCS12");
         trusted.load(null, null);
@@ -188,13 +188,13 @@ public final class Client {
         return line;
     }
 
-    /** The algorithm follows from the key, never from the message. */
+    /** The key determines the algorithm, never the message. */
     static Signature algorithm(java.security.Key key) throws GeneralSecurityException {
         return Signature.getInstance(
             key instanceof ECKey ? "SHA256withECDSAinP1363Format" : "Ed25519");
     }
 
-    /** The gateway's keys, as they were at a moment of the machine's own clock. */
+    /** The gateway's keys, and when they were fetched (monotonic clock). */
     record Keys(String set, long at) {
         boolean youngerThan(long seconds) {
             return System.nanoTime() - at < seconds * 1_000_000_000;
@@ -207,8 +207,8 @@ public final class Client {
     private static long tried;
 
     /**
-     * The keys as they are now, but not at every message: what the last look brought serves for a
-     * while. Who comes during a look waits for it; who knows the key does not wait.
+     * The current keys. They are not fetched for every message: a recent result is reused, and
+     * threads that arrive during a fetch wait for it. A cached key needs no waiting.
      */
     static Keys look() throws InterruptedException, NotProven {
         CompletableFuture<Keys> look;
@@ -218,7 +218,7 @@ public final class Client {
             mine = latest == null
                 || latest.isDone() && now - tried >= KEYS_PAUSE_S * 1_000_000_000;
             if (mine) {
-                // Before it is done: a look that fails counts as well.
+                // Set before the fetch: a failed fetch counts as well.
                 latest = new CompletableFuture<>();
                 tried = now;
             }
@@ -252,12 +252,12 @@ public final class Client {
         return new Keys(answer.body().replaceAll("\\s", ""), now);
     }
 
-    /** A public key of the gateway, from the gateway itself: TLS vouches for it. */
+    /** A public key of the gateway, fetched from the gateway and authenticated by TLS. */
     static PublicKey platformKey(String id)
         throws InterruptedException, GeneralSecurityException, NotProven {
         String named = "\"kid\":\"" + id + "\"";
         Keys known = published;
-        // An id we do not know is a new key, or a stranger.
+        // An unknown id is a new key, or not the gateway's.
         if (known == null || !known.youngerThan(KEYS_OLD_S) || !known.set().contains(named)) {
             known = look();
         }
@@ -276,7 +276,7 @@ public final class Client {
         byte[] x = Base64.getUrlDecoder().decode(text(jwk, "x"));
         switch (text(jwk, "crv")) {
             case "Ed25519" -> {
-                // RFC 8410: the head of an Ed25519 public key, then its 32 bytes.
+                // RFC 8410: the prefix of an Ed25519 public key, then its 32 bytes.
                 byte[] head = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
                 byte[] whole = Arrays.copyOf(head, head.length + x.length);
                 System.arraycopy(x, 0, whole, head.length, x.length);
@@ -290,15 +290,15 @@ public final class Client {
                 var spec = new ECPublicKeySpec(point, curve.getParameterSpec(ECParameterSpec.class));
                 return KeyFactory.getInstance("EC").generatePublic(spec);
             }
-            default -> throw new NotProven("the platform's key is of a kind unknown here");
+            default -> throw new NotProven("the platform's key is of an unsupported type");
         }
     }
 
-    // --- JSON, as much as is needed ---------------------------------------------------------------
+    // --- minimal JSON -----------------------------------------------------------------------------
 
     /**
-     * A text field of an object; empty if it is not there. Inside a value a quote is always escaped,
-     * so that nothing in a value looks like a name.
+     * A text field of an object; empty if absent. Quotes within values are always escaped, so that no
+     * part of a value can look like a name.
      */
     static String text(String json, String name) {
         Matcher found = Pattern.compile("\"" + name + "\"\\s*:\\s*\"([^\"\\\\]*)\"").matcher(json);
@@ -326,29 +326,29 @@ public final class Client {
         return "sha-256=:" + Base64.getEncoder().encodeToString(hash) + ":";
     }
 
-    /** What is signed: a line for each part, then what is said about the signature. */
+    /** The signature base: one line per component, then the signature's parameters. */
     static byte[] base(Message message, List<String> parts, String parameters) throws NotProven {
         var base = new StringBuilder();
         for (String part : parts) {
             String value = message.part(part);
             if (value == null) {
-                throw new NotProven("it covers " + part + ", which is not there");
+                throw new NotProven("it covers " + part + ", which is absent");
             }
             base.append(part).append(": ").append(value).append('\n');
         }
         return base.append("\"@signature-params\": ").append(parameters).toString().getBytes(UTF_8);
     }
 
-    // One signature, no more: a second one would not match.
+    // Exactly one signature: a second one would not match.
     static final Pattern INPUT =
         Pattern.compile("([a-z*][a-z0-9_.*-]*)=(\\(([^()]*)\\)(;[^,()]*))");
 
-    /** Proves that the gateway signed the message, all these parts of it, and this body. */
+    /** Verifies that the gateway signed the message, all these components of it, and this body. */
     static void verify(Message message, byte[] body, List<String> parts)
         throws IOException, InterruptedException, GeneralSecurityException, NotProven {
         Matcher input = INPUT.matcher(header(message, "signature-input"));
         if (!input.matches()) {
-            throw new NotProven("the message is not signed, or not once");
+            throw new NotProven("the message does not have exactly one signature");
         }
         List<String> covered = List.of(input.group(3).split(" "));
         for (String part : parts) {
@@ -357,30 +357,30 @@ public final class Client {
             }
         }
         if (new HashSet<>(covered).size() != covered.size()) {
-            throw new NotProven("a part is covered twice");
+            throw new NotProven("a component is covered twice");
         }
         String parameters = input.group(4) + ";";
         long now = Instant.now().getEpochSecond();
         long created = moment(parameters, "created", Long.MIN_VALUE);
         if (created < now - NOT_OLDER_S || created > now + SKEW_S) {
-            throw new NotProven("it was not made just now");
+            throw new NotProven("the signature is not recent");
         }
         if (moment(parameters, "expires", now) < now - SKEW_S) {
-            throw new NotProven("it has expired");
+            throw new NotProven("the signature has expired");
         }
         if (!header(message, "content-digest").equals(digest(body))) {
-            throw new NotProven("content-digest is not that of this body");
+            throw new NotProven("content-digest does not match the body");
         }
         Matcher key = Pattern.compile(";keyid=\"([A-Za-z0-9._-]{1,64})\";").matcher(parameters);
         if (!key.find()) {
-            throw new NotProven("it names no key");
+            throw new NotProven("the signature names no key");
         }
         PublicKey platform = platformKey(key.group(1));
         String label = Pattern.quote(input.group(1));
         Matcher proof = Pattern.compile(label + "=:([A-Za-z0-9+/=]+):")
             .matcher(header(message, "signature"));
         if (!proof.matches()) {
-            throw new NotProven("Signature does not fit Signature-Input");
+            throw new NotProven("Signature does not match Signature-Input");
         }
         Signature verifier = algorithm(platform);
         verifier.initVerify(platform);
@@ -408,7 +408,7 @@ public final class Client {
         return found.find() ? Long.parseLong(found.group(1)) : otherwise;
     }
 
-    /** The value of a header, of several lines joined; nothing if it is not there. */
+    /** The value of a header, several lines joined; null if absent. */
     static String joined(List<String> lines) {
         return lines == null || lines.isEmpty()
             ? null : String.join(", ", lines.stream().map(String::strip).toList());
@@ -419,9 +419,9 @@ public final class Client {
             ? identifier.substring(1, identifier.length() - 1) : "";
     }
 
-    // --- asking --------------------------------------------------------------------------------
+    // --- requests ------------------------------------------------------------------------------
 
-    /** A signed question and its answer. */
+    /** A signed request and its response. */
     record Exchange(String target, String digest, String signature, HttpResponse<byte[]> answer)
         implements Message {
         @Override
@@ -437,12 +437,12 @@ public final class Client {
         }
     }
 
-    /** Signs and sends. Sign again before each try: a nonce is good for once. */
+    /** Signs and sends. Sign again before each attempt: a nonce can be used only once. */
     static Exchange send(String path, byte[] body)
         throws IOException, InterruptedException, GeneralSecurityException, NotProven {
         String target = GATEWAY + path;
         String media = "application/json";
-        // Over the very bytes that are sent.
+        // Over exactly the bytes that are sent.
         String digest = digest(body);
         byte[] drawn = new byte[24];
         new SecureRandom().nextBytes(drawn);
@@ -474,7 +474,7 @@ public final class Client {
         return new Exchange(target, digest, signature, answer);
     }
 
-    /** Asks until there is an answer: the same bytes each time, signed anew. */
+    /** Sends until there is a response: the same bytes each time, with a new signature. */
     static Exchange ask(String path, byte[] body)
         throws IOException, InterruptedException, GeneralSecurityException, NotProven {
         for (int tries = 0; ; tries++) {
@@ -489,7 +489,7 @@ public final class Client {
                 wait = asked.matches("[0-9]{1,2}") ? Long.parseLong(asked) : wait;
             } catch (IOException fault) {
                 if (last) {
-                    throw new NotProven("no answer: " + fault);
+                    throw new NotProven("no response: " + fault);
                 }
             }
             Thread.sleep(wait * 1_000);
@@ -507,15 +507,15 @@ public final class Client {
         try {
             verify(exchange, exchange.answer().body(), ANSWER_PARTS);
         } catch (NotProven fault) {
-            // A refusal of somebody not yet known is not signed: read it, and believe nothing else.
-            throw new NotProven(fault.getMessage() + "; HTTP " + status + " said: " + said);
+            // An error response to an unidentified caller is unsigned: show it, do not trust it.
+            throw new NotProven(fault.getMessage() + "; HTTP " + status + ", body: " + said);
         }
         System.out.write((said + "\n").getBytes(UTF_8));
         System.out.flush();
         if (status == 202) {
-            System.err.println("not known yet: ask again");
+            System.err.println("not known yet: query again");
         }
-        // A refusal by the institution is an answer as well.
+        // A refusal by the institution is also a valid response.
         if (status == 200 && text(said, "result").equals("REFUSED")) {
             System.err.println("refused: " + text(said, "reason"));
             return 1;
@@ -523,24 +523,24 @@ public final class Client {
         return status < 300 ? 0 : 1;
     }
 
-    /** An order on a line; 12.3 and 12.30 are the same. */
+    /** An order as one line; 12.3 and 12.30 are equal. */
     static String terms(String number, String sum, String currency) throws NotProven {
         String plain = sum.replaceAll("(\\.[0-9]*?)0+$", "$1").replaceAll("\\.$", "");
         String line = number + " " + plain + " " + currency;
         if (!line.matches("[A-Za-z0-9_-]{1,32} [0-9]+(\\.[0-9]+)? [A-Z]{3}")) {
-            throw new NotProven("an order is NUMBER SUM, like T1 12.30");
+            throw new NotProven("expected NUMBER AMOUNT, such as T1 12.30");
         }
         return line;
     }
 
-    /** Before it is placed. With a database: where your orders are. */
+    /** Stores the order before it is placed. In production: your orders table. */
     static void remember(String line) throws IOException {
         Files.createDirectories(ORDERS_BOOK.toAbsolutePath().getParent());
         Files.writeString(ORDERS_BOOK, line + "\n", StandardOpenOption.CREATE,
             StandardOpenOption.APPEND, StandardOpenOption.SYNC);
     }
 
-    /** Whether we placed this order, for this sum in this currency. */
+    /** Whether we placed this order, for this amount in this currency. */
     static boolean isOurs(String event) throws IOException, NotProven {
         return text(event, "merchantId").equals(MERCHANT)
             && Files.readAllLines(ORDERS_BOOK).contains(terms(text(event, "merchantOrderNo"),
@@ -564,7 +564,7 @@ public final class Client {
         return call("/v1/orders", fields);
     }
 
-    /** The date belongs to the order: keep it, a repeat has to say the same. */
+    /** The date is part of the order: store it, a repeat must send the same date. */
     static String today() {
         return LocalDate.now(ZoneId.of("Asia/Shanghai")).format(DateTimeFormatter.BASIC_ISO_DATE);
     }
@@ -580,11 +580,11 @@ public final class Client {
         return call("/v1/orders/query", Map.of("merchantOrderNo", number));
     }
 
-    // --- being told -------------------------------------------------------------------------------
+    // --- notifications ----------------------------------------------------------------------------
 
     /**
-     * What happened, each event once. With a database: one transaction for the event's id and for
-     * what you do about it.
+     * Records each event once. In production: one database transaction for the event's id and for
+     * its effect.
      */
     static final class Book {
         private final Set<String> seen = new HashSet<>();
@@ -617,18 +617,18 @@ public final class Client {
         String query = notices.getRawQuery() == null ? "" : "?" + notices.getRawQuery();
         boolean ours = exchange.getRequestURI().toString().equals(notices.getRawPath() + query);
         if (!ours || !exchange.getRequestMethod().equals("POST")) {
-            throw new NotProven("nothing is heard at " + exchange.getRequestURI());
+            throw new NotProven("no notifications are accepted at " + exchange.getRequestURI());
         }
         byte[] body = exchange.getRequestBody().readNBytes(BODY_BYTES_MAX);
         verify(identifier -> switch (identifier) {
             case "\"@method\"" -> "POST";
-            // Not what Host says: a notification for somebody else must not count here.
+            // Not the Host header: a notification for another merchant must not be accepted here.
             case "\"@target-uri\"" -> NOTICES;
             default -> joined(exchange.getRequestHeaders().get(unquoted(identifier)));
         }, body, REQUEST_PARTS);
         String event = new String(body, UTF_8);
         if (!isOurs(event)) {
-            throw new NotProven("no order of ours, or another sum or currency");
+            throw new NotProven("not our order, or another amount or currency");
         }
         System.out.println(book.enter(event));
     }
@@ -642,7 +642,7 @@ public final class Client {
     }
 
     static void listen() throws IOException, GeneralSecurityException {
-        // Seconds a sender may take.
+        // Seconds a sender has for its request.
         System.setProperty("sun.net.httpserver.maxReqTime", "10");
         Book book = new Book(Path.of(NOTICES_BOOK));
         URI notices = URI.create(NOTICES);
@@ -654,7 +654,7 @@ public final class Client {
         server.createContext("/", exchange -> {
             try {
                 hear(book, exchange);
-                // Only now, when it is on the disk.
+                // Only after it is stored durably.
                 reply(exchange, 200, "SUCCESS");
             } catch (Exception fault) {
                 System.err.println("refused: " + fault.getMessage());

@@ -1,13 +1,13 @@
-// A merchant of paymux, in Node: places, selects, queries, and hears notifications.
+// A merchant client for paymux, in Node: places orders, selects, queries, receives notifications.
 const USAGE = `
-    node client.mjs place NUMBER SUM MOBILE [ORDER-DATE]
+    node client.mjs place NUMBER AMOUNT MOBILE [ORDER-DATE]
     node client.mjs select NUMBER INSTITUTION
     node client.mjs query NUMBER
     node client.mjs listen
 
-The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
-1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no answer, or none
-that the gateway signed for us.`;
+Prints the body of a verified response on stdout. Exit status: 0 for 2xx (202: not known yet, query
+again), 1 refused by the gateway or the institution, 2 invalid arguments, 3 not proven: no response,
+or none with a valid signature of the gateway.`;
 
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -18,47 +18,47 @@ import { createSigner, createVerifier, httpbis } from 'http-message-signatures';
 import { parseDictionary, serializeItem } from 'structured-headers';
 
 const env = (name, otherwise) => process.env[name] ?? otherwise;
-// Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
+// The gateway's address, exactly its `public_origin`: it is part of what is signed.
 const GATEWAY = env('PAYMUX', 'https://localhost:8443');
 const ROOTS = env('PAYMUX_ROOTS', 'certs/ca.pem');
-// Who we are. A client certificate is shown if there is one.
+// Our identity. The client certificate is used if the file exists.
 const MERCHANT = env('MERCHANT', 'M1001');
 const NAME = env('MERCHANT_NAME', 'Tea House');
 const KEY = env('MERCHANT_KEY', 'certs/M1001-1.key');
 const KEY_ID = env('MERCHANT_KEY_ID', 'M1001-1');
 const CERTIFICATE = env('MERCHANT_CERTIFICATE', 'certs/M1001.pem');
 const CERTIFICATE_KEY = env('MERCHANT_CERTIFICATE_KEY', 'certs/M1001.key');
-// Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
+// Where we receive notifications, exactly as in bankReturnUrl: it is part of what is signed.
 const NOTICES = env('NOTICES', 'https://localhost:7443/notices');
 const NOTICES_CERTIFICATE = env('NOTICES_CERTIFICATE', 'certs/server.pem');
 const NOTICES_KEY = env('NOTICES_KEY', 'certs/server.key');
 const NOTICES_BOOK = env('NOTICES_BOOK', 'var/notices.txt');
-// What we asked for; what we are told is compared with it.
+// The orders we placed; notifications are compared with them.
 const ORDERS_BOOK = env('ORDERS_BOOK', 'var/orders.txt');
 const CURRENCY = 'CNY';
-// How long the gateway's keys are believed before they are fetched anew: a key that was withdrawn is
-// believed no longer than this. And how soon they are fetched again for a key we do not know.
+// How long the gateway's keys are cached: a withdrawn key is trusted no longer than this. And the
+// shortest time between two fetches because of an unknown key.
 const KEYS_OLD_S = Number(env('PAYMUX_KEYS_OLD_S', '600'));
 const KEYS_PAUSE_S = Number(env('PAYMUX_KEYS_PAUSE_S', '10'));
 
 const REQUEST_PARTS = ['"@method"', '"@target-uri"', '"content-digest"', '"content-type"'];
 const ANSWER_PARTS = [
   '"@status"', '"content-digest"', '"content-type"',
-  // These bind the answer to our question: nobody can hand us the answer to another one.
+  // These bind the response to our request: a response to another request is not accepted.
   '"@method";req', '"@target-uri";req', '"content-digest";req', '"signature";req;key="sig1"',
 ];
 const NOT_OLDER_S = 300;
 const SKEW_S = 30;
 const BODY_BYTES_MAX = 65536;
-const WAITS_S = [1, 2, 4]; // between tries, where the gateway does not say
+const WAITS_S = [1, 2, 4]; // between attempts, unless the gateway sends Retry-After
 
 class NotProven extends Error {}
 
 const digestOf = (body, name = 'sha256') => crypto.createHash(name).update(body).digest('base64');
 
-/** Our side of every connection. */
+/** TLS settings of every connection. */
 const connecting = () => new https.Agent({
-  // Unless these can be read nothing is sent: otherwise every public authority would be believed.
+  // If these cannot be read, nothing is sent: otherwise every public CA would be trusted.
   ca: fs.readFileSync(ROOTS),
   ...(fs.existsSync(CERTIFICATE)
     && { cert: fs.readFileSync(CERTIFICATE), key: fs.readFileSync(CERTIFICATE_KEY) }),
@@ -76,21 +76,21 @@ function send(method, url, headers, body) {
         status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts),
       }));
     });
-    request.on('timeout', () => request.destroy(new Error('no answer in time')));
+    request.on('timeout', () => request.destroy(new Error('no response in time')));
     request.on('error', reject);
     request.end(body);
   });
 }
 
-/** The algorithm follows from the key, never from the message. */
+/** The key determines the algorithm, never the message. */
 function kind(key) {
   const known = { ed25519: 'ed25519', ec: 'ecdsa-p256-sha256', rsa: 'rsa-pss-sha512' };
   const found = known[key.asymmetricKeyType];
-  if (!found) throw new NotProven(`a key of a kind unknown here: ${key.asymmetricKeyType}`);
+  if (!found) throw new NotProven(`unsupported key type: ${key.asymmetricKeyType}`);
   return found;
 }
 
-// RFC 9421 wants a salt of 64 bytes; the library takes the longest that fits.
+// RFC 9421 requires a salt of 64 bytes; the library uses the longest possible one.
 const PSS = { padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: 64 };
 
 function signer(key, id) {
@@ -120,24 +120,24 @@ async function fetchKeys(now) {
 }
 
 /**
- * The keys as they are now, but not at every message: what the last look brought serves for a
- * while. Who comes during a look waits for it.
+ * The current keys. They are not fetched for every message: a recent result is reused, and callers
+ * that arrive during a fetch wait for it.
  */
 function look() {
   const now = performance.now();
   if (!published.looking && now - published.tried >= KEYS_PAUSE_S * 1000) {
-    // Before it is done: a look that fails counts as well.
+    // Set before the fetch: a failed fetch counts as well.
     Object.assign(published, { tried: now, looking: true });
     published.latest = fetchKeys(now);
   }
   return published.latest;
 }
 
-/** A public key of the gateway, from the gateway itself: TLS vouches for it. */
+/** A public key of the gateway, fetched from the gateway and authenticated by TLS. */
 async function platformKey(id) {
   const find = (keys) => keys.find((jwk) => jwk.kid === id);
   const young = performance.now() - published.fetched < KEYS_OLD_S * 1000;
-  // An id we do not know is a new key, or a stranger.
+  // An unknown id is a new key, or not the gateway's.
   const jwk = (young && find(published.keys)) || find(await look());
   const now = Date.now() / 1000;
   if (!jwk || now < jwk.nbf || now > jwk.exp) {
@@ -146,22 +146,22 @@ async function platformKey(id) {
   return crypto.createPublicKey({ key: jwk, format: 'jwk' });
 }
 
-/** Every digest of the body that we know must be right, and there must be one. */
+/** Every digest of a supported algorithm must match, and there must be at least one. */
 function checkDigest(headers, body) {
   const digests = parseDictionary(headers['content-digest'] ?? '');
   const known = [['sha-256', 'sha256'], ['sha-512', 'sha512']].filter(([name]) => digests.has(name));
   const right = known.every(([name, hash]) => (
     Buffer.from(digests.get(name)[0]).equals(Buffer.from(digestOf(body, hash), 'base64'))
   ));
-  if (!known.length || !right) throw new NotProven('content-digest is not that of this body');
+  if (!known.length || !right) throw new NotProven('content-digest does not match the body');
 }
 
 /**
- * Proves that the gateway signed the message, all these parts of it, and this body.
+ * Verifies that the gateway signed the message, all these components of it, and this body.
  *
- * What the library leaves to us: it compares covered components by name alone, so that
- * "@method" would do for "@method";req; it takes more than one signature; it knows no
- * Content-Digest; and it answers null, not false, for a key that is not found.
+ * Checks that the library does not make: it compares covered components by name only, so that
+ * "@method" would pass for "@method";req; it accepts more than one signature; it ignores
+ * Content-Digest; and it returns null, not false, for a key that is not found.
  */
 async function verify(message, body, parts, question) {
   try {
@@ -171,7 +171,7 @@ async function verify(message, body, parts, question) {
     const identifiers = covered.map((item) => serializeItem(item));
     const missing = parts.filter((part) => !identifiers.includes(part));
     if (missing.length) throw new NotProven(`the signature does not cover ${missing.join(' ')}`);
-    if (new Set(identifiers).size !== identifiers.length) throw new NotProven('a part is covered twice');
+    if (new Set(identifiers).size !== identifiers.length) throw new NotProven('a component is covered twice');
     const key = await platformKey(parameters.get('keyid'));
     const proven = await httpbis.verifyMessage({
       keyLookup: async () => ({ algs: [kind(key)], verify: verifier(key) }),
@@ -186,7 +186,7 @@ async function verify(message, body, parts, question) {
   }
 }
 
-/** A signed request. Sign again before each try: a nonce is good for once. */
+/** A signed request. Sign again before each attempt: a nonce can be used only once. */
 function signed(where, body) {
   const key = crypto.createPrivateKey(fs.readFileSync(KEY));
   return httpbis.signMessage({
@@ -203,13 +203,13 @@ function signed(where, body) {
     url: GATEWAY + where,
     headers: {
       'content-type': 'application/json',
-      // Over the very bytes that are sent.
+      // Over exactly the bytes that are sent.
       'content-digest': `sha-256=:${digestOf(body)}:`,
     },
   });
 }
 
-/** Asks until there is an answer: the same bytes each time, signed anew. */
+/** Sends until there is a response: the same bytes each time, with a new signature. */
 async function ask(where, fields) {
   const body = Buffer.from(JSON.stringify({ merchantId: MERCHANT, ...fields }));
   for (let tries = 0; ; tries += 1) {
@@ -221,7 +221,7 @@ async function ask(where, fields) {
       if (wait === undefined || ![429, 500, 503].includes(answer.status)) return { answer, question };
       wait = Math.min(Number.parseInt(answer.headers['retry-after'], 10) || wait, 30);
     } catch (fault) {
-      if (wait === undefined) throw new NotProven(`no answer: ${fault.message}`);
+      if (wait === undefined) throw new NotProven(`no response: ${fault.message}`);
     }
     await pause(wait * 1000);
   }
@@ -232,13 +232,13 @@ async function call(where, fields) {
   try {
     await verify(answer, answer.body, ANSWER_PARTS, question);
   } catch (fault) {
-    // A refusal of somebody not yet known is not signed: read it, and believe nothing else.
-    throw new NotProven(`${fault.message}; HTTP ${answer.status} said: ${answer.body}`);
+    // An error response to an unidentified caller is unsigned: show it, do not trust it.
+    throw new NotProven(`${fault.message}; HTTP ${answer.status}, body: ${answer.body}`);
   }
   console.log(answer.body.toString());
-  if (answer.status === 202) console.error('not known yet: ask again');
+  if (answer.status === 202) console.error('not known yet: query again');
   const said = JSON.parse(answer.body);
-  // A refusal by the institution is an answer as well.
+  // A refusal by the institution is also a valid response.
   if (answer.status === 200 && said.result === 'REFUSED') {
     console.error(`refused: ${said.reason}`);
     return 1;
@@ -246,17 +246,17 @@ async function call(where, fields) {
   return answer.status < 300 ? 0 : 1;
 }
 
-/** An order on a line; 12.3 and 12.30 are the same. */
+/** An order as one line; 12.3 and 12.30 are equal. */
 function terms(number, sum, currency) {
   const plain = String(sum).replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '');
   const line = `${number} ${plain} ${currency}`;
   if (!/^[A-Za-z0-9_-]{1,32} \d+(\.\d+)? [A-Z]{3}$/.test(line)) {
-    throw new NotProven('an order is NUMBER SUM, like T1 12.30');
+    throw new NotProven('expected NUMBER AMOUNT, such as T1 12.30');
   }
   return line;
 }
 
-/** Before it is placed. With a database: where your orders are. */
+/** Stores the order before it is placed. In production: your orders table. */
 function remember(line) {
   fs.mkdirSync(path.dirname(ORDERS_BOOK), { recursive: true });
   const file = fs.openSync(ORDERS_BOOK, 'a');
@@ -265,7 +265,7 @@ function remember(line) {
   fs.closeSync(file);
 }
 
-/** Whether we placed this order, for this sum in this currency. */
+/** Whether we placed this order, for this amount in this currency. */
 function isOurs(event) {
   if (event.merchantId !== MERCHANT) return false;
   const line = terms(event.merchantOrderNo, event.orderAmount, event.currency);
@@ -274,7 +274,7 @@ function isOurs(event) {
 
 function place(number, sum, mobile, date) {
   remember(terms(number, sum, CURRENCY));
-  // The date belongs to the order: keep it, a repeat has to say the same.
+  // The date is part of the order: store it, a repeat must send the same date.
   const today = new Date(Date.now() + 8 * 3_600_000).toISOString().slice(0, 10).replaceAll('-', '');
   return call('/v1/orders', {
     transactionType: 'PASSWORD_PAY',
@@ -297,8 +297,8 @@ const select = (number, institution) => call('/v1/orders/select', {
 const query = (number) => call('/v1/orders/query', { merchantOrderNo: number });
 
 /**
- * What happened, each event once. With a database: one transaction for the event's id and for
- * what you do about it.
+ * Records each event once. In production: one database transaction for the event's id and for
+ * its effect.
  */
 class Book {
   constructor(file) {
@@ -324,7 +324,7 @@ async function bodyOf(request) {
   let bytes = 0;
   for await (const part of request) {
     bytes += part.length;
-    if (bytes > BODY_BYTES_MAX) throw new NotProven('too long');
+    if (bytes > BODY_BYTES_MAX) throw new NotProven('the body is too long');
     parts.push(part);
   }
   return Buffer.concat(parts);
@@ -333,14 +333,14 @@ async function bodyOf(request) {
 async function hear(book, request) {
   const { pathname, search } = new URL(NOTICES);
   if (request.method !== 'POST' || request.url !== pathname + search) {
-    throw new NotProven(`nothing is heard at ${request.url}`);
+    throw new NotProven(`no notifications are accepted at ${request.url}`);
   }
   const body = await bodyOf(request);
-  // Not what Host says: a notification for somebody else must not count here.
+  // Not the Host header: a notification for another merchant must not be accepted here.
   const message = { method: 'POST', url: NOTICES, headers: request.headers };
   await verify(message, body, REQUEST_PARTS);
   const event = JSON.parse(body);
-  if (!isOurs(event)) throw new NotProven('no order of ours, or another sum or currency');
+  if (!isOurs(event)) throw new NotProven('not our order, or another amount or currency');
   console.log(book.enter(event), event.eventId);
 }
 
@@ -354,7 +354,7 @@ function listen() {
       answer.writeHead(status, { 'content-type': 'application/json' });
       answer.end(JSON.stringify({ noticeResult: word }));
     };
-    // SUCCESS only when it is on the disk.
+    // SUCCESS only after it is stored durably.
     hear(book, request).then(() => reply(200, 'SUCCESS'), (fault) => {
       console.error(`refused: ${fault.message}`);
       reply(401, 'FAILURE');

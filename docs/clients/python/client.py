@@ -1,13 +1,13 @@
-"""A merchant of paymux, in Python: places, selects, queries, and hears notifications.
+"""A merchant client for paymux, in Python: places orders, selects, queries, receives notifications.
 
-    client.py place NUMBER SUM MOBILE [ORDER-DATE]
+    client.py place NUMBER AMOUNT MOBILE [ORDER-DATE]
     client.py select NUMBER INSTITUTION
     client.py query NUMBER
     client.py listen
 
-The body of a proven answer goes to stdout. Exit status: 0 for 2xx (202: not known yet, ask again),
-1 refused, by the gateway or by the institution, 2 used wrongly, 3 nothing proven: no answer, or none
-that the gateway signed for us.
+Prints the body of a verified response on stdout. Exit status: 0 for 2xx (202: not known yet, query
+again), 1 refused by the gateway or the institution, 2 invalid arguments, 3 not proven: no response,
+or none with a valid signature of the gateway.
 """
 
 import base64
@@ -36,26 +36,26 @@ from http_message_signatures import (
     algorithms,
 )
 
-# Where the gateway is, exactly as it calls itself (`public_origin`): this is signed.
+# The gateway's address, exactly its `public_origin`: it is part of what is signed.
 GATEWAY = os.environ.get("PAYMUX", "https://localhost:8443")
 ROOTS = os.environ.get("PAYMUX_ROOTS", "certs/ca.pem")
-# Who we are. A client certificate is shown if there is one.
+# Our identity. The client certificate is used if the file exists.
 MERCHANT = os.environ.get("MERCHANT", "M1001")
 NAME = os.environ.get("MERCHANT_NAME", "Tea House")
 KEY = os.environ.get("MERCHANT_KEY", "certs/M1001-1.key")
 KEY_ID = os.environ.get("MERCHANT_KEY_ID", "M1001-1")
 CERTIFICATE = os.environ.get("MERCHANT_CERTIFICATE", "certs/M1001.pem")
 CERTIFICATE_KEY = os.environ.get("MERCHANT_CERTIFICATE_KEY", "certs/M1001.key")
-# Where we are told, exactly as we say it in bankReturnUrl: this is signed as well.
+# Where we receive notifications, exactly as in bankReturnUrl: it is part of what is signed.
 NOTICES = os.environ.get("NOTICES", "https://localhost:7443/notices")
 NOTICES_CERTIFICATE = os.environ.get("NOTICES_CERTIFICATE", "certs/server.pem")
 NOTICES_KEY = os.environ.get("NOTICES_KEY", "certs/server.key")
 NOTICES_BOOK = os.environ.get("NOTICES_BOOK", "var/notices.txt")
-# What we asked for; what we are told is compared with it.
+# The orders we placed; notifications are compared with them.
 ORDERS_BOOK = os.environ.get("ORDERS_BOOK", "var/orders.txt")
 CURRENCY = "CNY"
-# How long the gateway's keys are believed before they are fetched anew: a key that was withdrawn is
-# believed no longer than this. And how soon they are fetched again for a key we do not know.
+# How long the gateway's keys are cached: a withdrawn key is trusted no longer than this. And the
+# shortest time between two fetches because of an unknown key.
 KEYS_OLD_S = int(os.environ.get("PAYMUX_KEYS_OLD_S", "600"))
 KEYS_PAUSE_S = int(os.environ.get("PAYMUX_KEYS_PAUSE_S", "10"))
 
@@ -64,22 +64,22 @@ ANSWER_PARTS = (
     "@status",
     "content-digest",
     "content-type",
-    # These bind the answer to our question: nobody can hand us the answer to another one.
+    # These bind the response to our request: a response to another request is not accepted.
     '"@method";req',
     '"@target-uri";req',
     '"content-digest";req',
     '"signature";req;key="sig1"',
 )
 NOT_OLDER = timedelta(minutes=5)
-WAITS = (1, 2, 4)  # seconds between tries, where the gateway does not say
+WAITS = (1, 2, 4)  # seconds between attempts, unless the gateway sends Retry-After
 
 
 class NotProven(Exception):
-    """Nothing in the message is to be believed."""
+    """The message is not authenticated and must not be used."""
 
 
 def kind(key):
-    """The algorithm follows from the key, never from the message."""
+    """The key determines the algorithm, never the message."""
     if isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey)):
         return algorithms.ED25519
     if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
@@ -96,7 +96,7 @@ def session():
 
 
 class PlatformKeys:
-    """The gateway's public keys, from the gateway itself: TLS vouches for them."""
+    """The gateway's public keys, fetched from the gateway and authenticated by TLS."""
 
     def __init__(self):
         self.keys, self.fetched, self.lock = {}, float("-inf"), threading.Lock()
@@ -106,21 +106,21 @@ class PlatformKeys:
         with self.lock:
             young = time.monotonic() - self.fetched < KEYS_OLD_S
             jwk = self.keys.get(key_id) if young else None
-        # An id we do not know is a new key, or a stranger.
+        # An unknown id is a new key, or not the gateway's.
         jwk = jwk or self.look().get(key_id)
         if not jwk or not jwk["nbf"] <= time.time() <= jwk["exp"]:
             raise NotProven(f"the platform has no key '{key_id}' in force")
         return self.read(jwk)
 
     def look(self):
-        """The keys as they are now, but not at every message: what the last look brought serves for
-        a while. Who comes during a look waits for it; who knows the key does not wait."""
+        """The current keys. They are not fetched for every message: a recent result is reused, and
+        threads that arrive during a fetch wait for it. A cached key needs no waiting."""
         with self.lock:
             now = time.monotonic()
             looking = self.latest and not self.latest.done()
             mine = not looking and now - self.tried >= KEYS_PAUSE_S
             if mine:
-                # Before it is done: a look that fails counts as well.
+                # Set before the fetch: a failed fetch counts as well.
                 self.latest, self.tried = Future(), now
             latest = self.latest
         if mine:
@@ -135,7 +135,7 @@ class PlatformKeys:
 
     @staticmethod
     def fetch():
-        # `verify` again: without it, requests prefers REQUESTS_CA_BUNDLE to what a session says.
+        # `verify` again: otherwise requests prefers REQUESTS_CA_BUNDLE to the session's setting.
         where = GATEWAY + "/.well-known/jwks.json"
         answer = session().get(where, timeout=10, verify=ROOTS, allow_redirects=False)
         if answer.status_code != 200:
@@ -157,7 +157,7 @@ class PlatformKeys:
             return numbers.public_key()
         if jwk["kty"] == "RSA":
             return rsa.RSAPublicNumbers(number("e"), number("n")).public_key()
-        raise NotProven(f"the platform's key '{jwk['kid']}' is of a kind unknown here")
+        raise NotProven(f"the platform's key '{jwk['kid']}' is of an unsupported type")
 
 
 PLATFORM = PlatformKeys()
@@ -168,8 +168,8 @@ class Verifier(HTTPMessageVerifier):
 
 
 def verify(message, body, parts):
-    """Proves that the gateway signed the message, all these parts of it, and this body."""
-    # Which key it claims. The library checks the claim: it is given this one key and no other.
+    """Verifies that the gateway signed the message, all these components of it, and this body."""
+    # The key that the message names. The library gets only this key, so it checks the name too.
     claimed = re.search(r';keyid="([^"]*)"', message.headers.get("Signature-Input") or "")
     if not claimed:
         raise NotProven("the message is not signed")
@@ -179,14 +179,14 @@ def verify(message, body, parts):
         key_resolver=MappingKeyResolver(public_keys={claimed[1]: key}, private_keys={}),
     )
     try:
-        # More than one signature, a part twice, a digest of another body: all refused in there.
+        # Rejects several signatures, repeated components and a digest of another body.
         verifier.verify(message, require_components=parts, body=body, max_age=NOT_OLDER)
     except HTTPMessageSignaturesException as fault:
         raise NotProven(str(fault)) from fault
 
 
 def signed(path, body):
-    """A signed request. Sign again before each try: a nonce is good for once."""
+    """A signed request. Sign again before each attempt: a nonce can be used only once."""
     with open(KEY, "rb") as file:
         key = load_pem_private_key(file.read(), None)
     request = requests.Request(
@@ -208,13 +208,13 @@ def signed(path, body):
         label="sig1",
         include_alg=False,
         covered_component_ids=REQUEST_PARTS,
-        body=body,  # adds Content-Digest, over the very bytes that are sent
+        body=body,  # adds Content-Digest over exactly the bytes that are sent
     )
     return request
 
 
 def ask(path, fields):
-    """Asks until there is an answer: the same bytes each time, signed anew."""
+    """Sends until there is a response: the same bytes each time, with a new signature."""
     body = json.dumps({"merchantId": MERCHANT, **fields}, ensure_ascii=False).encode()
     line = session()
     for wait in (*WAITS, None):
@@ -222,7 +222,7 @@ def ask(path, fields):
             answer = line.send(signed(path, body), timeout=(5, 20), allow_redirects=False)
         except requests.RequestException as fault:
             if wait is None:
-                raise NotProven(f"no answer: {fault}") from fault
+                raise NotProven(f"no response: {fault}") from fault
         else:
             if wait is None or answer.status_code not in (429, 500, 503):
                 return answer
@@ -236,13 +236,13 @@ def call(path, fields):
     try:
         verify(answer, answer.content, ANSWER_PARTS)
     except NotProven as fault:
-        # A refusal of somebody not yet known is not signed: read it, and believe nothing else.
-        raise NotProven(f"{fault}; HTTP {answer.status_code} said: {answer.text}") from fault
+        # An error response to an unidentified caller is unsigned: show it, do not trust it.
+        raise NotProven(f"{fault}; HTTP {answer.status_code}, body: {answer.text}") from fault
     sys.stdout.write(answer.text + "\n")
     if answer.status_code == 202:
-        print("not known yet: ask again", file=sys.stderr)
+        print("not known yet: query again", file=sys.stderr)
     said = answer.json()
-    # A refusal by the institution is an answer as well.
+    # A refusal by the institution is also a valid response.
     if answer.status_code == 200 and said.get("result") == "REFUSED":
         print("refused:", said.get("reason"), file=sys.stderr)
         return 1
@@ -250,15 +250,15 @@ def call(path, fields):
 
 
 def terms(number, amount, currency):
-    """An order on a line; 12.3 and 12.30 are the same."""
+    """An order as one line; 12.3 and 12.30 are equal."""
     line = f"{number} {amount.rstrip('0').rstrip('.') if '.' in amount else amount} {currency}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,32} [0-9]+(\.[0-9]+)? [A-Z]{3}", line):
-        raise ValueError("an order is NUMBER SUM, like T1 12.30")
+        raise ValueError("expected NUMBER AMOUNT, such as T1 12.30")
     return line
 
 
 def remember(line):
-    """Before it is placed. With a database: where your orders are."""
+    """Stores the order before it is placed. In production: your orders table."""
     os.makedirs(os.path.dirname(ORDERS_BOOK) or ".", exist_ok=True)
     with open(ORDERS_BOOK, "a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -267,7 +267,7 @@ def remember(line):
 
 
 def is_ours(event):
-    """Whether we placed this order, for this sum in this currency."""
+    """Whether we placed this order, for this amount in this currency."""
     if event["merchantId"] != MERCHANT:
         return False
     line = terms(event["merchantOrderNo"], event["orderAmount"], event["currency"])
@@ -276,7 +276,7 @@ def is_ours(event):
 
 
 def place(number, amount, mobile, date=None):
-    # The date belongs to the order: keep it, a repeat has to say the same.
+    # The date is part of the order: store it, a repeat must send the same date.
     today = datetime.now(timezone(timedelta(hours=8))).strftime("%Y%m%d")
     remember(terms(number, amount, CURRENCY))
     return call(
@@ -306,8 +306,8 @@ def query(number):
 
 
 class Book:
-    """What happened, each event once. With a database: one transaction for the event's id and for
-    what you do about it."""
+    """Records each event once. In production: one database transaction for the event's id and for
+    its effect."""
 
     def __init__(self, path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -330,28 +330,28 @@ class Book:
 
 
 class Hearing(http.server.BaseHTTPRequestHandler):
-    timeout = 10  # seconds a sender may take
+    timeout = 10  # seconds a sender has for its request
     book = None
 
     def do_POST(self):
         length = self.headers.get("Content-Length", "")
         body = self.rfile.read(min(int(length), 65536) if length.isdecimal() else 0)
-        # Not what Host says: a notification for somebody else must not count here.
+        # Not the Host header: a notification for another merchant must not be accepted here.
         request = SimpleNamespace(method="POST", url=NOTICES, headers=self.headers)
         try:
             notices = urlsplit(NOTICES)
             if self.path != (notices.path or "/") + ("?" + notices.query if notices.query else ""):
-                raise NotProven(f"nothing is heard at {self.path}")
+                raise NotProven(f"no notifications are accepted at {self.path}")
             verify(request, body, REQUEST_PARTS)
             event = json.loads(body)
             if not is_ours(event):
-                raise NotProven("no order of ours, or another sum or currency")
+                raise NotProven("not our order, or another amount or currency")
             print(self.book.enter(event), event["eventId"], flush=True)
         except (NotProven, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
             print("refused:", fault, file=sys.stderr, flush=True)
             self.reply(401, "FAILURE")
         else:
-            # Only now, when it is on the disk.
+            # Only after it is stored durably.
             self.reply(200, "SUCCESS")
 
     def reply(self, status, word):
@@ -372,7 +372,7 @@ def listen():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", address.port or 443), Hearing)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(NOTICES_CERTIFICATE, NOTICES_KEY)
-    # The handshake is made by the thread of the connection, so that nobody waits for a slow one.
+    # The connection's own thread does the handshake, so that a slow one delays nobody else.
     server.socket = tls.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )

@@ -1,4 +1,4 @@
-//! The platform's keys as it publishes them, for proving its answers.
+//! Fetches the platform's published keys, which verify its responses.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use super::send;
 use crate::outbound::HyperOutbound;
 use crate::signature::{EnrolledKey, KeyRing, VerifyingKey};
 
-/// The platform's keys as it publishes them, fetched over TLS that names the gateway.
+/// Fetches the platform's JWK set over TLS, which authenticates the gateway.
 pub(super) async fn platform_keys(
     outbound: &HyperOutbound,
     gateway: &str,
@@ -30,7 +30,7 @@ pub(super) async fn platform_keys(
     let mut enrolled = Vec::new();
     for key in keys {
         let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
-        // A key of another kind proves nothing to us, and may prove something to others.
+        // Skip keys of a type we do not support.
         let Ok(public) = VerifyingKey::from_jwk(key) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! `paymux check --diff`: what would change if this file were reloaded, in words or as JSON.
+//! `paymux check --diff`: what a reload of this file would change, as text or JSON.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,10 +14,10 @@ use crate::config::{self, Config, ConfigFaults, ConfigurationOutline};
 use crate::domain::identifiers::Timestamp;
 use crate::run::control::{self, ControlReply, DependentCounts};
 
-/// What the file is compared with.
+/// What to compare the file with.
 #[derive(Debug, Clone, Copy)]
 pub enum DiffTarget<'a> {
-    /// What the running gateway has in force.
+    /// The configuration in force in the running gateway.
     Running,
     /// Another file.
     File(&'a Path),
@@ -29,11 +29,11 @@ struct DiffBase {
     dependents: BTreeMap<String, DependentCounts>,
 }
 
-/// Prints what would change; exits with 3 if the file has faults, or names keys or certificates that
-/// cannot be used.
+/// Prints what would change; exits with 3 if the file has faults, or names unusable keys or
+/// certificates.
 ///
 /// # Errors
-/// No gateway answers, the other file has faults, or the output cannot be written.
+/// No gateway responds, the other file has faults, or the output cannot be written.
 pub fn diff(
     out: &mut dyn Write,
     path: &Path,
@@ -86,7 +86,7 @@ fn before(path: &Path, with: DiffTarget<'_>, now: Timestamp) -> anyhow::Result<D
             | ControlReply::Resent { .. }
             | ControlReply::Failed { .. }
             | ControlReply::Unknown { .. } => {
-                anyhow::bail!("the gateway is of another release and does not know this word")
+                anyhow::bail!("the running gateway is another release and lacks this command")
             }
         },
     }
@@ -119,29 +119,29 @@ fn words(
         match needs(before, change) {
             Some(DependentCounts { unfinished, ended }) => writeln!(
                 out,
-                "; {unfinished} unfinished there and {ended} ended lately: a reload of this file \
-                 would be refused; keep it with stopped = true"
+                "; {unfinished} unfinished and {ended} recently ended payments depend on it, so a \
+                 reload would be refused; keep it with stopped = true"
             )?,
             None => writeln!(out)?,
         }
     }
     if changes.is_empty() {
-        writeln!(out, "nothing would change, against {}", before.name)?;
+        writeln!(out, "nothing would change, compared with {}", before.name)?;
         return Ok(());
     }
     let count = changes.len();
     let restart = changes.iter().filter(|it| it.needs_restart).count();
-    writeln!(out, "\n{count} would change, against {}", before.name)?;
+    writeln!(out, "\n{count} changes, compared with {}", before.name)?;
     if restart > 0 {
         writeln!(
             out,
-            "{restart} of them need a restart: a reload of this file would be refused whole"
+            "{restart} of them need a restart: a reload of this file would be refused"
         )?;
     }
     Ok(())
 }
 
-/// What needs an institution that is taken out.
+/// What still depends on an institution that the file removes.
 fn needs(before: &DiffBase, change: &ConfigDifference) -> Option<DependentCounts> {
     let is_gone = change.field.is_none() && change.after.is_none();
     let id = change.subject.strip_prefix("institution ")?;

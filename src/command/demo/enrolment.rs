@@ -1,24 +1,24 @@
-//! Who takes part in the demonstration, and the `routes.toml` that enrols them: a real one, read by
-//! the gateway's own reader and with its keys made by `paymux keys dev`.
+//! The merchants and institutions of the demonstration, and the complete `routes.toml` that enrols
+//! them; its keys are created by `paymux keys dev`.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::command::demo::ports::Ports;
 
-/// The merchant that most orders are for.
+/// The merchant of most orders.
 pub const TEA: DemoMerchantProfile = DemoMerchantProfile {
     id: "M1001",
     name: "Tea House",
 };
 
-/// A second one, which may see nothing of the first.
+/// A second merchant, which must not see the first one's orders.
 pub const BOOKS: DemoMerchantProfile = DemoMerchantProfile {
     id: "M2002",
     name: "Book Shop",
 };
 
-/// A merchant as it is enrolled.
+/// A merchant, as enrolled.
 #[derive(Debug, Clone, Copy)]
 pub struct DemoMerchantProfile {
     /// `merchantId`.
@@ -27,30 +27,30 @@ pub struct DemoMerchantProfile {
     pub name: &'static str,
 }
 
-/// An institution as it is enrolled and played.
+/// An institution, as enrolled and simulated.
 #[derive(Debug, Clone, Copy)]
 pub struct DemoInstitutionProfile {
-    /// As the gateway calls it.
+    /// Its id in the gateway's configuration.
     pub id: &'static str,
-    /// What payers read.
+    /// The name that payers see.
     pub name: &'static str,
     /// The same in English.
     pub name_en: &'static str,
-    /// Modes it offers, as TOML has them.
+    /// Modes it offers, in TOML.
     modes: &'static str,
-    /// Largest sum of its contracts, in yuan.
+    /// Largest amount under its contracts, in yuan.
     pub most: &'static str,
-    /// Payers it serves, by the first digits of their numbers; everybody where there are none.
+    /// Prefixes of the mobile numbers it serves; all if empty.
     pub prefixes: &'static [&'static str],
-    /// Payers it does not serve, whoever else it serves.
+    /// Prefixes of mobile numbers it does not serve; these take precedence.
     pub denied: &'static [&'static str],
-    /// Whether it remembers the close of a number it has not seen (A5).
+    /// Whether closing a number it has not seen makes it refuse that number later (A5).
     pub remembers_close: bool,
-    /// What is worth knowing about it, in words.
+    /// A short description for the output.
     pub trait_en: &'static str,
 }
 
-/// Has a page and an SDK.
+/// Offers a payment page and an SDK.
 pub const BLUE: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "bluebank",
     name: "蓝色银行",
@@ -60,10 +60,10 @@ pub const BLUE: DemoInstitutionProfile = DemoInstitutionProfile {
     prefixes: &[],
     denied: &[],
     remembers_close: true,
-    trait_en: "page and SDK",
+    trait_en: "payment page and SDK",
 };
 
-/// Takes small sums only, and forgets what it closed before it saw it.
+/// Accepts small amounts only, and does not remember the close of a number it has not seen.
 pub const RED: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "redpay",
     name: "红色支付",
@@ -73,10 +73,10 @@ pub const RED: DemoInstitutionProfile = DemoInstitutionProfile {
     prefixes: &[],
     denied: &["170", "171"],
     remembers_close: false,
-    trait_en: "page; no payers of 170 and 171; forgets closes",
+    trait_en: "payment page; not for mobile numbers 170 and 171",
 };
 
-/// Serves some payers only.
+/// Serves only some payers.
 pub const GREEN: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "greencard",
     name: "绿色卡",
@@ -86,10 +86,10 @@ pub const GREEN: DemoInstitutionProfile = DemoInstitutionProfile {
     prefixes: &["138", "139"],
     denied: &[],
     remembers_close: false,
-    trait_en: "page; payers of 138 and 139 only",
+    trait_en: "payment page; only for mobile numbers 138 and 139",
 };
 
-/// Every institution, in the order of their ports and places.
+/// All institutions, in the order of their ports and routes.
 pub const INSTITUTIONS: [DemoInstitutionProfile; 3] = [BLUE, RED, GREEN];
 
 /// The merchant's account at an institution.
@@ -97,28 +97,28 @@ pub fn account(merchant: DemoMerchantProfile, institution: DemoInstitutionProfil
     format!("{}-{}", merchant.id, institution.id)
 }
 
-/// The whole configuration. `year` is the present one: every key is in force around it.
+/// The complete configuration. `year` is the current one; every key is valid around it.
 pub fn routes(folder: &Path, ports: &Ports, year: i64) -> String {
     let mut text = gateway(folder, ports, year);
     for (role, port) in [(TEA, ports.tea), (BOOKS, ports.books)] {
         text.push_str(&merchant(role, port, year));
     }
-    for (order, (cast, port)) in (1..).zip(INSTITUTIONS.into_iter().zip(ports.institutions)) {
-        text.push_str(&institution(cast, port, year));
+    for (order, (profile, port)) in (1..).zip(INSTITUTIONS.into_iter().zip(ports.institutions)) {
+        text.push_str(&institution(profile, port, year));
         for role in [TEA, BOOKS] {
-            text.push_str(&contract(role, cast));
+            text.push_str(&contract(role, profile));
         }
         // Writing to a string does not fail.
         let _ = write!(
             text,
             "\n[[route]]\ninstitution = \"{}\"\norder = {order}\n",
-            cast.id
+            profile.id
         );
-        if !cast.prefixes.is_empty() {
-            let _ = writeln!(text, "payer_prefixes = {:?}", cast.prefixes);
+        if !profile.prefixes.is_empty() {
+            let _ = writeln!(text, "payer_prefixes = {:?}", profile.prefixes);
         }
-        if !cast.denied.is_empty() {
-            let _ = writeln!(text, "payer_prefixes_denied = {:?}", cast.denied);
+        if !profile.denied.is_empty() {
+            let _ = writeln!(text, "payer_prefixes_denied = {:?}", profile.denied);
         }
     }
     text
@@ -189,14 +189,14 @@ NATIVE = "bluebank"
     )
 }
 
-fn institution(cast: DemoInstitutionProfile, port: u16, year: i64) -> String {
+fn institution(profile: DemoInstitutionProfile, port: u16, year: i64) -> String {
     let DemoInstitutionProfile {
         id,
         name,
         name_en,
         modes,
         ..
-    } = cast;
+    } = profile;
     let (validity, first) = (validity(year), year.saturating_sub(1));
     let last = year.saturating_add(9);
     format!(
@@ -229,11 +229,11 @@ file = "certs/{id}-1.pub"
     )
 }
 
-fn contract(role: DemoMerchantProfile, cast: DemoInstitutionProfile) -> String {
+fn contract(role: DemoMerchantProfile, profile: DemoInstitutionProfile) -> String {
     let DemoInstitutionProfile {
         id, modes, most, ..
-    } = cast;
-    let (merchant, account) = (role.id, account(role, cast));
+    } = profile;
+    let (merchant, account) = (role.id, account(role, profile));
     format!(
         r#"
 [[contract]]

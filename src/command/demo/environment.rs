@@ -1,6 +1,6 @@
-//! Everybody on one machine: pretend institutions, two pretend merchants, a payer, and a gateway
-//! with fresh keys and a fresh database in a folder of its own. Over real TLS, on loopback only; the
-//! folder is removed at the end.
+//! A complete environment on one machine: simulated institutions, two merchants, a payer, and a
+//! gateway with new keys and a new database in a temporary folder. Real TLS, loopback only; the
+//! folder is deleted at the end.
 
 use std::fs;
 use std::io;
@@ -30,17 +30,17 @@ use crate::sandbox::{
 };
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
-/// How long anything is waited for that should be there at once; only a failing step waits so long.
+/// How long to wait for something that should happen at once; only a failing step waits this long.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// A folder for one run, for its owner only; removed when it is dropped.
+/// A folder for one run, accessible to its owner only; deleted on drop.
 pub struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
-    /// Makes it, under a name that nobody can guess.
+    /// Creates it, with an unguessable name.
     ///
     /// # Errors
-    /// The system's folder for temporary files cannot be written.
+    /// The system's temporary folder is not writable.
     pub fn make() -> anyhow::Result<Self> {
         let entropy: &dyn Entropy = &SystemEntropy;
         let name = format!("paymux-demo-{}", hex(&entropy.draw::<6>()));
@@ -48,11 +48,11 @@ impl TemporaryFolder {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .with_context(|| format!("making {}", path.display()))?;
+            .with_context(|| format!("creating {}", path.display()))?;
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -60,24 +60,24 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // Nobody is left to be told; the system clears this place as well.
+        // An error cannot be reported here; the system cleans up temporary files as well.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A merchant: its server, which is told, and its client, which asks.
+/// A merchant: a server for notifications, and a client of the gateway.
 pub struct DemoMerchant {
-    /// As it is enrolled.
+    /// How it is enrolled.
     pub role: DemoMerchantProfile,
-    /// Hears notifications.
+    /// Receives notifications.
     pub merchant: SandboxMerchant,
-    /// Places orders.
+    /// Calls the gateway.
     pub client: MerchantClient,
 }
 
 impl DemoMerchant {
-    /// The fields of an order; the merchant's number is the goods' number as well, by which an
-    /// institution's book can be searched.
+    /// The fields of an order. The merchant's order number is also the goods number, by which an
+    /// institution's ledger can be searched.
     pub fn order(&self, number: &str, business_type: &str, sum: &str, mobile: &str) -> Value {
         json!({
             "transactionType": "PASSWORD_PAY",
@@ -94,18 +94,18 @@ impl DemoMerchant {
         })
     }
 
-    /// Places it.
+    /// Places an order.
     ///
     /// # Errors
-    /// No whole answer came.
+    /// No complete response was received.
     pub async fn place(&self, order: &Value) -> anyhow::Result<ClientResponse> {
         Ok(self.client.post("/v1/orders", order).await?)
     }
 
-    /// Names an order by the merchant's own number, with further fields.
+    /// Calls an endpoint about the order of this merchant order number, with further fields.
     ///
     /// # Errors
-    /// No whole answer came.
+    /// No complete response was received.
     pub async fn ask(
         &self,
         path: &str,
@@ -119,10 +119,10 @@ impl DemoMerchant {
         Ok(self.client.post(path, &body).await?)
     }
 
-    /// The event of this type about this order, as soon as it was heard.
+    /// Waits for the event of this type about this order.
     ///
     /// # Errors
-    /// It was not, in all the time it had.
+    /// It did not arrive within [`WAIT_MAX`].
     pub async fn wait_for_notification(
         &self,
         event_type: &str,
@@ -135,41 +135,41 @@ impl DemoMerchant {
     }
 }
 
-/// The payment of this merchant's number in an institution's book.
+/// The payment of this merchant order number in an institution's ledger.
 pub fn payment_of<'a>(book: &'a InstitutionLedger, number: &str) -> Option<&'a SandboxPayment> {
     book.payments()
         .find(|payment| payment.terms.goods_no.as_deref() == Some(number))
 }
 
-/// Everybody but the gateway, and what the gateway needs to start.
+/// The running parties except the gateway, and what the gateway needs to start.
 pub struct DemoEnvironment {
-    /// Has a page and an SDK.
+    /// Blue Bank.
     pub blue: SandboxInstitution,
-    /// Takes small sums.
+    /// Red Pay.
     pub red: SandboxInstitution,
-    /// Serves some payers.
+    /// Green Card.
     pub green: SandboxInstitution,
     /// The first merchant.
     pub tea: DemoMerchant,
-    /// The second.
+    /// The second merchant.
     pub books: DemoMerchant,
-    /// Who pays.
+    /// The payer.
     pub payer: PretendPayer,
-    /// The gateway's configuration.
+    /// The gateway's configuration file.
     pub config: PathBuf,
-    /// Who listens where.
+    /// The port of each party.
     pub ports: Ports,
-    /// Files that `paymux keys dev` made.
+    /// Number of files that `paymux keys dev` created.
     pub files_made: usize,
     folder: Arc<TemporaryFolder>,
 }
 
 impl DemoEnvironment {
-    /// Sets it: writes `routes.toml`, makes keys and certificates, starts institutions and
-    /// merchants. `more` is added to `routes.toml`.
+    /// Writes `routes.toml`, creates keys and certificates, starts institutions and merchants.
+    /// `more` is appended to `routes.toml`.
     ///
     /// # Errors
-    /// A port is taken, or a file cannot be written.
+    /// A port is in use, or a file cannot be written.
     pub async fn set(ports: Ports, more: &str) -> anyhow::Result<Self> {
         let folder = Arc::new(TemporaryFolder::make()?);
         let config = folder.path().join(config::FILE);
@@ -199,15 +199,15 @@ impl DemoEnvironment {
     /// The same on free ports.
     ///
     /// # Errors
-    /// See [`DemoEnvironment`].
+    /// See [`DemoEnvironment::set`].
     pub async fn start_on_free_ports(more: &str) -> anyhow::Result<Self> {
         Self::set(Ports::free()?, more).await
     }
 
-    /// Reads the configuration, starts the gateway in this process, and serves.
+    /// Reads the configuration, and starts the gateway in this process.
     ///
     /// # Errors
-    /// The configuration has faults, a port is taken, or the data cannot be opened.
+    /// The configuration has faults, a port is in use, or the store cannot be opened.
     pub async fn open(&self) -> anyhow::Result<DemoGateway> {
         let now = SystemClock::start().now();
         let config = config::read(&self.config, now, &config::environment)
@@ -220,12 +220,12 @@ impl DemoEnvironment {
         })
     }
 
-    /// The gateway as merchants and payers call it.
+    /// The gateway's public origin.
     pub fn origin(&self) -> String {
         format!("https://localhost:{}", self.ports.public)
     }
 
-    /// Where keys and certificates are.
+    /// The folder of keys and certificates.
     pub fn certs(&self) -> PathBuf {
         self.folder.path().join("certs")
     }
@@ -241,17 +241,17 @@ impl DemoEnvironment {
     }
 }
 
-/// A gateway that serves in this process.
+/// A gateway running in this process.
 pub struct DemoGateway {
     stop: Stop,
     serving: JoinHandle<DrainOutcome>,
 }
 
 impl DemoGateway {
-    /// Stops it and waits until everything is finished.
+    /// Stops it and waits until it has drained.
     ///
     /// # Errors
-    /// The gateway broke.
+    /// The gateway panicked.
     pub async fn close(self) -> anyhow::Result<DrainOutcome> {
         self.stop.stop();
         Ok(self.serving.await?)
@@ -260,23 +260,23 @@ impl DemoGateway {
 
 async fn institution(
     certs: &Path,
-    cast: DemoInstitutionProfile,
+    profile: DemoInstitutionProfile,
     port: u16,
 ) -> anyhow::Result<SandboxInstitution> {
     let settings = InstitutionSettings {
-        id: cast.id.to_owned(),
-        name: format!("{} · {}", cast.name, cast.name_en),
+        id: profile.id.to_owned(),
+        name: format!("{} · {}", profile.name, profile.name_en),
         listen: loopback(port),
         host: "localhost".to_owned(),
         identity: identity(certs, "server")?,
-        key: pair(certs, &format!("{}-1", cast.id))?,
-        callers: gateway_key_ring(certs, &format!("paymux-{}", cast.id))?,
+        key: pair(certs, &format!("{}-1", profile.id))?,
+        callers: gateway_key_ring(certs, &format!("paymux-{}", profile.id))?,
         accounts: [TEA, BOOKS]
-            .map(|role| enrolment::account(role, cast))
+            .map(|role| enrolment::account(role, profile))
             .to_vec(),
         roots_pem: read(&certs.join("ca.pem"))?,
         can_close: true,
-        remembers_close: cast.remembers_close,
+        remembers_close: profile.remembers_close,
         refunding: RefundCapabilities::default(),
         waits: InstitutionDelays {
             slow: Duration::from_secs(2),
@@ -286,7 +286,7 @@ async fn institution(
     };
     SandboxInstitution::start(settings)
         .await
-        .with_context(|| format!("{}, port {port}", cast.name_en))
+        .with_context(|| format!("{}, port {port}", profile.name_en))
 }
 
 async fn shop(
@@ -321,7 +321,7 @@ async fn shop(
     })
 }
 
-/// A certificate and its key, as `paymux keys dev` names them.
+/// A certificate and its key, at the paths that `paymux keys dev` uses.
 pub fn identity(certs: &Path, name: &str) -> io::Result<PemIdentity> {
     Ok(PemIdentity {
         certificates_pem: fs::read_to_string(certs.join(format!("{name}.pem")))?,

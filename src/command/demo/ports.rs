@@ -1,5 +1,5 @@
-//! The addresses of the demonstration, all on loopback: friendly ones for people, free ones for
-//! programs, which may run several demonstrations at a time.
+//! The demonstration's ports, all on loopback: well-known ones for interactive use, free ones for
+//! tests and scripts, which may run several demonstrations at a time.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
@@ -7,20 +7,20 @@ use anyhow::Context;
 
 use crate::world::{Entropy, SystemEntropy};
 
-/// Free ports are looked for here: below the range from which systems take ports for outgoing
-/// connections, so that nobody takes one between finding and using it.
+/// Free ports are chosen below the ephemeral port range, so that no outgoing connection takes one
+/// before it is used.
 const FIRST: u16 = 10_000;
 const SPAN: u16 = 20_000;
 
-/// Tries to find one free port.
+/// Attempts to find one free port.
 const TRIES_MAX: u32 = 200;
 
-/// Who listens where.
+/// The port of each party.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
     /// The gateway, for merchants, callbacks and payers.
     pub public: u16,
-    /// The gateway, for operations.
+    /// The gateway's operations endpoint.
     pub operations: u16,
     /// The first merchant.
     pub tea: u16,
@@ -31,7 +31,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The ports that the documents name.
+    /// The ports used in the documentation.
     pub const FRIENDLY: Self = Self {
         public: 8443,
         operations: 9443,
@@ -40,9 +40,9 @@ impl Ports {
         institutions: [7444, 7445, 7446],
     };
 
-    /// Seven ports in a row, of which the gateway takes the first.
+    /// Seven consecutive ports; the first is the gateway's.
     pub fn from_base(base: u16) -> Self {
-        let port = |behind| base.saturating_add(behind);
+        let port = |offset| base.saturating_add(offset);
         Self {
             public: port(0),
             operations: port(1),
@@ -52,18 +52,18 @@ impl Ports {
         }
     }
 
-    /// Seven ports that nobody listens on.
+    /// Seven free ports.
     ///
     /// # Errors
-    /// None was found.
+    /// No free port was found.
     pub fn free() -> anyhow::Result<Self> {
-        // Held until all are found, so that none is found twice.
-        let mut held = Vec::new();
+        // Kept bound until all are found, so that none is found twice.
+        let mut bound = Vec::new();
         let mut find = || {
-            let found = (0..TRIES_MAX).find_map(|_| TcpListener::bind(loopback(drawn())).ok());
+            let found = (0..TRIES_MAX).find_map(|_| TcpListener::bind(loopback(random())).ok());
             let found = found.context("no free port on 127.0.0.1")?;
             let port = found.local_addr()?.port();
-            held.push(found);
+            bound.push(found);
             anyhow::Ok(port)
         };
         Ok(Self {
@@ -75,10 +75,10 @@ impl Ports {
         })
     }
 
-    /// Says which port is taken before anything is started, and how to choose others.
+    /// Checks that every port is free, before anything is started.
     ///
     /// # Errors
-    /// One is taken.
+    /// A port is in use; the message names it, and says how to choose others.
     pub fn check(&self) -> anyhow::Result<()> {
         let [first, second, third] = self.institutions;
         for port in [
@@ -92,8 +92,8 @@ impl Ports {
         ] {
             TcpListener::bind(loopback(port)).with_context(|| {
                 format!(
-                    "port {port} is taken; is another paymux running? Choose others, seven in a \
-                     row: paymux demo --port-base 18443"
+                    "port {port} is in use; is another paymux running? Choose seven other \
+                     consecutive ports with: paymux demo --port-base 18443"
                 )
             })?;
         }
@@ -101,13 +101,13 @@ impl Ports {
     }
 }
 
-/// An address that nobody beyond this machine reaches.
+/// An address reachable only from this machine.
 pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-fn drawn() -> u16 {
+fn random() -> u16 {
     let entropy: &dyn Entropy = &SystemEntropy;
-    let drawn = u16::from_be_bytes(entropy.draw());
-    FIRST.saturating_add(drawn % SPAN)
+    let number = u16::from_be_bytes(entropy.draw());
+    FIRST.saturating_add(number % SPAN)
 }

@@ -1,5 +1,5 @@
-//! What the demonstration says: one line for each step, as it happens, with the time since the start
-//! and the time it took. Colours only on a terminal.
+//! The demonstration's output: one line per step, with the time since the start and the time it
+//! took. Colours only on a terminal.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,25 +13,25 @@ const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
 
-/// Why an act ended early.
+/// Why a scenario ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// A step did not hold; it was printed.
-    #[error("a step did not hold")]
+    /// A step failed, which was printed.
+    #[error("a step failed")]
     StepFailed,
-    /// Nobody reads any more.
+    /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
 
-/// Tells the steps.
+/// Runs steps, and prints and counts their results.
 pub struct StepPrinter {
     clock: SystemClock,
     began: Timestamp,
     is_terminal: bool,
-    /// Steps that held.
+    /// Steps that passed.
     pub passed: u32,
-    /// Steps that did not.
+    /// Steps that failed.
     pub failed: u32,
 }
 
@@ -48,7 +48,7 @@ impl StepPrinter {
         }
     }
 
-    /// A headline.
+    /// Prints a heading.
     ///
     /// # Errors
     /// The output cannot be written.
@@ -56,7 +56,7 @@ impl StepPrinter {
         self.line(&format!("\n{}", self.painted(BOLD, text)))
     }
 
-    /// A plain line.
+    /// Prints a line.
     ///
     /// # Errors
     /// The output cannot be written.
@@ -64,19 +64,19 @@ impl StepPrinter {
         writeln!(terminal::screen(), "{text}")
     }
 
-    /// How long it has been going on.
+    /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         self.clock.now().since(self.began)
     }
 
-    /// Does one step and prints what became of it: what it brings and what to say about it.
+    /// Runs one step, whose action returns a result and a detail to print, and prints the outcome.
     ///
     /// # Errors
-    /// It did not hold, which is printed, with what was expected and found.
+    /// The step failed; what was expected and found is printed.
     pub async fn step<R>(
         &mut self,
         what: &str,
-        doing: impl Future<Output = anyhow::Result<(R, String)>>,
+        action: impl Future<Output = anyhow::Result<(R, String)>>,
     ) -> Result<R, StepError> {
         if self.is_terminal {
             let mut out = terminal::screen();
@@ -84,10 +84,10 @@ impl StepPrinter {
             out.flush()?;
         }
         let before = self.clock.now();
-        let done = doing.await;
+        let outcome = action.await;
         let now = self.clock.now();
         if self.is_terminal {
-            // To the beginning of the line, and away with it.
+            // Return to the start of the line, and clear it.
             write!(terminal::screen(), "\r\x1b[K")?;
         }
         let times = format!(
@@ -96,17 +96,17 @@ impl StepPrinter {
             milliseconds(now.since(before))
         );
         let times = self.painted(DIM, &times);
-        match done {
-            Ok((brought, said)) => {
+        match outcome {
+            Ok((result, detail)) => {
                 self.passed = self.passed.saturating_add(1);
                 let tick = self.painted(GREEN, "✓");
-                let said = if said.is_empty() {
-                    said
+                let detail = if detail.is_empty() {
+                    detail
                 } else {
-                    self.painted(DIM, &format!(": {said}"))
+                    self.painted(DIM, &format!(": {detail}"))
                 };
-                self.line(&format!("{times}  {tick} {what}{said}"))?;
-                Ok(brought)
+                self.line(&format!("{times}  {tick} {what}{detail}"))?;
+                Ok(result)
             }
             Err(fault) => {
                 self.failed = self.failed.saturating_add(1);
@@ -117,7 +117,7 @@ impl StepPrinter {
         }
     }
 
-    /// Text in a colour, where there are colours.
+    /// Colours a text, if standard output is a terminal.
     pub fn painted(&self, colour: &str, text: &str) -> String {
         if self.is_terminal {
             format!("\x1b[{colour}m{text}\x1b[0m")
@@ -131,7 +131,7 @@ fn seconds(time: Duration) -> String {
     format!("{}.{:03} s", time.as_secs(), time.subsec_millis())
 }
 
-/// `12 ms`; below one, that.
+/// `12 ms`, or `<1 ms`.
 pub fn milliseconds(time: Duration) -> String {
     match time.as_millis() {
         0 => "<1 ms".to_owned(),
@@ -139,10 +139,10 @@ pub fn milliseconds(time: Duration) -> String {
     }
 }
 
-/// A claim that was looked at.
+/// Checks that a value is as expected.
 ///
 /// # Errors
-/// It does not hold: what was expected, and what was found.
+/// It is not; the message has both values.
 pub fn same<T: PartialEq + std::fmt::Debug>(
     what: &str,
     expected: &T,

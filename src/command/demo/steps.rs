@@ -1,5 +1,5 @@
-//! The acts of the demonstration. Every claim is held against the institutions' own books and what
-//! the merchants received; whatever takes time is waited for itself, never slept for.
+//! The scenarios of the demonstration. Every result is checked against the institutions' ledgers
+//! and the merchants' inboxes; steps wait for events, they never sleep.
 
 mod claims;
 mod payers;
@@ -20,75 +20,81 @@ use crate::command::demo::steps::claims::{
 };
 use crate::sandbox::{ClientResponse, SandboxInstitution};
 
-/// A payer whom every institution serves.
+/// A payer served by every institution.
 const ALICE: &str = "13800001234";
 
-/// The play: who takes part, who tells it, and how many orders there were.
+/// One run of all scenarios.
 pub struct DemoRun<'a> {
-    /// Who takes part.
+    /// Institutions, merchants, payer and gateway.
     pub stage: &'a DemoEnvironment,
-    /// Who tells it.
+    /// Prints the steps.
     pub printer: &'a mut StepPrinter,
-    /// Orders that were placed.
+    /// Orders placed so far.
     pub placed: u32,
 }
 
 impl DemoRun<'_> {
-    /// A merchant places an order that was not there before.
+    /// A merchant places a new order; `describe` adds to the printed detail.
     async fn place(
         &mut self,
         order: Value,
-        see: fn(&ClientResponse) -> String,
+        describe: fn(&ClientResponse) -> String,
     ) -> Result<ClientResponse, StepError> {
         self.placed = self.placed.saturating_add(1);
         let shop = &self.stage.tea;
         let sum = field(&order, "orderAmount");
-        let what = format!("{} asks for ¥{sum}", shop.role.name);
-        let doing = async {
+        let what = format!("{} places an order for ¥{sum}", shop.role.name);
+        let action = async {
             let answer = shop.place(&order).await?;
             answered(&answer, 200, "ACCEPTED")?;
-            let said = format!("order {}{}", answer.text("payOrderNo"), see(&answer));
-            Ok((answer, said))
+            let detail = format!("order {}{}", answer.text("payOrderNo"), describe(&answer));
+            Ok((answer, detail))
         };
-        self.printer.step(&what, doing).await
+        self.printer.step(&what, action).await
     }
 
     /// The payer pays on an institution's page.
     async fn pay(&mut self, pay_url: &str) -> Result<(), StepError> {
         let payer = &self.stage.payer;
-        let doing = async {
+        let action = async {
             let page = payer.pay(pay_url).await?;
             same("the institution's page", &200, &page.status)?;
-            let held = page.html.contains("支付成功");
-            anyhow::ensure!(held, "expected 支付成功 on the page, found {}", page.html);
+            let is_paid = page.html.contains("支付成功");
+            anyhow::ensure!(
+                is_paid,
+                "expected 支付成功 (payment succeeded) on the page, found {}",
+                page.html
+            );
             Ok(((), String::new()))
         };
         self.printer
-            .step("the payer opens its page and pays", doing)
+            .step("the payer pays on the institution's page", action)
             .await
     }
 
-    /// The callback came and the merchant was told; once, and the books agree.
+    /// Checks that the callback arrived, the merchant was notified once, and the ledgers agree.
     async fn expect_paid_once(
         &mut self,
         number: &str,
         through: DemoInstitutionProfile,
     ) -> Result<(), StepError> {
         let stage = self.stage;
-        let doing = async {
+        let action = async {
             let delay = expect_notified_once(stage, number, through).await?;
             let name = through.name_en;
-            let said = format!("{delay} after {name} booked it; paid once, by all three books");
-            Ok(((), said))
+            let detail = format!(
+                "{delay} after {name} booked the payment; paid exactly once in all three ledgers"
+            );
+            Ok(((), detail))
         };
-        let what = "the callback came, the merchant is told";
-        self.printer.step(what, doing).await
+        let what = "the callback arrives, the merchant is notified";
+        self.printer.step(what, action).await
     }
 
-    /// 5.1.4: the merchant shows the institutions, the payer chooses one.
+    /// 5.1.4: the merchant lists the institutions, the payer chooses one.
     pub async fn aggregated(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("AGGREGATED  the merchant shows the institutions, the payer chooses")?;
+            .head("AGGREGATED  the merchant lists the institutions, the payer chooses one")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-1", "AGGREGATED", "2345.60", ALICE),
@@ -97,7 +103,7 @@ impl DemoRun<'_> {
         let placed = self
             .place(order, |answer| format!("; {}", offers(answer)))
             .await?;
-        let doing = async {
+        let action = async {
             let found = listed(&placed);
             let expected = [
                 (BLUE.id, ""),
@@ -106,80 +112,88 @@ impl DemoRun<'_> {
             ];
             same("institutions and reasons", &expected.to_vec(), &found)?;
             let limit = RED.most;
-            Ok(((), format!("Red Pay's contract ends at ¥{limit}")))
+            Ok(((), format!("Red Pay's contract has a limit of ¥{limit}")))
         };
         self.printer
-            .step("the list is the right one", doing)
+            .step("the list of institutions is correct", action)
             .await?;
         let chosen = self.select("TEA-1", GREEN, &stage.green).await?;
         self.pay(&chosen).await?;
         self.expect_paid_once("TEA-1", GREEN).await
     }
 
-    /// The merchant takes the payer's choice to the gateway; where the payer is sent.
+    /// The merchant sends the payer's choice to the gateway; returns the payment URL.
     async fn select(
         &mut self,
         number: &str,
-        cast: DemoInstitutionProfile,
+        profile: DemoInstitutionProfile,
         institution: &SandboxInstitution,
     ) -> Result<String, StepError> {
         let shop = &self.stage.tea;
-        let doing = async {
-            let answer = choose(shop, number, cast).await?;
+        let action = async {
+            let answer = choose(shop, number, profile).await?;
             answered(&answer, 200, "ACCEPTED")?;
             let link = answer.text("payUrl").to_owned();
-            let there = link.starts_with(&institution.origin());
-            anyhow::ensure!(there, "expected its page, found payUrl {link:?}");
-            Ok((link, "the order is there, its page is ready".to_owned()))
+            let is_its_page = link.starts_with(&institution.origin());
+            anyhow::ensure!(is_its_page, "expected its page, found payUrl {link:?}");
+            let detail = "it has accepted the order, and its payment page is ready";
+            Ok((link, detail.to_owned()))
         };
-        let what = format!("the payer chooses {}", cast.name_en);
-        self.printer.step(&what, doing).await
+        let what = format!("the payer chooses {}", profile.name_en);
+        self.printer.step(&what, action).await
     }
 
-    /// 5.1.1: the payer chooses on the gateway's own page.
+    /// 5.1.1: the payer chooses on the gateway's page.
     pub async fn webview(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("WEBVIEW  the payer chooses on our own page")?;
+            .head("WEBVIEW  the payer chooses an institution on the gateway's page")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-2", "WEBVIEW", "12.30", ALICE);
         let placed = self.place(order, |_| String::new()).await?;
         let page_url = placed.text("payUrl");
-        let doing = async {
-            let own = page_url.starts_with(&format!("{}/pay/", stage.origin()));
-            anyhow::ensure!(own, "expected our own page, found payUrl {page_url:?}");
+        let action = async {
+            let is_ours = page_url.starts_with(&format!("{}/pay/", stage.origin()));
+            anyhow::ensure!(
+                is_ours,
+                "expected the gateway's page, found payUrl {page_url:?}"
+            );
             let page = stage.payer.open(page_url).await?;
             shows(&page.html, "choose")?;
             let all = stage
                 .institutions()
                 .iter()
-                .all(|(cast, _)| page.html.contains(cast.name));
+                .all(|(profile, _)| page.html.contains(profile.name));
             anyhow::ensure!(all, "expected three institutions on the page");
-            Ok(((), "three to choose from".to_owned()))
+            Ok(((), "three institutions to choose from".to_owned()))
         };
-        self.printer.step("the payer opens our page", doing).await?;
-        let doing = async {
+        self.printer
+            .step("the payer opens the gateway's page", action)
+            .await?;
+        let action = async {
             let to = stage.payer.choose(page_url, RED.id).await?;
-            let there = to.starts_with(&stage.red.origin());
-            anyhow::ensure!(there, "expected Red Pay's page, found {to}");
-            Ok((to, "303 to its page".to_owned()))
+            let is_its_page = to.starts_with(&stage.red.origin());
+            anyhow::ensure!(is_its_page, "expected Red Pay's page, found {to}");
+            Ok((to, "303 redirect to its page".to_owned()))
         };
         let to = self
             .printer
-            .step("the payer chooses Red Pay", doing)
+            .step("the payer chooses Red Pay", action)
             .await?;
         self.pay(&to).await?;
         self.expect_paid_once("TEA-2", RED).await?;
-        let doing = async {
+        let action = async {
             shows(&stage.payer.open(page_url).await?.html, "paid")?;
-            Ok(((), "支付成功".to_owned()))
+            Ok(((), "支付成功 (payment succeeded)".to_owned()))
         };
-        self.printer.step("back on our page", doing).await
+        self.printer
+            .step("the gateway's page shows the payment", action)
+            .await
     }
 
-    /// 5.1.3: the institution's SDK in the merchant's application.
+    /// 5.1.3: the payer pays with the institution's SDK in the merchant's app.
     pub async fn native(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("NATIVE  the institution's SDK on the payer's phone")?;
+            .head("NATIVE  the payer pays in the institution's SDK on the phone")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-3", "NATIVE", "8.80", ALICE);
         let placed = self
@@ -187,7 +201,7 @@ impl DemoRun<'_> {
                 format!(" at {}, with SDK parameters", answer.text("institutionId"))
             })
             .await?;
-        let doing = async {
+        let action = async {
             let parameters = placed
                 .json
                 .get("sdkParameters")
@@ -198,53 +212,56 @@ impl DemoRun<'_> {
             anyhow::ensure!(paid, "expected PAID, found {}", done.html);
             Ok(((), String::new()))
         };
-        let what = "the payer confirms on the phone";
-        self.printer.step(what, doing).await?;
+        let what = "the payer confirms the payment on the phone";
+        self.printer.step(what, action).await?;
         self.expect_paid_once("TEA-3", BLUE).await
     }
 
-    /// Money at the institutions against money in the merchants' inboxes, and how long news took.
+    /// Compares the institutions' ledgers with the merchants' inboxes, and measures the delay of
+    /// notifications.
     pub async fn summary(&mut self) -> Result<(), StepError> {
-        self.printer.head("SUM")?;
+        self.printer.head("SUMMARY")?;
         let (stage, placed) = (self.stage, self.placed);
-        let doing = async {
+        let action = async {
             let mut delays = Vec::new();
-            let (mut taken, mut told_of) = (0_i64, 0_i64);
+            let (mut taken, mut notified) = (0_i64, 0_i64);
             for (_, institution) in stage.institutions() {
                 let book = institution.books();
-                let kept = book.taken_cents().saturating_sub(book.returned_cents());
-                taken = taken.saturating_add(kept);
+                let balance = book.taken_cents().saturating_sub(book.returned_cents());
+                taken = taken.saturating_add(balance);
             }
             for shop in [&stage.tea, &stage.books] {
                 for notice in shop.merchant.inbox().events {
                     if notice.event_type == "ORDER_PAID" {
-                        told_of =
-                            told_of.saturating_add(cents(field(&notice.fields, "orderAmount"))?);
+                        notified =
+                            notified.saturating_add(cents(field(&notice.fields, "orderAmount"))?);
                         delays.push(delay_ms(stage, &notice)?);
                     }
-                    // Surplus money was never told as paid.
-                    let asked = field(&notice.fields, "refundCause").is_empty();
-                    if notice.event_type == "REFUND_SUCCEEDED" && asked {
-                        let back = cents(field(&notice.fields, "refundAmount"))?;
-                        told_of = told_of.saturating_sub(back);
+                    // An excess payment was never notified as paid.
+                    let is_requested = field(&notice.fields, "refundCause").is_empty();
+                    if notice.event_type == "REFUND_SUCCEEDED" && is_requested {
+                        let refunded = cents(field(&notice.fields, "refundAmount"))?;
+                        notified = notified.saturating_sub(refunded);
                     }
                 }
             }
-            same("money in the inboxes, in cents", &taken, &told_of)?;
+            same("amount notified to merchants, in cents", &taken, &notified)?;
             delays.sort_unstable();
             let paid = delays.len();
             let median = delays.get(paid / 2).copied().unwrap_or_default();
-            let most = delays.last().copied().unwrap_or_default();
-            let said = format!(
-                "{placed} orders, {paid} paid; {} kept in the institutions' books = {} in the merchants' \
-                 inboxes; from booking to merchant {} in the median, {} at most",
+            let longest = delays.last().copied().unwrap_or_default();
+            let detail = format!(
+                "{placed} orders, {paid} paid; {} at the institutions = {} notified to the \
+                 merchants; time from payment to notification: median {}, maximum {}",
                 yuan(taken),
-                yuan(told_of),
+                yuan(notified),
                 milliseconds(Duration::from_millis(median)),
-                milliseconds(Duration::from_millis(most)),
+                milliseconds(Duration::from_millis(longest)),
             );
-            Ok(((), said))
+            Ok(((), detail))
         };
-        self.printer.step("the books agree", doing).await
+        self.printer
+            .step("ledgers and notifications agree", action)
+            .await
     }
 }

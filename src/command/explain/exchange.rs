@@ -1,4 +1,4 @@
-//! An entry of the exchange log for a person: what both sides said, and what their signatures cover.
+//! Prints an entry of the exchange log: both messages, and what their signatures cover.
 
 use std::io::{self, Write};
 
@@ -8,28 +8,28 @@ use crate::domain::identifiers::Timestamp;
 use crate::flow::exchange_log;
 use crate::terminal::on_one_line;
 
-/// One exchange of messages.
+/// One exchange: a request and its response.
 pub(super) struct Exchange {
     /// When it began.
     pub(super) at: Timestamp,
-    /// With whom.
+    /// The other party.
     pub(super) with: String,
-    /// What it was.
+    /// The call.
     pub(super) what: String,
-    /// What was made of it, and how long it took.
+    /// The outcome, and how long it took.
     pub(super) result: String,
     entry: Value,
 }
 
 impl Exchange {
-    /// Reads an entry as it was stored; nothing if it is none.
+    /// Parses a stored entry; `None` if it is not one.
     pub(super) fn read(line: &str) -> Option<Self> {
         let entry = exchange_log::read(line)?;
         let text = |name: &str| entry.get(name).and_then(Value::as_str);
         let took = entry.get("tookMs").and_then(Value::as_u64).unwrap_or(0);
         let unproven = entry.get("unproven").and_then(Value::as_bool);
         let mark = if unproven.unwrap_or(false) {
-            ", from somebody who was not proven"
+            ", sender not proven"
         } else {
             ""
         };
@@ -42,28 +42,28 @@ impl Exchange {
         })
     }
 
-    /// What was said, as it was stored, for machines.
-    pub(super) fn said(mut self) -> impl Iterator<Item = (String, Value)> {
+    /// Both messages as stored, for the JSON output.
+    pub(super) fn messages(mut self) -> impl Iterator<Item = (String, Value)> {
         let mut side = |name: &str| {
-            let said = self.entry.get_mut(name).map(Value::take);
-            said.map(|said| (name.to_owned(), said))
+            let message = self.entry.get_mut(name).map(Value::take);
+            message.map(|message| (name.to_owned(), message))
         };
         [side("asked"), side("answered")].into_iter().flatten()
     }
 
-    /// Prints what was said, indented.
+    /// Prints both messages, indented.
     pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         for (side, sign) in [("asked", ">"), ("answered", "<")] {
-            let Some(said) = self.entry.get(side) else {
+            let Some(message) = self.entry.get(side) else {
                 continue;
             };
-            let line = said.get("line").and_then(Value::as_str).unwrap_or_default();
-            let line = on_one_line(line);
-            match said.get("body") {
+            let line = message.get("line").and_then(Value::as_str);
+            let line = on_one_line(line.unwrap_or_default());
+            match message.get("body") {
                 None | Some(Value::Null) => writeln!(out, "{:14}{sign} {line}", "")?,
                 Some(body) => writeln!(out, "{:14}{sign} {line} {body}", "")?,
             }
-            if let Some(base) = said.get("signatureBase").and_then(Value::as_str) {
+            if let Some(base) = message.get("signatureBase").and_then(Value::as_str) {
                 for line in base.lines() {
                     writeln!(out, "{:14}{sign}   | {line}", "")?;
                 }

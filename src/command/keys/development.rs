@@ -1,5 +1,5 @@
-//! Makes keys and certificates for development: whatever `routes.toml` names in one folder and
-//! what is not there yet. Never touches a file outside that folder, never replaces a key (D3).
+//! Creates keys and certificates for development: the missing files that `routes.toml` names in one
+//! folder. Never touches a file outside that folder, never replaces a key (D3).
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -22,32 +22,32 @@ use crate::files;
 use crate::signature::{Algorithm, SigningKey};
 use crate::world::{Entropy, SystemEntropy};
 
-/// How long a development authority lasts, and a certificate it signs. Unit: days.
+/// Validity of a development authority, and of a certificate that it signs. Unit: days.
 const AUTHORITY_DAYS: i64 = 3_650;
 const CERTIFICATE_DAYS: i64 = 820;
 
-/// Whether a file may be read by everybody.
+/// Whether a file is readable by everybody.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileVisibility {
     Public,
     Private,
 }
 
-/// The folder in which files are made, and what was made there.
+/// The folder in which files are created, and what was created there.
 pub(super) struct DevelopmentKeys {
     folder: PathBuf,
-    /// The same, from the root and without links: what names are compared with.
+    /// The same, canonical: named paths are compared with it.
     whole_folder: PathBuf,
     now: Timestamp,
-    /// One line for each file that was made.
+    /// One line for each file that was created.
     pub(super) made: Vec<String>,
-    /// Files that are named elsewhere and not there: not for this command.
+    /// Missing files outside the folder, which this command does not create.
     pub(super) outside: Vec<PathBuf>,
 }
 
 impl DevelopmentKeys {
     pub(super) fn new(folder: &Path, now: Timestamp) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         Ok(Self {
             folder: folder.to_owned(),
             whole_folder: folder.canonicalize()?,
@@ -57,7 +57,7 @@ impl DevelopmentKeys {
         })
     }
 
-    /// Makes what one name needs.
+    /// Creates a named file, and its other half, if missing.
     pub(super) fn make(&mut self, file: &NamedFile) -> anyhow::Result<()> {
         let path = match file {
             NamedFile::Certificate { certificate, .. } => certificate,
@@ -66,7 +66,7 @@ impl DevelopmentKeys {
             | NamedFile::Authorities(path)
             | NamedFile::Secret(path) => path,
         };
-        if !self.is_ours(path) {
+        if !self.contains(path) {
             if !path.exists() {
                 self.outside.push(path.clone());
             }
@@ -93,8 +93,8 @@ impl DevelopmentKeys {
                 )
             }),
             NamedFile::Private { id, path } => {
-                let ours = Algorithm::default();
-                self.key_pair((id, ours), path, &path.with_extension("pub"))
+                let algorithm = Algorithm::default();
+                self.key_pair((id, algorithm), path, &path.with_extension("pub"))
             }
             NamedFile::Public {
                 id,
@@ -111,14 +111,14 @@ impl DevelopmentKeys {
         }
     }
 
-    /// A name that leads elsewhere is not for development.
-    fn is_ours(&self, path: &Path) -> bool {
+    /// Whether the path is in the folder, also after links are resolved.
+    fn contains(&self, path: &Path) -> bool {
         let folder = path.parent().map(Path::canonicalize);
         folder
             .is_some_and(|folder| folder.is_ok_and(|folder| folder.starts_with(&self.whole_folder)))
     }
 
-    /// A key that signs as `id`. A private key that is there is kept, and its public half made.
+    /// Creates the key pair `id`. An existing private key is kept, and its public half created.
     fn key_pair(
         &mut self,
         (id, algorithm): (&str, Algorithm),
@@ -129,7 +129,7 @@ impl DevelopmentKeys {
             return Ok(());
         }
         if public.exists() {
-            // Somebody else's key: its private half is not ours to make.
+            // Somebody else's key: we do not have its private half.
             return Ok(());
         }
         if !private.exists() {
@@ -164,7 +164,7 @@ impl DevelopmentKeys {
         Ok((pem, pair))
     }
 
-    /// Always the same name, so that any of its certificates is the issuer of all it signed.
+    /// The name is always the same, so that any of the authority's certificates is a valid issuer.
     fn authority_params(&self) -> anyhow::Result<CertificateParams> {
         let mut params = self.params("paymux development authority", AUTHORITY_DAYS)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -172,8 +172,8 @@ impl DevelopmentKeys {
         Ok(params)
     }
 
-    /// A certificate in force with its key. One of a server is signed by the authority, one of a
-    /// client by itself: it is enrolled by digest, so no authority is needed.
+    /// Creates a certificate and its key unless a valid one exists. A server's is signed by the
+    /// authority, a client's is self-signed: it is enrolled by digest and needs no authority.
     fn certificate(
         &mut self,
         path: &Path,
@@ -215,7 +215,7 @@ impl DevelopmentKeys {
         )
     }
 
-    /// The key of a certificate, made if it is not there: ECDSA on P-256, which every client takes.
+    /// A certificate's key, created if missing: ECDSA P-256, which every client supports.
     fn tls_key(&mut self, path: &Path) -> anyhow::Result<KeyPair> {
         if path.exists() {
             return Ok(KeyPair::from_pem(&files::text(path)?)?);
@@ -239,8 +239,8 @@ impl DevelopmentKeys {
         params.distinguished_name.push(DnType::CommonName, name);
         let now = OffsetDateTime::from_unix_timestamp(self.now.seconds())?;
         let span = |days| now.checked_add(Duration::days(days));
-        params.not_before = span(-1).context("the clock is at its beginning")?;
-        params.not_after = span(days).context("the clock is at its end")?;
+        params.not_before = span(-1).context("the clock is out of range")?;
+        params.not_after = span(days).context("the clock is out of range")?;
         Ok(params)
     }
 
@@ -275,7 +275,7 @@ pub(super) fn read_key(id: &str, path: &Path) -> anyhow::Result<SigningKey> {
     SigningKey::from_pkcs8_pem(id, &pem).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Writes a file that was not there, a private one for its owner only from its first byte.
+/// Writes a new file; a private one is created with mode 0600.
 pub(super) fn write_new(path: &Path, text: &str, secrecy: FileVisibility) -> anyhow::Result<()> {
     let mode = match secrecy {
         FileVisibility::Public => 0o644,
@@ -290,7 +290,7 @@ pub(super) fn write_new(path: &Path, text: &str, secrecy: FileVisibility) -> any
         .map_err(|error| {
             let path = path.display();
             if error.kind() == ErrorKind::NotFound {
-                return anyhow!("writing {path}: there is no such folder; make the folder first");
+                return anyhow!("writing {path}: the folder does not exist; create it first");
             }
             anyhow!("writing {path}: {error}")
         })

@@ -1,5 +1,5 @@
-//! Ed25519 where implementations differ: points of small and of mixed order, points and scalars that
-//! are written another way. What is believed is never more than what the library believes (Q2).
+//! Ed25519 where implementations differ: points of small and mixed order, non-canonical points and
+//! scalars. We never accept more than the library does (Q2).
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use serde_json::Value;
@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{array, bytes};
 use crate::crypto::ed25519::{Ed25519PrivateKey, Ed25519PublicKey};
 
-/// Message, key, R and S of the twelve vectors of Chalkias, Garillot and Nikolaenko, "Taming the many
-/// `EdDSAs`" (2020), table 6; and whether they are good without the cofactor.
+/// Message, key, R and S of the twelve vectors of Chalkias, Garillot and Nikolaenko, "Taming the
+/// many `EdDSAs`" (2020), table 6; and whether they are valid without the cofactor.
 const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
     // 0, 1: a key of small order. 2: R of small order. 3: both of mixed order.
     (
@@ -39,7 +39,7 @@ const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
         "87909e14428a7a1d62e9f22f3d3ad7802db02eb2e688b6c52fcd6648a98bd009",
         true,
     ),
-    // 4, 5: good with the cofactor alone.
+    // 4, 5: valid with the cofactor only.
     (
         "e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec4011eaccd55b53f56c",
         "cdb267ce40c5cd45306fa5d2f29731459387dbf9eb933b7bd5aed9a765b88d4d",
@@ -69,7 +69,7 @@ const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
         "7e71f98a473474f2f13f06f97c20d58cc3f54b8bd0d272f42b695dd7e89a8c22",
         false,
     ),
-    // 8, 9: R is written another way.
+    // 8, 9: R is not canonical.
     (
         "9bedc267423725d473888631ebf45988bad3db83851ee85c85e241a07d148b41",
         "f7badec5b8abeaf699583992219b7b223f1df3fbbea919844e3f7c554a43dd43",
@@ -84,7 +84,7 @@ const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
         "ca8c5b64cd208982aa38d4936621a4775aa233aa0505711d8fdcfdaa943d4908",
         false,
     ),
-    // 10, 11: the key is written another way, and of small order.
+    // 10, 11: the key is not canonical and of small order.
     (
         "e96b7021eb39c1a163b6da4e3093dcd3f21387da4cc4572be588fafae23c155b",
         "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
@@ -101,36 +101,36 @@ const PUBLISHED: [(&str, &str, &str, &str, bool); 12] = [
     ),
 ];
 
-/// Computed apart from any library, with plain numbers: why, and whether it is good without the cofactor.
+/// Computed independently of any library: the reason, and whether it is valid without the cofactor.
 const COMPUTED: &str = include_str!("vectors/ed25519_edges.json");
 
-/// The library's verdict; a key that it does not take verifies nothing.
+/// The library's result; a key that it rejects verifies nothing.
 fn library(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
     ParsedPublicKey::new(&ED25519, key).is_ok_and(|key| key.verify_sig(message, signature).is_ok())
 }
 
-/// Ours, from the bare bytes and from `SubjectPublicKeyInfo`, which must be the same.
+/// Our result, from the bare bytes and from `SubjectPublicKeyInfo`, which must be equal.
 fn ours(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
-    let decision =
+    let verify =
         |key: Option<Ed25519PublicKey>| key.is_some_and(|key| key.verify(message, signature));
     let spki = [bytes("302a300506032b6570032100").as_slice(), key].concat();
-    let bare = decision(Ed25519PublicKey::from_point(key));
-    assert_eq!(bare, decision(Ed25519PublicKey::from_spki(&spki)));
+    let bare = verify(Ed25519PublicKey::from_point(key));
+    assert_eq!(bare, verify(Ed25519PublicKey::from_spki(&spki)));
     bare
 }
 
-/// The key of a secret, as PKCS #8.
+/// The private key of a secret, from PKCS #8.
 fn private(secret: &str) -> Ed25519PrivateKey {
     let der = bytes(&format!("302e020100300506032b657004220420{secret}"));
     Ed25519PrivateKey::from_pkcs8(&der).unwrap()
 }
 
-/// The y of a point may be written once more where it is less than 19: plus 2^255 - 19.
-fn written_otherwise(y: u8, sign: u8) -> [u8; 32] {
-    let mut written = [0xff; 32];
-    written[0] = 0xed_u8.wrapping_add(y);
-    written[31] = 0x7f | sign;
-    written
+/// The non-canonical encoding of a y below 19: plus 2^255 - 19.
+fn non_canonical(y: u8, sign: u8) -> [u8; 32] {
+    let mut encoded = [0xff; 32];
+    encoded[0] = 0xed_u8.wrapping_add(y);
+    encoded[31] = 0x7f | sign;
+    encoded
 }
 
 /// Q2: RFC 8032, section 7.1, tests 1 and 3.
@@ -159,9 +159,9 @@ fn known_messages_have_their_known_signatures() {
     }
 }
 
-/// Q2: what was signed is believed, and whatever was altered in any bit, cut or lengthened is not.
+/// Q2: an authentic signature is accepted; one altered in any bit, truncated or extended is not.
 #[test]
-fn no_altered_bit_is_believed() {
+fn no_altered_bit_is_accepted() {
     let pair = private(&"07".repeat(32));
     let key = pair.public_point().try_into().unwrap();
     let other = private(&"09".repeat(32));
@@ -183,10 +183,10 @@ fn no_altered_bit_is_believed() {
     }
 }
 
-/// Q2: the published edges, each with the library's verdict; beyond it, a key of small order (0, 1) is
-/// refused when it is read.
+/// Q2: the published edge cases, each with the library's result; in addition, keys of small order
+/// (0, 1) are refused when parsed.
 #[test]
-fn published_edges_are_judged_as_the_library_judges_them() {
+fn published_edges_verify_as_in_the_library() {
     for (number, (message, key, r, s, good)) in PUBLISHED.into_iter().enumerate() {
         let (message, key) = (bytes(message), array(key));
         let signature = bytes(&[r, s].concat());
@@ -196,12 +196,12 @@ fn published_edges_are_judged_as_the_library_judges_them() {
     }
 }
 
-/// Q2: keys and R with every part of small order, R of small order alone or written another way, S
-/// with the order of the group added: one verdict, ours and the library's.
+/// Q2: keys and R with small-order components, R of small order or not canonical, S plus the order
+/// of the group: our result equals the library's.
 #[test]
-fn small_parts_are_judged_as_the_library_judges_them() {
+fn small_order_parts_verify_as_in_the_library() {
     let all: Vec<Value> = serde_json::from_str(COMPUTED).unwrap();
-    let mut decisions = [0_u32; 2];
+    let mut results = [0_u32; 2];
     for one in &all {
         let text = |name: &str| one[name].as_str().unwrap();
         let (key, message) = (array(text("key")), text("message").as_bytes());
@@ -209,17 +209,17 @@ fn small_parts_are_judged_as_the_library_judges_them() {
         let good = one["good"].as_bool().unwrap();
         assert_eq!(library(&key, message, &signature), good, "{one}");
         assert_eq!(ours(&key, message, &signature), good, "{one}");
-        decisions[usize::from(good)] += 1;
+        results[usize::from(good)] += 1;
     }
-    assert_eq!(decisions, [15, 9]);
+    assert_eq!(results, [15, 9]);
 }
 
-/// Q2, Q3: RFC 8032, section 5.1.3: a key has one way to be written; one of small order proves nothing.
+/// Q2, Q3: RFC 8032, section 5.1.3: a key has one encoding; one of small order proves nothing.
 #[test]
-fn keys_written_otherwise_or_of_small_order_are_refused() {
+fn non_canonical_and_small_order_keys_are_refused() {
     for y in 0..19 {
         for sign in [0, 0x80] {
-            let point = written_otherwise(y, sign);
+            let point = non_canonical(y, sign);
             assert!(Ed25519PublicKey::from_point(&point).is_none(), "{y} {sign}");
         }
     }
@@ -238,11 +238,11 @@ fn keys_written_otherwise_or_of_small_order_are_refused() {
     }
 }
 
-/// Q3: whether a point is one of the curve, the library finds out when it verifies: such a key is read
-/// and never believes anything.
+/// Q3: the library checks only when verifying whether a point is on the curve: such a key is parsed
+/// and never verifies anything.
 #[test]
 fn keys_off_the_curve_verify_nothing() {
-    let mut largest = written_otherwise(0, 0);
+    let mut largest = non_canonical(0, 0);
     largest[0] = 0xeb;
     let mut two = [0; 32];
     two[0] = 2;

@@ -1,4 +1,4 @@
-//! Known answers, and what must never pass: each primitive against its standard's own examples.
+//! Known answers and negative tests: each primitive against its standard's examples.
 
 mod ed25519;
 mod rsa;
@@ -10,7 +10,7 @@ use super::ecdsa::EcdsaP256PublicKey;
 use super::hmac::HmacKey;
 use super::pem;
 
-/// Bytes of hexadecimal digits.
+/// Parses hexadecimal digits.
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<char> = hex.chars().collect();
     let (pairs, rest) = digits.as_chunks::<2>();
@@ -23,7 +23,7 @@ fn array<const N: usize>(hex: &str) -> [u8; N] {
     bytes(hex).try_into().unwrap()
 }
 
-/// FIPS 180-4: the examples of three letters.
+/// FIPS 180-4: the three-letter examples.
 #[test]
 fn digests_are_those_of_the_standard() {
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -39,7 +39,7 @@ fn digests_are_those_of_the_standard() {
     assert_eq!(Sha256::default().finish(), sha256(b""));
 }
 
-/// Q3: RFC 4231, cases 1 and 2; a tag is good whole or not at all.
+/// Q3: RFC 4231, cases 1 and 2; a truncated or extended tag is refused.
 #[test]
 fn tags_are_those_of_the_standard() {
     for (secret, message, tag) in [
@@ -68,7 +68,8 @@ fn tags_are_those_of_the_standard() {
     }
 }
 
-/// D2: `McGrew` and Viega, "The Galois/Counter Mode of Operation", case 16; nothing altered opens.
+/// D2: `McGrew` and Viega, "The Galois/Counter Mode of Operation", case 16; altered data does not
+/// open.
 #[test]
 fn sealing_is_that_of_the_standard() {
     let key = array("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
@@ -120,7 +121,7 @@ fn secrets_are_compared_whole() {
     }
 }
 
-/// Q3: a key is read from a block of its own label alone, whatever stands around it.
+/// Q3: a key is read only from a block with its own label, whatever surrounds it.
 #[test]
 fn a_key_is_read_under_its_own_label() {
     let der = [0x5a; 100];

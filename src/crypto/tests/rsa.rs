@@ -1,5 +1,5 @@
-//! RSA with PKCS #1 v1.5: the signatures that institutions' documents print, byte for byte; and what has
-//! broken other implementations.
+//! RSA with PKCS #1 v1.5: signatures from institutions' documents, byte for byte, and attacks that
+//! broke other implementations.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::crypto::rsa::{RsaPrivateKey, RsaPublicKey, RsaScheme};
 
-/// Key pairs made for tests, messages as institutions compose them, signatures
-/// made with one library and confirmed with another.
+/// Key pairs made for tests, messages as institutions compose them, signatures made with one
+/// library and verified with another.
 const KNOWN: &str = include_str!("vectors/rsa_pkcs1_sha256.json");
-/// Made with the private key itself, without any library's padding: each says what is wrong with it.
+/// Made with the private key itself, without any library's padding: each states what is wrong with
+/// it.
 const FORGED: &str = include_str!("vectors/rsa_pkcs1_forged.json");
 
 fn der(value: &Value) -> Vec<u8> {
@@ -29,7 +30,7 @@ fn pkcs1(spki: &Value) -> RsaPublicKey {
     RsaPublicKey::from_spki(&der(spki), RsaScheme::Pkcs1Sha256).unwrap()
 }
 
-/// Q3: PKCS #1 v1.5 draws nothing, so there is one signature of a message by a key.
+/// Q3: PKCS #1 v1.5 is deterministic, so a message has one signature per key.
 #[test]
 fn known_messages_have_their_known_signatures() {
     let known = known();
@@ -52,7 +53,7 @@ fn known_messages_have_their_known_signatures() {
     assert!(!other.verify(message(&known[0]), &der(&known[0]["signature"])));
 }
 
-/// Q3: no byte of a signature may differ, and it is as long as the modulus.
+/// Q3: every byte of a signature matters, and its length is that of the modulus.
 #[test]
 fn an_altered_or_resized_signature_is_never_good() {
     let one = &known()[0];
@@ -73,8 +74,8 @@ fn an_altered_or_resized_signature_is_never_good() {
     assert!(!key.verify(message, one["signature"].as_str().unwrap().as_bytes()));
 }
 
-/// Q3: padding is compared byte for byte, as RFC 8017, section 8.2.2, says: other block types, cut
-/// or hollow padding (Bleichenbacher, 2006), another `DigestInfo`, another hash, another scheme.
+/// Q3: padding is compared byte for byte (RFC 8017, section 8.2.2): other block types, short or
+/// hollow padding (Bleichenbacher, 2006), another `DigestInfo`, another hash, another scheme.
 #[test]
 fn a_forged_padding_is_never_good() {
     let all: Value = serde_json::from_str(FORGED).unwrap();
@@ -88,7 +89,7 @@ fn a_forged_padding_is_never_good() {
     }
 }
 
-/// Q3: a signature is a number below the modulus, with all its zeroes.
+/// Q3: a signature is a number below the modulus, with all its leading zeros.
 #[test]
 fn a_signature_has_one_number_and_one_length() {
     let all: Value = serde_json::from_str(FORGED).unwrap();
@@ -104,7 +105,7 @@ fn a_signature_has_one_number_and_one_length() {
     assert!(!key.verify(message(zero), &signature[1..]));
 }
 
-/// Q3: a key that was read for one scheme neither makes nor believes signatures of the other.
+/// Q3: a key parsed for one scheme neither makes nor accepts signatures of the other.
 #[test]
 fn a_key_serves_the_scheme_it_was_read_for() {
     use RsaScheme::{Pkcs1Sha256, PssSha512};
@@ -118,7 +119,7 @@ fn a_key_serves_the_scheme_it_was_read_for() {
     }
 }
 
-/// Q3: a private key that says it is for PSS does not sign with the older padding.
+/// Q3: a private key marked for PSS does not sign with PKCS #1 v1.5 padding.
 #[test]
 fn a_private_key_for_pss_is_none_for_pkcs1() {
     const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";

@@ -1,10 +1,10 @@
-//! What the audit log says of a change of an order (L4): what was done, and the states after it.
+//! Audit log text of an order change (L4): the action, and the states after it.
 
 use crate::domain::identifiers::hex;
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refund::RefundDecision;
 
-/// What was done, by its name.
+/// Name of the action.
 pub(super) fn action(before: Option<&Order>, after: &Order) -> &'static str {
     let Some(before) = before else {
         return "order.place";
@@ -56,7 +56,7 @@ fn named(order: &Order) -> Vec<bool> {
     order.refunds.iter().map(|one| one.named).collect()
 }
 
-/// The states after the deed: order, then each attempt, then the refunds that moved.
+/// The states after the change: order, then each attempt, then the changed refunds.
 pub(super) fn result(after: &Order, refunds: &[usize]) -> String {
     let mut text = String::from(after.state.name());
     for attempt in &after.attempts {

@@ -1,29 +1,29 @@
-//! Of which moments the spent nonces are forgotten (Q6): nobody knows any more what was spent then,
-//! so a request that says it was made then is refused, whatever the clock says.
+//! Times whose spent nonces have been forgotten (Q6): it is no longer known what was spent then, so
+//! a request created at such a time is refused, whatever the clock says.
 //!
-//! A few spans instead of one floor: a clock that was ahead for a while shuts out the seconds in
-//! which something was spent under it, and not all the time until it is right.
+//! A few spans instead of one replay floor: if a clock was ahead for a while, only the seconds in
+//! which something was spent under it are refused, not all the time until it is right.
 
 use std::time::Duration;
 
 use crate::domain::identifiers::Timestamp;
 
-/// Spans that are kept. Past that the two with the least time between them become one, with that time:
-/// a moment far from all of them is never shut out, however many there are.
+/// Maximum number of spans. Beyond it, the two spans with the smallest gap are merged, gap
+/// included: a time far from all spans is never refused, however many there are.
 pub const SPANS_MAX: usize = 16;
 
-/// Moments so close to each other are one span.
+/// Times this close to each other are merged into one span.
 const JOINED_WITHIN: Duration = Duration::from_mins(1);
 
-/// From one moment to another, both included.
+/// From one time to another, both included.
 pub type ForgottenSpan = (Timestamp, Timestamp);
 
-/// Every moment of which something was forgotten.
+/// All times whose nonces have been forgotten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forgotten(Vec<ForgottenSpan>);
 
 impl Forgotten {
-    /// All of these, in any order.
+    /// From these spans, in any order.
     pub fn of(spans: impl IntoIterator<Item = ForgottenSpan>) -> Self {
         let mut sorted: Vec<ForgottenSpan> = spans.into_iter().collect();
         sorted.sort_unstable();
@@ -48,25 +48,25 @@ impl Forgotten {
         Self(joined)
     }
 
-    /// Everything up to a moment.
+    /// Everything up to a time.
     pub fn until(moment: Timestamp) -> Self {
         Self(vec![(Timestamp::from_ms(i64::MIN), moment)])
     }
 
-    /// With these moments as well.
+    /// Adds these times.
     #[must_use]
     pub fn and(&self, created: impl IntoIterator<Item = Timestamp>) -> Self {
         let more = created.into_iter().map(|moment| (moment, moment));
         Self::of(self.0.iter().copied().chain(more))
     }
 
-    /// Whether a request made at this moment may have been forgotten.
+    /// Whether the nonce of a request created at this time may have been forgotten.
     pub fn contains(&self, created: Timestamp) -> bool {
         let mut latest_first = self.0.iter().rev();
         latest_first.any(|(first, last)| (*first..=*last).contains(&created))
     }
 
-    /// The spans, the earliest first.
+    /// The spans, earliest first.
     pub fn spans(&self) -> &[ForgottenSpan] {
         &self.0
     }
@@ -80,7 +80,7 @@ mod tests {
         Timestamp::from_s(s)
     }
 
-    /// Q6, H2: what was forgotten stays shut out, however many spans there were; seconds ahead shut out
+    /// Q6, H2: forgotten times stay refused, however many spans there were; future times refuse
     /// those seconds only.
     #[test]
     fn requests_of_forgotten_times_stay_refused_and_few_others() {
@@ -102,8 +102,8 @@ mod tests {
         );
     }
 
-    /// Q6, H2, T2: one request every two minutes while the clock is a day ahead for 40 minutes: those
-    /// moments are shut out later, and none of the day before them.
+    /// Q6, H2, T2: with one request every two minutes while the clock is a day ahead for 40
+    /// minutes, those times are refused later, and no time of the day before them.
     #[test]
     fn many_future_times_refuse_no_time_between_them() {
         let (noon, day) = (20_000 * 86_400, 86_400);

@@ -1,7 +1,7 @@
-//! Names and moments: who, which, when.
+//! Identifiers and timestamps.
 //!
-//! Every type here can only be built by parsing or minting, so a value that exists is
-//! well-formed. Nothing here reads a clock or draws a random number: both are handed in.
+//! Every type here can only be built by parsing or generating, so an existing value is well-formed.
+//! Nothing here reads a clock or generates randomness: both are passed in.
 
 pub mod forgotten;
 mod order_key;
@@ -17,16 +17,16 @@ pub use timestamp::{CalendarDay, Timestamp, Uptime};
 
 use crate::crypto::compare::constant_time_eq;
 
-/// Thirty-two symbols without I, L, O and U: no number is misread at a counter.
+/// Crockford base 32: without I, L, O and U, so that no number is misread.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// A value that does not have the shape it must have.
+/// A value that does not have the required format.
 ///
-/// The text says what was expected; it never quotes what was found, which may be personal.
+/// The text says what was expected; it never quotes the value, which may be personal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct Malformed {
-    /// What would have been accepted, for a person.
+    /// The expected format, human-readable.
     pub expected: &'static str,
 }
 
@@ -44,7 +44,7 @@ macro_rules! name {
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// Reads the name, or says what was expected (Q10).
+            /// Parses the name, or says what was expected (Q10).
             pub fn parse(text: &str) -> Result<Self, Malformed> {
                 if is_name(text, $length_max) {
                     Ok(Self(text.into()))
@@ -53,7 +53,7 @@ macro_rules! name {
                 }
             }
 
-            /// The name as it stands on the wire.
+            /// The name on the wire.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -74,55 +74,55 @@ macro_rules! name {
 }
 
 name!(
-    /// A merchant as enrolled (`merchantId`, 商户编号).
+    /// A configured merchant (`merchantId`, 商户编号).
     MerchantId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// The merchant's own number of an order (`merchantOrderNo`, 商户订单号), unique per merchant.
+    /// The merchant's order number (`merchantOrderNo`, 商户订单号), unique per merchant.
     MerchantOrderNo, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// A payment institution as configured.
+    /// A configured payment institution.
     InstitutionId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// The merchant's account at an institution: evidence from one account never moves another's
-    /// attempt (C2).
+    /// A merchant's account at an institution: evidence from one account never changes an attempt
+    /// of another (C2).
     AccountId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// A person who runs the gateway, as enrolled.
+    /// A configured staff member who runs the gateway.
     OperatorId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// Names a signing key (`keyid`).
+    /// Id of a signing key (`keyid`).
     KeyId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
 
 macro_rules! number {
-    ($(#[$doc:meta])* $type:ident, $message:literal, $expected:literal) => {
+    ($(#[$doc:meta])* $type:ident, $letter:literal, $expected:literal) => {
         $(#[$doc])*
         ///
-        /// Shape: one letter for the kind, then the moment and 80 drawn bits in base 32: 27
-        /// letters and digits, ascending with time, taken by every institution we know.
+        /// Format: one letter for the kind, then the time and 80 random bits in base 32: 27 letters
+        /// and digits, ascending with time, accepted by every institution we know.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// Makes a new number from a moment and a draw.
-            pub fn mint(now: Timestamp, draw: [u8; 10]) -> Self {
-                Self(minted($message, now, draw).into())
+            /// Generates a new number from a time and random bytes.
+            pub fn mint(now: Timestamp, random: [u8; 10]) -> Self {
+                Self(minted($letter, now, random).into())
             }
 
-            /// Reads a number of ours.
+            /// Parses one of our numbers.
             pub fn parse(text: &str) -> Result<Self, Malformed> {
                 let fits = text.len() == 27
-                    && text.starts_with($message)
+                    && text.starts_with($letter)
                     && text.bytes().all(|b| b.is_ascii_alphanumeric());
                 if fits { Ok(Self(text.into())) } else { Err(Malformed { expected: $expected }) }
             }
 
-            /// The number as it stands on the wire.
+            /// The number on the wire.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -143,21 +143,22 @@ macro_rules! number {
 }
 
 number!(
-    /// Our number of an order (`payOrderNo`, 支付订单号).
-    PayOrderNo, 'P', "a payOrderNo as this gateway gave it"
+    /// Our order number (`payOrderNo`, 支付订单号).
+    PayOrderNo, 'P', "a payOrderNo issued by this gateway"
 );
 number!(
-    /// Names one attempt towards its institution; its idempotency key (K2).
-    AttemptId, 'A', "an attempt number as this gateway gave it"
+    /// Our number for an attempt at its institution; the idempotency key (K2).
+    AttemptId, 'A', "an attempt number issued by this gateway"
 );
 number!(
-    /// Names one refund towards its institution; its idempotency key (K2).
-    RefundOrderNo, 'R', "a refundOrderNo as this gateway gave it"
+    /// Our number for a refund at its institution; the idempotency key (K2).
+    RefundOrderNo, 'R', "a refundOrderNo issued by this gateway"
 );
 
 impl RefundOrderNo {
-    /// The number of the surplus refund of an attempt after so many that failed: it follows from
-    /// the attempt, so that the same surplus cannot be given two. Of 32 each is another.
+    /// The number of the refund of an attempt's excess payment, after this many failed ones. It is
+    /// derived from the attempt, so that the same excess payment cannot get two. The first 32
+    /// differ.
     pub fn of_excess(attempt: &AttemptId, failed: usize) -> Self {
         let (head, last) = attempt.as_str().split_at(26);
         let mut symbols = ALPHABET.iter().cycle();
@@ -171,14 +172,14 @@ impl RefundOrderNo {
     }
 }
 
-fn minted(message: char, now: Timestamp, draw: [u8; 10]) -> String {
+fn minted(letter: char, now: Timestamp, random: [u8; 10]) -> String {
     let moment = u128::try_from(now.ms().max(0)).unwrap_or(0) & 0xffff_ffff_ffff;
-    let drawn = draw
+    let bits = random
         .iter()
         .fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
-    let bits = (moment << 80) | drawn;
+    let bits = (moment << 80) | bits;
     let mut text = String::with_capacity(27);
-    text.push(message);
+    text.push(letter);
     for place in (0u32..26).rev() {
         let digit = usize::try_from((bits >> place.saturating_mul(5)) & 31).unwrap_or(0);
         text.push(ALPHABET.get(digit).copied().map_or('0', char::from));
@@ -186,21 +187,21 @@ fn minted(message: char, now: Timestamp, draw: [u8; 10]) -> String {
     text
 }
 
-/// Names one event: the same id on every delivery (N3), and never two for one transition (N4).
+/// Id of an event: the same on every delivery (N3), and unique per transition (N4).
 ///
-/// Shape: `E`, the 26 symbols of the order's number, a letter for the type, the order's version
-/// in base 32 (four symbols). It follows from what it reports, so the same transition cannot be
-/// given two.
+/// Format: `E`, the 26 symbols of the order number, a letter for the type, the order version in
+/// base 32 (four symbols). It is derived from what it reports, so the same transition cannot get
+/// two.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// The id of the event that this version of this order brings.
-    pub fn of(order: &PayOrderNo, message: char, version: u64) -> Self {
+    /// The id of the event that this order version causes.
+    pub fn of(order: &PayOrderNo, letter: char, version: u64) -> Self {
         let mut text = String::with_capacity(32);
         text.push('E');
         text.push_str(order.as_str().get(1..).unwrap_or_default());
-        text.push(message);
+        text.push(letter);
         for place in (0u32..4).rev() {
             let digit = usize::try_from((version >> place.saturating_mul(5)) & 31).unwrap_or(0);
             text.push(ALPHABET.get(digit).copied().map_or('0', char::from));
@@ -208,27 +209,28 @@ impl EventId {
         Self(text.into())
     }
 
-    /// Reads back an id that was stored.
+    /// Parses a stored id.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         if text.len() == 32 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
             Ok(Self(text.into()))
         } else {
             Err(Malformed {
-                expected: "an eventId as this gateway gave it",
+                expected: "an eventId issued by this gateway",
             })
         }
     }
 
-    /// The id as it stands on the wire.
+    /// The id on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Opens the payer's page of one order and nothing else: whoever holds it may see and choose.
+/// Grants access to the payment page of one order and nothing else: its holder may view it and
+/// choose.
 ///
-/// Shape in an address: `payOrderNo`, a dot, 32 hexadecimal digits of a secret drawn for the
-/// order. The secret is stored sealed with the order and compared in constant time.
+/// Format in a URL: `payOrderNo`, a dot, 32 hexadecimal digits of a random secret. The secret is
+/// stored sealed with the order and compared in constant time.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PageToken {
     order: PayOrderNo,
@@ -236,15 +238,15 @@ pub struct PageToken {
 }
 
 impl PageToken {
-    /// The token of an order with that secret.
+    /// The token of an order with this secret.
     pub fn new(order: PayOrderNo, secret: [u8; 16]) -> Self {
         Self { order, secret }
     }
 
-    /// Reads a token from the address of a page.
+    /// Parses a token from a page URL.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let wrong = Malformed {
-            expected: "the address of a payment page, whole",
+            expected: "the complete URL of a payment page",
         };
         let (order, secret) = text.split_once('.').ok_or_else(|| wrong.clone())?;
         let order = PayOrderNo::parse(order).map_err(|_| wrong.clone())?;
@@ -252,17 +254,17 @@ impl PageToken {
         Ok(Self { order, secret })
     }
 
-    /// The order it speaks of.
+    /// The order it belongs to.
     pub fn order(&self) -> &PayOrderNo {
         &self.order
     }
 
-    /// Whether it opens the page of an order with this secret. Takes the same time either way.
+    /// Whether it grants access to the page of an order with this secret. Constant time.
     pub fn opens(&self, secret: &[u8; 16]) -> bool {
         constant_time_eq(&self.secret, secret)
     }
 
-    /// The text for an address. Not `Display`: it must not slip into a log.
+    /// The text for a URL. Not `Display`, so that it is not logged by accident.
     pub fn expose(&self) -> String {
         format!("{}.{}", self.order, hex(&self.secret))
     }
@@ -274,7 +276,7 @@ impl fmt::Debug for PageToken {
     }
 }
 
-/// Lower-case hexadecimal text of some bytes.
+/// Lower-case hexadecimal text of bytes.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(
@@ -286,7 +288,7 @@ pub fn hex(bytes: &[u8]) -> String {
     )
 }
 
-/// Bytes of a hexadecimal text of exactly the right length.
+/// Parses hexadecimal text of exactly the right length.
 pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != N.checked_mul(2)? || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
@@ -299,26 +301,26 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// Bytes of a hexadecimal text, however many.
+/// Parses hexadecimal text of any length.
 pub fn unhex_any(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
     let byte = |pair: &[u8]| unhex::<1>(str::from_utf8(pair).ok()?).map(|[byte]| byte);
     digits.map(byte).collect()
 }
 
-/// A nonce that was presented under a valid signature and not seen before by this process.
+/// A nonce received under a valid signature and not seen before by this process.
 ///
-/// Spending it is part of the change the request causes (Q5), so it is neither `Clone` nor
+/// Spending it is part of the change that the request causes (Q5), so it is neither `Clone` nor
 /// `Copy`: one admission, one effect.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FreshNonce {
-    /// The key it was presented under.
+    /// The key it was signed with.
     pub key: KeyId,
     /// 16 to 64 characters of base64url.
     pub value: Box<str>,
-    /// When the signature says it was made; compared with what is forgotten (Q6).
+    /// Signature creation time, compared with the forgotten times (Q6).
     pub created: Timestamp,
-    /// Until when it must be remembered.
+    /// Until when it must be stored.
     pub keep_until: Timestamp,
 }
 
@@ -326,7 +328,7 @@ pub struct FreshNonce {
 mod tests {
     use super::*;
 
-    /// G-11: numbers we make are letters and digits only, at most 32, and sort by time.
+    /// G-11: generated numbers consist of letters and digits, at most 32, and sort by time.
     #[test]
     fn minted_numbers_are_plain_and_ascend() {
         let early = PayOrderNo::mint(Timestamp::from_ms(1_000), [0xff; 10]);
@@ -360,7 +362,7 @@ mod tests {
         }
     }
 
-    /// K3: a page opens only with the secret of its order.
+    /// K3: a page token is valid only with the secret of its order.
     #[test]
     fn a_page_token_survives_its_address() {
         let order = PayOrderNo::mint(Timestamp::from_ms(5), [7; 10]);

@@ -1,5 +1,5 @@
-//! Moments and days: milliseconds since the epoch inside, Asia/Shanghai at the border. Reads no
-//! clock.
+//! Timestamps and calendar days: milliseconds since the epoch internally, Asia/Shanghai at the API.
+//! Reads no clock.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use time::{Date, OffsetDateTime, UtcOffset};
 
 use crate::domain::identifiers::Malformed;
 
-/// Time zone of every date in the interface (`product.md`, decisions): Asia/Shanghai, fixed.
+/// Time zone of every date in the API (`product.md`, decisions): Asia/Shanghai, fixed.
 const ZONE: UtcOffset = offset!(+8);
 
-/// A moment, as milliseconds since 1970-01-01T00:00Z.
+/// A point in time, as milliseconds since 1970-01-01T00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Moments that are read of what others write. Whatever is added to one of them later still has a
-    /// date; a moment outside is a slip of whoever wrote it.
+    /// Range of accepted external timestamps. Any later addition to one of them still has a date; a
+    /// value outside is an error of its sender.
     const READABLE: Range<Self> = Self::from_s(datetime!(2000-01-01 0:00 UTC).unix_timestamp())
         ..Self::from_s(datetime!(9000-01-01 0:00 UTC).unix_timestamp());
 
-    /// In place of a moment that cannot be read: long before anything that is stored, so that whoever
-    /// weighs it dates by the moment he heard of it.
+    /// Stands for an unreadable timestamp: long before anything stored, so that evidence with it is
+    /// dated by its time of receipt.
     pub const UNREADABLE: Self = Self(0);
 
-    /// The moment so many milliseconds after the epoch.
+    /// From milliseconds since the epoch.
     pub const fn from_ms(ms: i64) -> Self {
         Self(ms)
     }
 
-    /// The moment so many seconds after the epoch.
+    /// From seconds since the epoch.
     pub const fn from_s(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000))
     }
@@ -48,7 +48,7 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// That much later.
+    /// Adds a duration.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self(
@@ -57,13 +57,13 @@ impl Timestamp {
         )
     }
 
-    /// How long from `earlier` until this moment; nothing if it is not later.
+    /// Time elapsed since `earlier`; zero if that is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     fn local(self) -> OffsetDateTime {
-        // In Shanghai the last year that has a date ends eight hours before it does elsewhere.
+        // In Shanghai the last representable year ends eight hours earlier than in UTC.
         OffsetDateTime::from_unix_timestamp(self.seconds())
             .ok()
             .and_then(|moment| moment.checked_to_offset(ZONE))
@@ -88,7 +88,7 @@ impl Timestamp {
             .unwrap_or_default()
     }
 
-    /// Minutes since midnight in Asia/Shanghai: what opening hours are compared with.
+    /// Minutes since midnight in Asia/Shanghai, compared with opening hours.
     pub fn minute_of_day(self) -> u16 {
         let local = self.local();
         u16::from(local.hour())
@@ -105,10 +105,10 @@ impl Timestamp {
             .unwrap_or_default()
     }
 
-    /// Reads RFC 3339, of the years 2000 to 8999; what is finer than a millisecond is cut off.
+    /// Parses RFC 3339, years 2000 to 8999; truncates to milliseconds.
     pub fn parse_rfc3339(text: &str) -> Result<Self, Malformed> {
         let wrong = || Malformed {
-            expected: "a moment of the years 2000 to 8999 as RFC 3339 has it",
+            expected: "an RFC 3339 timestamp of the years 2000 to 8999",
         };
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
         let ms = moment.unix_timestamp_nanos().div_euclid(1_000_000);
@@ -116,7 +116,7 @@ impl Timestamp {
         moment.and_then(Self::read).ok_or_else(wrong)
     }
 
-    /// Reads `yyyyMMdd` and `HHmmss` of Asia/Shanghai, of the years 2000 to 8999.
+    /// Parses `yyyyMMdd` and `HHmmss` in Asia/Shanghai, years 2000 to 8999.
     pub fn parse_local(date: &str, time_of_day: &str) -> Result<Self, Malformed> {
         let wrong = Malformed {
             expected: "yyyyMMdd and HHmmss, of the years 2000 to 8999",
@@ -130,29 +130,29 @@ impl Timestamp {
     }
 }
 
-/// How long this machine had been running, by a clock that nobody sets and that counts the time in
-/// which machine or process stood still. Unit: milliseconds. Compared only within one process.
+/// Uptime of the machine, by a monotonic clock that includes the time in which machine or process
+/// was suspended. Unit: milliseconds. Compared only within one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uptime(u64);
 
 impl Uptime {
-    /// So many milliseconds.
+    /// From milliseconds.
     pub const fn from_ms(ms: u64) -> Self {
         Self(ms)
     }
 
-    /// How long from `earlier` until this moment; nothing if it is not later.
+    /// Time elapsed since `earlier`; zero if that is not earlier.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A calendar day as merchants write it: `yyyyMMdd`, a day that exists.
+/// A calendar day in the merchants' format: `yyyyMMdd`, an existing day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CalendarDay(Arc<str>);
 
 impl CalendarDay {
-    /// Reads `yyyyMMdd`; 30 February is refused.
+    /// Parses `yyyyMMdd`; 30 February is refused.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let wrong = Malformed {
             expected: "a day as yyyyMMdd",
@@ -177,7 +177,7 @@ mod tests {
 
     /// G-11: dates are those of Asia/Shanghai and must exist.
     #[test]
-    fn days_are_read_in_shanghai() {
+    fn days_are_parsed_in_shanghai() {
         let moment = Timestamp::parse_local("20261122", "003000").unwrap();
         assert_eq!(moment.seconds(), 1_795_278_600);
         assert_eq!(moment.date(), "20261122");
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// M7, C3: a moment that nobody can mean is not read, and none that was stored is fatal to show.
+    /// M7, C3: implausible timestamps are refused, and formatting a stored one never panics.
     #[test]
     fn implausible_timestamps_are_refused() {
         for good in ["2000-01-01T00:00:00Z", "8999-12-31T23:59:59Z"] {

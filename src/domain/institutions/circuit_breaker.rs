@@ -1,40 +1,40 @@
-//! How one institution lately fared: its recent calls, and a breaker over them.
+//! Health of one institution: its recent calls, and a circuit breaker over them.
 //!
-//! Judges new orders only. Whatever is owed to an order that was begun, queries, closes, callbacks
-//! and refunds, never asks here (F2). Reads no clock; a clock that is set makes no pause longer.
+//! Applies to new orders only. Queries, closes, callbacks and refunds of existing orders are never
+//! blocked here (F2). Reads no clock; setting the clock never makes a pause longer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::domain::identifiers::Timestamp;
 
-/// Calls remembered at most, however many a window sees.
+/// Maximum number of recorded calls, however many fall in a window.
 const CALLS_REMEMBERED_MAX: usize = 64;
 
-/// Durations of creates remembered at most; the middle one of them is what counts.
+/// Maximum number of recorded create durations; their median decides.
 const DURATIONS_MAX: usize = 15;
 
-/// Fewer say nothing about how quick an institution is.
+/// Below this number of durations, slowness is not judged.
 const DURATIONS_MIN: usize = 3;
 
 /// What makes an institution unhealthy or slow (`[health]` of `routes.toml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// Calls older than this count no more.
+    /// Calls older than this no longer count.
     pub window: Duration,
-    /// So many creates of a window must be there before their failures are a share of anything.
+    /// Minimum number of creates in a window before their failure rate is evaluated.
     pub calls_min: usize,
-    /// From this share of failures on, nothing new is sent. Unit: percent.
+    /// Failure rate at which the breaker opens. Unit: percent.
     pub failures_percent: usize,
-    /// So many calls in a row that never left open the breaker at once.
+    /// This many consecutive calls that could not be sent open the breaker at once.
     pub not_sent_in_a_row: u32,
-    /// How long nothing new is sent after the first opening; twice as long after each further one.
+    /// How long the breaker stays open the first time; doubles with each further opening.
     pub open: Duration,
-    /// And never longer than this.
+    /// Upper limit of that time.
     pub open_max: Duration,
-    /// New orders on trial at the same time once the pause is over.
+    /// Maximum number of concurrent probes when half-open.
     pub probes: u32,
-    /// From this duration of the middle create on, an institution is slow.
+    /// Median create duration from which an institution is slow.
     pub slow: Duration,
 }
 
@@ -53,52 +53,52 @@ impl Default for HealthSettings {
     }
 }
 
-/// What a new order may expect of an institution; better ones are less.
+/// An institution's health for new orders; better is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
-    /// Answers, and quickly.
+    /// Answers quickly.
     Healthy,
-    /// Answers, and takes its time: last in the list, and open all the same.
+    /// Answers slowly: last in the list, but available.
     Slow,
-    /// Failed lately; one of the few new orders on trial may go there now.
+    /// Failed recently; a probe permit is available.
     HalfOpen,
-    /// Failed lately, and nothing new is sent now.
+    /// Failed recently; nothing new is sent now.
     Open,
 }
 
-/// Whom a call was made for.
+/// Purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallPurpose {
-    /// A payer who wants to pay: the only kind that shows that paying works.
+    /// Starts a payment: the only kind of call that shows that paying works.
     Create,
-    /// A question about, or the close of, what was begun.
+    /// Queries or closes an existing payment.
     Query,
 }
 
-/// How a call ended, as far as it says something about the institution.
+/// How a call ended, as far as it concerns the institution's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
-    /// It answered and can be understood; a refusal is an answer.
+    /// An intelligible answer; a refusal is one.
     Answered,
-    /// Silence, a server's fault, or an answer nobody can use.
+    /// Timeout, server error, or unusable answer.
     Failed,
-    /// Nothing could be sent: no connection.
+    /// Nothing was sent: no connection.
     Unreachable,
 }
 
-/// Where a breaker stands.
+/// State of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// New orders go through.
+    /// New orders are allowed.
     Closed,
-    /// A few go through, on trial.
+    /// A few are allowed, as probes.
     HalfOpen,
-    /// None does.
+    /// None is allowed.
     Open,
 }
 
 impl BreakerState {
-    /// A stable word for metrics.
+    /// Stable name for metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -108,24 +108,24 @@ impl BreakerState {
     }
 }
 
-/// Which stretch between two changes of state a call or a probe belongs to: news of an earlier
-/// stretch decides nothing in a later one.
+/// The period between two state changes that a call or probe belongs to: results from an earlier
+/// period are ignored in a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerWindow(u64);
 
-/// A call that began.
+/// A call in progress.
 #[derive(Debug, Clone, Copy)]
 pub struct BegunCall {
-    stretch: BreakerWindow,
+    window: BreakerWindow,
     at_ms: u64,
 }
 
 /// Whether a new order may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerDecision {
-    /// As to any other.
+    /// Normally.
     Allowed,
-    /// As one of the few on trial; to be given back with [`CircuitBreaker::leave`].
+    /// As a probe; to be returned with [`CircuitBreaker::leave`].
     Probe(BreakerWindow),
     /// Not now.
     Refused,
@@ -138,7 +138,7 @@ enum BreakerPhase {
     HalfOpen { probes_out: u32 },
 }
 
-/// One institution's recent past, in this process.
+/// One institution's recent history, in this process.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     clock: MonotonicTime,
@@ -147,8 +147,8 @@ pub struct CircuitBreaker {
     durations: VecDeque<(u64, u64)>,
     not_sent_in_a_row: u32,
     state: BreakerPhase,
-    stretch: u64,
-    /// It was opened because nothing could be sent: then any answer shows that this is over.
+    window: u64,
+    /// Opened because nothing could be sent: any answer then closes it.
     was_unreachable: bool,
     openings_in_a_row: u32,
     openings: u64,
@@ -163,7 +163,7 @@ impl Default for CircuitBreaker {
             durations: VecDeque::with_capacity(DURATIONS_MAX),
             not_sent_in_a_row: 0,
             state: BreakerPhase::Closed,
-            stretch: 0,
+            window: 0,
             was_unreachable: false,
             openings_in_a_row: 0,
             openings: 0,
@@ -173,7 +173,7 @@ impl Default for CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// What a new order may expect now. Asking uses nothing up.
+    /// Health for new orders now. Takes no probe permit.
     pub fn standing(&mut self, settings: &HealthSettings, now: Timestamp) -> Health {
         let now_ms = self.advance(now);
         match self.state {
@@ -186,37 +186,37 @@ impl CircuitBreaker {
         }
     }
 
-    /// Lets a new order in, or not. Of those on trial, only so many at the same time.
+    /// Admits or refuses a new order. When half-open, only a limited number of probes is admitted.
     pub fn enter(&mut self, settings: &HealthSettings, now: Timestamp) -> BreakerDecision {
         self.advance(now);
         match &mut self.state {
             BreakerPhase::Closed => BreakerDecision::Allowed,
             BreakerPhase::HalfOpen { probes_out } if *probes_out < settings.probes => {
                 *probes_out = probes_out.saturating_add(1);
-                BreakerDecision::Probe(BreakerWindow(self.stretch))
+                BreakerDecision::Probe(BreakerWindow(self.window))
             }
             BreakerPhase::HalfOpen { .. } | BreakerPhase::Open { .. } => BreakerDecision::Refused,
         }
     }
 
-    /// Gives the place of an order on trial back, whatever became of it.
-    pub fn leave(&mut self, BreakerWindow(stretch): BreakerWindow) {
+    /// Returns a probe permit, whatever the outcome.
+    pub fn leave(&mut self, BreakerWindow(window): BreakerWindow) {
         if let BreakerPhase::HalfOpen { probes_out } = &mut self.state
-            && stretch == self.stretch
+            && window == self.window
         {
             *probes_out = probes_out.saturating_sub(1);
         }
     }
 
-    /// A call begins.
+    /// Records the start of a call.
     pub fn begin(&mut self, now: Timestamp) -> BegunCall {
         BegunCall {
             at_ms: self.advance(now),
-            stretch: BreakerWindow(self.stretch),
+            window: BreakerWindow(self.window),
         }
     }
 
-    /// A call ended.
+    /// Records the end of a call.
     pub fn end(
         &mut self,
         settings: &HealthSettings,
@@ -225,8 +225,8 @@ impl CircuitBreaker {
         now: Timestamp,
     ) {
         let now_ms = self.advance(now);
-        // It was under way while everything changed: what it says has been decided without it.
-        if begun.stretch != BreakerWindow(self.stretch) {
+        // It started before the last state change, which was decided without it.
+        if begun.window != BreakerWindow(self.window) {
             return;
         }
         let took_ms = now_ms.saturating_sub(begun.at_ms);
@@ -240,8 +240,8 @@ impl CircuitBreaker {
                 self.close(now_ms);
                 push(&mut self.durations, DURATIONS_MAX, (now_ms, took_ms));
             }
-            // Whether payers are served only a payer's own call shows; that there is somebody at
-            // all any answer does.
+            // Only a create shows that payments work; any answer shows that the institution is
+            // reachable.
             (
                 BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. },
                 CallPurpose::Query,
@@ -261,7 +261,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Where the breaker stands.
+    /// State of the breaker.
     pub fn breaker(&mut self, now: Timestamp) -> BreakerState {
         self.advance(now);
         match self.state {
@@ -271,7 +271,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// How often it opened in all.
+    /// Total number of openings.
     pub fn openings(&self) -> u64 {
         self.openings
     }
@@ -290,7 +290,7 @@ impl CircuitBreaker {
             CallEnd::Unreachable => self.not_sent_in_a_row.saturating_add(1),
             CallEnd::Answered | CallEnd::Failed => 0,
         };
-        // Questions are answered while no payer is served: they would hide it.
+        // Queries may succeed while creates fail, and would hide it.
         let is_create = purpose == CallPurpose::Create;
         if is_create {
             push(&mut self.calls, CALLS_REMEMBERED_MAX, (now_ms, end));
@@ -302,7 +302,7 @@ impl CircuitBreaker {
         if end == CallEnd::Answered {
             return;
         }
-        let ended = |wanted: CallEnd| self.calls.iter().filter(move |(_, end)| *end == wanted);
+        let ended = |expected: CallEnd| self.calls.iter().filter(move |(_, end)| *end == expected);
         let unreachable = ended(CallEnd::Unreachable).count();
         let failures = ended(CallEnd::Failed).count().saturating_add(unreachable);
         let calls = self.calls.len();
@@ -341,13 +341,13 @@ impl CircuitBreaker {
 
     fn change(&mut self, state: BreakerPhase) {
         self.state = state;
-        self.stretch = self.stretch.saturating_add(1);
+        self.window = self.window.saturating_add(1);
         self.calls.clear();
         self.durations.clear();
         self.not_sent_in_a_row = 0;
     }
 
-    /// Reads the time, and ends a pause that is over.
+    /// Reads the time, and moves to half-open when the open time is over.
     fn advance(&mut self, now: Timestamp) -> u64 {
         let now_ms = self.clock.read(now);
         if let BreakerPhase::Open { until_ms } = self.state
@@ -358,7 +358,7 @@ impl CircuitBreaker {
         now_ms
     }
 
-    /// The middle one of the last creates took long. One slow answer among quick ones is chance.
+    /// The median of the recent creates is slow. A single slow answer does not count.
     fn is_slow(&self, settings: &HealthSettings, now_ms: u64) -> bool {
         let oldest_ms = now_ms.saturating_sub(ms(settings.window));
         let recent = || self.durations.iter().filter(|(at, _)| *at >= oldest_ms);
@@ -368,8 +368,8 @@ impl CircuitBreaker {
     }
 }
 
-/// The time that passed while it was looked at. A clock set back stands still for one reading and
-/// goes on from there; one set ahead ends a pause early, and a probe finds out.
+/// Monotonic time from wall-clock readings. A clock set back adds no time for one reading; one set
+/// ahead may end a pause early, and a probe then decides.
 #[derive(Debug, Default)]
 struct MonotonicTime {
     last_ms: Option<i64>,

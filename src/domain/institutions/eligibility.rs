@@ -1,9 +1,9 @@
-//! Who may use which institution for what: one judgement for the list, the choice, an
-//! order that names an institution, and the payer's page.
+//! Eligibility of institutions for a payment: one implementation for the list, the selection
+//! orders that name an institution, and the payment page.
 //!
-//! Reasons have an order, which is that of [`IneligibleReason`]: what no waiting and no other sum would change
-//! comes before what concerns this order, and that before what passes by itself. So whoever reads
-//! one reason knows that none of the reasons before it holds.
+//! Reasons are checked in the order of [`IneligibleReason`]: permanent ones first, then those that
+//! depend on this order, then temporary ones. A reported reason means that none of the earlier ones
+//! holds.
 
 use crate::domain::amount::{Amount, Currency};
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
@@ -14,43 +14,43 @@ use crate::domain::institutions::{
 use crate::domain::merchant::Admission;
 use crate::domain::personal::MobileNo;
 
-/// Why an institution is not offered to this payer for this order. Stable words of the interface,
-/// in the order in which they are looked for; `docs/reasons.md` explains each to merchants.
+/// Why an institution is not offered to this payer for this order. Stable names of the API, in the
+/// order of checking; `docs/reasons.md` explains each to merchants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IneligibleReason {
-    /// The merchant may start nothing new (R-4-3): also not on its payers' pages.
+    /// The merchant may start nothing new (R-4-3); also applies to its payment pages.
     MerchantNotAdmitted,
     /// No contract between merchant and institution.
     NotContracted,
-    /// The institution is not admitted by the operator (R-4-3).
+    /// The institution is not admitted (R-4-3).
     InstitutionNotAdmitted,
-    /// Not offered in this mode.
+    /// Not available in this mode.
     ModeNotOffered,
-    /// Not offered for this kind of payment.
+    /// Not available for this transaction type.
     TransactionTypeNotOffered,
-    /// Not offered in this currency.
+    /// Not available in this currency.
     CurrencyNotOffered,
-    /// Not open to this payer. Whether a list leaves him out or names him is not told: it may be a
-    /// matter of suspicion.
+    /// Not available to this payer. Whether a list omits or excludes them is not disclosed, as it
+    /// may indicate suspected fraud.
     PayerNotServed,
-    /// The sum is below the smallest.
+    /// The amount is below the minimum.
     AmountBelowLimit,
-    /// The sum is above the largest.
+    /// The amount is above the maximum.
     AmountAboveLimit,
-    /// The merchant's contract takes nothing new at present.
+    /// The merchant's contract is stopped.
     ContractStopped,
-    /// The route of this payment takes nothing new at present.
+    /// The route is stopped.
     RouteStopped,
-    /// Taken out of service, or without a key or certificate in force.
+    /// The institution is stopped, or has no valid key or certificate.
     InstitutionDown,
     /// Outside opening hours.
     OutsideHours,
-    /// It failed lately, and is being tried again.
+    /// Its circuit breaker is open.
     InstitutionUnhealthy,
 }
 
 impl IneligibleReason {
-    /// Every reason, in the order in which they are looked for.
+    /// Every reason, in the order of checking.
     pub const ALL: [Self; 14] = [
         Self::MerchantNotAdmitted,
         Self::NotContracted,
@@ -89,45 +89,45 @@ impl IneligibleReason {
     }
 }
 
-/// What is asked of the directory: one payment by one payer.
+/// A query for offers: one payment by one payer.
 #[derive(Debug, Clone, Copy)]
 pub struct OfferQuery<'a> {
-    /// For whom.
+    /// The merchant.
     pub merchant: &'a MerchantId,
-    /// Who pays.
+    /// The payer.
     pub payer: &'a MobileNo,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// What kind of payment.
+    /// The transaction type.
     pub transaction_type: TransactionType,
-    /// In which mode; any when absent.
+    /// The mode; any when absent.
     pub mode: Option<Mode>,
-    /// When.
+    /// The time of the query.
     pub now: Timestamp,
 }
 
-/// One institution's place in an answer.
+/// One institution in the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
-    /// Which.
+    /// The institution.
     pub institution: &'a InstitutionProfile,
-    /// Why not, if not.
+    /// Why it is ineligible, if it is.
     pub ineligible: Option<IneligibleReason>,
 }
 
-/// Where an institution stands in the list: the payer's last one, then the healthier, then as
-/// configured.
+/// Sort key of the list: the payer's last-used institution first, then by health, then by
+/// configured order.
 type ListPosition = (bool, Health, u32);
 
 impl RoutingTable {
-    /// Every routed institution for this payment, each with the reason where it is withheld: the
-    /// one this payer last paid through first, then by health, then in configured order
-    /// (R-A2.4.1-3a). The same question has the same answer.
+    /// Every routed institution for this payment, with the reason if it is ineligible: the one this
+    /// payer last paid through first, then by health, then by configured order (R-A2.4.1-3a).
+    /// Deterministic.
     pub fn offers<'a>(
         &'a self,
-        wanted: &OfferQuery<'_>,
+        query: &OfferQuery<'_>,
         last_paid: Option<&InstitutionId>,
-        standing: impl Fn(&InstitutionId) -> Health,
+        health_of: impl Fn(&InstitutionId) -> Health,
     ) -> Vec<Offer<'a>> {
         let mut offers: Vec<(ListPosition, Offer<'a>)> = Vec::with_capacity(self.routes.len());
         for route in &self.routes {
@@ -141,19 +141,19 @@ impl RoutingTable {
                 *order = route.order.min(*order);
                 continue;
             }
-            let fares = standing(&institution.id);
+            let health = health_of(&institution.id);
             let offer = Offer {
                 institution,
-                ineligible: self.ineligible(institution, wanted, fares),
+                ineligible: self.ineligible(institution, query, health),
             };
             let elsewhere = last_paid != Some(&institution.id);
-            offers.push(((elsewhere, fares, route.order), offer));
+            offers.push(((elsewhere, health, route.order), offer));
         }
         offers.sort_by_key(|(place, _)| *place);
         offers.into_iter().map(|(_, offer)| offer).collect()
     }
 
-    /// The codes of every currency that an admitted institution settles in, in order.
+    /// The codes of all currencies that an admitted institution settles in, sorted.
     pub fn settled(&self) -> Vec<&'static str> {
         let admitted = self
             .institutions
@@ -166,34 +166,34 @@ impl RoutingTable {
         codes
     }
 
-    /// Why this institution, which fares so, is not open to this payment; `None` when it is. The
-    /// first reason that holds, in the order of [`IneligibleReason`].
+    /// Why this institution, with this health, is ineligible for this payment; `None` when it is
+    /// eligible. Returns the first reason in the order of [`IneligibleReason`].
     pub fn ineligible(
         &self,
         institution: &InstitutionProfile,
-        wanted: &OfferQuery<'_>,
-        standing: Health,
+        query: &OfferQuery<'_>,
+        health: Health,
     ) -> Option<IneligibleReason> {
-        let merchant = self.merchants.get(wanted.merchant);
+        let merchant = self.merchants.get(query.merchant);
         if merchant.is_none_or(|merchant| merchant.admission != Admission::Admitted) {
             return Some(IneligibleReason::MerchantNotAdmitted);
         }
-        let key = (wanted.merchant.clone(), institution.id.clone());
+        let key = (query.merchant.clone(), institution.id.clone());
         let Some(contract) = self.contracts.get(&key) else {
             return Some(IneligibleReason::NotContracted);
         };
         if institution.admission != Admission::Admitted {
             return Some(IneligibleReason::InstitutionNotAdmitted);
         }
-        let lasting = not_agreed(institution, contract, wanted);
-        lasting.or_else(|| {
-            // Each looks for reasons of the order's own and for passing ones, so the first of both.
-            let here = self.route_ineligible_reason(contract, wanted);
-            let passing = passing(institution, contract, wanted, standing);
+        let permanent = not_supported_reason(institution, contract, query);
+        permanent.or_else(|| {
+            // Each covers both order-dependent and temporary reasons, so take the first of all.
+            let route = self.route_ineligible_reason(contract, query);
+            let temporary = temporary_reason(institution, contract, query, health);
             [
-                payment_excluded_reason(&contract.sums, &contract.payers, wanted),
-                here,
-                passing,
+                payment_excluded_reason(&contract.sums, &contract.payers, query),
+                route,
+                temporary,
             ]
             .into_iter()
             .flatten()
@@ -201,16 +201,16 @@ impl RoutingTable {
         })
     }
 
-    /// One route that fits is enough; where none does, the reason of the one that fits best.
+    /// One fitting route suffices; otherwise the reason of the best-fitting route.
     fn route_ineligible_reason(
         &self,
         contract: &Contract,
-        wanted: &OfferQuery<'_>,
+        query: &OfferQuery<'_>,
     ) -> Option<IneligibleReason> {
         let mut best = Some(IneligibleReason::PayerNotServed);
         let routes = self.routes.iter();
         for route in routes.filter(|route| route.institution == contract.institution) {
-            match single_route_reason(route, wanted) {
+            match single_route_reason(route, query) {
                 None => return None,
                 reason => best = best.max(reason),
             }
@@ -219,30 +219,27 @@ impl RoutingTable {
     }
 }
 
-/// What the two never offer together.
-fn not_agreed(
+/// What institution and contract do not support together.
+fn not_supported_reason(
     institution: &InstitutionProfile,
     contract: &Contract,
-    wanted: &OfferQuery<'_>,
+    query: &OfferQuery<'_>,
 ) -> Option<IneligibleReason> {
     let is_offered = |mode: &Mode| {
         Mode::OFFERED.contains(mode)
             && institution.modes.contains(mode)
             && contract.modes.contains(mode)
     };
-    let in_mode = match wanted.mode {
+    let in_mode = match query.mode {
         Some(mode) => is_offered(&mode),
         None => Mode::ALL.iter().any(is_offered),
     };
-    let currency = wanted.amount.currency();
+    let currency = query.amount.currency();
     let in_currency =
         institution.currencies.contains(&currency) && of(&contract.sums, currency).is_some();
     if !in_mode {
         Some(IneligibleReason::ModeNotOffered)
-    } else if !contract
-        .transaction_types
-        .contains(&wanted.transaction_type)
-    {
+    } else if !contract.transaction_types.contains(&query.transaction_type) {
         Some(IneligibleReason::TransactionTypeNotOffered)
     } else if !in_currency {
         Some(IneligibleReason::CurrencyNotOffered)
@@ -251,43 +248,43 @@ fn not_agreed(
     }
 }
 
-/// What is open to others, and not to this payer or for this sum.
+/// Why this payer or amount is excluded.
 fn payment_excluded_reason(
     sums: &[AmountRange],
     payers: &Payers,
-    wanted: &OfferQuery<'_>,
+    query: &OfferQuery<'_>,
 ) -> Option<IneligibleReason> {
-    if !payers.include(wanted.payer) {
+    if !payers.include(query.payer) {
         return Some(IneligibleReason::PayerNotServed);
     }
-    let minor = wanted.amount.minor();
-    match of(sums, wanted.amount.currency()) {
+    let minor = query.amount.minor();
+    match of(sums, query.amount.currency()) {
         Some(sums) if minor < sums.minor_min => Some(IneligibleReason::AmountBelowLimit),
         Some(sums) if minor > sums.minor_max => Some(IneligibleReason::AmountAboveLimit),
         Some(_) | None => None,
     }
 }
 
-fn single_route_reason(route: &Route, wanted: &OfferQuery<'_>) -> Option<IneligibleReason> {
-    let reason = payment_excluded_reason(&route.sums, &route.payers, wanted);
+fn single_route_reason(route: &Route, query: &OfferQuery<'_>) -> Option<IneligibleReason> {
+    let reason = payment_excluded_reason(&route.sums, &route.payers, query);
     reason.or(route.stopped.then_some(IneligibleReason::RouteStopped))
 }
 
-/// What another time may be different.
-fn passing(
+/// Temporary reasons.
+fn temporary_reason(
     institution: &InstitutionProfile,
     contract: &Contract,
-    wanted: &OfferQuery<'_>,
-    standing: Health,
+    query: &OfferQuery<'_>,
+    health: Health,
 ) -> Option<IneligibleReason> {
-    let is_closed = |hours| !is_open(hours, wanted.now);
+    let is_closed = |hours| !is_open(hours, query.now);
     if contract.stopped {
         Some(IneligibleReason::ContractStopped)
-    } else if institution.is_down(wanted.now) {
+    } else if institution.is_down(query.now) {
         Some(IneligibleReason::InstitutionDown)
     } else if contract.hours.is_some_and(is_closed) {
         Some(IneligibleReason::OutsideHours)
-    } else if standing == Health::Open {
+    } else if health == Health::Open {
         Some(IneligibleReason::InstitutionUnhealthy)
     } else {
         None
@@ -298,7 +295,7 @@ fn of(sums: &[AmountRange], currency: Currency) -> Option<&AmountRange> {
     sums.iter().find(|sums| sums.currency == currency)
 }
 
-/// Hours may pass midnight: 22:00 to 06:00.
+/// Hours may span midnight: 22:00 to 06:00.
 fn is_open((from, until): (u16, u16), now: Timestamp) -> bool {
     let minute = now.minute_of_day();
     if from <= until {

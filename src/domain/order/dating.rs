@@ -1,4 +1,4 @@
-//! When money moved, as far as an institution's word for it can be believed.
+//! Plausibility of the time of payment reported by an institution.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use crate::domain::evidence::{Evidence, EvidenceSubject, Finding, Receipt};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 
-/// How far before what it follows from, and how far ahead of the moment it is heard, a movement may be
-/// dated: clocks differ, and so do days.
+/// How far a reported time may lie before the event it follows, or after the time of receipt:
+/// clocks differ, and so do time zones.
 const DATED_OFF_MAX: Duration = Duration::from_hours(24);
 
 impl Order {
-    /// The same news dated by the moment it was heard, where money cannot have moved when the news says
-    /// it did: before there was an order or a payment, or far ahead. Refund windows begin there, and
-    /// statements are compared by it; that the money moved is believed all the same.
+    /// The same evidence dated by its time of receipt, where the reported time is implausible:
+    /// before the order or payment existed, or far ahead. Refund windows start at this time and
+    /// statements are compared by it; that the money moved is accepted anyway.
     pub fn dated_as_received(&self, evidence: &Evidence, now: Timestamp) -> Option<Evidence> {
         let Finding::Succeeded(receipt) = &evidence.finding else {
             return None;
         };
-        let said = receipt.paid_at;
-        let too_early = self.follows(&evidence.about).since(said) > DATED_OFF_MAX;
-        let too_late = said.since(now) > DATED_OFF_MAX;
+        let reported = receipt.paid_at;
+        let too_early = self.follows(&evidence.about).since(reported) > DATED_OFF_MAX;
+        let too_late = reported.since(now) > DATED_OFF_MAX;
         (too_early || too_late).then(|| Evidence {
             finding: Finding::Succeeded(Receipt {
                 paid_at: now,
@@ -30,7 +30,7 @@ impl Order {
         })
     }
 
-    /// The moment that a movement of money follows: a payment its order, a refund its payment.
+    /// The time of the preceding event: for a payment its order, for a refund its payment.
     fn follows(&self, about: &EvidenceSubject) -> Timestamp {
         let payment = match about {
             EvidenceSubject::Attempt(_) => None,

@@ -1,5 +1,5 @@
-//! Which moves of an order are legal: every decision is made on the whole order and comes out as
-//! one `Change`.
+//! Legal transitions of an order. Every decision is made on the whole order and returned as one
+//! `Change`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 
 impl Order {
-    /// A new order, with its first attempt where the institution is known already: one change.
+    /// A new order, with its first attempt if the institution is known: one change.
     pub fn open(
         opening: NewOrder,
         first: Option<NewAttempt>,
@@ -47,12 +47,12 @@ impl Order {
         Change::between(None, order, cause, now)
     }
 
-    /// A try through one institution: the intent, durable before a byte leaves (A1).
+    /// Starts an attempt at an institution: the intent is durable before any byte is sent (A1).
     ///
     /// # Errors
-    /// The order is not open, is being ended or has expired (O4); it has a live attempt (A2); it
-    /// had [`ATTEMPTS_MAX`]. The cause comes back with the refusal, so that its nonce can still
-    /// be spent (Q5).
+    /// The order is not open, is ending or has expired (O4); it has a live attempt (A2); it has
+    /// [`ATTEMPTS_MAX`] attempts. The cause is returned with the refusal, so that its nonce can
+    /// still be spent (Q5).
     pub fn start_attempt(
         &self,
         start: NewAttempt,
@@ -97,7 +97,7 @@ impl Order {
         }
     }
 
-    /// Notes that the live attempt's create is about to be sent once more, and dates it.
+    /// Records that the live attempt's create is about to be sent again, and dates it.
     pub fn repeat_create(&self, attempt: &AttemptId, cause: ChangeCause, now: Timestamp) -> Change {
         let mut after = self.clone();
         for known in after
@@ -110,7 +110,7 @@ impl Order {
         Change::between(Some(self), after, cause, now)
     }
 
-    /// The payer chose another institution: the live attempt is to be closed first (A2).
+    /// The payer chose another institution: close the live attempt first (A2).
     pub fn begin_closing(&self, cause: ChangeCause, now: Timestamp) -> Result<Change, ChangeCause> {
         let mut after = self.clone();
         if after.close_live_attempts() {
@@ -120,8 +120,9 @@ impl Order {
         }
     }
 
-    /// The merchant gives up, or time does: a durable wish, and the end at once where nothing is
-    /// live (O3, O4). Time alone ends nothing that is in doubt (V2).
+    /// Ends the order, at the merchant's request or on expiry: records a durable close request, and
+    /// closes the order at once if nothing is live (O3, O4). Time alone never ends an attempt whose
+    /// outcome is unknown (V2).
     pub fn end(
         &self,
         why: CloseReason,
@@ -142,7 +143,7 @@ impl Order {
         }
     }
 
-    /// What time asks of this order: to end it, or to close what is left live on a paid one.
+    /// What is due by time: ending an expired order, or closing live attempts of a paid one.
     pub fn pursue(&self, now: Timestamp) -> Option<Change> {
         match self.state {
             OrderState::Open if self.ending.is_some() || now >= self.expires => self
@@ -157,27 +158,28 @@ impl Order {
         }
     }
 
-    /// Leftovers of a dead process: what it wrote as intent may have been sent (S1).
+    /// Recovers orphaned calls of a dead process: what it stored as an intent may have been sent
+    /// (S1).
     pub fn recover_orphaned(&self, epoch: Epoch, now: Timestamp) -> Option<Change> {
         let mut after = self.clone();
-        let mut adopted = false;
+        let mut recovered = false;
         for refund in &mut after.refunds {
             let sent = matches!(refund.sending, SendStatus::Left(_));
             if refund.state == RefundState::Reserved && sent && refund.epoch != epoch {
                 refund.state = RefundState::Unknown;
-                adopted = true;
+                recovered = true;
             }
         }
         for attempt in &mut after.attempts {
             if attempt.state == AttemptState::Intent && attempt.epoch != epoch {
                 attempt.state = AttemptState::Unknown;
-                adopted = true;
+                recovered = true;
             }
         }
-        adopted.then(|| Change::between(Some(self), after, ChangeCause::Clock, now))
+        recovered.then(|| Change::between(Some(self), after, ChangeCause::Clock, now))
     }
 
-    /// An intent nobody came back from in a living process is in doubt as well.
+    /// An intent of a live process whose call never returned is unresolved as well.
     pub fn mark_overdue_unresolved(
         &self,
         attempt: &Attempt,
@@ -202,7 +204,7 @@ impl Order {
         }
     }
 
-    /// What evidence means for this order. The only way an attempt or refund moves on (section 2).
+    /// Applies evidence to this order. The only way an attempt or refund changes state (section 2).
     pub fn apply(&self, evidence: &Evidence, facts: &Facts, now: Timestamp) -> Applied {
         let id = match &evidence.about {
             EvidenceSubject::Attempt(id) => id,
@@ -225,7 +227,7 @@ impl Order {
             Transition::ConfirmByQuery => return Applied::ConfirmByQuery,
             Transition::Impossible(why) => return Applied::Quarantine(why),
             Transition::Unchanged => named,
-            // What is being ended is not taken up again: the close is asked for once more.
+            // While the order is ending, an attempt stays CLOSING: the close is requested again.
             Transition::To(moved)
                 if moved.state == AttemptState::Accepted
                     && attempt.state == AttemptState::Closing
@@ -242,8 +244,8 @@ impl Order {
         })
     }
 
-    /// That evidence which is put aside named its object all the same (V3, V5). It must be that
-    /// institution's, of that account; only what it says of it cannot be true.
+    /// Records that evidence which cannot be applied still proves that its object arrived (V3, V5).
+    /// It must come from the object's institution and account; only its content is contradictory.
     pub fn record_seen(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
         let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
         let is_theirs = |attempt: &Attempt| {
@@ -275,7 +277,8 @@ impl Order {
         }
         if paid.state == AttemptState::Paid {
             if after.state == OrderState::Open {
-                // The election (O1): in this transaction, and never changed.
+                // The choice of the paying attempt (O1): made in this transaction and never
+                // changed.
                 after.state = OrderState::Paid;
                 after.paying_attempt_id = Some(paid.id);
                 after.close_live_attempts();
@@ -283,7 +286,8 @@ impl Order {
                 let cause = match was {
                     Some(AttemptState::Closed) => ExcessCause::AfterClose,
                     Some(AttemptState::Failed) => ExcessCause::AfterRefusal,
-                    // The one that settled did so after its end: that took the money twice (A8).
+                    // The paying attempt succeeded late, so it is the one that duplicated the
+                    // payment (A8).
                     _ => match self.paying_attempt() {
                         Some(late) if late.late_success && late.reason.is_some() => {
                             ExcessCause::AfterRefusal

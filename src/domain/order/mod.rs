@@ -1,7 +1,6 @@
-//! An order, whole: its terms, its attempts, its surplus; and which moves are legal.
+//! An order: its terms, attempts and refunds, and its legal transitions.
 //!
-//! Decisions about money are in `deciding.rs`: made on the whole order, they come out as one
-//! `Change`.
+//! Transitions are decided in `deciding`, on the whole order, and returned as one `Change`.
 
 mod dating;
 mod deciding;
@@ -28,32 +27,33 @@ use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::personal::MobileNo;
 use crate::domain::refund::Refund;
 
-/// Attempts of one order at most: it is loaded whole, so it is bounded.
+/// Maximum number of attempts of one order: it is loaded whole, so its size is bounded.
 pub const ATTEMPTS_MAX: usize = 20;
 
-/// How long an attempt may stand as INTENT in a living process before it counts as in doubt:
-/// longer than any create call lasts.
+/// How long an attempt may stay INTENT in a live process before it is unresolved: longer than any
+/// create call lasts.
 pub const INTENT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Whether what left then is in doubt. What is dated ahead left under a clock that was ahead, nobody
-/// knows when (T2): asking about it too early asks once too often.
+/// Whether a call sent at `left` is unresolved. A time in the future was taken from a clock that
+/// was ahead, so the true time is unknown (T2); the only cost of polling too early is one extra
+/// query.
 fn is_overdue(left: Timestamp, now: Timestamp) -> bool {
     now < left || now.since(left) >= INTENT_TIMEOUT
 }
 
-/// Where an order stands (section 3 of the invariants).
+/// State of an order (section 3 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderState {
     /// May still be paid.
     Open,
-    /// One attempt settled it. Never left.
+    /// One attempt paid it. Terminal.
     Paid,
-    /// Ended without payment. Never left.
+    /// Ended without payment. Terminal.
     Closed,
 }
 
 impl OrderState {
-    /// Every state, for stores that read names back.
+    /// Every state; stores parse names with it.
     pub const ALL: [Self; 3] = [Self::Open, Self::Paid, Self::Closed];
 
     /// The name on the wire and in the database (`orderStatus`).
@@ -66,17 +66,17 @@ impl OrderState {
     }
 }
 
-/// Why an order is being ended: a stored fact, from which on nothing is started on it (O4).
+/// Why an order is ending: once stored, no new attempt may be started (O4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// Its time ran out.
+    /// It expired.
     Expired,
     /// The merchant closed it.
     Merchant,
 }
 
 impl CloseReason {
-    /// Every ending, for stores that read names back.
+    /// Every reason; stores parse names with it.
     pub const ALL: [Self; 2] = [Self::Expired, Self::Merchant];
 
     /// The name in the database and the audit log.
@@ -88,11 +88,11 @@ impl CloseReason {
     }
 }
 
-/// What the merchant asked for; never changes (section 1 of the invariants). Two requests with
-/// one number are the same if these are equal (Q7).
+/// The merchant's request; immutable (section 1 of the invariants). Two requests with the same
+/// number are the same if these are equal (Q7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderTerms {
-    /// Whose order.
+    /// The merchant.
     pub merchant: MerchantId,
     /// The merchant's number.
     pub merchant_order_no: MerchantOrderNo,
@@ -100,13 +100,13 @@ pub struct OrderTerms {
     pub merchant_name: Box<str>,
     /// The merchant's date.
     pub order_date: CalendarDay,
-    /// How much, in which currency.
+    /// Amount and currency.
     pub amount: Amount,
-    /// One mode, or a choice.
+    /// One mode, or a choice of institutions.
     pub business_type: BusinessType,
-    /// What kind of payment.
+    /// Transaction type.
     pub transaction_type: TransactionType,
-    /// `bankReturnUrl`: where `ORDER_PAID` goes.
+    /// `bankReturnUrl`: destination of `ORDER_PAID`.
     pub return_url: Box<str>,
     /// The payer's number.
     pub mobile: MobileNo,
@@ -116,95 +116,95 @@ pub struct OrderTerms {
     pub goods_name: Option<Box<str>>,
     /// 产品描述.
     pub goods_description: Option<Box<str>>,
-    /// Opaque, returned as it came.
+    /// Opaque, returned unchanged.
     pub attach: Option<Box<str>>,
     /// 1 to 1440.
     pub expire_minutes: u16,
-    /// The institution named when placing, and the mode in it.
+    /// The institution named in the order, and the mode.
     pub named: Option<(InstitutionId, Option<Mode>)>,
 }
 
-/// One request to be paid, with everything that became of it.
+/// One order, with all its attempts and refunds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Our number.
     pub no: PayOrderNo,
-    /// What was asked.
+    /// The terms requested.
     pub terms: Arc<OrderTerms>,
-    /// Opens the payer's page.
+    /// Secret of the payment page.
     pub page_secret: [u8; 16],
-    /// Where `ORDER_CLOSED` goes, as enrolled when the order was placed.
+    /// Destination of `ORDER_CLOSED`, as configured when the order was created.
     pub notice_url: Option<Box<str>>,
-    /// When it was placed.
+    /// When it was created.
     pub created: Timestamp,
-    /// When it starts to be ended.
+    /// When it expires and begins to end.
     pub expires: Timestamp,
-    /// Where it stands.
+    /// Its state.
     pub state: OrderState,
-    /// Whether and why it is being ended.
+    /// Whether and why it is ending.
     pub ending: Option<CloseReason>,
     /// Grows by one with every change (K4).
     pub version: u64,
     /// The attempt that paid it (O1).
     pub paying_attempt_id: Option<AttemptId>,
-    /// Every try, in order.
+    /// All attempts, in order.
     pub attempts: Vec<Attempt>,
-    /// What went back, is on its way back, or was to go back.
+    /// All refunds: succeeded, pending or failed.
     pub refunds: Vec<Refund>,
 }
 
-/// What a new order is made of.
+/// Input of a new order.
 #[derive(Debug)]
 pub struct NewOrder {
-    /// Minted.
+    /// Generated.
     pub no: PayOrderNo,
-    /// Drawn.
+    /// Random.
     pub page_secret: [u8; 16],
-    /// What was asked.
+    /// The terms requested.
     pub terms: OrderTerms,
-    /// The merchant's enrolled `notice_url`.
+    /// The merchant's configured `notice_url`.
     pub notice_url: Option<Box<str>>,
 }
 
-/// What a new attempt is made of.
+/// Input of a new attempt.
 #[derive(Debug, Clone)]
 pub struct NewAttempt {
-    /// Minted.
+    /// Generated.
     pub id: AttemptId,
-    /// Through whom.
+    /// The institution.
     pub institution: InstitutionId,
     /// The merchant's account there.
     pub account: AccountId,
-    /// How the payer pays.
+    /// Payment mode.
     pub mode: Mode,
-    /// For the creating call.
+    /// For the create call.
     pub stamp: Stamp,
-    /// The configuration in force (F2).
+    /// The current configuration version (F2).
     pub configuration: u64,
     /// This process.
     pub epoch: Epoch,
 }
 
-/// What a piece of evidence means for an order.
+/// Effect of evidence on an order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It moves something.
+    /// It changes something.
     Commit(Box<Change>),
-    /// Nothing new (C5).
+    /// No change (C5).
     Repeat,
-    /// Contradicts an end: ask the institution first (V4).
+    /// It contradicts a final state: query the institution first (V4).
     ConfirmByQuery,
-    /// Cannot be true: put aside, alarm (V3).
+    /// It cannot be true: not applied; alarm (V3).
     Quarantine(Contradiction),
 }
 
 impl Order {
-    /// Whether something may be started on it (O4).
+    /// Whether a new attempt may be started (O4).
     pub fn accepts_attempts(&self, now: Timestamp) -> bool {
         self.state == OrderState::Open && self.ending.is_none() && now < self.expires
     }
 
-    /// The attempt through which money may still move; at most one while the order is open (A2).
+    /// The attempt through which money can still move; at most one while the order is open (A2).
     pub fn live_attempt(&self) -> Option<&Attempt> {
         self.attempts.iter().find(|attempt| attempt.state.is_live())
     }
@@ -217,17 +217,17 @@ impl Order {
             .find(|attempt| attempt.id == *paying_attempt_id)
     }
 
-    /// What the institution said of the payment.
+    /// The institution's confirmation of the payment.
     pub fn receipt(&self) -> Option<&Receipt> {
         self.paying_attempt()?.receipt.as_ref()
     }
 
-    /// The attempt an answer speaks of: the settling one, else the latest.
+    /// The attempt reported in replies: the paying one, otherwise the latest.
     pub fn reported_attempt(&self) -> Option<&Attempt> {
         self.paying_attempt().or(self.attempts.last())
     }
 
-    /// Whether this of it could still be ended by "not found" (V5).
+    /// Whether "not found" could still end this object (V5).
     pub fn may_end_as_not_found(&self, about: &EvidenceSubject) -> bool {
         match about {
             EvidenceSubject::Attempt(id) => {
@@ -240,12 +240,12 @@ impl Order {
         }
     }
 
-    /// The token of its page.
+    /// The token of its payment page.
     pub fn page_token(&self) -> PageToken {
         PageToken::new(self.no.clone(), self.page_secret)
     }
 
-    /// When an order that is not being ended yet expires.
+    /// When the order expires, unless it is already ending.
     pub fn expiry_due(&self) -> Option<Timestamp> {
         (self.state == OrderState::Open && self.ending.is_none()).then_some(self.expires)
     }

@@ -1,5 +1,5 @@
-//! What of an order is asked about next: each attempt and refund has its own schedule, and the order is
-//! due when the first of them is.
+//! Polling of an order: each attempt and refund has its own schedule; the order is due when the
+//! first of them is.
 
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::identifiers::{AttemptId, InstitutionId, RefundOrderNo, Timestamp};
@@ -7,25 +7,25 @@ use crate::domain::order::{INTENT_TIMEOUT, Order, OrderState};
 use crate::domain::refund::{Refund, RefundState, SendStatus};
 use crate::domain::schedule::{PollFrequency, Schedule};
 
-/// Something of an order that an institution can be asked about.
+/// An object of an order that an institution can be queried about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PollTarget {
-    /// A try to have it paid.
+    /// A payment attempt.
     Attempt(AttemptId),
-    /// Money on its way back.
+    /// A refund.
     Refund(RefundOrderNo),
 }
 
-/// Who is asked about first where not all can be: the smaller goes before the larger.
+/// Polling priority when not everything can be polled at once: smaller goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Urgency {
-    /// Nobody knows what became of it.
+    /// Its outcome is unknown.
     Unresolved,
-    /// Something moved, as far as we can tell from here: a signal. Never stored.
+    /// There is a sign that money may have moved. Never stored.
     Signal,
-    /// A refund that the institution is carrying out.
+    /// A refund that the institution is processing.
     Refund,
-    /// A payment that waits for its payer.
+    /// A payment waiting for its payer.
     Payer,
 }
 
@@ -44,13 +44,13 @@ impl Urgency {
     }
 }
 
-/// Where a due order waits: for an institution, or, with none, for nobody but us.
+/// The polling queue of a due order: an institution's, or, without one, our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PollLane<'a> {
-    /// The one institution that its open objects are with; none where there are several, or where
-    /// only its time has run out.
+    /// The only institution of its open objects; `None` if there are several, or if only its expiry
+    /// is due.
     pub institution: Option<&'a InstitutionId>,
-    /// That of its most urgent object.
+    /// The urgency of its most urgent object.
     pub urgency: Urgency,
 }
 
@@ -63,7 +63,7 @@ struct PollCandidate<'a> {
 }
 
 impl Attempt {
-    /// How urgent a question about it is.
+    /// Urgency of a query about it.
     fn urgency(&self) -> Urgency {
         match self.state {
             AttemptState::Accepted => Urgency::Payer,
@@ -76,7 +76,7 @@ impl Attempt {
         }
     }
 
-    /// How quickly it is asked about; by whether its institution tells us.
+    /// Polling frequency, which depends on whether the institution's callbacks arrive.
     fn pace(&self, callbacks: CallbackDelivery) -> PollFrequency {
         match (self.urgency(), callbacks) {
             (Urgency::Payer, CallbackDelivery::Arriving) => PollFrequency::Payer,
@@ -87,10 +87,10 @@ impl Attempt {
         }
     }
 
-    fn begin(&self, unwanted: BeingClosed, now: Timestamp) -> Schedule {
-        match (self.state, unwanted) {
+    fn begin(&self, being_closed: BeingClosed, now: Timestamp) -> Schedule {
+        match (self.state, being_closed) {
             (AttemptState::Intent, _) => Schedule::from(self.sent_at.plus(INTENT_TIMEOUT)),
-            // What is live on an order that is not to be paid any more is closed at once.
+            // A live attempt of an order that is ending is closed at once.
             (AttemptState::Closing, _)
             | (AttemptState::Unknown | AttemptState::Accepted, BeingClosed::Yes) => {
                 Schedule::from(now)
@@ -103,20 +103,20 @@ impl Attempt {
     }
 }
 
-/// Whether an order is not to be paid any more.
+/// Whether an order is ending and its live attempts are to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BeingClosed {
     Yes,
     No,
 }
 
-/// Whether an institution tells us of payments.
+/// Whether an institution's callbacks arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CallbackDelivery {
-    /// It does, or nobody knows yet.
+    /// They do, or it is not known yet.
     #[default]
     Arriving,
-    /// Too often it does not.
+    /// Too many are missing.
     Missing,
 }
 
@@ -177,21 +177,20 @@ impl Order {
         attempts.chain(refunds)
     }
 
-    /// When it next needs attention without being asked (A6): what is open is asked about, each by its
-    /// own schedule, and what is not paid in time expires.
+    /// When it next needs attention (A6): the earliest poll of an open object, or its expiry.
     pub fn due(&self) -> Option<Timestamp> {
-        let asks = self.poll_candidates().map(|one| one.next);
-        asks.chain(self.expiry_due()).min()
+        let polls = self.poll_candidates().map(|one| one.next);
+        polls.chain(self.expiry_due()).min()
     }
 
-    /// Where it waits until then (N10).
+    /// The queue it waits in until then (N10).
     pub fn lane(&self) -> PollLane<'_> {
         let first = self.poll_candidates().min_by_key(|one| one.next);
         let expires = self.expiry_due();
         let mut institution = first
             .filter(|one| expires.is_none_or(|expires| one.next <= expires))
             .map(|one| one.institution);
-        // What is due with several waits for none of them: the silent one would keep it from the rest.
+        // With several institutions it waits for none: a silent one would delay the others.
         if let Some(only) = institution
             && self.poll_candidates().any(|one| one.institution != only)
         {
@@ -207,7 +206,7 @@ impl Order {
         }
     }
 
-    /// What is to be asked about now, longest due first, and where.
+    /// The next object to poll now, longest overdue first, and its institution.
     pub fn next_poll_target(
         &self,
         now: Timestamp,
@@ -217,7 +216,7 @@ impl Order {
         Some((first.object, first.institution, first.urgency))
     }
 
-    /// The attempt that waits for its payer, at which a signal has something asked.
+    /// The attempt waiting for its payer, which a signal causes to be queried.
     pub fn waiting_attempt(&self) -> Option<&Attempt> {
         self.live_attempt()
             .filter(|attempt| attempt.state == AttemptState::Accepted)
@@ -234,8 +233,8 @@ impl Order {
         }
     }
 
-    /// Sets the schedule of one of its objects: no change, for it moves nothing, so it is written with
-    /// a lease's end or with the next change of the object.
+    /// Sets the schedule of one of its objects. This is not a `Change`, as it moves no state: it is
+    /// written when a lease ends, or with the object's next change.
     pub fn reschedule(&mut self, object: &PollTarget, to: Schedule) {
         match object {
             PollTarget::Attempt(id) => {
@@ -251,7 +250,7 @@ impl Order {
         }
     }
 
-    /// Counts one question about an object, and says when the next is due.
+    /// Counts one poll of an object and schedules the next.
     pub fn count_poll(&mut self, object: &PollTarget, callbacks: CallbackDelivery, now: Timestamp) {
         let next = match object {
             PollTarget::Attempt(id) => {
@@ -268,10 +267,10 @@ impl Order {
         }
     }
 
-    /// Begins the schedules of what came into another state, and leaves all others as they are:
-    /// nothing is asked about faster because something else of its order moved.
+    /// Starts the schedules of objects whose state changed and leaves all others as they are:
+    /// nothing is polled faster because another object of the order changed.
     pub(in crate::domain) fn begin_schedules(&mut self, before: Option<&Self>, now: Timestamp) {
-        let unwanted = match (self.state, self.ending) {
+        let being_closed = match (self.state, self.ending) {
             (OrderState::Open, None) => BeingClosed::No,
             (OrderState::Open | OrderState::Paid | OrderState::Closed, _) => BeingClosed::Yes,
         };
@@ -279,7 +278,7 @@ impl Order {
             let was = before.and_then(|order| order.attempts.get(at));
             let stays = was.is_some_and(|was| was.state == attempt.state);
             if !stays || attempt.state == AttemptState::Intent {
-                attempt.schedule = attempt.begin(unwanted, now);
+                attempt.schedule = attempt.begin(being_closed, now);
             }
         }
         for (at, refund) in self.refunds.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Money on its way back, decided on the whole order: what is sent, what a finding means for the
+//! Progress of refunds, decided on the whole order: what is sent, the effect of findings on the
 //! books, and what follows a failure (A4, R3, R9).
 
 use crate::domain::amount::Amount;
@@ -15,12 +15,13 @@ use crate::domain::refund::{
 };
 use crate::domain::schedule::{self, Schedule};
 
-/// Definite failures after which people decide about surplus money (A4).
+/// Definite failures after which a refund of an excess payment goes to manual review (A4).
 pub const EXCESS_FAILURES_MAX: usize = 10;
 
 impl Order {
-    /// Notes that a refund call is about to leave: a first one of surplus money, or the same once
-    /// more (R4). Surplus that went back meanwhile is not sent again but given up.
+    /// Records that a refund call is about to be sent: the first one for an excess payment, or a
+    /// repeat (R4). An excess payment that was refunded meanwhile is not sent again but marked
+    /// failed.
     pub fn send_refund(&self, no: &RefundOrderNo, epoch: Epoch, now: Timestamp) -> Option<Change> {
         let refund = self.refund(no)?;
         let is_back = refund.excess().is_some() && self.is_excess_refunded(refund);
@@ -49,9 +50,10 @@ impl Order {
         Some(self.with_refund(&sent, ChangeCause::Clock, now))
     }
 
-    /// Whether a refund that is not known there may be sent once more (R4): at its own first questions,
-    /// however long after it was reserved its first call left. One that the institution once named did
-    /// arrive (V5), and money that may be back already is not sent after.
+    /// Whether a refund unknown to the institution may be sent again (R4): only during its first
+    /// polls, however long after its reservation the first call was sent. One that the institution
+    /// has confirmed did arrive (V5), and a refund that may have been paid out already is not
+    /// repeated.
     pub fn may_repeat(&self, refund: &Refund, facts: &Facts) -> bool {
         facts.repeatable_refund
             && !self.may_be_refunded_already(refund)
@@ -60,9 +62,9 @@ impl Order {
             && refund.schedule.asked <= schedule::REPEATS_MAX
     }
 
-    /// One step of a refund whose whole schedule brought no end: what was taken is in doubt first, and
-    /// what is in doubt is left to people (section 5). It is still asked about; what was taken did arrive,
-    /// so it is never sent again.
+    /// Moves a refund that stayed unresolved over its whole schedule one step: PROCESSING becomes
+    /// UNKNOWN, and UNKNOWN goes to manual review (section 5). It is still polled; one that was
+    /// PROCESSING did arrive, so it is never sent again.
     pub fn move_to_manual_review(&self, no: &RefundOrderNo, now: Timestamp) -> Option<Change> {
         let refund = self.refund(no)?;
         let (state, named) = match refund.state {
@@ -81,11 +83,11 @@ impl Order {
         Some(self.with_refund(&left, ChangeCause::Clock, now))
     }
 
-    /// An operator's verdict on a refund that is left to people: kept, until another operator finds
-    /// the same on the same statement; that ends the refund (section 5).
+    /// Records a staff decision on a refund in manual review; the refund ends when a second person
+    /// decides the same from the same statement (section 5).
     ///
     /// # Errors
-    /// [`DecisionIneffective`]; nothing moves.
+    /// [`DecisionIneffective`]; nothing changes.
     pub fn decide_refund(
         &self,
         no: &RefundOrderNo,
@@ -106,8 +108,8 @@ impl Order {
             Some(known) if known.operator == decision.operator => {
                 return Err(DecisionIneffective::SameStaff);
             }
-            // Whatever ends as gone back has what its day's statement is compared with (M7): as they read
-            // it there, and otherwise on the day of their decision.
+            // A succeeded refund needs a receipt to compare with its day's statement (M7): as read
+            // there, otherwise dated by the decision.
             Some(_) if decision.succeeded => Refund {
                 state: RefundState::Succeeded,
                 receipt: Some(Receipt {
@@ -133,14 +135,15 @@ impl Order {
         Ok(self.with_refund(&decided, cause, now))
     }
 
-    /// A call nobody came back from in a living process is in doubt.
+    /// A call of a live process that never returned is unresolved.
     pub fn mark_refund_unresolved(
         &self,
         refund: &Refund,
         facts: &Facts,
         now: Timestamp,
     ) -> Option<Change> {
-        let (RefundState::Reserved, SendStatus::Left(left)) = (refund.state, refund.sending) else {
+        let (RefundState::Reserved, SendStatus::Left(sent_at)) = (refund.state, refund.sending)
+        else {
             return None;
         };
         let evidence = Evidence {
@@ -154,7 +157,7 @@ impl Order {
             proves_arrival: false,
             finding: Finding::Ambiguous(Ambiguity::NoAnswer),
         };
-        if !is_overdue(left, now) {
+        if !is_overdue(sent_at, now) {
             return None;
         }
         match self.apply(&evidence, facts, now) {
@@ -163,7 +166,7 @@ impl Order {
         }
     }
 
-    /// What evidence about one of its refunds means.
+    /// Applies evidence about one of its refunds.
     pub(in crate::domain::order) fn apply_to_refund(
         &self,
         no: &RefundOrderNo,
@@ -192,8 +195,9 @@ impl Order {
         })
     }
 
-    /// The order with one refund moved: a late success is counted as far as it fits, then and later (R9), and
-    /// surplus that failed is followed by another (A4).
+    /// The order with one refund changed: a late success counts as far as the refundable amount
+    /// allows, now and later (R9), and a failed refund of an excess payment is followed by another
+    /// (A4).
     pub(in crate::domain::order) fn with_refund(
         &self,
         moved: &Refund,
@@ -224,34 +228,34 @@ impl Order {
         Change::between(Some(self), after, cause, now)
     }
 
-    /// What is neither held nor back of what was paid. Unit: minor units.
+    /// Refundable amount: paid, less reserved and refunded. Unit: minor units.
     fn refundable_minor(&self) -> i64 {
         let paid = self.paying_attempt().map_or(0, |one| one.amount.minor());
         paid.saturating_sub(self.reserved_minor()).max(0)
     }
 
-    /// What went back beyond what there was is no loss any more as far as a failure of another refund
-    /// leaves room for it (R9).
+    /// Reduces over-refund losses by what the failure of another refund makes refundable again
+    /// (R9).
     fn cover_over_refunded(&mut self) {
         let mut left = self.refundable_minor();
-        let asked = self
+        let requested = self
             .refunds
             .iter_mut()
             .filter(|one| one.request().is_some());
-        for refund in asked {
+        for refund in requested {
             let covered = refund.over_refunded_minor.min(left);
             refund.over_refunded_minor = refund.over_refunded_minor.saturating_sub(covered);
             left = left.saturating_sub(covered);
         }
     }
 
-    /// What of a refund that has just succeeded goes beyond what there was to give back (R9).
+    /// The part of a newly succeeded refund beyond the refundable amount (R9).
     fn over_refunded_minor(&self, moved: &Refund) -> i64 {
         let sum = moved.amount.minor();
         match (&moved.why, moved.state, moved.late_success) {
             (RefundOrigin::Asked(_), RefundState::Succeeded, true) => {
-                let rest = self.refundable_minor();
-                sum.saturating_sub(rest).max(0)
+                let refundable = self.refundable_minor();
+                sum.saturating_sub(refundable).max(0)
             }
             (RefundOrigin::Excess(_), RefundState::Succeeded, _)
                 if self.is_excess_refunded(moved) =>
@@ -262,19 +266,20 @@ impl Order {
         }
     }
 
-    /// Whether what a refund was to give back went back by another that had failed (R9): to send it once more
-    /// would make the loss real that its own failure covers.
+    /// Whether the amount may already have been returned by another refund that had been marked
+    /// failed (R9): sending it again would make the loss permanent, while its own failure would
+    /// cover the loss.
     fn may_be_refunded_already(&self, refund: &Refund) -> bool {
         match refund.why {
             RefundOrigin::Excess(_) => self.is_excess_refunded(refund),
             RefundOrigin::Asked(_) => {
-                let mut asked = self.refunds.iter().filter(|one| one.request().is_some());
-                asked.any(|one| one.over_refunded_minor > 0)
+                let mut requested = self.refunds.iter().filter(|one| one.request().is_some());
+                requested.any(|one| one.over_refunded_minor > 0)
             }
         }
     }
 
-    /// Whether another refund of the same surplus has succeeded.
+    /// Whether another refund of the same excess payment has succeeded.
     fn is_excess_refunded(&self, refund: &Refund) -> bool {
         let mut others = self.refunds.iter().filter(|one| {
             one.attempt == refund.attempt && one.no != refund.no && one.excess().is_some()
@@ -282,7 +287,7 @@ impl Order {
         others.any(|one| one.state == RefundState::Succeeded)
     }
 
-    /// Surplus money is to go back (A4): reserved in the transaction that knows of it.
+    /// Reserves the refund of an excess payment (A4), in the transaction that finds it.
     pub(in crate::domain::order) fn reserve_excess(
         &mut self,
         attempt: &Attempt,
@@ -290,8 +295,11 @@ impl Order {
         cause: ExcessCause,
         now: Timestamp,
     ) {
-        let mut before = self.refunds.iter().filter(|one| one.attempt == attempt.id);
-        let failed = before.by_ref().filter(|one| one.excess().is_some()).count();
+        let mut earlier = self.refunds.iter().filter(|one| one.attempt == attempt.id);
+        let failed = earlier
+            .by_ref()
+            .filter(|one| one.excess().is_some())
+            .count();
         let wait = match failed {
             0 => now,
             failed => now.plus(schedule::excess_wait(failed)),

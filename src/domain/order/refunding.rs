@@ -1,5 +1,5 @@
-//! Money that a merchant gives back, decided on the whole order: what was asked before, and what
-//! there still is to give (R1, R6, R7).
+//! Refunds requested by a merchant, decided on the whole order: repeated requests and the
+//! refundable amount (R1, R6, R7).
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Attempt, Epoch};
@@ -11,21 +11,22 @@ use crate::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, Se
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 
-/// Refunds of one order that hold some of what was paid. One that definitely failed uses none up.
+/// Maximum number of refunds of one order that reserve part of the payment. Failed ones do not
+/// count.
 pub const REFUNDS_MAX: usize = 50;
 
-/// Refunds that a merchant may ask for of one order, those that failed among them: it is loaded whole, so
-/// they are bounded.
+/// Maximum number of refunds that a merchant may request for one order, including failed ones: an
+/// order is loaded whole, so its size is bounded.
 pub const REFUNDS_REQUESTED_MAX: usize = 500;
 
-/// How much of an order went back (O6).
+/// Refund status of an order (O6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundView {
-    /// Nothing.
+    /// Nothing was refunded.
     None,
-    /// Some of it.
+    /// Part of it was refunded.
     Partial,
-    /// All of it.
+    /// All of it was refunded.
     Full,
 }
 
@@ -40,48 +41,48 @@ impl RefundView {
     }
 }
 
-/// What a merchant asks for (A3.4).
+/// A merchant's refund request (A3.4).
 #[derive(Debug, Clone)]
 pub struct RefundRequest {
-    /// Minted, for the case that it is new.
+    /// Our number, used if the request is new.
     pub no: RefundOrderNo,
-    /// Its own number, if it gave one.
+    /// The merchant's number, if given.
     pub number: Option<RefundRequestNo>,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// In its words.
+    /// The merchant's reason, free text.
     pub reason: Option<Box<str>>,
-    /// Where events of it go.
+    /// Destination of its events.
     pub notice_url: Option<Box<str>>,
     /// This process.
     pub epoch: Epoch,
 }
 
 impl Order {
-    /// Refunds that the merchant asked for; surplus is counted apart (R1).
+    /// Refunds requested by the merchant; refunds of excess payments are counted separately (R1).
     fn requested_refunds(&self) -> impl Iterator<Item = &Refund> {
         self.refunds
             .iter()
             .filter(|refund| refund.request().is_some())
     }
 
-    /// What is held or went back of what was paid (R1). Unit: minor units.
+    /// The reserved or refunded part of the payment (R1). Unit: minor units.
     pub fn reserved_minor(&self) -> i64 {
-        let holding = self
+        let reserved = self
             .requested_refunds()
             .filter(|one| one.state.is_reserved());
-        holding.fold(0, |sum, one| sum.saturating_add(one.counted_minor()))
+        reserved.fold(0, |sum, one| sum.saturating_add(one.counted_minor()))
     }
 
-    /// What went back of what was paid (R2). Unit: minor units.
+    /// The refunded part of the payment (R2). Unit: minor units.
     pub fn refunded_minor(&self) -> i64 {
-        let back = self
+        let refunded = self
             .requested_refunds()
             .filter(|one| one.state == RefundState::Succeeded);
-        back.fold(0, |sum, one| sum.saturating_add(one.counted_minor()))
+        refunded.fold(0, |sum, one| sum.saturating_add(one.counted_minor()))
     }
 
-    /// How much went back, computed (O6).
+    /// Refund status, derived (O6).
     pub fn refund_view(&self) -> RefundView {
         match self.refunded_minor() {
             0 => RefundView::None,
@@ -95,21 +96,24 @@ impl Order {
         self.refunds.iter().find(|refund| refund.no == *no)
     }
 
-    /// The attempt along which a refund's money goes back (R5).
+    /// The attempt being refunded (R5).
     pub fn attempt_of(&self, refund: &Refund) -> Option<&Attempt> {
         self.attempts.iter().find(|one| one.id == refund.attempt)
     }
 
-    /// The refund of this order that a request speaks of already: of the same number (R6), or
-    /// without one of the same sum, unless that has definitely failed (R7).
+    /// The refund that a request repeats: one with the same number (R6) or, for a request without a
+    /// number, one with the same amount that has not definitely failed (R7).
     ///
     /// # Errors
-    /// The number was used for another sum.
-    pub fn find_repeated_request(&self, asked: &RefundRequest) -> Result<Option<&Refund>, Refusal> {
-        let Some(number) = &asked.number else {
+    /// The number was used for a different amount.
+    pub fn find_repeated_request(
+        &self,
+        request: &RefundRequest,
+    ) -> Result<Option<&Refund>, Refusal> {
+        let Some(number) = &request.number else {
             let mut same = self
                 .requested_refunds()
-                .filter(|one| one.amount == asked.amount);
+                .filter(|one| one.amount == request.amount);
             return Ok(same.find(|one| one.state.is_reserved()));
         };
         let is_same = |one: &&Refund| {
@@ -117,49 +121,50 @@ impl Order {
                 .is_some_and(|request| request.number == *number)
         };
         match self.requested_refunds().find(is_same) {
-            Some(known) if known.amount != asked.amount => Err(Refusal::RefundConflict),
+            Some(known) if known.amount != request.amount => Err(Refusal::RefundConflict),
             known => Ok(known),
         }
     }
 
-    /// Reserves a refund that was not asked for before: durable before a byte leaves (R4).
+    /// Reserves a new refund: durable before any byte is sent (R4).
     ///
     /// # Errors
-    /// The order is not paid (R8), the window is over, the institution does not make such refunds
-    /// (R-6.1.5-2), or it is more than is left (R1). The cause comes back with the refusal.
+    /// The order is not paid (R8), the refund window is over, the institution does not support such
+    /// refunds (R-6.1.5-2), or the amount exceeds the refundable amount (R1). The cause is returned
+    /// with the refusal.
     pub fn reserve_refund(
         &self,
-        asked: RefundRequest,
+        request: RefundRequest,
         rules: &RefundRules,
         cause: ChangeCause,
         now: Timestamp,
     ) -> Result<Change, (Refusal, ChangeCause)> {
-        let attempt = match self.may_refund(&asked, rules, now) {
+        let attempt = match self.may_refund(&request, rules, now) {
             Ok(attempt) => attempt.id.clone(),
             Err(refusal) => return Err((refusal, cause)),
         };
-        let sum = asked.amount.to_string();
+        let sum = request.amount.to_string();
         let failed = self
             .requested_refunds()
-            .filter(|one| one.amount == asked.amount && !one.state.is_reserved());
-        let number = asked
+            .filter(|one| one.amount == request.amount && !one.state.is_reserved());
+        let number = request
             .number
             .unwrap_or_else(|| RefundRequestNo::automatic(&self.no, &sum, failed.count()));
         let mut after = self.clone();
         after.refunds.push(Refund {
-            no: asked.no,
+            no: request.no,
             attempt,
-            amount: asked.amount,
+            amount: request.amount,
             state: RefundState::Reserved,
             why: RefundOrigin::Asked(RefundDetails {
                 number,
-                reason: asked.reason,
-                notice_url: asked.notice_url,
+                reason: request.reason,
+                notice_url: request.notice_url,
             }),
             created: now,
             sending: SendStatus::Left(now),
             schedule: Schedule::from(now),
-            epoch: asked.epoch,
+            epoch: request.epoch,
             named: false,
             receipt: None,
             reason: None,
@@ -172,7 +177,7 @@ impl Order {
 
     fn may_refund(
         &self,
-        asked: &RefundRequest,
+        request: &RefundRequest,
         rules: &RefundRules,
         now: Timestamp,
     ) -> Result<&Attempt, Refusal> {
@@ -187,34 +192,34 @@ impl Order {
         if now > paid_at.plus(rules.window) {
             return Err(Refusal::RefundWindowOver);
         }
-        let holds_some = self.reserved_minor() > 0;
-        let lack = match asked.amount == attempt.amount {
-            _ if holds_some && !rules.kinds.repeated => Some(RefundLack::Repeated),
+        let has_reserved = self.reserved_minor() > 0;
+        let lack = match request.amount == attempt.amount {
+            _ if has_reserved && !rules.kinds.repeated => Some(RefundLack::Repeated),
             true if !rules.kinds.full => Some(RefundLack::Full),
             false if !rules.kinds.partial => Some(RefundLack::Partial),
             true | false => None,
         };
-        let rest = attempt.amount.minor().saturating_sub(self.reserved_minor());
-        // What goes back beside what was paid is counted apart: its loss is not the merchant's (R1).
+        let refundable = attempt.amount.minor().saturating_sub(self.reserved_minor());
+        // An over-refund is booked separately: the loss is not the merchant's (R1).
         let has_loss = self
             .requested_refunds()
             .any(|one| one.over_refunded_minor > 0);
-        if asked.amount.currency() != attempt.amount.currency()
-            || asked.amount.minor() > rest
+        if request.amount.currency() != attempt.amount.currency()
+            || request.amount.minor() > refundable
             || has_loss
         {
-            let rest = Amount::from_minor(rest, attempt.amount.currency()).ok();
+            let refundable = Amount::from_minor(refundable, attempt.amount.currency()).ok();
             return Err(Refusal::RefundExceedsRemaining {
-                rest: rest.filter(|_| !has_loss),
+                rest: refundable.filter(|_| !has_loss),
             });
         }
         if let Some(lack) = lack {
             return Err(Refusal::RefundNotSupported(lack));
         }
-        let holding = self
+        let reserved = self
             .requested_refunds()
             .filter(|one| one.state.is_reserved());
-        if holding.count() >= REFUNDS_MAX
+        if reserved.count() >= REFUNDS_MAX
             || self.requested_refunds().count() >= REFUNDS_REQUESTED_MAX
         {
             return Err(Refusal::RefundsExhausted);

@@ -1,32 +1,32 @@
-//! Secrets of payers that merchants must not collect, found where people write by hand (R-6.1.4-1):
-//! numbers of payment cards, and codes and passwords that their own names introduce.
+//! Payers' secrets that merchants must not collect, detected in free text (R-6.1.4-1): payment card
+//! numbers, and codes and passwords introduced by their names.
 //!
-//! Finds what looks like one beyond reasonable doubt; never says which, nor where it stands.
+//! Detects clear cases only; never reports which secret it found, nor where.
 
-/// Digits of a card's number.
+/// Length of a card number, in digits.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 15..=19;
 
-/// Digits of a code or of a payment password.
+/// Length of a code or payment password, in digits.
 const CODE_DIGITS: std::ops::RangeInclusive<usize> = 3..=8;
 
-/// Between the name of a code and its first digit so many other characters at most.
+/// Maximum number of other characters between the name of a code and its first digit.
 const APART_MAX: usize = 3;
 
-/// What introduces a code, in small letters.
+/// Names that introduce a code, in lower case.
 const NAMES: [&str; 4] = ["cvv", "cvc", "支付密码", "验证码"];
 
-/// Whether a text holds a card's number or a named code (R-6.1.4-1).
+/// Whether a text contains a card number or a named code (R-6.1.4-1).
 pub fn holds_secret(text: &str) -> bool {
-    let messages: Vec<char> = text.chars().map(folded).collect();
-    holds_card(&messages) || holds_code(&messages)
+    let chars: Vec<char> = text.chars().map(normalized).collect();
+    contains_card(&chars) || contains_code(&chars)
 }
 
-/// Full width becomes plain, large letters small, and every kind of blank or dash one of its kind.
-fn folded(message: char) -> char {
-    let plain = match message {
+/// Maps full width to ASCII, upper case to lower case, and all blanks and dashes to one each.
+fn normalized(c: char) -> char {
+    let plain = match c {
         '\u{ff01}'..='\u{ff5e}' => {
-            let code = u32::from(message).saturating_sub(0xfee0);
-            char::from_u32(code).unwrap_or(message)
+            let code = u32::from(c).saturating_sub(0xfee0);
+            char::from_u32(code).unwrap_or(c)
         }
         other => other,
     };
@@ -37,33 +37,36 @@ fn folded(message: char) -> char {
     }
 }
 
-fn holds_card(messages: &[char]) -> bool {
-    let is_between = |message: char| message == ' ' || message == '-';
+fn contains_card(chars: &[char]) -> bool {
+    let is_between = |c: char| c == ' ' || c == '-';
     let mut digits: Vec<u32> = Vec::new();
     let (mut before, mut last) = (None, None);
     // One more round ends the last run.
-    for message in messages.iter().copied().map(Some).chain([None]) {
-        if let Some(digit) = message.and_then(|message| message.to_digit(10)) {
+    for c in chars.iter().copied().map(Some).chain([None]) {
+        if let Some(digit) = c.and_then(|c| c.to_digit(10)) {
             if digits.is_empty() {
                 before = last;
             }
             digits.push(digit);
-        } else if !message.is_some_and(is_between) || digits.is_empty() {
-            // A number that is part of a longer name stands for something else.
-            let behind = last.filter(char::is_ascii_digit).and(message);
-            let is_lone = ![before, behind].into_iter().flatten().any(is_of_a_name);
-            if is_lone && is_card(&digits) {
+        } else if !c.is_some_and(is_between) || digits.is_empty() {
+            // Digits that are part of a longer identifier are not a card number.
+            let behind = last.filter(char::is_ascii_digit).and(c);
+            let is_separate = ![before, behind]
+                .into_iter()
+                .flatten()
+                .any(is_identifier_char);
+            if is_separate && is_card(&digits) {
                 return true;
             }
             digits.clear();
         }
-        last = message;
+        last = c;
     }
     false
 }
 
-fn is_of_a_name(message: char) -> bool {
-    message.is_ascii_alphanumeric() || message == '_'
+fn is_identifier_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 fn is_card(digits: &[u32]) -> bool {
@@ -83,41 +86,39 @@ fn is_card(digits: &[u32]) -> bool {
 fn passes_luhn(digits: &[u32]) -> bool {
     let from_the_end = digits.iter().rev().zip([false, true].into_iter().cycle());
     let sum = from_the_end.fold(0_u32, |sum, (digit, is_doubled)| {
-        let applied = match (is_doubled, *digit) {
+        let value = match (is_doubled, *digit) {
             (true, digit @ 5..) => digit.saturating_mul(2).saturating_sub(9),
             (true, digit) => digit.saturating_mul(2),
             (false, digit) => digit,
         };
-        sum.saturating_add(applied)
+        sum.saturating_add(value)
     });
     sum.is_multiple_of(10)
 }
 
-fn holds_code(messages: &[char]) -> bool {
+fn contains_code(chars: &[char]) -> bool {
     NAMES.iter().any(|name| {
         let name: Vec<char> = name.chars().collect();
-        messages
+        chars
             .windows(name.len())
             .zip(1_usize..)
             .filter(|(window, _)| *window == name)
             .any(|(_, nth)| {
                 let end = nth.saturating_sub(1).saturating_add(name.len());
-                messages.get(end..).is_some_and(begins_with_code)
+                chars.get(end..).is_some_and(begins_with_code)
             })
     })
 }
 
-/// Whether a run of so many digits begins within the first few characters.
-fn begins_with_code(messages: &[char]) -> bool {
+/// Whether a run of digits of code length starts within the first few characters.
+fn begins_with_code(chars: &[char]) -> bool {
     let begins = |at: &usize| {
-        let before = at.checked_sub(1).and_then(|at| messages.get(at));
+        let before = at.checked_sub(1).and_then(|at| chars.get(at));
         !before.is_some_and(char::is_ascii_digit)
     };
     let length = |at: usize| {
-        let behind = messages.iter().skip(at);
-        behind
-            .take_while(|message| message.is_ascii_digit())
-            .count()
+        let behind = chars.iter().skip(at);
+        behind.take_while(|c| c.is_ascii_digit()).count()
     };
     let mut places = (0..=APART_MAX).filter(begins);
     places.any(|at| CODE_DIGITS.contains(&length(at)))
@@ -127,7 +128,7 @@ fn begins_with_code(messages: &[char]) -> bool {
 mod tests {
     use super::*;
 
-    /// R-6.1.4-1: numbers of cards of every network that is named, however they are written.
+    /// R-6.1.4-1: card numbers of every listed network are found, in any spelling.
     #[test]
     fn a_card_number_is_found_however_it_is_written() {
         for text in [
@@ -150,8 +151,8 @@ mod tests {
         }
     }
 
-    /// R-6.1.4-1: what only looks like one is none: other numbers, longer and shorter ones, parts of
-    /// names.
+    /// R-6.1.4-1: similar numbers do not count: other, longer or shorter ones, parts of
+    /// identifiers.
     #[test]
     fn other_numbers_are_no_card() {
         for text in [
@@ -170,14 +171,14 @@ mod tests {
             "龙井 250 g",
         ] {
             assert!(
-                !holds_card(&text.chars().map(folded).collect::<Vec<_>>()),
+                !contains_card(&text.chars().map(normalized).collect::<Vec<_>>()),
                 "{text}"
             );
         }
     }
 
-    /// R-6.1.4-1: a code beside its name, in each language and width; a name alone, or beside fewer
-    /// or more digits, is none.
+    /// R-6.1.4-1: a code next to its name, in each language and width, is found; a name alone, or
+    /// next to fewer or more digits, is not.
     #[test]
     fn a_code_is_found_beside_its_name() {
         for text in [

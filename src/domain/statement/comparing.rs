@@ -1,26 +1,26 @@
-//! One line of a statement beside what we know of it. Says what differs, and moves nothing.
+//! Compares one line of a statement with our records. Reports differences and changes nothing.
 
 use crate::domain::amount::Amount;
 use crate::domain::identifiers::{AccountId, Timestamp};
 use crate::domain::statement::{Movement, SettlementDay, StatementLine};
 
-/// A movement as we have it.
+/// A movement as we recorded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OurMovement {
-    /// Which way.
+    /// Its direction.
     pub movement: Movement,
-    /// Our number of it: attempt or refund.
+    /// Our number: attempt or refund.
     pub number: Box<str>,
-    /// The account it goes over.
+    /// The account it was made through.
     pub account: AccountId,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// How it stands.
+    /// Its status.
     pub standing: MovementStatus,
 }
 
 impl OurMovement {
-    /// Whether we know the money to have moved before a moment.
+    /// Whether we recorded that the money moved before this time.
     pub fn moved_before(&self, moment: Timestamp) -> bool {
         match &self.standing {
             MovementStatus::Moved(at, _) => *at < moment,
@@ -29,39 +29,39 @@ impl OurMovement {
     }
 }
 
-/// Whether we know money to have moved.
+/// Whether we recorded that the money moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MovementStatus {
-    /// It did, then, under this number of the institution, where we were told one.
+    /// It moved at this time, under this number of the institution if known.
     Moved(Timestamp, Option<Box<str>>),
-    /// Not that we knew; the state it is in.
+    /// Not recorded as moved; its state.
     Not(Box<str>),
 }
 
-/// What differs.
+/// Kind of difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DifferenceKind {
-    /// The institution moved money of which we do not know that it moved.
+    /// The institution moved money; we have not recorded that it moved.
     NotDone,
-    /// We know of no such movement at this institution.
+    /// We have no such movement at this institution.
     UnknownLine,
-    /// The statement has the movement twice.
+    /// The statement lists the movement twice.
     DoubledLine,
-    /// The line's own moment lies in another day.
+    /// The line's timestamp belongs to another day.
     LineOfAnotherDay,
-    /// Another sum.
+    /// The amounts differ.
     Sum,
-    /// Another currency.
+    /// The currencies differ.
     Currency,
-    /// Another account of the institution.
+    /// The accounts at the institution differ.
     Account,
-    /// By our books it belongs to another day.
+    /// In our records it belongs to another day.
     Day,
-    /// Another number of the institution.
+    /// The institution's numbers differ.
     InstitutionNo,
-    /// We know of a movement of that day that the statement lacks.
+    /// The statement lacks a movement that we recorded for that day.
     Missing,
-    /// A refund that had failed went through after all (R9). Found by evidence, never by a statement.
+    /// A failed refund succeeded after all (R9). Found by evidence, never by a statement.
     LateRefund,
 }
 
@@ -81,7 +81,7 @@ impl DifferenceKind {
         Self::LateRefund,
     ];
 
-    /// A stable word, in the database and for people.
+    /// Stable name, in the database and for display.
     pub fn word(self) -> &'static str {
         match self {
             Self::NotDone => "not_done",
@@ -99,23 +99,23 @@ impl DifferenceKind {
     }
 }
 
-/// One difference between a statement and what we know.
+/// A difference between a statement and our records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementDifference {
-    /// What differs.
+    /// Its kind.
     pub kind: DifferenceKind,
-    /// Which way the money moved.
+    /// Direction of the movement.
     pub movement: Movement,
-    /// The number it is known by at both.
+    /// The number that both sides use.
     pub number: Box<str>,
-    /// What we have.
+    /// Our value.
     pub expected: Box<str>,
-    /// What the statement has.
+    /// The statement's value.
     pub found: Box<str>,
 }
 
 impl StatementDifference {
-    /// Of a line.
+    /// A difference in a line.
     pub fn of(line: &StatementLine, kind: DifferenceKind, expected: &str, found: &str) -> Self {
         Self {
             kind,
@@ -142,7 +142,7 @@ pub fn missing(ours: &OurMovement) -> StatementDifference {
     }
 }
 
-/// Everything in which a line differs from what we know of its movement; nothing if they agree.
+/// All differences between a line and our record of its movement; empty if they agree.
 pub fn compare(
     line: &StatementLine,
     ours: Option<&OurMovement>,
@@ -160,16 +160,16 @@ pub fn compare(
         let found = format!("{} {}", sum(line.amount), line.institution_no);
         differs(
             DifferenceKind::UnknownLine,
-            "nothing of that number",
+            "no movement with this number",
             &found,
         );
         return differences;
     };
-    let (known, said) = (ours.amount, line.amount);
-    if known.currency() != said.currency() {
-        differs(DifferenceKind::Currency, &sum(known), &sum(said));
-    } else if known != said {
-        differs(DifferenceKind::Sum, &sum(known), &sum(said));
+    let (recorded, stated) = (ours.amount, line.amount);
+    if recorded.currency() != stated.currency() {
+        differs(DifferenceKind::Currency, &sum(recorded), &sum(stated));
+    } else if recorded != stated {
+        differs(DifferenceKind::Sum, &sum(recorded), &sum(stated));
     }
     if ours.account != line.account {
         let (expected, found) = (ours.account.as_str(), line.account.as_str());
@@ -177,7 +177,7 @@ pub fn compare(
     }
     match &ours.standing {
         MovementStatus::Not(state) => {
-            let found = format!("{} {}", sum(said), line.at.rfc3339());
+            let found = format!("{} {}", sum(stated), line.at.rfc3339());
             differs(DifferenceKind::NotDone, state, &found);
         }
         MovementStatus::Moved(at, institution_no) => {
@@ -240,9 +240,9 @@ mod tests {
         found.iter().map(|difference| difference.kind).collect()
     }
 
-    /// M7: equal is equal, and each thing that differs is named.
+    /// M7: equal lines have no difference, and each difference is named.
     #[test]
-    fn each_thing_that_differs_is_named() {
+    fn each_difference_is_named() {
         use DifferenceKind as Kind;
         assert_eq!(kinds(&line(), Some(&ours())), []);
         assert_eq!(kinds(&line(), None), [Kind::UnknownLine]);
@@ -277,12 +277,12 @@ mod tests {
         for (line, kind) in cases {
             assert_eq!(kinds(&line, Some(&ours())), [kind]);
         }
-        let standing = |standing| OurMovement { standing, ..ours() };
-        let earlier = standing(MovementStatus::Moved(yesterday, Some("H1".into())));
+        let with_status = |standing| OurMovement { standing, ..ours() };
+        let earlier = with_status(MovementStatus::Moved(yesterday, Some("H1".into())));
         assert_eq!(kinds(&line(), Some(&earlier)), [Kind::Day]);
-        let unnumbered = standing(MovementStatus::Moved(noon(), None));
+        let unnumbered = with_status(MovementStatus::Moved(noon(), None));
         assert_eq!(kinds(&line(), Some(&unnumbered)), [], "nothing to compare");
-        let open = standing(MovementStatus::Not("UNKNOWN".into()));
+        let open = with_status(MovementStatus::Not("UNKNOWN".into()));
         assert_eq!(kinds(&line(), Some(&open)), [Kind::NotDone]);
     }
 }

@@ -1,39 +1,38 @@
-//! A statement as a file: comma-separated values without quotes, closed by its sums
-//! (`docs/statements.md`).
+//! CSV format of a statement: values without quotes, closed by totals (`docs/statements.md`).
 
 use crate::domain::amount::Currency;
 use crate::domain::identifiers::AccountId;
 use crate::domain::statement::{StatementLine, read_line};
 
-/// The first line.
+/// The header line.
 pub const COLUMNS: &str = "kind,account,number,institutionNo,amount,currency,moment";
 
-/// What a line of a file says after the first.
+/// A line after the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatementRow {
     /// A movement.
     Line(StatementLine),
-    /// What all lines of one currency add up to, in decimal text.
+    /// Totals of all lines of one currency, in decimal text.
     Total {
-        /// Which currency.
+        /// The currency.
         currency: Currency,
-        /// The sum of its payments.
+        /// Total of its payments.
         payments: String,
-        /// The sum of its refunds.
+        /// Total of its refunds.
         refunds: String,
     },
-    /// The last line: whose statement it is, of which day, and how many movements it has.
+    /// The last line: institution, day and number of movements.
     End {
         /// The institution's id, as configured.
         institution: String,
         /// `yyyyMMdd`.
         date: String,
-        /// Movements in all.
+        /// Total number of movements.
         lines: u64,
     },
 }
 
-/// Reads a line, without its end.
+/// Parses a line, without its line break.
 ///
 /// # Errors
 /// What was expected.
@@ -77,9 +76,9 @@ mod tests {
     use super::*;
     use crate::domain::statement::Movement;
 
-    /// M7, M4: a line reads exactly or not at all.
+    /// M7, M4: a line is parsed exactly or refused.
     #[test]
-    fn a_line_reads_exactly_or_not_at_all() {
+    fn a_line_is_parsed_exactly_or_refused() {
         let good = "PAYMENT,ACC-1,A1,H-1,12.30,CNY,2026-11-24T09:30:00+08:00";
         let Ok(StatementRow::Line(line)) = read_row(good) else {
             panic!("{:?}", read_row(good))

@@ -1,5 +1,5 @@
-//! An institution's statement of a day: what its lines say, what they add up to, and how each
-//! compares with what we know (M7). A line is a hint where to ask, never evidence (V4).
+//! An institution's daily statement: its lines, totals, and comparison with our records (M7). A
+//! line only suggests what to query; it is never evidence (V4).
 
 mod comparing;
 mod file;
@@ -22,10 +22,10 @@ use crate::domain::identifiers::{
 /// The longest number in a line. Unit: bytes.
 pub const NUMBER_BYTES_MAX: usize = 64;
 
-/// Lines of one statement at most; of what was seen, eight bytes of each are remembered.
+/// Maximum number of lines of one statement; eight bytes of each are kept in memory.
 pub const LINES_MAX: u64 = 5_000_000;
 
-/// Which way money moved.
+/// Direction of a movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Movement {
     /// From a payer to us.
@@ -35,10 +35,10 @@ pub enum Movement {
 }
 
 impl Movement {
-    /// Both.
+    /// Both directions.
     pub const ALL: [Self; 2] = [Self::Payment, Self::Refund];
 
-    /// The word in statements, in the database and for people.
+    /// The name in statements, in the database and for display.
     pub fn name(self) -> &'static str {
         match self {
             Self::Payment => "PAYMENT",
@@ -46,7 +46,7 @@ impl Movement {
         }
     }
 
-    /// The movement of that word.
+    /// Parses the name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -54,8 +54,8 @@ impl Movement {
     }
 }
 
-/// A settlement day: from midnight to midnight in Asia/Shanghai. A movement belongs to the day in
-/// which the institution says that the money moved (`Receipt::paid_at`).
+/// A settlement day: midnight to midnight in Asia/Shanghai. A movement belongs to the day on which,
+/// according to the institution, the money moved (`Receipt::paid_at`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettlementDay {
     /// `yyyyMMdd`.
@@ -67,7 +67,7 @@ pub struct SettlementDay {
 }
 
 impl SettlementDay {
-    /// Reads `yyyy-MM-dd` or `yyyyMMdd`.
+    /// Parses `yyyy-MM-dd` or `yyyyMMdd`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let wrong = Malformed {
             expected: "a day as yyyy-MM-dd or yyyyMMdd",
@@ -85,31 +85,31 @@ impl SettlementDay {
         Ok(Self { date, from, until })
     }
 
-    /// Whether a moment lies in it.
+    /// Whether a time lies in it.
     pub fn holds(&self, at: Timestamp) -> bool {
         (self.from..self.until).contains(&at)
     }
 }
 
-/// One movement as the institution has it.
+/// A movement as stated by the institution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementLine {
-    /// The account it moved on.
+    /// The account of the movement.
     pub account: AccountId,
-    /// Which way.
+    /// Its direction.
     pub movement: Movement,
-    /// Our number of it, if it is one of ours: attempt or refund (K2).
+    /// Our number, if it is one of ours: attempt or refund (K2).
     pub number: Box<str>,
     /// The institution's own number.
     pub institution_no: Box<str>,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// When, by the institution's clock.
+    /// The time, by the institution's clock.
     pub at: Timestamp,
 }
 
 impl StatementLine {
-    /// What of ours it names, if its number can be one of ours.
+    /// Our object that it names, if its number has the format of ours.
     pub fn about(&self) -> Option<EvidenceSubject> {
         match self.movement {
             Movement::Payment => AttemptId::parse(&self.number)
@@ -121,30 +121,30 @@ impl StatementLine {
         }
     }
 
-    /// Eight bytes to know it again by.
+    /// Eight bytes to recognise it by.
     pub fn mark(&self) -> u64 {
         mark(self.movement, &self.number)
     }
 }
 
-/// Eight bytes of a movement's name. Of a million, two have the same once in about forty million
-/// statements; then one of them is listed as doubled, for people.
+/// Eight-byte hash of a movement. Among a million, two collide once in about forty million
+/// statements; one of them is then reported as doubled, for manual review.
 pub fn mark(movement: Movement, number: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (movement, number).hash(&mut hasher);
     hasher.finish()
 }
 
-/// What lines add up to, or are said to.
+/// Totals of lines, computed or stated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatementTotals {
-    /// How many.
+    /// Number of lines.
     pub lines: u64,
     sums: BTreeMap<(Currency, Movement), i64>,
 }
 
 impl StatementTotals {
-    /// One line more.
+    /// Adds a line.
     pub fn add(&mut self, line: &StatementLine) {
         self.lines = self.lines.saturating_add(1);
         let key = (line.amount.currency(), line.movement);
@@ -152,10 +152,10 @@ impl StatementTotals {
         *sum = sum.saturating_add(line.amount.minor());
     }
 
-    /// A sum as a statement says it: decimal text, `0.00` where nothing moved.
+    /// Adds a stated total: decimal text, `0.00` where nothing moved.
     ///
     /// # Errors
-    /// It is no such text, or the sum was said before.
+    /// It is not such text, or the total was stated before.
     pub fn claim(
         &mut self,
         movement: Movement,
@@ -163,7 +163,7 @@ impl StatementTotals {
         text: &str,
     ) -> Result<(), Malformed> {
         let wrong = Malformed {
-            expected: "a sum in decimal digits, each currency once",
+            expected: "an amount in decimal digits, each currency once",
         };
         let minor = currency.minor_units(text).map_err(|_| wrong.clone())?;
         if minor == 0 {
@@ -175,7 +175,7 @@ impl StatementTotals {
         }
     }
 
-    /// Lines and sums for people: `2 lines, payments 12.30 CNY, refunds 5.00 CNY`.
+    /// Number of lines and totals for display: `2 lines, payments 12.30 CNY, refunds 5.00 CNY`.
     pub fn text(&self) -> String {
         let mut text = format!("{} lines", self.lines);
         for movement in Movement::ALL {
@@ -192,18 +192,18 @@ impl StatementTotals {
     }
 }
 
-/// Why a statement is not used at all: nothing was compared for good, asked or written.
+/// Why a whole statement cannot be used: nothing was compared for good, queried or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct UnusableStatement {
-    /// A stable word.
+    /// Stable name.
     pub reason: &'static str,
     /// What was expected, what was found.
     pub detail: String,
 }
 
 impl UnusableStatement {
-    /// For that reason.
+    /// With this reason.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self {
             reason,
@@ -212,7 +212,7 @@ impl UnusableStatement {
     }
 }
 
-/// A number of an institution or of ours, as a statement may have it.
+/// Whether text is valid as a number of ours or the institution's in a statement.
 pub fn is_number(text: &str) -> bool {
     (1..=NUMBER_BYTES_MAX).contains(&text.len())
         && text
@@ -220,10 +220,10 @@ pub fn is_number(text: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b'"')
 }
 
-/// A line of these parts, each as text.
+/// Parses a line from its values.
 ///
 /// # Errors
-/// Which of them is not what it must be.
+/// Which of them is invalid.
 pub fn read_line(
     account: AccountId,
     [movement, number, institution_no, amount, currency, at]: [&str; 6],
@@ -262,9 +262,9 @@ mod tests {
         }
     }
 
-    /// M7: a day is one of Asia/Shanghai, its last millisecond included and the next one not.
+    /// M7: a day is one in Asia/Shanghai, including its last millisecond and excluding the next.
     #[test]
-    fn a_day_is_a_day_of_shanghai() {
+    fn a_settlement_day_is_a_day_in_shanghai() {
         let day = SettlementDay::parse("2026-11-24").unwrap();
         assert_eq!(SettlementDay::parse("20261124"), Ok(day.clone()));
         assert_eq!(day.from.rfc3339(), "2026-11-24T00:00:00+08:00");
@@ -275,8 +275,8 @@ mod tests {
         }
     }
 
-    /// M7, M4: what lines add up to equals what is said exactly when every sum and the number of
-    /// lines do.
+    /// M7, M4: computed and stated totals are equal exactly when every total and the number of
+    /// lines are.
     #[test]
     fn totals_are_compared_exactly() {
         let mut counted = StatementTotals::default();

@@ -1,25 +1,25 @@
-//! The audit log, record by record (L1).
+//! Hash chain of the audit log (L1).
 
 use crate::domain::audit::{AuditEntry, ChainLink};
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::verification::{Breach, BreachSink};
 
-/// A record as it is stored.
+/// A stored record.
 #[derive(Debug)]
 pub struct AuditRecord {
-    /// Which of its chain, from 1.
+    /// Its number in its chain, from 1.
     pub seq: u64,
     /// When.
     pub at: Timestamp,
-    /// What it says.
+    /// Its content.
     pub audit_entry: AuditEntry,
-    /// The hash it names as the one before.
+    /// The previous record's hash, as stored.
     pub prev: [u8; 32],
-    /// Its own.
+    /// Its own hash, as stored.
     pub hash: [u8; 32],
 }
 
-/// Walks along one chain. What is broken at one record is not held against the next.
+/// Follows one chain. A fault at one record is not reported again at the next.
 #[derive(Debug)]
 pub struct Chain {
     name: String,
@@ -27,7 +27,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Before the first record.
+    /// A chain before its first record.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -40,29 +40,29 @@ impl Chain {
         &self.name
     }
 
-    /// Where it stands.
+    /// The last record checked.
     pub fn head(&self) -> ChainLink {
         self.link
     }
 
-    /// The next record, by number.
-    pub fn follow(&mut self, record: &AuditRecord, hear: &mut BreachSink<'_>) {
+    /// Checks the next record, by number.
+    pub fn follow(&mut self, record: &AuditRecord, report: &mut BreachSink<'_>) {
         let object = format!("{} {}", self.name, record.seq);
         let next = self.link.seq.saturating_add(1);
         if record.seq != next {
-            hear(Breach::of(
+            report(Breach::of(
                 "L1",
                 &object,
                 format!("record {next} after {}", self.link.seq),
-                format!("record {}: what lies between is missing", record.seq),
+                format!("record {}: those between are missing", record.seq),
             ));
         }
         if record.prev != self.link.hash {
-            hear(Breach::of(
+            report(Breach::of(
                 "L1",
                 &object,
-                format!("names {} as the hash before it", hex(&self.link.hash)),
-                format!("names {}", hex(&record.prev)),
+                format!("previous hash {}", hex(&self.link.hash)),
+                format!("previous hash {}", hex(&record.prev)),
             ));
         }
         let before = ChainLink {
@@ -71,15 +71,12 @@ impl Chain {
         };
         let written = before.follow(&self.name, &record.audit_entry, record.at);
         if written.hash != record.hash {
-            hear(Breach::of(
+            report(Breach::of(
                 "L1",
                 &object,
+                format!("content that hashes to {}", hex(&record.hash)),
                 format!(
-                    "says what it said when it was hashed to {}",
-                    hex(&record.hash)
-                ),
-                format!(
-                    "{} {} {}: hashes to {}",
+                    "{} {} {}: content that hashes to {}",
                     record.audit_entry.actor,
                     record.audit_entry.action,
                     record.audit_entry.object,

@@ -1,8 +1,8 @@
-//! What must be true of everything that is stored, each rule once: of one order with all that was
-//! written about it, of the audit chain, of merchants' numbers and of the sums over all accounts.
+//! Invariants of stored data, each rule once: of an order and everything recorded about it, of the
+//! audit chain, of event numbers and of account totals.
 //!
-//! Written from the tables of the invariants and not from the code that fills the store, so that a
-//! fault of the one does not hide in the other. Reads nothing: whoever has rows hands them in.
+//! Written from the tables of the invariants, independently of the code that fills the store, so
+//! that a fault in one is not repeated in the other. Performs no I/O: callers pass rows in.
 
 mod blocks;
 mod chain;
@@ -22,13 +22,13 @@ use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, RefundOrd
 use crate::domain::order::OrderState;
 use crate::domain::refund::RefundState;
 
-/// One thing that does not hold.
+/// A violation of an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breach {
-    /// The invariant: `L1`, `M1` …; `FILE` is the database's own account of itself, `READABLE` a row that
-    /// this release cannot read.
+    /// The invariant: `L1`, `M1` …; `FILE` is the database's own integrity check, `READABLE` a row
+    /// that this release cannot parse.
     pub rule: &'static str,
-    /// Of what: a number as the gateway gave it, or a place in the file.
+    /// What it concerns: one of our numbers, or a place in the store.
     pub object: String,
     /// What should be there.
     pub expected: String,
@@ -53,23 +53,23 @@ impl Breach {
     }
 }
 
-/// Who hears of breaches.
+/// Receives breaches.
 pub type BreachSink<'a> = dyn FnMut(Breach) + 'a;
 
-/// Everything the ledger has of one order, nothing personal among it.
+/// Everything the ledger has about one order, without personal data.
 #[derive(Debug)]
 pub struct StoredOrder {
     /// The order.
     pub order: OrderRow,
-    /// Its attempts, by their sequence.
+    /// Its attempts, by sequence number.
     pub attempts: Vec<AttemptRow>,
-    /// Its refunds, by their sequence.
+    /// Its refunds, by sequence number.
     pub refunds: Vec<RefundRow>,
-    /// What was posted for it.
+    /// Its postings.
     pub entries: Vec<EntryRow>,
-    /// What its merchant was owed.
+    /// Events for its merchant.
     pub events: Vec<EventRow>,
-    /// What the audit log has of it.
+    /// Its audit records, summarised.
     pub recorded: Option<AuditSummary>,
 }
 
@@ -78,19 +78,19 @@ pub struct StoredOrder {
 pub struct OrderRow {
     /// Our number.
     pub no: PayOrderNo,
-    /// Whose.
+    /// The merchant.
     pub merchant: String,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// Where it stands.
+    /// Its state.
     pub state: OrderState,
     /// The attempt that paid it.
     pub paying_attempt_id: Option<AttemptId>,
-    /// What it says is held of what was paid. Unit: minor units.
+    /// Stored amount reserved for or already refunded. Unit: minor units.
     pub reserved_minor: i64,
-    /// How often it changed, its placing included (K4).
+    /// Number of changes, including its creation (K4).
     pub version: u64,
-    /// It has a time when it is looked at again.
+    /// Whether a next check is scheduled.
     pub is_due: bool,
 }
 
@@ -99,15 +99,15 @@ pub struct OrderRow {
 pub struct AttemptRow {
     /// Its number.
     pub id: AttemptId,
-    /// Which of its order's, from 1.
+    /// Its sequence number in the order, from 1.
     pub seq: u64,
-    /// Through whom.
+    /// The institution.
     pub institution: InstitutionId,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// Where it stands.
+    /// Its state.
     pub state: AttemptState,
-    /// What the institution confirmed.
+    /// The amount that the institution confirmed.
     pub receipt: Option<Amount>,
 }
 
@@ -116,21 +116,21 @@ pub struct AttemptRow {
 pub struct RefundRow {
     /// Its number.
     pub no: RefundOrderNo,
-    /// Which of its order's, from 1.
+    /// Its sequence number in the order, from 1.
     pub seq: u64,
-    /// The attempt along which the money goes back.
+    /// The attempt being refunded.
     pub attempt: AttemptId,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
-    /// Where it stands.
+    /// Its state.
     pub state: RefundState,
-    /// Nobody asked for it: the money was surplus (A4).
+    /// Not requested by a merchant: it returns an excess payment (A4).
     pub is_surplus: bool,
     /// It succeeded after it had failed (V4).
     pub is_late: bool,
-    /// What of it went back beyond what there was (R9). Unit: minor units.
+    /// The part of it beyond the refundable amount (R9). Unit: minor units.
     pub over_refunded_minor: i64,
-    /// It is known what went back, and when.
+    /// A receipt states the amount and time of the refund.
     pub has_receipt: bool,
 }
 
@@ -139,13 +139,13 @@ pub struct RefundRow {
 pub struct EntryRow {
     /// Its number in the journal.
     pub id: i64,
-    /// What happened.
+    /// Name of the event that caused it.
     pub happening: String,
-    /// The account that was debited.
+    /// The debited account.
     pub debit: String,
-    /// The account that was credited.
+    /// The credited account.
     pub credit: String,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
 }
 
@@ -154,28 +154,28 @@ pub struct EntryRow {
 pub struct EventRow {
     /// Its id.
     pub id: String,
-    /// The order it says it is about.
+    /// The order it names.
     pub order: String,
-    /// Who is owed.
+    /// The merchant to notify.
     pub merchant: String,
     /// What it reports.
     pub kind: EventType,
-    /// The order's version that it reports.
+    /// The order version it reports.
     pub version: u64,
-    /// It has a time for its next delivery if and only if one is owed.
+    /// A next delivery is scheduled if and only if the event is undelivered.
     pub is_rightly_due: bool,
 }
 
-/// What the audit log has of one order.
+/// Summary of an order's audit records.
 #[derive(Debug)]
 pub struct AuditSummary {
-    /// Records about it.
+    /// Number of records.
     pub count: u64,
-    /// The states after it, in the last of them.
+    /// The states recorded by the last one.
     pub last: String,
 }
 
-/// How much was looked at, and what it comes to.
+/// Result of a verification: counts and totals.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Orders.
@@ -192,10 +192,10 @@ pub struct Report {
     pub records: u64,
     /// Blocks of the exchange log.
     pub blocks: u64,
-    /// The last record of each audit chain: its chain, number and hash.
+    /// The last record of each audit chain: chain, number and hash.
     pub heads: Vec<(String, u64, [u8; 32])>,
-    /// The sums over all accounts of each currency (M2).
+    /// The totals over all accounts of each currency (M2).
     pub totals: JournalTotals,
-    /// Things that do not hold.
+    /// Number of breaches.
     pub breaches: u64,
 }

@@ -1,5 +1,5 @@
-//! Postings: what an order's attempts and refunds mean in the journal (section 6), and the sums over
-//! all accounts (M2).
+//! Postings: the journal entries that an order's attempts and refunds require (section 6), and the
+//! account totals (M2).
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,19 @@ use crate::domain::verification::{
     AttemptRow, Breach, BreachSink, EntryRow, RefundRow, StoredOrder,
 };
 
-/// What is posted, so that two equal postings compare equal.
+/// A posting in comparable form.
 type Posting = (String, String, String, i64, &'static str);
 
-/// M1: exactly the entries that the order's money means, each once; M3: what they come to.
-pub(super) fn entries(of: &StoredOrder, hear: &mut BreachSink<'_>) {
+/// M1: exactly the entries that the order's attempts and refunds require, each once; M3: their
+/// balances.
+pub(super) fn entries(of: &StoredOrder, report: &mut BreachSink<'_>) {
     let mut open: BTreeMap<Posting, i64> = BTreeMap::new();
     let covered = covered_minor(of);
     let is_summed = |happening: &str| covered > 0 && LATE.contains(&happening);
     if covered > 0 {
-        late_sums(of, covered, hear);
+        late_sums(of, covered, report);
     }
-    for entry in meant(of).iter().filter(|one| !is_summed(one.happening)) {
+    for entry in required(of).iter().filter(|one| !is_summed(one.happening)) {
         let open = open.entry(posting(entry)).or_default();
         *open = open.saturating_add(1);
     }
@@ -37,53 +38,56 @@ pub(super) fn entries(of: &StoredOrder, hear: &mut BreachSink<'_>) {
         let open = open.entry(posted).or_default();
         *open = open.saturating_sub(1);
         if *open < 0 {
-            hear(Breach::of(
+            report(Breach::of(
                 "M1",
                 of.order.no.as_str(),
-                "no entry that its attempts and refunds do not mean",
+                "only entries that its attempts and refunds require",
                 format!("entry {}: {}", row.id, written(row)),
             ));
         }
     }
     for ((happening, debit, credit, minor, currency), missing) in open {
         if missing > 0 {
-            hear(Breach::of(
+            report(Breach::of(
                 "M1",
                 of.order.no.as_str(),
                 format!("an entry {happening} {minor} {currency} {debit} -> {credit}"),
-                format!("{missing} such too few"),
+                format!("{missing} missing"),
             ));
         }
     }
-    balances(of, hear);
+    balances(of, report);
 }
 
-/// Happenings of refunds that succeeded late.
+/// Events of refunds that succeeded late.
 const LATE: [&str; 3] = ["REFUND_LATE", "REFUND_EXCESS", COVERED];
 const COVERED: &str = "REFUND_COVERED";
 
-/// What was posted as covered of what went back beyond what there was (R9). Unit: minor units.
+/// Covered part of over-refunds (R9), as posted. Unit: minor units.
 fn covered_minor(of: &StoredOrder) -> i64 {
     let covered = of.entries.iter().filter(|one| one.happening == COVERED);
     covered.fold(0, |sum, one| sum.saturating_add(one.amount.minor()))
 }
 
-/// M1 where something was covered: the row of a refund says what is left of its excess, not what it was
-/// at first, so what is posted of late refunds is compared by its sums.
-fn late_sums(of: &StoredOrder, covered: i64, hear: &mut BreachSink<'_>) {
+/// M1 where an over-refund was covered: a refund's row has the remaining over-refund, not the
+/// original one, so the postings of late refunds are compared by their totals.
+fn late_sums(of: &StoredOrder, covered: i64, report: &mut BreachSink<'_>) {
     let no = &of.order.no;
     let mut open: BTreeMap<(&str, String, String), i64> = BTreeMap::new();
     let mut add = |happening, debit: String, credit: String, minor: i64| {
         let sum: &mut i64 = open.entry((happening, debit, credit)).or_default();
         *sum = sum.saturating_add(minor);
     };
-    for entry in meant(of).iter().filter(|one| LATE.contains(&one.happening)) {
+    for entry in required(of)
+        .iter()
+        .filter(|one| LATE.contains(&one.happening))
+    {
         let (debit, credit) = (entry.debit.name(), entry.credit.name());
         add(entry.happening, debit, credit, entry.amount.minor());
     }
-    let settles = |one: &&AttemptRow| of.order.paying_attempt_id.as_ref() == Some(&one.id);
+    let is_paying = |one: &&AttemptRow| of.order.paying_attempt_id.as_ref() == Some(&one.id);
     let whole = Amount::from_minor(covered, of.order.amount.currency());
-    if let (Some(through), Ok(whole)) = (of.attempts.iter().find(settles), whole) {
+    if let (Some(through), Ok(whole)) = (of.attempts.iter().find(is_paying), whole) {
         let by = &through.institution;
         for (entry, minor) in [
             (
@@ -104,26 +108,26 @@ fn late_sums(of: &StoredOrder, covered: i64, hear: &mut BreachSink<'_>) {
     }
     for ((happening, debit, credit), missing) in open {
         if missing != 0 {
-            hear(Breach::of(
+            report(Breach::of(
                 "M1",
                 no.as_str(),
-                format!("the sum of {happening} {debit} -> {credit} that its refunds mean"),
-                format!("{missing} too little"),
+                format!("the total of {happening} {debit} -> {credit} that its refunds require"),
+                format!("{missing} missing"),
             ));
         }
     }
 }
 
-/// Section 6, happening by happening.
-fn meant(of: &StoredOrder) -> Vec<JournalEntry> {
+/// The entries of section 6, by event.
+fn required(of: &StoredOrder) -> Vec<JournalEntry> {
     let no = &of.order.no;
-    let mut meant = Vec::new();
+    let mut required = Vec::new();
     for attempt in of
         .attempts
         .iter()
         .filter(|one| one.state == AttemptState::Paid)
     {
-        meant.push(
+        required.push(
             if of.order.paying_attempt_id.as_ref() == Some(&attempt.id) {
                 JournalEntry::paid(&attempt.institution, no, attempt.amount)
             } else {
@@ -133,7 +137,7 @@ fn meant(of: &StoredOrder) -> Vec<JournalEntry> {
     }
     for refund in &of.refunds {
         let through = of.attempts.iter().find(|one| one.id == refund.attempt);
-        // Without its attempt it has no institution: `R5` says so.
+        // Without its attempt it has no institution; reported as `R5`.
         let Some(through) = through else { continue };
         let institution = &through.institution;
         let some = |minor| Amount::from_minor(minor, refund.amount.currency()).ok();
@@ -143,8 +147,8 @@ fn meant(of: &StoredOrder) -> Vec<JournalEntry> {
         if refund.is_surplus {
             match lost {
                 _ if !back => (),
-                Some(lost) => meant.push(lost),
-                None => meant.push(JournalEntry::excess_refunded(
+                Some(lost) => required.push(lost),
+                None => required.push(JournalEntry::excess_refunded(
                     institution,
                     &through.id,
                     refund.amount,
@@ -152,9 +156,9 @@ fn meant(of: &StoredOrder) -> Vec<JournalEntry> {
             }
             continue;
         }
-        meant.push(JournalEntry::reserved(no, refund.amount));
+        required.push(JournalEntry::reserved(no, refund.amount));
         if refund.state == RefundState::Failed || refund.is_late {
-            meant.push(JournalEntry::released(no, refund.amount));
+            required.push(JournalEntry::released(no, refund.amount));
         }
         if back && refund.is_late {
             let fits = some(
@@ -163,13 +167,13 @@ fn meant(of: &StoredOrder) -> Vec<JournalEntry> {
                     .minor()
                     .saturating_sub(refund.over_refunded_minor),
             );
-            meant.extend(fits.map(|fits| JournalEntry::refunded_late(institution, no, fits)));
-            meant.extend(lost);
+            required.extend(fits.map(|fits| JournalEntry::refunded_late(institution, no, fits)));
+            required.extend(lost);
         } else if back {
-            meant.push(JournalEntry::refunded(institution, no, refund.amount));
+            required.push(JournalEntry::refunded(institution, no, refund.amount));
         }
     }
-    meant
+    required
 }
 
 fn posting(entry: &JournalEntry) -> Posting {
@@ -193,43 +197,47 @@ fn written(row: &EntryRow) -> String {
     )
 }
 
-/// M3, by what was posted: MERCH = paid − held, HOLD = held − done, nothing owed below nothing.
-fn balances(of: &StoredOrder, hear: &mut BreachSink<'_>) {
+/// M3, from the postings: MERCH = paid − reserved, HOLD = reserved − refunded; no credit balance is
+/// negative.
+fn balances(of: &StoredOrder, report: &mut BreachSink<'_>) {
     let no = &of.order.no;
-    let mut owed: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut credits: BTreeMap<&str, i64> = BTreeMap::new();
     for row in &of.entries {
         let (debit, credit) = (row.debit.as_str(), row.credit.as_str());
         let minor = row.amount.minor();
-        let of_debit = owed.entry(debit).or_default();
+        let of_debit = credits.entry(debit).or_default();
         *of_debit = of_debit.saturating_sub(minor);
-        let of_credit = owed.entry(credit).or_default();
+        let of_credit = credits.entry(credit).or_default();
         *of_credit = of_credit.saturating_add(minor);
     }
-    for (account, minor) in owed.iter().filter(|(account, _)| !is_debit_side(account)) {
+    for (account, minor) in credits
+        .iter()
+        .filter(|(account, _)| !is_debit_side(account))
+    {
         if *minor < 0 {
-            hear(Breach::of(
+            report(Breach::of(
                 "M3",
                 no.as_str(),
-                format!("{account} not below nothing"),
+                format!("{account} not negative"),
                 format!("{minor}"),
             ));
         }
     }
-    let (paid, held, done) = (paid_minor(of), reserved_minor(of), refunded_minor(of));
+    let (paid, reserved, refunded) = (paid_minor(of), reserved_minor(of), refunded_minor(of));
     let merchant = (
         JournalAccount::MerchantPayable(no.clone()).name(),
-        "paid - held",
-        paid.saturating_sub(held),
+        "paid - reserved",
+        paid.saturating_sub(reserved),
     );
-    let holding = (
+    let refund_reserved = (
         JournalAccount::RefundReserved(no.clone()).name(),
-        "held - done",
-        held.saturating_sub(done),
+        "reserved - refunded",
+        reserved.saturating_sub(refunded),
     );
-    for (account, formula, expected) in [merchant, holding] {
-        let found = owed.get(account.as_str()).copied().unwrap_or_default();
+    for (account, formula, expected) in [merchant, refund_reserved] {
+        let found = credits.get(account.as_str()).copied().unwrap_or_default();
         if found != expected {
-            hear(Breach::of(
+            report(Breach::of(
                 "M3",
                 no.as_str(),
                 format!("{account} = {formula} = {expected}"),
@@ -239,20 +247,20 @@ fn balances(of: &StoredOrder, hear: &mut BreachSink<'_>) {
     }
 }
 
-/// The sum of the settling attempt. Unit: minor units.
+/// The amount paid by the paying attempt. Unit: minor units.
 pub(super) fn paid_minor(of: &StoredOrder) -> i64 {
-    let settles = |id| of.order.paying_attempt_id.as_ref() == Some(id);
-    let paying_attempt_id = of.attempts.iter().find(|one| settles(&one.id));
+    let is_paying = |id| of.order.paying_attempt_id.as_ref() == Some(id);
+    let paying_attempt_id = of.attempts.iter().find(|one| is_paying(&one.id));
     let paid = paying_attempt_id.filter(|one| one.state == AttemptState::Paid);
     paid.map_or(0, |one| one.amount.minor())
 }
 
-/// What is held or went back of it (R1). Unit: minor units.
+/// The part of it that is reserved or refunded (R1). Unit: minor units.
 pub(super) fn reserved_minor(of: &StoredOrder) -> i64 {
     summed(of, |one| one.state.is_reserved())
 }
 
-/// What went back of it (R2). Unit: minor units.
+/// The refunded part of it (R2). Unit: minor units.
 pub(super) fn refunded_minor(of: &StoredOrder) -> i64 {
     summed(of, |one| one.state == RefundState::Succeeded)
 }
@@ -272,31 +280,31 @@ fn is_debit_side(account: &str) -> bool {
     account.starts_with("RECV:") || account.starts_with("LOSS:")
 }
 
-/// The sums over all accounts of one currency, each on its own side. Unit: minor units.
+/// Account totals of one currency, each with its normal sign. Unit: minor units.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct JournalSums {
     /// What institutions received.
     pub recv: i128,
-    /// What went back beyond what there was.
+    /// Over-refunds.
     pub loss: i128,
-    /// What merchants are owed.
+    /// Payable to merchants.
     pub merchant_payable: i128,
-    /// What is on its way back.
+    /// Reserved for refunds.
     pub hold: i128,
-    /// What of surplus is owed to payers.
+    /// Excess payments payable to payers.
     pub excess_payable: i128,
 }
 
-/// The sums of each currency.
+/// The totals of each currency.
 #[derive(Debug, Default)]
 pub struct JournalTotals(BTreeMap<&'static str, JournalSums>);
 
 impl JournalTotals {
-    /// One more entry.
-    pub fn add(&mut self, row: &EntryRow, hear: &mut BreachSink<'_>) {
+    /// Adds one entry.
+    pub fn add(&mut self, row: &EntryRow, report: &mut BreachSink<'_>) {
         let sums = self.0.entry(row.amount.currency().code()).or_default();
         let minor = i128::from(row.amount.minor());
-        // A debit makes an account of the debit side grow, and one of the credit side shrink.
+        // A debit increases a debit account and decreases a credit account.
         for (account, debited) in [(&row.debit, minor), (&row.credit, minor.saturating_neg())] {
             let credited = debited.saturating_neg();
             let (sum, grows) = match account.split_once(':').map(|(kind, _)| kind) {
@@ -306,10 +314,10 @@ impl JournalTotals {
                 Some("HOLD") => (&mut sums.hold, credited),
                 Some("SURP") => (&mut sums.excess_payable, credited),
                 Some(_) | None => {
-                    hear(Breach::of(
+                    report(Breach::of(
                         "M2",
                         format!("entry {}", row.id),
-                        "accounts RECV, LOSS, MERCH, HOLD and SURP alone",
+                        "one of the accounts RECV, LOSS, MERCH, HOLD and SURP",
                         account.as_str(),
                     ));
                     continue;
@@ -319,14 +327,14 @@ impl JournalTotals {
         }
     }
 
-    /// M2, when all entries are in.
-    pub fn balance(&self, hear: &mut BreachSink<'_>) {
+    /// M2, after all entries were added.
+    pub fn balance(&self, report: &mut BreachSink<'_>) {
         for (currency, sums) in &self.0 {
             let left = sums.recv.saturating_add(sums.loss);
             let right = sums.merchant_payable.saturating_add(sums.hold);
             let right = right.saturating_add(sums.excess_payable);
             if left != right {
-                hear(Breach::of(
+                report(Breach::of(
                     "M2",
                     *currency,
                     format!("RECV + LOSS = {left}"),
@@ -336,7 +344,7 @@ impl JournalTotals {
         }
     }
 
-    /// Each currency's code and its sums.
+    /// Each currency's code and totals.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, JournalSums)> {
         self.0.iter().map(|(currency, sums)| (*currency, *sums))
     }

@@ -1,4 +1,4 @@
-//! One order: its states, its sums, its events and its records (sections 3 to 7 and 10).
+//! Checks of one order: states, amounts, events and audit records (sections 3 to 7 and 10).
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::AttemptState;
@@ -14,46 +14,46 @@ fn sum(of: Amount) -> String {
 }
 
 impl StoredOrder {
-    /// Says everything of it that does not hold.
-    pub fn verify(&self, hear: &mut BreachSink<'_>) {
-        self.settled(hear);
-        self.attempted(hear);
-        self.excess(hear);
-        self.refunded(hear);
-        self.due(hear);
-        self.owed(hear);
-        self.recorded(hear);
-        entries(self, hear);
+    /// Reports every breach.
+    pub fn verify(&self, report: &mut BreachSink<'_>) {
+        self.check_payment(report);
+        self.check_attempts(report);
+        self.check_excess(report);
+        self.check_refunds(report);
+        self.check_schedules(report);
+        self.check_events(report);
+        self.check_audit(report);
+        entries(self, report);
     }
 
     fn breach(&self, rule: &'static str, expected: &str, found: impl Into<String>) -> Breach {
         Breach::of(rule, self.order.no.as_str(), expected, found)
     }
 
-    fn settles(&self, attempt: &AttemptRow) -> bool {
+    fn is_paying(&self, attempt: &AttemptRow) -> bool {
         self.order.paying_attempt_id.as_ref() == Some(&attempt.id)
     }
 
-    /// O1, O2: paid by exactly one attempt of its own, and by the sum that was asked.
-    fn settled(&self, hear: &mut BreachSink<'_>) {
+    /// O1, O2: paid by exactly one of its own attempts, with the requested amount.
+    fn check_payment(&self, report: &mut BreachSink<'_>) {
         let state = self.order.state;
         if (state == OrderState::Paid) != self.order.paying_attempt_id.is_some() {
             let paying_attempt_id = self.order.paying_attempt_id.as_ref();
             let paying_attempt_id = paying_attempt_id.map_or("no attempt", AttemptId::as_str);
-            let found = format!("{}, settled by {paying_attempt_id}", state.name());
-            hear(self.breach("O1", "a settling attempt if and only if it is PAID", found));
+            let found = format!("{}, paid by {paying_attempt_id}", state.name());
+            report(self.breach("O1", "a paying attempt if and only if it is PAID", found));
         }
         let Some(paying_attempt_id) = &self.order.paying_attempt_id else {
             return;
         };
-        let Some(attempt) = self.attempts.iter().find(|one| self.settles(one)) else {
-            let found = format!("{paying_attempt_id}, which is not there");
-            hear(self.breach("O1", "its settling attempt among its attempts", found));
+        let Some(attempt) = self.attempts.iter().find(|one| self.is_paying(one)) else {
+            let found = format!("{paying_attempt_id}, which does not exist");
+            report(self.breach("O1", "its paying attempt among its attempts", found));
             return;
         };
         if attempt.state != AttemptState::Paid {
             let found = format!("{paying_attempt_id} is {}", attempt.state.name());
-            hear(self.breach("O1", "its settling attempt PAID", found));
+            report(self.breach("O1", "its paying attempt PAID", found));
         }
         if attempt.receipt != Some(self.order.amount) {
             let expected = format!(
@@ -61,16 +61,17 @@ impl StoredOrder {
                 sum(self.order.amount)
             );
             let found = attempt.receipt.map_or("nothing".to_owned(), sum);
-            hear(self.breach("O2", &expected, found));
+            report(self.breach("O2", &expected, found));
         }
     }
 
-    /// A2, O3, K2: numbered without a gap, of the order's sum, at most one live, none once it is closed.
-    fn attempted(&self, hear: &mut BreachSink<'_>) {
+    /// A2, O3, K2: numbered without gaps, with the order's amount, at most one live, none once it
+    /// is closed.
+    fn check_attempts(&self, report: &mut BreachSink<'_>) {
         for (at, attempt) in (1..).zip(&self.attempts) {
             if attempt.seq != at {
                 let found = format!("{} is number {}", attempt.id, attempt.seq);
-                hear(self.breach("K2", &format!("attempt number {at}"), found));
+                report(self.breach("K2", &format!("attempt number {at}"), found));
                 break;
             }
         }
@@ -81,7 +82,7 @@ impl StoredOrder {
         for attempt in others {
             let found = format!("{} of {}", attempt.id, sum(attempt.amount));
             let expected = format!("attempts of {}", sum(self.order.amount));
-            hear(self.breach("O2", &expected, found));
+            report(self.breach("O2", &expected, found));
         }
         let live = self
             .attempts
@@ -90,109 +91,115 @@ impl StoredOrder {
             .count();
         if live > 1 {
             let found = format!("{live} live attempts");
-            hear(self.breach("A2", "at most one live attempt", found));
+            report(self.breach("A2", "at most one live attempt", found));
         }
         if live > 0 && self.order.state == OrderState::Closed {
-            hear(self.breach("O3", "no live attempt once it is CLOSED", "one"));
+            report(self.breach("O3", "no live attempt once it is CLOSED", "one"));
         }
     }
 
-    /// A4, A7: what is paid beside the settling attempt goes back, along one refund at a time.
-    fn excess(&self, hear: &mut BreachSink<'_>) {
-        let paid = |one: &&AttemptRow| one.state == AttemptState::Paid && !self.settles(one);
+    /// A4, A7: payments by other attempts than the paying one are refunded, one refund at a time.
+    fn check_excess(&self, report: &mut BreachSink<'_>) {
+        let paid = |one: &&AttemptRow| one.state == AttemptState::Paid && !self.is_paying(one);
         for attempt in self.attempts.iter().filter(paid) {
             let going = self.refunds.iter().filter(|one| {
                 one.is_surplus && one.attempt == attempt.id && one.state.is_reserved()
             });
             if going.clone().count() == 0 {
-                let expected = format!("a refund of the surplus of {}", attempt.id);
-                hear(self.breach("A4", &expected, "none that has not failed"));
+                let expected = format!("a refund of the excess payment of {}", attempt.id);
+                report(self.breach("A4", &expected, "none that has not failed"));
             }
             let on_its_way = going
                 .clone()
                 .filter(|one| one.state != RefundState::Succeeded)
                 .count();
             if on_its_way > 1 {
-                let expected = format!("the surplus of {} on its way once", attempt.id);
-                hear(self.breach("A4", &expected, format!("{on_its_way} times")));
+                let expected =
+                    format!("one pending refund of the excess payment of {}", attempt.id);
+                report(self.breach("A4", &expected, format!("{on_its_way}")));
             }
-            let kept = going
+            let unbooked = going
                 .filter(|one| one.state == RefundState::Succeeded && one.over_refunded_minor == 0);
-            if kept.count() > 1 {
-                let expected = format!("the surplus of {} back once", attempt.id);
-                hear(self.breach("A7", &expected, "more often, and not booked as loss"));
+            if unbooked.count() > 1 {
+                let expected = format!("one refund of the excess payment of {}", attempt.id);
+                report(self.breach("A7", &expected, "several, not booked as loss"));
             }
         }
     }
 
-    /// R1, R5, R8, R9: never more than was paid, along the attempt that brought it.
-    fn refunded(&self, hear: &mut BreachSink<'_>) {
+    /// R1, R5, R8, R9: never more than was paid, and through the attempt that was paid.
+    fn check_refunds(&self, report: &mut BreachSink<'_>) {
         for (at, refund) in (1..).zip(&self.refunds) {
             if refund.seq != at {
                 let found = format!("{} is number {}", refund.no, refund.seq);
-                hear(self.breach("K2", &format!("refund number {at}"), found));
+                report(self.breach("K2", &format!("refund number {at}"), found));
                 break;
             }
         }
         for refund in &self.refunds {
             let along = self.attempts.iter().find(|one| one.id == refund.attempt);
             let along = along.filter(|one| one.state == AttemptState::Paid);
-            if along.is_none_or(|one| self.settles(one) == refund.is_surplus) {
+            if along.is_none_or(|one| self.is_paying(one) == refund.is_surplus) {
                 let expected = if refund.is_surplus {
-                    "surplus back along a paid attempt that did not settle it"
+                    "refunds of excess payments through a paid attempt that is not the paying one"
                 } else {
-                    "money back along the attempt that settled it"
+                    "refunds through the paying attempt"
                 };
-                hear(self.breach(
+                report(self.breach(
                     "R5",
                     expected,
-                    format!("{} along {}", refund.no, refund.attempt),
+                    format!("{} through {}", refund.no, refund.attempt),
                 ));
             }
             if along.is_some_and(|one| one.amount.currency() != refund.amount.currency()) {
                 let found = format!("{} of {}", refund.no, sum(refund.amount));
-                hear(self.breach("R5", "refunds in the currency that was paid", found));
+                report(self.breach("R5", "refunds in the currency of the payment", found));
             }
             if along.is_some_and(|one| refund.is_surplus && one.amount != refund.amount) {
                 let found = format!("{} of {}", refund.no, sum(refund.amount));
-                hear(self.breach("A4", "surplus back whole", found));
+                report(self.breach("A4", "excess payments refunded in full", found));
             }
             if refund.state == RefundState::Succeeded && !refund.has_receipt {
-                let expected = "a receipt of what went back: its sum, and when";
-                hear(self.breach("M7", expected, format!("none of {}", refund.no)));
+                let expected = "a receipt with amount and time of the refund";
+                report(self.breach("M7", expected, format!("none for {}", refund.no)));
             }
             if refund.over_refunded_minor > 0 && !refund.is_late && !refund.is_surplus {
                 let found = format!("{} with {}", refund.no, refund.over_refunded_minor);
-                hear(self.breach("R9", "an excess only of what succeeded late", found));
+                report(self.breach(
+                    "R9",
+                    "an over-refund only where a refund succeeded late",
+                    found,
+                ));
             }
         }
-        let (paid, held, done) = (paid_minor(self), reserved_minor(self), refunded_minor(self));
-        if !(0 <= done && done <= held && held <= paid) {
-            let found = format!("done {done}, held {held}, paid {paid}");
-            hear(self.breach("R1", "0 <= done <= held <= paid", found));
+        let (paid, reserved, refunded) =
+            (paid_minor(self), reserved_minor(self), refunded_minor(self));
+        if !(0 <= refunded && refunded <= reserved && reserved <= paid) {
+            let found = format!("refunded {refunded}, reserved {reserved}, paid {paid}");
+            report(self.breach("R1", "0 <= refunded <= reserved <= paid", found));
         }
-        if self.order.reserved_minor != held {
-            let expected = format!("held = {held}, as its refunds are");
-            hear(self.breach("R1", &expected, format!("{}", self.order.reserved_minor)));
+        if self.order.reserved_minor != reserved {
+            let expected = format!("reserved = {reserved}, as its refunds sum up to");
+            report(self.breach("R1", &expected, format!("{}", self.order.reserved_minor)));
         }
     }
 
-    /// A6, Z3: what has not come to its end is looked at again.
-    fn due(&self, hear: &mut BreachSink<'_>) {
+    /// A6, Z3: whatever is not final has a scheduled check.
+    fn check_schedules(&self, report: &mut BreachSink<'_>) {
         let is_open = self.order.state == OrderState::Open
             || self.attempts.iter().any(|one| one.state.is_live())
             || self.refunds.iter().any(|one| !one.state.is_over());
         if is_open && !self.order.is_due {
-            hear(self.breach("A6", "a time when it is looked at again", "none"));
+            report(self.breach("A6", "a scheduled check", "none"));
         }
         for event in self.events.iter().filter(|one| !one.is_rightly_due) {
-            let expected = "a time for the next delivery if and only if one is owed";
-            hear(self.breach("Z3", expected, format!("otherwise for {}", event.id)));
+            let expected = "a scheduled delivery if and only if the event is undelivered";
+            report(self.breach("Z3", expected, format!("not so for {}", event.id)));
         }
     }
 
-    /// N1, N4: an event for every reported transition, and no other.
-    fn owed(&self, hear: &mut BreachSink<'_>) {
+    /// N1, N4: one event for every reported transition, and no others.
+    fn check_events(&self, report: &mut BreachSink<'_>) {
         let mut expected = match self.order.state {
             OrderState::Open => vec![],
             OrderState::Paid => vec![EventType::OrderPaid.name()],
@@ -209,10 +216,10 @@ impl StoredOrder {
         found.sort_unstable();
         if expected != found {
             let expected = format!("events [{}]", expected.join(", "));
-            hear(self.breach("N1", &expected, format!("[{}]", found.join(", "))));
+            report(self.breach("N1", &expected, format!("[{}]", found.join(", "))));
         }
         for event in &self.events {
-            let id = EventId::of(&self.order.no, event.kind.message(), event.version);
+            let id = EventId::of(&self.order.no, event.kind.letter(), event.version);
             let is_ours = event.order == self.order.no.as_str()
                 && event.merchant == self.order.merchant
                 && id.as_str() == event.id;
@@ -225,17 +232,17 @@ impl StoredOrder {
                     event.merchant,
                     event.version
                 );
-                hear(self.breach("N4", "events that follow from what they report", found));
+                report(self.breach("N4", "an event that matches the order", found));
             }
         }
     }
 
-    /// L2, K4: a record for each version, and the last says the states that are stored.
-    fn recorded(&self, hear: &mut BreachSink<'_>) {
+    /// L2, K4: one audit record per version, and the last one has the stored states.
+    fn check_audit(&self, report: &mut BreachSink<'_>) {
         let count = self.recorded.as_ref().map_or(0, |one| one.count);
         if count != self.order.version {
-            let expected = format!("{} audit records, one for each version", self.order.version);
-            hear(self.breach("L2", &expected, format!("{count}")));
+            let expected = format!("{} audit records, one per version", self.order.version);
+            report(self.breach("L2", &expected, format!("{count}")));
         }
         let Some(recorded) = &self.recorded else {
             return;
@@ -261,17 +268,14 @@ impl StoredOrder {
                 })
         });
         if !agrees {
-            let expected = format!(
-                "states as the last audit record has them: {}",
-                recorded.last
-            );
+            let expected = format!("the states of the last audit record: {}", recorded.last);
             for refund in &self.refunds {
                 stored.push(' ');
                 stored.push_str(refund.no.as_str());
                 stored.push('=');
                 stored.push_str(refund.state.name());
             }
-            hear(self.breach("L2", &expected, stored));
+            report(self.breach("L2", &expected, stored));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The block that is open: masked entries are appended, until it is long or old enough.
+//! The block that is open: entries are masked and appended until it is long or old enough.
 
 use std::time::Duration;
 
@@ -12,37 +12,6 @@ pub const OPEN_MAX: Duration = Duration::from_millis(200);
 /// The longest entry; a longer one is dropped. Unit: bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
 
-/// What is set aside for one at first. Unit: bytes.
-const LINE_BYTES: usize = 2 * 1024;
-
-/// An entry as it is stored. Holds nothing personal.
-#[derive(Debug)]
-pub struct MaskedEntry {
-    about: OrderKey,
-    at: Timestamp,
-    line: Vec<u8>,
-}
-
-impl MaskedEntry {
-    /// Masks an entry.
-    ///
-    /// # Errors
-    /// Its kind, if it is too long.
-    pub fn of(entry: ExchangeEntry) -> Result<Self, String> {
-        let mut line = Vec::with_capacity(LINE_BYTES);
-        super::write(&mut line, &entry);
-        line.push(b'\n');
-        if line.len() > ENTRY_BYTES_MAX {
-            return Err(entry.kind().to_owned());
-        }
-        Ok(Self {
-            about: entry.about,
-            at: entry.at,
-            line,
-        })
-    }
-}
-
 /// Entries that are not written yet.
 #[derive(Default)]
 pub struct OpenBlock {
@@ -53,16 +22,33 @@ pub struct OpenBlock {
 }
 
 impl OpenBlock {
-    /// Appends an entry at this moment. Returns what was open before if there was no room for it.
-    pub fn append(&mut self, entry: MaskedEntry, now: Uptime) -> Option<Block> {
-        let after = self.lines.len().saturating_add(entry.line.len());
-        let full = (after > BLOCK_BYTES_MAX).then(|| self.close()).flatten();
+    /// Masks an entry and appends it at this moment. Returns what was open before if the block is full.
+    ///
+    /// # Errors
+    /// The entry's kind, if it is too long.
+    pub fn append(&mut self, entry: &ExchangeEntry, now: Uptime) -> Result<Option<Block>, String> {
+        if self.lines.capacity() == 0 {
+            self.lines.reserve(BLOCK_BYTES_MAX);
+        }
+        let before = self.lines.len();
+        super::write(&mut self.lines, entry);
+        self.lines.push(b'\n');
+        if self.lines.len().saturating_sub(before) > ENTRY_BYTES_MAX {
+            self.lines.truncate(before);
+            return Err(entry.kind().to_owned());
+        }
+        let is_full = self.lines.len() > BLOCK_BYTES_MAX;
+        let line = is_full.then(|| self.lines.split_off(before));
+        let full = line.and_then(|line| {
+            let full = self.close();
+            self.lines = line;
+            full
+        });
         self.opened.get_or_insert(now);
         let (first, last) = self.span.unwrap_or((entry.at, entry.at));
         self.span = Some((first.min(entry.at), last.max(entry.at)));
-        self.orders.push(entry.about);
-        self.lines.extend(entry.line);
-        full
+        self.orders.push(entry.about.clone());
+        Ok(full)
     }
 
     /// Whether it has been open for long enough.

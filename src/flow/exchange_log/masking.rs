@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
-use super::scanning::Scanner;
+use super::scanning::{Quoted, Scanner};
 use crate::domain::merchant::origin;
 use crate::domain::personal::{code_or_masked, masked};
 
@@ -93,22 +93,28 @@ pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 
 /// Nothing if it is no object.
 fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
-    came.take('{').then_some(())?;
+    came.take(b'{').then_some(())?;
     let mut hidden = Vec::new();
     let mut mark = b'{';
     let mut is_first = true;
-    while !came.take('}') {
-        (std::mem::take(&mut is_first) || came.take(',')).then_some(())?;
+    while !came.take(b'}') {
+        (std::mem::take(&mut is_first) || came.take(b',')).then_some(())?;
+        let from = came.position();
         let name = came.quoted()?.text()?;
-        came.take(':').then_some(())?;
+        came.take(b':').then_some(())?;
         // As good as absent.
         if came.peek()? == b'n' {
             came.scalar()?;
             continue;
         }
         if is_shown(&name) {
-            member(out, &mut mark, &name);
-            value(out, came, depth)?;
+            if came.peek()? == b'"' {
+                let text = came.quoted()?;
+                text_member(out, &mut mark, &name, text, came.since(from))?;
+            } else {
+                member(out, &mut mark, &name);
+                value(out, came, depth)?;
+            }
             continue;
         }
         let text = if PARTLY_SHOWN.contains(&&*name) && came.peek()? == b'"' {
@@ -141,8 +147,12 @@ fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
 }
 
 fn is_shown(name: &str) -> bool {
-    let alike = SHOWN_BY_LENGTH.get(name.len());
-    alike.is_some_and(|alike| alike.contains(&name))
+    let last = name.as_bytes().last();
+    let alike = SHOWN_BY_LENGTH.get(name.len()).into_iter().flatten();
+    // The last letter first: it tells most of one length apart without a call.
+    alike
+        .filter(|shown| shown.as_bytes().last() == last)
+        .any(|shown| *shown == name)
 }
 
 /// The name is one of ours: nothing in it has to be escaped.
@@ -175,18 +185,7 @@ fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
         }
         b'{' => object(out, came, depth.saturating_add(1))?,
         b'[' => list(out, came, depth.saturating_add(1))?,
-        b'"' => {
-            let quoted = came.quoted()?;
-            match quoted.plain().filter(|text| text.len() <= TEXT_CHARS_MAX) {
-                Some(text) => {
-                    out.push(b'"');
-                    out.extend(text.as_bytes());
-                    out.push(b'"');
-                }
-                // What is escaped may be no text at all: half a surrogate pair.
-                None => json(out, &cut(&quoted.text()?)),
-            }
-        }
+        b'"' => string(out, came.quoted()?)?,
         _ => match came.scalar()? {
             short if short.len() <= NUMBER_CHARS_MAX => out.extend(short.as_bytes()),
             _ => json(out, "…"),
@@ -195,12 +194,45 @@ fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
     Some(())
 }
 
+/// A name with its text, at once as both came where nothing is escaped and nothing lies between them.
+fn text_member(
+    out: &mut Vec<u8>,
+    mark: &mut u8,
+    name: &str,
+    text: Quoted<'_>,
+    source: &str,
+) -> Option<()> {
+    const QUOTES_AND_COLON: usize = 5;
+    let plain = text.plain().filter(|text| text.len() <= TEXT_CHARS_MAX);
+    let bytes = plain.map(|text| name.len().saturating_add(text.len()));
+    if bytes.map(|bytes| bytes.saturating_add(QUOTES_AND_COLON)) == Some(source.len()) {
+        out.push(std::mem::replace(mark, b','));
+        out.extend(source.as_bytes());
+        return Some(());
+    }
+    member(out, mark, name);
+    string(out, text)
+}
+
+fn string(out: &mut Vec<u8>, quoted: Quoted<'_>) -> Option<()> {
+    match quoted.plain().filter(|text| text.len() <= TEXT_CHARS_MAX) {
+        Some(text) => {
+            out.push(b'"');
+            out.extend(text.as_bytes());
+            out.push(b'"');
+        }
+        // What is escaped may be no text at all: half a surrogate pair.
+        None => json(out, &cut(&quoted.text()?)),
+    }
+    Some(())
+}
+
 fn list(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
-    came.take('[').then_some(())?;
+    came.take(b'[').then_some(())?;
     let mut count = 0_usize;
     out.push(b'[');
-    while !came.take(']') {
-        (count == 0 || came.take(',')).then_some(())?;
+    while !came.take(b']') {
+        (count == 0 || came.take(b',')).then_some(())?;
         if count >= ITEMS_MAX {
             came.pass()?;
         } else {

@@ -3,8 +3,11 @@
 
 use std::borrow::Cow;
 
-/// What is left of the text.
-pub(super) struct Scanner<'a>(&'a str);
+/// A text, and how far it was read. Unit: bytes.
+pub(super) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
 
 /// A string as it stands, between its quotes.
 #[derive(Clone, Copy)]
@@ -31,52 +34,72 @@ impl<'a> Quoted<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self(text)
+        Self { text, at: 0 }
     }
 
-    /// The byte that comes next, behind white space.
+    /// The byte that comes next, after white space.
     pub(super) fn peek(&mut self) -> Option<u8> {
-        self.0 = self.0.trim_start_matches([' ', '\t', '\n', '\r']);
-        self.0.bytes().next()
+        loop {
+            match self.rest().first()? {
+                b' ' | b'\t' | b'\n' | b'\r' => self.step(1),
+                other => return Some(*other),
+            }
+        }
+    }
+
+    /// Where what comes next begins.
+    pub(super) fn position(&mut self) -> usize {
+        self.peek();
+        self.at
+    }
+
+    /// The text from a position to what was taken last.
+    pub(super) fn since(&self, position: usize) -> &'a str {
+        self.text.get(position..self.at).unwrap_or_default()
     }
 
     /// Takes this sign if it comes next.
-    pub(super) fn take(&mut self, sign: char) -> bool {
-        self.peek();
-        let rest = self.0.strip_prefix(sign);
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
+    pub(super) fn take(&mut self, sign: u8) -> bool {
+        let comes_next = self.peek() == Some(sign);
+        self.step(usize::from(comes_next));
+        comes_next
     }
 
     /// Takes a string.
     pub(super) fn quoted(&mut self) -> Option<Quoted<'a>> {
-        if !self.take('"') {
+        if !self.take(b'"') {
             return None;
         }
-        let (mut is_escaped, mut has_escapes) = (false, false);
-        for (at, byte) in self.0.bytes().enumerate() {
-            match byte {
-                0..=0x1f => return None,
-                _ if is_escaped => is_escaped = false,
-                b'\\' => (is_escaped, has_escapes) = (true, true),
-                b'"' => {
-                    let (inner, rest) = self.0.split_at_checked(at)?;
-                    self.0 = rest.strip_prefix('"')?;
-                    return Some(Quoted { inner, has_escapes });
+        let from = self.at;
+        let mut has_escapes = false;
+        loop {
+            let rest = self.rest();
+            let is_special = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
+            let special = rest.iter().position(is_special)?;
+            self.step(special.saturating_add(1));
+            match rest.get(special)? {
+                b'"' => break,
+                b'\\' => {
+                    has_escapes = true;
+                    // Whatever it is, it does not end the string; a control character is no escape.
+                    let escaped = self.rest().first().filter(|byte| **byte > 0x1f)?;
+                    self.step(usize::from(escaped.is_ascii()));
                 }
-                _ => (),
+                _ => return None,
             }
         }
-        None
+        let inner = self.text.get(from..self.at.saturating_sub(1))?;
+        Some(Quoted { inner, has_escapes })
     }
 
     /// Takes a number, `true`, `false` or `null`.
     pub(super) fn scalar(&mut self) -> Option<&'a str> {
         self.peek();
-        let is_end = |message: char| !(message.is_ascii_alphanumeric() || "+-.".contains(message));
-        let end = self.0.find(is_end).unwrap_or(self.0.len());
-        let (scalar, rest) = self.0.split_at_checked(end)?;
-        self.0 = rest;
+        let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        let length = self.rest().iter().take_while(is_part).count();
+        let from = self.at;
+        self.step(length);
+        let scalar = self.text.get(from..self.at)?;
         let is_one: Result<serde::de::IgnoredAny, _> = serde_json::from_str(scalar);
         is_one.ok().map(|_| scalar)
     }
@@ -88,13 +111,12 @@ impl<'a> Scanner<'a> {
             match self.peek()? {
                 b'"' => drop(self.quoted()?),
                 b'{' | b'[' => {
-                    self.step();
+                    self.step(1);
                     depth = depth.saturating_add(1);
                 }
-                b'}' | b']' | b',' | b':' if depth > 0 => {
-                    let is_close = matches!(self.peek()?, b'}' | b']');
-                    self.step();
-                    depth = depth.saturating_sub(usize::from(is_close));
+                sign @ (b'}' | b']' | b',' | b':') if depth > 0 => {
+                    self.step(1);
+                    depth = depth.saturating_sub(usize::from(matches!(sign, b'}' | b']')));
                 }
                 _ => drop(self.scalar()?),
             }
@@ -104,9 +126,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn step(&mut self) {
-        let mut messages = self.0.chars();
-        messages.next();
-        self.0 = messages.as_str();
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    fn step(&mut self, bytes: usize) {
+        self.at = self.at.saturating_add(bytes);
     }
 }

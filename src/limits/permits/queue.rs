@@ -1,8 +1,9 @@
-//! The permit queue of one institution: two limits (calls at once, calls in a second), each three
-//! semaphores. A call takes one of `all`. Payments and background questions take one of `unkept` as
-//! well, which leaves an eighth of `all` to questions about what is in doubt (Z1); background questions
-//! have a share of that. Semaphores are first come first served and only the first of each merchant
-//! stands before them, so merchants take turns and a flood of one waits behind itself (N7).
+//! The permit queue of one institution: two limits (concurrent calls, calls per second), each of
+//! three semaphores. Every call takes one of `all`. Payments and background queries also take one
+//! of `unkept`, which reserves an eighth of `all` for queries about unresolved outcomes (Z1);
+//! background queries have a share of that. Semaphores are first come first served and only the
+//! first payment of each merchant queues there, so merchants take turns and a flood of one waits
+//! behind itself (N7).
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -17,14 +18,14 @@ use crate::limits::bound::{Bound, Taken};
 use crate::limits::permits::{CallLimits, WaitLimits};
 use crate::metrics::Metrics;
 
-/// The declared rate holds for any span of one second; a little more, so that no reading of a clock
-/// makes it less.
+/// The declared rate holds for any span of one second; slightly longer, so that no clock reading
+/// shortens it.
 const SECOND: Duration = Duration::from_millis(1_001);
-/// One in so many permits is kept for questions.
+/// One in this many permits is reserved for queries.
 const KEPT_ONE_IN: u32 = 8;
-/// What background questions may take while no payments begin. Unit: percent.
+/// The share of background queries while no payments begin. Unit: percent.
 const ALONE_PERCENT: u32 = 90;
-/// More permits than anybody takes: no rate was declared.
+/// More permits than are ever taken: no rate was declared.
 const UNLIMITED: u32 = u32::MAX;
 
 /// One institution's queue.
@@ -33,52 +34,52 @@ pub(super) struct Queue {
     metrics: Arc<Metrics>,
     at_once: Limit,
     in_a_second: Limit,
-    /// Of those, the ones that have left: whoever has a permit of `in_a_second` finds one here, unless
-    /// the rate was lowered meanwhile or something was sent twice.
+    /// Permits of calls that were sent: a call with a permit of `in_a_second` finds one here,
+    /// unless the rate was lowered meanwhile or something was sent twice.
     left: Arc<Bound>,
-    /// Where one permit is all there is and none can be kept: the question that waits for it.
+    /// If there is only one permit, none can be reserved: the one query that may wait for it.
     question: Arc<Bound>,
-    /// Background questions are let in one by one.
+    /// Background queries are admitted one by one.
     background: Mutex<()>,
-    /// Payments that wait; and those of each merchant.
+    /// Waiting payments, in total and by merchant.
     waiting: Arc<Bound>,
     lanes: Mutex<HashMap<MerchantId, Lane>>,
 }
 
-/// The payments of one merchant that wait.
+/// The waiting payments of one merchant.
 #[derive(Clone)]
 struct Lane {
     waiting: Arc<Bound>,
-    /// Who has it stands before the semaphores.
+    /// Its holder queues at the semaphores.
     first: Arc<Bound>,
 }
 
-/// What part of the permits a background question may fill, and how much that is while payments
-/// begin. Both in percent.
+/// The share of the permits that background queries may fill, and what it is a share of while
+/// payments begin. Both in percent.
 pub(super) type Share = (u32, u32);
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Clone, Copy)]
 enum Kind {
     /// A payer waits for it.
     Payment,
-    /// A query or a close about what is in doubt.
+    /// A query or a close about an unresolved outcome.
     Question,
-    /// A question about what is in no doubt: everything else comes first.
+    /// A query about a known state: everything else comes first.
     Background,
 }
 
-/// What a call has taken of both limits.
+/// The permits of a call, of both limits.
 pub(super) struct Grant {
     in_a_second: Vec<Taken>,
     at_once: Vec<Taken>,
 }
 
-/// A call that left, and when.
+/// The send of a call, and when it was.
 pub(super) type Left = (Instant, Taken);
 
 impl Grant {
-    /// The call has ended. Another may be under way at once, but leave only a second after it.
+    /// The call has ended. Another may be in flight at once, but is sent only a second after it.
     pub(super) fn end(self, left: Option<Left>, queue: &Queue) {
         drop(self.at_once);
         if let Some((at, left)) = left {
@@ -107,7 +108,7 @@ impl Limit {
         self.unkept.resize(unkept(max));
     }
 
-    /// Always in this order, so that nobody waits for whoever waits for him.
+    /// Always in this order, which prevents deadlock.
     fn of(&self, kind: Kind) -> Vec<&Arc<Bound>> {
         match kind {
             Kind::Payment => vec![&self.unkept, &self.all],
@@ -160,7 +161,7 @@ impl Queue {
         }
     }
 
-    /// Other limits, for those who wait as well; what is out stays counted.
+    /// Resizes the limits, also for those who wait; taken permits stay counted.
     pub(super) fn resize(&self, limits: CallLimits) {
         let rate = limits.calls_per_second.map_or(UNLIMITED, NonZeroU32::get);
         self.left.resize(rate);
@@ -188,8 +189,8 @@ impl Queue {
         nobody_waits.then(|| self.take_now(Kind::Payment))?
     }
 
-    /// A payment's permit, waited for behind those of the same merchant and in turn with others'.
-    /// None if too many wait.
+    /// Waits for a payment's permit, behind those of the same merchant and in turn with others'.
+    /// `None` if too many wait.
     pub(super) async fn payment(
         self: &Arc<Self>,
         merchant: &MerchantId,
@@ -203,7 +204,7 @@ impl Queue {
         timeout(limits.within, granted).await.ok()
     }
 
-    /// A question's permit: now or, where one is all there is, within this time.
+    /// A query's permit: at once or, if there is only one, within this time.
     pub(super) async fn question(&self, within: Duration) -> Option<Grant> {
         let now = self.take_now(Kind::Question);
         if now.is_some() || !self.is_single() {
@@ -213,32 +214,33 @@ impl Queue {
         timeout(within, self.take(Kind::Question)).await.ok()
     }
 
-    /// A background question's permit, if it is one of its share and nobody else waits.
+    /// A background query's permit, if its share allows one and nobody else waits.
     pub(super) fn background_now(&self, share: Share) -> Option<Grant> {
         let _one = self.background.lock();
         let has_room = self.background_room(share) > 0;
         has_room.then(|| self.take_now(Kind::Background))?
     }
 
-    /// How many background questions may begin now.
+    /// How many background queries may begin now.
     pub(super) fn background_room(&self, share: Share) -> u32 {
         if self.question.free() == 0 {
             return 0;
         }
         let payments_wait = self.waiting.taken() > 0;
-        let room = |limit: &Limit| limit.background_room(share, payments_wait);
-        room(&self.in_a_second).min(room(&self.at_once))
+        let capacity = |limit: &Limit| limit.background_room(share, payments_wait);
+        capacity(&self.in_a_second).min(capacity(&self.at_once))
     }
 
-    /// How many questions about what is in doubt may begin now.
+    /// How many queries about unresolved outcomes may begin now.
     pub(super) fn question_room(&self) -> u32 {
         let free = self.in_a_second.all.free().min(self.at_once.all.free());
-        // Where one permit is all there is, one may wait for it.
+        // If there is only one permit, one query may wait for it.
         let may_wait = self.is_single() && self.question.free() > 0;
         free.max(u32::from(may_wait))
     }
 
-    /// A call leaves, within this time: in any second no more do than were declared.
+    /// Counts a call as sent, waiting within this time: no second has more than the declared
+    /// number.
     pub(super) async fn leave(&self, within: Duration) -> Option<Left> {
         let Ok(left) = timeout(within, self.left.take(1)).await else {
             self.metrics.front.limited("institution");
@@ -247,11 +249,11 @@ impl Queue {
         Some((Instant::now(), left))
     }
 
-    /// Gives back what counts against the rate when a second has passed since then.
+    /// Returns what counts against the rate a second after `at`.
     pub(super) fn keep_for_a_second(&self, at: Instant, taken: impl Send + 'static) {
         let until = at.checked_add(SECOND).unwrap_or(at);
         let is_declared = self.in_a_second.all.size() != UNLIMITED;
-        // Without a runtime nothing leaves any more.
+        // Without a runtime nothing is sent any more.
         if let (true, Ok(runtime)) = (is_declared, Handle::try_current()) {
             runtime.spawn(async move {
                 sleep_until(until).await;
@@ -260,14 +262,14 @@ impl Queue {
         }
     }
 
-    /// About how long until those who wait have had their permit; a second at least.
+    /// An estimate of how long the queue needs to empty; a second at least.
     pub(super) fn emptied_in(&self) -> Duration {
         let rate = self.in_a_second.all.size();
         let seconds = self.waiting.taken().checked_div(rate).unwrap_or(1);
         Duration::from_secs(u64::from(seconds.max(1)))
     }
 
-    /// Says how many wait, and how many calls are under way.
+    /// Exports how many wait and how many calls are in flight.
     pub(super) fn show(&self) {
         let (waiting, in_flight) = (self.waiting.taken(), self.at_once.all.taken());
         let front = &self.metrics.front;
@@ -297,7 +299,7 @@ impl Queue {
         Some(waiting)
     }
 
-    /// Whether one permit is all there is, at once or in a second, so that none can be kept.
+    /// Whether there is only one permit, concurrent or per second, so that none can be reserved.
     fn is_single(&self) -> bool {
         self.at_once.all.size().min(self.in_a_second.all.size()) < 2
     }
@@ -307,7 +309,7 @@ impl Queue {
     }
 }
 
-/// One who waits, counted until this is dropped, whatever for.
+/// A place in the queue, counted until it is dropped for whatever reason.
 struct Waiting {
     queue: Arc<Queue>,
     merchant: MerchantId,
@@ -327,11 +329,11 @@ impl Drop for Waiting {
     }
 }
 
-/// Of so many permits, those that payments and background questions may have.
+/// Of this many permits, those for payments and background queries.
 fn unkept(max: u32) -> u32 {
     if max < 2 {
         return max;
     }
-    let kept = max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1);
-    max.saturating_sub(kept)
+    let reserved = max.checked_div(KEPT_ONE_IN).unwrap_or(0).max(1);
+    max.saturating_sub(reserved)
 }

@@ -1,4 +1,4 @@
-//! What is asked to be reconciled: whether it can be, and where the statement comes from.
+//! A reconciliation request: whether it can run, and where the statement comes from.
 
 use std::io::{self, BufReader};
 
@@ -12,31 +12,31 @@ use crate::flow::reconcile_statement::{
 use crate::run::blocking_source::BlockingSource;
 use crate::store::ledger::Reconciliation;
 
-/// Why a statement is refused whose institution is not configured.
+/// The reason when the statement's institution is not configured.
 pub(super) const INSTITUTION_UNKNOWN: &str = "institution_unknown";
 
-/// What is to be compared, if it is configured and can be asked.
+/// What to reconcile, if the institution is configured and usable.
 pub(super) fn of(
-    books: &ReconciliationScope<'_>,
-    question: &ReconcileRequest,
+    scope: &ReconciliationScope<'_>,
+    request: &ReconcileRequest,
     by: &str,
 ) -> Result<Reconciliation, UnusableStatement> {
-    let institution = InstitutionId::parse(&question.institution).ok();
-    let (snapshot, at) = (books.snapshot, books.world.clock.now());
+    let institution = InstitutionId::parse(&request.institution).ok();
+    let (snapshot, at) = (scope.snapshot, scope.world.clock.now());
     let known = institution.filter(|id| snapshot.routing.institutions.contains_key(id));
-    let found = &question.institution;
+    let found = &request.institution;
     let institution = known.ok_or_else(|| {
         let detail = format!("expected the id of a configured institution, found {found:?}");
         UnusableStatement::new(INSTITUTION_UNKNOWN, detail)
     })?;
     if snapshot.usable_adapter(&institution, at).is_none() {
         let detail = format!(
-            "expected credentials of {found:?} in force, found unusable ones; paymux check lists them"
+            "expected usable credentials of {found:?}, found unusable ones; paymux check lists them"
         );
         return Err(UnusableStatement::new("credentials_unusable", detail));
     }
-    let day = SettlementDay::parse(&question.date).map_err(|fault| {
-        let found = &question.date;
+    let day = SettlementDay::parse(&request.date).map_err(|fault| {
+        let found = &request.date;
         UnusableStatement::new("date_malformed", format!("{fault}, found {found:?}"))
     })?;
     Ok(Reconciliation {
@@ -49,14 +49,14 @@ pub(super) fn of(
 
 /// Where the statement comes from.
 pub(super) async fn source<'a>(
-    books: &'a ReconciliationScope<'_>,
-    question: &ReconcileRequest,
+    scope: &'a ReconciliationScope<'_>,
+    request: &ReconcileRequest,
     of: &Reconciliation,
 ) -> Result<Box<dyn StatementSource + 'a>, NotReconciled> {
-    let Some(path) = &question.statement else {
-        return Ok(Box::new(FromInstitution::new(books, of).await?));
+    let Some(path) = &request.statement else {
+        return Ok(Box::new(FromInstitution::new(scope, of).await?));
     };
-    // Opened where it may take its time: not on a thread that serves.
+    // Opening may be slow, so not on a thread that serves.
     let named = path.clone();
     let opened = tokio::task::spawn_blocking(move || files::open(&named)).await;
     let opened = opened.unwrap_or_else(|fault| Err(io::Error::other(fault)));

@@ -1,5 +1,4 @@
-//! What the audit log is told of a reload: that it is prepared, what became of it, and what is other than
-//! before (L2, L5).
+//! Audit entries of a reload: that it is prepared, its outcome, and what changed (L2, L5).
 
 use super::{LINES_MAX, LoadedConfiguration, PreparedReload, ReloadScope};
 use crate::domain::audit::AuditEntry;
@@ -11,35 +10,35 @@ use crate::store::{Committed, Store, StoreError};
 /// The action in the audit log.
 const RELOAD: &str = "configuration.reload";
 
-/// What the audit log calls a value that is other than before.
+/// The audit log's action for a changed value.
 const CHANGE: &str = "configuration.change";
 
 impl ReloadScope {
-    /// L2, L5: what cannot be recorded does not happen. What is recorded has not happened yet, and
-    /// says so: a process may end in between.
+    /// L2, L5: what cannot be recorded does not happen. The entry says "prepared", because the
+    /// process may end before the swap.
     pub(super) async fn record(&self, by: &str, ready: &PreparedReload) -> Result<(), StoreError> {
         let prepared = ConfigurationChange {
-            version: Some(ready.standing.version),
+            version: Some(ready.loaded.version),
             endpoints: ready.endpoints.clone(),
-            audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.standing)),
+            audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.loaded)),
         };
         recorded(&*self.store, prepared, self.clock.now()).await
     }
 
-    /// L5: what became of a reload.
-    pub(super) async fn note(&self, by: &str, outcome: &str) {
+    /// L5: the outcome of a reload.
+    pub(super) async fn record_outcome(&self, by: &str, outcome: &str) {
         let outcome = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
             audit_entry: audit_entry(by, RELOAD, outcome),
         };
         if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
-            tracing::error!(%fault, "what became of a reload could not be recorded");
+            tracing::error!(%fault, "the outcome of a reload could not be recorded");
         }
     }
 
-    /// L5: what is other than before, keys and certificates among it: which table and which value of it.
-    /// What the values are is not written, for some are about payers (L4).
+    /// L5: which table and which value changed, keys and certificates included. The values
+    /// themselves are not written, because some are about payers (L4).
     pub(super) async fn record_changes(&self, by: &str, reply: &ControlReply) {
         let ControlReply::Accepted { changes, .. } = reply else {
             return;
@@ -48,7 +47,7 @@ impl ReloadScope {
             let what = match (&change.field, &change.before, &change.after) {
                 (Some(field), ..) => format!("{field} changed"),
                 (None, None, _) => "added".to_owned(),
-                (None, Some(_), _) => "taken out".to_owned(),
+                (None, Some(_), _) => "removed".to_owned(),
             };
             self.record_change(by, &change.subject, what).await;
         }
@@ -70,7 +69,7 @@ impl ReloadScope {
             audit_entry,
         };
         if let Err(fault) = recorded(&*self.store, change, self.clock.now()).await {
-            tracing::error!(%fault, "a change of the configuration could not be recorded");
+            tracing::error!(%fault, "a configuration change could not be recorded");
         }
     }
 }
@@ -86,21 +85,21 @@ pub(in crate::run) async fn recorded(
 ) -> Result<(), StoreError> {
     match store.commit(&Change::configured(configured, now)).await? {
         Committed::Done => Ok(()),
-        Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => {
-            Err(StoreError::Unavailable("the record was not taken".into()))
-        }
+        Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => Err(
+            StoreError::Unavailable("the record was not accepted".into()),
+        ),
     }
 }
 
-/// What happened to this version, for the audit log.
-pub(super) fn result(what: &str, standing: &LoadedConfiguration) -> String {
+/// The outcome for this version, for the audit log.
+pub(super) fn result(what: &str, loaded: &LoadedConfiguration) -> String {
     let LoadedConfiguration {
         version, digest, ..
-    } = standing;
+    } = loaded;
     format!("{what} version={version} sha256={digest}")
 }
 
-/// A deed of somebody about the configuration.
+/// An audit entry about the configuration.
 pub(in crate::run) fn audit_entry(by: &str, action: &'static str, result: &str) -> AuditEntry {
     AuditEntry {
         actor: by.to_owned(),

@@ -1,5 +1,5 @@
-//! A pretend institution tells its merchant that it was paid (A3.3) and how a refund ended,
-//! again and again until somebody who can prove to be the merchant says `SUCCESS`.
+//! Callbacks of a simulated institution: a payment (A3.3) or a completed refund, retried
+//! until the merchant acknowledges with a signed `SUCCESS`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::sandbox::institution::refunds::{self, RefundWithPayment, SandboxRefun
 use crate::sandbox::institution::terms::yuan_text;
 use crate::signature::{Covering, Question, SigningKey, sign_request, verify_response};
 
-/// After so many callbacks nobody is told any more; queries still are.
+/// Attempts per callback; after that only queries show the result.
 const CALLBACKS_MAX: usize = 100;
-/// How long a callback's signature is good. Unit: seconds.
+/// Lifetime of a callback's signature. Unit: seconds.
 const SIGNATURE_LIFETIME_S: i64 = 120;
 
-/// What is told, of what, and to whom.
+/// A callback: its URL, subject and body.
 struct CallbackMessage {
     to: String,
     of: CallbackSubject,
     right: Bytes,
-    /// The same with another sum.
+    /// The body with another amount.
     wrong: Bytes,
 }
 
@@ -36,72 +36,72 @@ enum CallbackSubject {
     Refund(PaymentKey),
 }
 
-/// Money was taken: somebody will be told, as well as the day's faults allow.
-pub(super) fn call_back_payment(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
-    let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
+/// Sends the callback of a payment, unless a fault says otherwise.
+pub(super) fn call_back_payment(shared: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
+    let Some(payment) = shared.book.look(|book| book.look(key).cloned()) else {
         return;
     };
     let sum = Some(payment.terms.sum_cents);
-    let fault = desk.faults.take(FaultTrigger::Payment, sum);
-    post(desk, payment_message(&payment), fault);
+    let fault = shared.faults.take(FaultTrigger::Payment, sum);
+    post(shared, payment_message(&payment), fault);
 }
 
-/// A refund ended: whoever wanted to know will be told, as well as the day's faults allow.
-pub(super) fn call_back_refund(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
-    let told = desk.book.look(|book| book.told(key));
-    let Some((sum, message)) = told.and_then(|told| {
-        let message = of_refund(&told)?;
-        Some((told.refund.terms.sum_cents, message))
+/// Sends the callback of a completed refund, if one was requested and no fault says otherwise.
+pub(super) fn call_back_refund(shared: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
+    let found = shared.book.look(|book| book.refund_with_payment(key));
+    let Some((sum, message)) = found.and_then(|found| {
+        let message = refund_message(&found)?;
+        Some((found.refund.terms.sum_cents, message))
     }) else {
         return;
     };
-    let fault = desk.faults.take(FaultTrigger::RefundEnded, Some(sum));
-    post(desk, message, fault);
+    let fault = shared.faults.take(FaultTrigger::RefundEnded, Some(sum));
+    post(shared, message, fault);
 }
 
-/// The first callback happens now; if it is not heard, the others follow later.
-pub(super) async fn call_back_now(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
-    let Some(payment) = desk.book.look(|book| book.look(key).cloned()) else {
+/// Sends the first callback now; if it is not acknowledged, retries in the background.
+pub(super) async fn call_back_now(shared: &Arc<SandboxInstitutionState>, key: &PaymentKey) {
+    let Some(payment) = shared.book.look(|book| book.look(key).cloned()) else {
         return;
     };
     let message = payment_message(&payment);
-    let told = tell(desk, &message, &message.right, &desk.settings.key).await;
-    if told == CallbackReply::Again {
-        post(desk, message, None);
+    let reply = attempt(shared, &message, &message.right, &shared.settings.key).await;
+    if reply == CallbackReply::Again {
+        post(shared, message, None);
     }
 }
 
 fn post(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     message: CallbackMessage,
     fault: Option<InstitutionFault>,
 ) {
     if fault != Some(InstitutionFault::LostCallback) {
-        let desk_then = Arc::clone(desk);
-        desk.spawn_background(deliver(desk_then, message, fault));
+        let background = Arc::clone(shared);
+        shared.spawn_background(deliver(background, message, fault));
     }
 }
 
 async fn deliver(
-    desk: Arc<SandboxInstitutionState>,
+    shared: Arc<SandboxInstitutionState>,
     message: CallbackMessage,
     fault: Option<InstitutionFault>,
 ) {
-    let settings = &desk.settings;
+    let settings = &shared.settings;
     match fault {
         Some(InstitutionFault::LateCallback) => wait(settings.waits.late).await,
         Some(InstitutionFault::WrongSumCallback) => {
-            tell(&desk, &message, &message.wrong, &settings.key).await;
+            attempt(&shared, &message, &message.wrong, &settings.key).await;
         }
         Some(InstitutionFault::ForgedCallback) => {
-            tell(&desk, &message, &message.right, &desk.strangers_key).await;
+            attempt(&shared, &message, &message.right, &shared.forging_key).await;
         }
         _ => (),
     }
     let mut waits = settings.waits.again.iter().copied();
     let mut pause = Duration::from_secs(1);
     for _ in 0..CALLBACKS_MAX {
-        match tell(&desk, &message, &message.right, &settings.key).await {
+        match attempt(&shared, &message, &message.right, &settings.key).await {
             CallbackReply::Acknowledged | CallbackReply::Refused => break,
             CallbackReply::Again => (),
         }
@@ -109,7 +109,7 @@ async fn deliver(
         wait(pause).await;
     }
     if fault == Some(InstitutionFault::DuplicateCallback) {
-        tell(&desk, &message, &message.right, &settings.key).await;
+        attempt(&shared, &message, &message.right, &settings.key).await;
     }
 }
 
@@ -133,9 +133,9 @@ fn payment_message(payment: &SandboxPayment) -> CallbackMessage {
     }
 }
 
-/// Nothing if nobody wants to know, or it has not ended.
-fn of_refund(told: &RefundWithPayment) -> Option<CallbackMessage> {
-    let refund = &told.refund;
+/// `None` if no `noticeUrl` was given, or the refund is not completed.
+fn refund_message(found: &RefundWithPayment) -> Option<CallbackMessage> {
+    let refund = &found.refund;
     let to = refund.terms.notice_url.clone()?;
     let (field, end) = refunds::end(refund)?;
     let (event, suffix) = match refund.standing {
@@ -145,17 +145,17 @@ fn of_refund(told: &RefundWithPayment) -> Option<CallbackMessage> {
     };
     let body = |sum_cents| {
         let more = json!({
-            "orderStatus": told.payment.state.word(),
+            "orderStatus": found.payment.state.word(),
             "eventId": format!("{}-{suffix}", refund.refund_no),
             "eventType": event,
-            "currency": told.payment.terms.currency,
+            "currency": found.payment.terms.currency,
             "refundOrderNo": refund.refund_no,
             "merchantRefundNo": refund.merchant_refund_no,
             "refundAmount": yuan_text(sum_cents),
             "refundStatus": refund.standing.word(),
             field: end,
         });
-        written(&told.payment, told.payment.terms.sum_cents, more)
+        written(&found.payment, found.payment.terms.sum_cents, more)
     };
     let sum = refund.terms.sum_cents;
     Some(CallbackMessage {
@@ -166,7 +166,7 @@ fn of_refund(told: &RefundWithPayment) -> Option<CallbackMessage> {
     })
 }
 
-/// A3.3's fields of the payment and what is told beside them. The same bytes each time.
+/// A3.3's fields of the payment, and further ones. The same bytes each time.
 fn written(payment: &SandboxPayment, sum_cents: i64, more: Value) -> Bytes {
     let terms = &payment.terms;
     let (date, time) = payment.paid_s.map(shanghai).unwrap_or_default();
@@ -187,45 +187,45 @@ fn written(payment: &SandboxPayment, sum_cents: i64, more: Value) -> Bytes {
     Bytes::from(body.to_string())
 }
 
-/// What came of one callback.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CallbackReply {
-    /// `SUCCESS`, from somebody who can prove to be the merchant.
+    /// A verified `SUCCESS` from the merchant.
     Acknowledged,
-    /// It will never be taken as it is: the next one would fare no better.
+    /// Permanently refused: a retry would be refused as well.
     Refused,
-    /// Anything else; an unknown number among it, which a merchant that was restored may know tomorrow.
+    /// Anything else, also an unknown number: a merchant restored from backup may know it later.
     Again,
 }
 
-/// One callback, and what came of it.
-async fn tell(
-    desk: &SandboxInstitutionState,
+/// Sends the callback once, and records the outcome.
+async fn attempt(
+    shared: &SandboxInstitutionState,
     message: &CallbackMessage,
     body: &Bytes,
     key: &SigningKey,
 ) -> CallbackReply {
-    let institution = &desk.settings.id;
-    let reaction = match send(desk, &message.to, body, key).await {
-        Ok(reaction) => reaction,
+    let institution = &shared.settings.id;
+    let reply = match send(shared, &message.to, body, key).await {
+        Ok(reply) => reply,
         Err(why) => {
-            tracing::info!(institution.id = %institution, why, "a pretend callback was not heard");
+            tracing::info!(institution.id = %institution, why, "a callback was not acknowledged");
             CallbackReply::Again
         }
     };
-    if reaction == CallbackReply::Refused {
-        tracing::warn!(institution.id = %institution, "a pretend callback is refused for good");
+    if reply == CallbackReply::Refused {
+        tracing::warn!(institution.id = %institution, "a callback was refused permanently");
     }
-    let heard = reaction == CallbackReply::Acknowledged;
-    desk.book.change(|book| match &message.of {
-        CallbackSubject::Payment(key) => book.called_back(key, heard),
-        CallbackSubject::Refund(key) => book.count_refund_callback(key, heard),
+    let acknowledged = reply == CallbackReply::Acknowledged;
+    shared.book.change(|book| match &message.of {
+        CallbackSubject::Payment(key) => book.count_payment_callback(key, acknowledged),
+        CallbackSubject::Refund(key) => book.count_refund_callback(key, acknowledged),
     });
-    reaction
+    reply
 }
 
 async fn send(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     target: &str,
     body: &Bytes,
     key: &SigningKey,
@@ -243,20 +243,20 @@ async fn send(
         expires_s: Some(created_s.saturating_add(SIGNATURE_LIFETIME_S)),
         nonce: Some(&nonce),
     };
-    // As it goes over the wire: there an empty path is `/`.
+    // The URI as sent: there an empty path is `/`.
     let target = request.uri().to_string();
     sign_request(&mut request, &target, key, &with).map_err(|fault| fault.to_string())?;
-    let question = Question::of(&request, &target).ok_or("nothing to bind an answer to")?;
-    let answer = desk
+    let question = Question::of(&request, &target).ok_or("the request is not signed")?;
+    let answer = shared
         .caller
         .send(request)
         .await
         .map_err(|fault| fault.to_string())?;
-    check(desk, &question, &answer)
+    check(shared, &question, &answer)
 }
 
 fn check(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     question: &Question,
     answer: &Response<Bytes>,
 ) -> Result<CallbackReply, String> {
@@ -264,17 +264,17 @@ fn check(
     if !answer.status().is_success() && !is_final {
         return Err(format!("answered {}", answer.status()));
     }
-    verify_response(answer, question, &desk.settings.callers, now_s())
+    verify_response(answer, question, &shared.settings.callers, now_s())
         .map_err(|fault| fault.to_string())?;
     if is_final {
         return Ok(CallbackReply::Refused);
     }
-    let said: Option<Value> = serde_json::from_slice(answer.body()).ok();
-    let said = said
+    let body: Option<Value> = serde_json::from_slice(answer.body()).ok();
+    let result = body
         .as_ref()
         .and_then(|body| body.get("noticeResult")?.as_str());
-    if said == Some("SUCCESS") {
+    if result == Some("SUCCESS") {
         return Ok(CallbackReply::Acknowledged);
     }
-    Err(format!("noticeResult: {said:?}"))
+    Err(format!("noticeResult: {result:?}"))
 }

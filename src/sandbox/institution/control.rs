@@ -1,5 +1,5 @@
-//! The control interface of a pretend institution: which faults there are, what should go wrong
-//! next, what stands in the book. Answers this machine only.
+//! The control interface of a simulated institution: lists faults, injects them, shows the ledger.
+//! Answers only callers on this machine.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ fn once() -> u32 {
 }
 
 pub(super) fn answer(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     request: &Request<Bytes>,
     what: &str,
     from: SocketAddr,
@@ -40,15 +40,17 @@ pub(super) fn answer(
     }
     match (request.method(), what) {
         (&Method::GET, "faults") => answered(&table()),
-        (&Method::GET, "books") => answered(&book(desk)),
-        (&Method::POST, "next") => order(desk, request.body())
-            .map_or_else(SandboxRefusal::into_response, |ordered| answered(&ordered)),
+        (&Method::GET, "books") => answered(&book(shared)),
+        (&Method::POST, "next") => inject(shared, request.body())
+            .map_or_else(SandboxRefusal::into_response, |injected| {
+                answered(&injected)
+            }),
         _ => SandboxRefusal::of(404, "path_unknown", "GET faults, GET books, POST next")
             .into_response(),
     }
 }
 
-fn order(desk: &SandboxInstitutionState, body: &[u8]) -> Result<Value, SandboxRefusal> {
+fn inject(shared: &SandboxInstitutionState, body: &[u8]) -> Result<Value, SandboxRefusal> {
     let next: FaultOrder =
         serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
     let malformed = |field, detail| SandboxRefusal::of(400, "field_malformed", detail).at(field);
@@ -64,7 +66,7 @@ fn order(desk: &SandboxInstitutionState, body: &[u8]) -> Result<Value, SandboxRe
                 })?)
             }
         };
-    desk.faults.order(fault, call, next.times);
+    shared.faults.order(fault, call, next.times);
     Ok(json!({ "fault": fault.word(), "times": next.times, "call": call.map(SandboxCall::word) }))
 }
 
@@ -75,9 +77,12 @@ fn table() -> Value {
     json!({ "faults": lines.collect::<Vec<_>>() })
 }
 
-fn book(desk: &SandboxInstitutionState) -> Value {
-    desk.book.look(|book| {
-        let lines: Vec<Value> = book.payments().map(|payment| line(desk, payment)).collect();
+fn book(shared: &SandboxInstitutionState) -> Value {
+    shared.book.look(|book| {
+        let lines: Vec<Value> = book
+            .payments()
+            .map(|payment| line(shared, payment))
+            .collect();
         let refunds: Vec<Value> = book.refunds().map(refund_line).collect();
         json!({
             "calls": book.calls,
@@ -89,7 +94,7 @@ fn book(desk: &SandboxInstitutionState) -> Value {
     })
 }
 
-fn line(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
+fn line(shared: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     json!({
         "merchantId": payment.terms.merchant_id,
         "merchantOrderNo": payment.terms.merchant_order_no,
@@ -97,7 +102,7 @@ fn line(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
         "orderAmount": yuan_text(payment.terms.sum_cents),
         "orderStatus": payment.state.word(),
         "taken": yuan_text(payment.taken_cents),
-        "page": desk.page_url(&payment.token),
+        "page": shared.page_url(&payment.token),
         "creates": payment.creates,
         "queries": payment.queries,
         "closes": payment.closes,

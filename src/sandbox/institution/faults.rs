@@ -1,10 +1,10 @@
-//! What a pretend institution does wrong on demand: by the last two digits of a sum, or because its
-//! control interface was told so. A fault shapes how the institution behaves, never what its book says.
+//! Fault injection at a simulated institution: by the last two digits of an amount, or through the
+//! control interface. A fault changes how the institution behaves, never what its ledger records.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Times a fault may be ordered for at once.
+/// Largest number of times in one order for a fault.
 const TIMES_MAX: u32 = 1_000;
 
 /// The calls of the dialect.
@@ -25,7 +25,7 @@ pub enum SandboxCall {
 }
 
 impl SandboxCall {
-    /// The word the control interface knows it by.
+    /// Parses the control interface's word.
     pub fn from_word(word: &str) -> Option<Self> {
         [
             Self::Create,
@@ -39,7 +39,7 @@ impl SandboxCall {
         .find(|call| call.word() == word)
     }
 
-    /// See [`SandboxCall::from_word`].
+    /// The control interface's word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -52,21 +52,21 @@ impl SandboxCall {
     }
 }
 
-/// When a fault can show.
+/// When a fault can occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FaultTrigger {
-    /// A proven, readable call came.
+    /// A verified, well-formed call was received.
     Call(SandboxCall),
     /// Money was taken.
     Payment,
     /// A new refund is booked.
     RefundBooked,
-    /// A refund ended, and somebody waits to be told.
+    /// A refund was completed, and a callback is due.
     RefundEnded,
 }
 
 impl FaultTrigger {
-    /// The call it comes of.
+    /// The call that caused it.
     fn call(self) -> SandboxCall {
         match self {
             Self::Call(call) => call,
@@ -76,72 +76,74 @@ impl FaultTrigger {
     }
 }
 
-/// What can go wrong at an institution.
+/// Faults of an institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstitutionFault {
-    /// Acts, answers after [`InstitutionDelays::slow`].
+    /// Carries out the call, responds after [`InstitutionDelays::slow`].
     SlowAnswer,
-    /// Acts, holds the connection for [`InstitutionDelays::hold`] and closes it without an answer.
+    /// Carries out the call, holds the connection open for [`InstitutionDelays::hold`], and closes
+    /// it without a response.
     NoAnswer,
-    /// Acts, closes the connection at once.
+    /// Carries out the call, closes the connection at once.
     AnswerLost,
     /// Answers 503 and does nothing.
     ServerError,
-    /// Acts, and answers 500.
+    /// Carries out the call, and answers 500.
     ActsThenServerError,
-    /// Acts; the answer's signature is not the institution's.
+    /// Carries out the call; the response is signed with another key.
     ForgedAnswer,
-    /// Acts; the answer's `orderStatus`, at refund calls `refundStatus`, is a word nobody lists.
+    /// Carries out the call; the response's `orderStatus` (`refundStatus` at refund calls) is not
+    /// in the documented list.
     UnlistedWord,
-    /// Refuses a create for good: 422 `payment_refused`; nothing is booked.
+    /// Refuses a create permanently: 422 `payment_refused`; nothing is booked.
     RefusesPayment,
-    /// Takes the money and calls back before the create call is answered.
+    /// Takes the payment and calls back before the create call is answered.
     EarlyCallback,
     /// Does not close: 409 `close_refused`.
     RefusesClose,
-    /// Confirms a close, and takes the money [`InstitutionDelays::late`] later all the same.
+    /// Confirms a close, but takes the payment [`InstitutionDelays::late`] later.
     PaysAfterClose,
     /// Calls back again after the acknowledgement.
     DuplicateCallback,
     /// Calls back [`InstitutionDelays::late`] after the payment.
     LateCallback,
-    /// The first callback names another sum.
+    /// The first callback has another amount.
     WrongSumCallback,
-    /// The first callback's signature is not the institution's.
+    /// The first callback is signed with another key.
     ForgedCallback,
     /// Never calls back.
     LostCallback,
-    /// Answers a refund with `PROCESSING`, sends the money back [`InstitutionDelays::late`] later.
+    /// Answers a refund with `PROCESSING`, and pays it [`InstitutionDelays::late`] later.
     RefundTakesTime,
-    /// Answers a refund with `FAILED` for good.
+    /// Answers a refund with `FAILED`, which is final.
     RefundRefused,
     /// Answers a refund with `PROCESSING`; it fails [`InstitutionDelays::late`] later.
     RefundFailsLate,
-    /// Answers a refund with `FAILED`, and sends the money back [`InstitutionDelays::late`] later all the same,
-    /// if it is still there. Calls back for the success only.
+    /// Answers a refund with `FAILED`, but pays it [`InstitutionDelays::late`] later, if enough of
+    /// the payment is left. Calls back for the success only.
     RefundAfterFailure,
 }
 
-/// One line of the published table: fault, word for the control interface, last two digits of the
-/// sum that cause it, what happens.
+/// The published table of faults: fault, word of the control interface, last two digits of the
+/// amount that trigger it, effect.
 pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
     (
         InstitutionFault::SlowAnswer,
         "slow_answer",
         61,
-        "acts, answers late",
+        "carries out the call, responds late",
     ),
     (
         InstitutionFault::NoAnswer,
         "no_answer",
         62,
-        "acts, holds the connection, never answers",
+        "carries out the call, holds the connection open, never responds",
     ),
     (
         InstitutionFault::AnswerLost,
         "answer_lost",
         63,
-        "acts, closes the connection at once",
+        "carries out the call, closes the connection without a response",
     ),
     (
         InstitutionFault::ServerError,
@@ -153,31 +155,31 @@ pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
         InstitutionFault::ActsThenServerError,
         "acts_then_server_error",
         65,
-        "acts, answers 500",
+        "carries out the call, answers 500",
     ),
     (
         InstitutionFault::ForgedAnswer,
         "forged_answer",
         66,
-        "acts, the answer is signed by a stranger",
+        "carries out the call, the response's signature is forged",
     ),
     (
         InstitutionFault::UnlistedWord,
         "unlisted_word",
         67,
-        "acts, the answer says SETTLING",
+        "carries out the call, the response has the unlisted status SETTLING",
     ),
     (
         InstitutionFault::RefusesPayment,
         "refuses_payment",
         68,
-        "refuses for good, books nothing",
+        "refuses permanently, books nothing",
     ),
     (
         InstitutionFault::EarlyCallback,
         "early_callback",
         69,
-        "takes the money, calls back, then answers",
+        "takes the payment, calls back, then responds",
     ),
     (
         InstitutionFault::RefusesClose,
@@ -189,7 +191,7 @@ pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
         InstitutionFault::PaysAfterClose,
         "pays_after_close",
         72,
-        "confirms the close, takes the money later",
+        "confirms the close, takes the payment later",
     ),
     (
         InstitutionFault::DuplicateCallback,
@@ -207,13 +209,13 @@ pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
         InstitutionFault::WrongSumCallback,
         "wrong_sum_callback",
         83,
-        "the first callback names another sum",
+        "the first callback has another amount",
     ),
     (
         InstitutionFault::ForgedCallback,
         "forged_callback",
         84,
-        "the first callback is signed by a stranger",
+        "the first callback's signature is forged",
     ),
     (
         InstitutionFault::LostCallback,
@@ -231,7 +233,7 @@ pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
         InstitutionFault::RefundRefused,
         "refund_refused",
         92,
-        "answers FAILED for good, refunds nothing",
+        "answers FAILED, refunds nothing",
     ),
     (
         InstitutionFault::RefundFailsLate,
@@ -243,12 +245,12 @@ pub const FAULTS: [(InstitutionFault, &str, i64, &str); 20] = [
         InstitutionFault::RefundAfterFailure,
         "refund_after_failure",
         94,
-        "answers FAILED, refunds later all the same, calls back",
+        "answers FAILED, refunds later nevertheless, calls back",
     ),
 ];
 
 impl InstitutionFault {
-    /// The word the control interface knows it by.
+    /// The control interface's word.
     pub fn word(self) -> &'static str {
         FAULTS
             .iter()
@@ -256,14 +258,14 @@ impl InstitutionFault {
             .unwrap_or_default()
     }
 
-    /// See [`InstitutionFault::word`].
+    /// Parses the control interface's word.
     pub fn from_word(word: &str) -> Option<Self> {
         FAULTS
             .iter()
             .find_map(|(fault, known, ..)| (*known == word).then_some(*fault))
     }
 
-    fn applies_at(self, occasion: FaultTrigger) -> bool {
+    fn applies_at(self, trigger: FaultTrigger) -> bool {
         match self {
             Self::SlowAnswer
             | Self::NoAnswer
@@ -271,56 +273,56 @@ impl InstitutionFault {
             | Self::ServerError
             | Self::ActsThenServerError
             | Self::ForgedAnswer
-            | Self::UnlistedWord => matches!(occasion, FaultTrigger::Call(_)),
+            | Self::UnlistedWord => matches!(trigger, FaultTrigger::Call(_)),
             Self::RefusesPayment | Self::EarlyCallback => {
-                occasion == FaultTrigger::Call(SandboxCall::Create)
+                trigger == FaultTrigger::Call(SandboxCall::Create)
             }
             Self::RefusesClose | Self::PaysAfterClose => {
-                occasion == FaultTrigger::Call(SandboxCall::Close)
+                trigger == FaultTrigger::Call(SandboxCall::Close)
             }
             Self::DuplicateCallback
             | Self::LateCallback
             | Self::WrongSumCallback
             | Self::ForgedCallback
             | Self::LostCallback => {
-                matches!(occasion, FaultTrigger::Payment | FaultTrigger::RefundEnded)
+                matches!(trigger, FaultTrigger::Payment | FaultTrigger::RefundEnded)
             }
             Self::RefundTakesTime
             | Self::RefundRefused
             | Self::RefundFailsLate
-            | Self::RefundAfterFailure => occasion == FaultTrigger::RefundBooked,
+            | Self::RefundAfterFailure => trigger == FaultTrigger::RefundBooked,
         }
     }
 
-    /// What the sum itself asks for. Faults of answers show at the create and the refund call only,
-    /// so that what went wrong there can be found out afterwards.
-    fn of_sum(sum_cents: i64, occasion: FaultTrigger) -> Option<Self> {
+    /// The fault triggered by the amount. Response faults occur at the create and the refund call
+    /// only, so that the outcome can be queried afterwards.
+    fn of_sum(sum_cents: i64, trigger: FaultTrigger) -> Option<Self> {
         let digits = sum_cents.rem_euclid(100);
         FAULTS
             .iter()
             .find_map(|(fault, _, cents, _)| (*cents == digits).then_some(*fault))
-            .filter(|fault| fault.applies_at(occasion))
+            .filter(|fault| fault.applies_at(trigger))
             .filter(|fault| {
                 !fault.applies_at(FaultTrigger::Call(SandboxCall::Query))
                     || matches!(
-                        occasion,
+                        trigger,
                         FaultTrigger::Call(SandboxCall::Create | SandboxCall::Refund)
                     )
             })
     }
 }
 
-/// How long the institution's delays are.
+/// The institution's delays.
 #[derive(Debug, Clone)]
 pub struct InstitutionDelays {
-    /// Before a slow answer.
+    /// Before a slow response.
     pub slow: Duration,
-    /// Until a connection is closed on which no answer will come.
+    /// Before a connection without a response is closed.
     pub hold: Duration,
-    /// Before a late callback, before money is taken after a close, and before a refund ends that
-    /// did not end at once.
+    /// Before a late callback, before a payment after a close, and before a pending refund
+    /// completes.
     pub late: Duration,
-    /// Between callbacks until one is acknowledged; the last one repeats.
+    /// Between callbacks until one is acknowledged; the last delay repeats.
     pub again: Vec<Duration>,
 }
 
@@ -341,14 +343,14 @@ struct OrderedFault {
     left: u32,
 }
 
-/// Faults that were ordered and have not happened yet.
+/// Injected faults that have not occurred yet.
 #[derive(Default)]
 pub(super) struct OrderedFaults {
     ordered: Mutex<Vec<OrderedFault>>,
 }
 
 impl OrderedFaults {
-    /// Orders a fault for the next occasions at which it can show.
+    /// Injects a fault for the next times that it can occur.
     pub(super) fn order(&self, fault: InstitutionFault, call: Option<SandboxCall>, times: u32) {
         let left = times.min(TIMES_MAX);
         self.ordered
@@ -357,23 +359,22 @@ impl OrderedFaults {
             .push(OrderedFault { fault, call, left });
     }
 
-    /// What goes wrong now: what was ordered comes before what the sum asks for.
+    /// The fault to apply now; injected faults take precedence over those of the amount.
     pub(super) fn take(
         &self,
-        occasion: FaultTrigger,
+        trigger: FaultTrigger,
         sum_cents: Option<i64>,
     ) -> Option<InstitutionFault> {
         let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
         ordered.retain(|order| order.left > 0);
         let due = ordered.iter_mut().find(|order| {
-            order.fault.applies_at(occasion)
-                && order.call.is_none_or(|call| occasion.call() == call)
+            order.fault.applies_at(trigger) && order.call.is_none_or(|call| trigger.call() == call)
         });
         if let Some(order) = due {
             order.left = order.left.saturating_sub(1);
             return Some(order.fault);
         }
-        sum_cents.and_then(|sum| InstitutionFault::of_sum(sum, occasion))
+        sum_cents.and_then(|sum| InstitutionFault::of_sum(sum, trigger))
     }
 }
 
@@ -386,7 +387,7 @@ mod tests {
 
     /// C3
     #[test]
-    fn words_and_sums_name_one_fault_each() {
+    fn words_and_amounts_name_one_fault_each() {
         for (fault, word, cents, _) in FAULTS {
             assert_eq!(InstitutionFault::from_word(word), Some(fault));
             assert_eq!(fault.word(), word);
@@ -397,7 +398,7 @@ mod tests {
 
     /// E5
     #[test]
-    fn an_ordered_fault_shows_as_often_as_ordered() {
+    fn an_injected_fault_occurs_as_often_as_ordered() {
         let faults = OrderedFaults::default();
         faults.order(InstitutionFault::AnswerLost, Some(SandboxCall::Query), 2);
         assert_eq!(faults.take(CREATE, None), None);
@@ -408,7 +409,7 @@ mod tests {
 
     /// E5
     #[test]
-    fn a_refunds_sum_faults_the_refund_call_and_no_query() {
+    fn a_refunds_amount_faults_the_refund_call_and_no_query() {
         let faults = OrderedFaults::default();
         let call = |call| faults.take(FaultTrigger::Call(call), Some(1_063));
         assert_eq!(
@@ -426,7 +427,7 @@ mod tests {
 
     /// E5
     #[test]
-    fn a_callbacks_fault_can_be_ordered_for_refunds_alone() {
+    fn a_callback_fault_can_be_injected_for_refunds_only() {
         let faults = OrderedFaults::default();
         faults.order(InstitutionFault::LostCallback, Some(SandboxCall::Refund), 1);
         assert_eq!(faults.take(FaultTrigger::Payment, None), None);
@@ -436,7 +437,7 @@ mod tests {
 
     /// E5
     #[test]
-    fn a_sum_faults_the_create_call_and_no_query() {
+    fn an_amount_faults_the_create_call_and_no_query() {
         let faults = OrderedFaults::default();
         assert_eq!(
             faults.take(CREATE, Some(1_062)),

@@ -1,30 +1,30 @@
-//! A pretend institution's own book: what it was asked for, what it took, what it said. In memory;
-//! every rule is here, and nothing here waits, speaks or knows HTTP.
+//! A simulated institution's ledger, in memory: payments requested and taken, and callbacks sent.
+//! All rules for payments are here; no waiting, I/O or HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sandbox::institution::refunds::SandboxRefund;
 use crate::sandbox::institution::terms::PaymentTerms;
 
-/// Spent nonces kept at a time; a pretend institution is not asked more often within five minutes.
+/// Used nonces remembered; a simulated institution gets fewer requests within five minutes.
 const NONCES_MAX: usize = 1_000_000;
 
-/// Account of the merchant, and the merchant's number (K2, K3).
+/// The merchant's account, and the merchant's number of the payment or refund (K2, K3).
 pub type PaymentKey = (String, String);
 
-/// Where a payment stands.
+/// State of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaymentState {
     /// Waits for the payer.
     Open,
-    /// The money was taken.
+    /// The payer has paid.
     Paid,
     /// Can no longer be paid.
     Closed,
 }
 
 impl PaymentState {
-    /// As `orderStatus` has it.
+    /// The word in `orderStatus`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Open => "OPEN",
@@ -37,33 +37,33 @@ impl PaymentState {
 /// One payment.
 #[derive(Debug, Clone)]
 pub struct SandboxPayment {
-    /// What was asked, as it was asked.
+    /// The terms, as requested.
     pub terms: PaymentTerms,
     /// The institution's own number (`payOrderNo`).
     pub institution_no: String,
-    /// What opens its page and starts its SDK.
+    /// The token of its page and its SDK.
     pub token: String,
-    /// Where it stands.
+    /// Its state.
     pub state: PaymentState,
-    /// When it came. Unit: Unix seconds.
+    /// When it was created. Unit: Unix seconds.
     pub created_s: i64,
-    /// When it lapses unpaid. Unit: Unix seconds.
+    /// When it expires unpaid. Unit: Unix seconds.
     pub expires_s: i64,
     /// When the payer paid. Unit: Unix seconds.
     pub paid_s: Option<i64>,
-    /// The same, as exactly as the clock tells it. Unit: Unix milliseconds.
+    /// The same. Unit: Unix milliseconds.
     pub paid_ms: Option<i64>,
-    /// When it was closed, by a call or by lapsing. Unit: Unix seconds.
+    /// When it was closed, by a call or by expiry. Unit: Unix seconds.
     pub closed_s: Option<i64>,
-    /// Taken from the payer. Unit: cents.
+    /// Amount taken from the payer. Unit: cents.
     pub taken_cents: i64,
-    /// Create calls that named it.
+    /// Create calls of this number.
     pub creates: u32,
-    /// Queries that named it.
+    /// Queries of this number.
     pub queries: u32,
-    /// Close calls that named it.
+    /// Close calls of this number.
     pub closes: u32,
-    /// Tries of the payer that failed.
+    /// The payer's failed attempts.
     pub failures: u32,
     /// Callbacks sent.
     pub callbacks: u32,
@@ -72,7 +72,7 @@ pub struct SandboxPayment {
 }
 
 impl SandboxPayment {
-    /// The fee the institution keeps: 0.38 per cent to its last place, as it is told. Unit: yuan.
+    /// The institution's fee, as notified: 0.38 per cent, not rounded. Unit: yuan.
     pub fn fee_text(&self) -> String {
         let millionths = self.taken_cents.saturating_mul(38);
         let (yuan, rest) = (millionths / 1_000_000, millionths % 1_000_000);
@@ -89,25 +89,25 @@ impl SandboxPayment {
     }
 }
 
-/// What the institution adds to a new payment.
+/// The institution's own values of a new payment.
 pub(super) struct NewPayment {
     pub(super) institution_no: String,
     pub(super) token: String,
     pub(super) now_s: i64,
 }
 
-/// What became of a create call.
+/// Outcome of a create call.
 #[derive(Debug)]
 pub(super) enum CreateOutcome {
     /// Booked now, or booked before with the same content.
     Stands(Box<SandboxPayment>),
-    /// The number is taken by other content.
+    /// The number is in use with other content.
     Conflict,
-    /// The number was closed before it was ever seen.
+    /// The number was closed before it was first seen.
     ClosedBefore,
 }
 
-/// What became of a close call.
+/// Outcome of a close call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CloseOutcome {
     Closed,
@@ -115,25 +115,25 @@ pub(super) enum CloseOutcome {
     Unknown,
 }
 
-/// What became of a payer's try.
+/// Outcome of a payer's attempt to pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PayOutcome {
-    /// The money was taken now.
+    /// The payment was taken now.
     Taken,
-    /// Nothing was done: it is in this state already.
+    /// Nothing was done: the payment is in this state.
     Not(PaymentState),
     Unknown,
 }
 
-/// The whole book.
+/// The ledger.
 #[derive(Debug, Clone, Default)]
 pub struct InstitutionLedger {
     payments: BTreeMap<PaymentKey, SandboxPayment>,
-    /// By account and the merchant's number of the refund; its rules stand in `refunds/kept.rs`.
+    /// By account and the merchant's number of the refund; its rules are in `refunds/ledger.rs`.
     pub(super) refunds: BTreeMap<PaymentKey, SandboxRefund>,
     closed_unseen: BTreeSet<PaymentKey>,
     nonces: BTreeMap<String, i64>,
-    /// Calls whose signature was proven, whatever became of them.
+    /// Calls with a verified signature, regardless of their outcome.
     pub calls: u64,
 }
 
@@ -143,13 +143,13 @@ impl InstitutionLedger {
         self.payments.values()
     }
 
-    /// The payment of this number, whatever its account.
+    /// The payment of this number, in any account.
     pub fn payment(&self, number: &str) -> Option<&SandboxPayment> {
         self.payments()
             .find(|payment| payment.terms.merchant_order_no == number)
     }
 
-    /// All that was taken from payers. Unit: cents.
+    /// The total taken from payers. Unit: cents.
     pub fn taken_cents(&self) -> i64 {
         self.payments()
             .fold(0, |sum, payment| sum.saturating_add(payment.taken_cents))
@@ -168,7 +168,7 @@ impl InstitutionLedger {
         Some((key.clone(), payment.clone()))
     }
 
-    /// Whether this nonce is new; it is spent now (Q5).
+    /// Whether this nonce is new; marks it as used (Q5).
     pub(super) fn spend_nonce(&mut self, nonce: &str, expires_s: i64, now_s: i64) -> bool {
         if self.nonces.len() >= NONCES_MAX {
             self.nonces.retain(|_, until_s| *until_s >= now_s);
@@ -182,7 +182,8 @@ impl InstitutionLedger {
         !self.payments.contains_key(key)
     }
 
-    /// One business effect per number (K2): the same content finds what stands.
+    /// One business effect per number (K2): repeating the same content returns the existing
+    /// payment.
     pub(super) fn create(&mut self, terms: &PaymentTerms, fresh: NewPayment) -> CreateOutcome {
         let key = terms.key();
         if self.closed_unseen.contains(&key) {
@@ -226,7 +227,7 @@ impl InstitutionLedger {
         Some(payment.clone())
     }
 
-    /// A number never seen is remembered as closed if `remembers` says so (A5).
+    /// If `remembers`, a number not seen yet is remembered as closed (A5).
     pub(super) fn close(&mut self, key: &PaymentKey, now_s: i64, remembers: bool) -> CloseOutcome {
         let Some(payment) = self.payments.get_mut(key) else {
             if !remembers {
@@ -248,7 +249,7 @@ impl InstitutionLedger {
         }
     }
 
-    /// Takes the money once, and only while it is open.
+    /// Takes the payment once, and only while it is open.
     pub(super) fn pay(&mut self, key: &PaymentKey, now_ms: i64) -> PayOutcome {
         let Some(payment) = self.payments.get_mut(key) else {
             return PayOutcome::Unknown;
@@ -263,7 +264,7 @@ impl InstitutionLedger {
         }
     }
 
-    /// What should not happen: takes the money of a closed payment, once.
+    /// Takes a payment although it is closed, once: for fault injection.
     pub(super) fn pay_after_close(&mut self, key: &PaymentKey, now_ms: i64) -> PayOutcome {
         match self.payments.get_mut(key) {
             None => PayOutcome::Unknown,
@@ -283,7 +284,7 @@ impl InstitutionLedger {
         }
     }
 
-    pub(super) fn called_back(&mut self, key: &PaymentKey, acknowledged: bool) {
+    pub(super) fn count_payment_callback(&mut self, key: &PaymentKey, acknowledged: bool) {
         if let Some(payment) = self.payments.get_mut(key) {
             payment.callbacks = payment.callbacks.saturating_add(1);
             let more = u32::from(acknowledged);

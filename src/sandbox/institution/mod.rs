@@ -1,5 +1,6 @@
-//! A pretend institution of the `standard` dialect: a real HTTPS server with its own book, payment
-//! page, SDK, callbacks and faults. Written from the wire formats; shares no code with the adapter.
+//! A simulated institution of the `standard` dialect: a real HTTPS server with its own ledger,
+//! payment page, SDK, callbacks and faults. Written from the wire formats; shares no code with the
+//! adapter.
 
 mod callback;
 mod control;
@@ -35,40 +36,40 @@ use crate::sandbox::server::{
 use crate::sandbox::watched::Watched;
 use crate::signature::{KeyRing, SigningKey};
 
-/// What makes an institution this one.
+/// Settings of an institution.
 #[derive(Clone)]
 pub struct InstitutionSettings {
-    /// As paymux calls it: the last part of the callback's address.
+    /// Its id in the gateway, the last segment of the callback URL.
     pub id: String,
-    /// What payers read.
+    /// The name that payers see.
     pub name: String,
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The host of its public addresses; must stand in its certificate.
+    /// The host name of its URLs; its certificate must be valid for it.
     pub host: String,
     /// Its TLS certificate.
     pub identity: PemIdentity,
-    /// What it signs with.
+    /// Its signing key.
     pub key: SigningKey,
-    /// Whose calls it takes, and whose word on a callback counts.
+    /// The keys accepted for calls, and for acknowledgements of callbacks.
     pub callers: KeyRing,
-    /// The merchants' accounts it keeps (`merchantId`).
+    /// The merchants' accounts (`merchantId`).
     pub accounts: Vec<String>,
-    /// Whom it trusts when it calls back, in PEM.
+    /// Trusted roots for callbacks, in PEM.
     pub roots_pem: String,
-    /// Whether it takes close calls at all.
+    /// Whether it supports close calls.
     pub can_close: bool,
     /// Whether a close of a number it has not seen makes it refuse that number later (A5).
     pub remembers_close: bool,
-    /// Which refunds it does.
+    /// The refunds it supports.
     pub refunding: RefundCapabilities,
-    /// How long its delays are.
+    /// Its delays.
     pub waits: InstitutionDelays,
 }
 
-/// A running institution. Dropping it ends it at once; its book is gone with it.
+/// A running institution. Dropping it stops it at once, and discards its ledger.
 pub struct SandboxInstitution {
-    desk: Arc<SandboxInstitutionState>,
+    shared: Arc<SandboxInstitutionState>,
     address: SocketAddr,
     serving: Option<RunningServer>,
 }
@@ -77,26 +78,26 @@ impl SandboxInstitution {
     /// Starts it.
     ///
     /// # Errors
-    /// [`StartFault`] for an address that is taken and for unusable certificates or keys.
+    /// [`StartFault`] if the address is in use, or a certificate or key is unusable.
     pub async fn start(settings: InstitutionSettings) -> Result<Self, StartFault> {
-        let place = BoundListener::bind(settings.listen, &settings.identity).await?;
-        let address = place.address;
-        // The id of the institution's key, and not the key: what forgeries are made with.
+        let listener = BoundListener::bind(settings.listen, &settings.identity).await?;
+        let address = listener.address;
+        // Forged signatures use the id of the institution's key with another private key.
         let (private, _) = SigningKey::generate_ed25519()?;
-        let strangers_key = SigningKey::from_pkcs8_pem(settings.key.id(), &private)?;
-        let desk = Arc::new(SandboxInstitutionState {
+        let forging_key = SigningKey::from_pkcs8_pem(settings.key.id(), &private)?;
+        let shared = Arc::new(SandboxInstitutionState {
             authority: format!("{}:{}", settings.host, address.port()),
             caller: SandboxCaller::new(&settings.roots_pem, None)?,
             book: Watched::default(),
             faults: OrderedFaults::default(),
             background_tasks: Mutex::default(),
-            strangers_key,
+            forging_key,
             settings,
         });
-        let site: Arc<dyn SandboxParty> = desk.clone();
-        let serving = place.serve(site);
+        let site: Arc<dyn SandboxParty> = shared.clone();
+        let serving = listener.serve(site);
         Ok(Self {
-            desk,
+            shared,
             address,
             serving: Some(serving),
         })
@@ -107,38 +108,38 @@ impl SandboxInstitution {
         self.address
     }
 
-    /// `https://host:port`: what calls to it are signed for.
+    /// Its origin, which calls to it sign: `https://host:port`.
     pub fn origin(&self) -> String {
-        self.desk.origin()
+        self.shared.origin()
     }
 
-    /// A copy of its book.
+    /// A copy of its ledger.
     pub fn books(&self) -> InstitutionLedger {
-        self.desk.book.look(Clone::clone)
+        self.shared.book.look(Clone::clone)
     }
 
-    /// The address of a payment's page, whatever its mode.
+    /// The URL of a payment's page, in any mode.
     pub fn page_url(&self, number: &str) -> Option<String> {
         let token = |book: &InstitutionLedger| Some(book.payment(number)?.token.clone());
-        let token = self.desk.book.look(token)?;
-        Some(self.desk.page_url(&token))
+        let token = self.shared.book.look(token)?;
+        Some(self.shared.page_url(&token))
     }
 
-    /// What `look` finds in the book, as soon as it finds something, or nothing in that time.
+    /// Waits until `look` finds something in the ledger, for at most `at_most`.
     pub async fn wait_for<R>(
         &self,
         look: impl Fn(&InstitutionLedger) -> Option<R>,
         at_most: Duration,
     ) -> Option<R> {
-        self.desk.book.wait_for(look, at_most).await
+        self.shared.book.wait_for(look, at_most).await
     }
 
-    /// Its faults, to be ordered.
+    /// Injects faults.
     pub fn control(&self) -> FaultControl {
-        FaultControl(Arc::clone(&self.desk))
+        FaultControl(Arc::clone(&self.shared))
     }
 
-    /// Ends it; its address is free afterwards.
+    /// Stops it; its address is free afterwards.
     pub async fn stop(mut self) {
         if let Some(serving) = self.serving.take() {
             serving.stop().await;
@@ -146,27 +147,27 @@ impl SandboxInstitution {
     }
 }
 
-/// What `POST /control/next` does, without a socket.
+/// The fault control of `POST /control/next`, without HTTP.
 #[derive(Clone)]
 pub struct FaultControl(Arc<SandboxInstitutionState>);
 
 impl FaultControl {
-    /// The fault shows at the next occasions at which it can, so many times.
+    /// Injects the fault the next `times` times that it can occur.
     pub fn next(&self, fault: InstitutionFault, times: u32) {
         self.0.faults.order(fault, None, times);
     }
 
-    /// The same, at calls of one kind and what comes of them only.
+    /// The same, only at calls of one kind and their callbacks.
     pub fn next_at(&self, call: SandboxCall, fault: InstitutionFault, times: u32) {
         self.0.faults.order(fault, Some(call), times);
     }
 }
 
-/// What the institution's parts share.
+/// State shared by the institution's parts.
 struct SandboxInstitutionState {
     settings: InstitutionSettings,
     authority: String,
-    strangers_key: SigningKey,
+    forging_key: SigningKey,
     caller: SandboxCaller,
     book: Watched<InstitutionLedger>,
     faults: OrderedFaults,
@@ -182,14 +183,14 @@ impl SandboxInstitutionState {
         format!("{}/page/{token}", self.origin())
     }
 
-    /// Does something beside answering; ends with the institution.
-    fn spawn_background(&self, call_label: impl Future<Output = ()> + Send + 'static) {
+    /// Spawns a background task, which is aborted when the institution stops.
+    fn spawn_background(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut background_tasks = self
             .background_tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         while background_tasks.try_join_next().is_some() {}
-        background_tasks.spawn(call_label);
+        background_tasks.spawn(task);
     }
 
     fn abort_background(&self) {
@@ -208,7 +209,7 @@ impl SandboxInstitutionState {
 
 impl Drop for SandboxInstitution {
     fn drop(&mut self) {
-        self.desk.abort_background();
+        self.shared.abort_background();
     }
 }
 
@@ -238,7 +239,7 @@ impl SandboxParty for SandboxInstitutionState {
             (Some("sdk"), Some("pay"), None, None) => {
                 return SandboxReply::Answer(page::pay_by_sdk(&self, &request));
             }
-            _ => return refused(SandboxRefusal::of(404, "path_unknown", "no such address")),
+            _ => return refused(SandboxRefusal::of(404, "path_unknown", "no such path")),
         };
         if request.method() != Method::POST {
             return refused(SandboxRefusal::of(405, "method_wrong", "POST"));

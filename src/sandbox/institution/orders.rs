@@ -1,5 +1,6 @@
-//! The calls of the dialect at a pretend institution: who asks, whether it is new, what is done, and
-//! an answer signed and bound to its question. Everything done is in the book before it is answered.
+//! The dialect's calls at a simulated institution: verifies signature and nonce, carries out the
+//! call, and signs the response, bound to the request. Effects are in the ledger before the
+//! response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +22,16 @@ use crate::sandbox::refusal::{SandboxRefusal, answered};
 use crate::sandbox::server::SandboxReply;
 use crate::signature::{Proven, Question, sign_response, verify_request};
 
-/// `created` may lie this far in the past, and `expires` this far after it. Unit: seconds.
+/// How far `created` may be in the past, and `expires` after it. Unit: seconds.
 const WINDOW_S: i64 = 300;
-/// `created` may lie this far ahead. Unit: seconds.
+/// How far `created` may be in the future. Unit: seconds.
 const AHEAD_S: i64 = 30;
 
-/// What was done, and what goes wrong with saying so.
+/// The outcome of a call, and the fault to apply to its response.
 pub(super) type CallResult = (Result<Value, SandboxRefusal>, Option<InstitutionFault>);
 
 pub(super) async fn answer(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     call: SandboxCall,
     request: &Request<Bytes>,
 ) -> SandboxReply {
@@ -38,31 +39,31 @@ pub(super) async fn answer(
         .uri()
         .path_and_query()
         .map_or("/", |path| path.as_str());
-    let target = format!("{}{path}", desk.origin());
-    let proven = match verify_request(request, &target, &desk.settings.callers, now_s()) {
+    let target = format!("{}{path}", shared.origin());
+    let proven = match verify_request(request, &target, &shared.settings.callers, now_s()) {
         Ok(proven) => proven,
         Err(fault) => {
             let refusal = SandboxRefusal::of(401, "signature_unusable", fault.to_string());
             return SandboxReply::Answer(refusal.into_response());
         }
     };
-    let (outcome, fault) = match admit(desk, request, &proven) {
+    let (outcome, fault) = match admit(shared, request, &proven) {
         Err(refusal) => (Err(refusal), None),
         Ok(()) => match call {
-            SandboxCall::Create => create(desk, request.body()).await,
-            SandboxCall::Query => query(desk, request.body()),
-            SandboxCall::Close => close(desk, request.body()),
-            SandboxCall::Refund => refunds::ask(desk, request.body()),
-            SandboxCall::RefundQuery => refunds::query(desk, request.body()),
-            SandboxCall::Statement => statements::page(desk, request.body()),
+            SandboxCall::Create => create(shared, request.body()).await,
+            SandboxCall::Query => query(shared, request.body()),
+            SandboxCall::Close => close(shared, request.body()),
+            SandboxCall::Refund => refunds::create(shared, request.body()),
+            SandboxCall::RefundQuery => refunds::query(shared, request.body()),
+            SandboxCall::Statement => statements::page(shared, request.body()),
         },
     };
-    say(desk, outcome, fault, Question::of(request, &target)).await
+    respond(shared, outcome, fault, Question::of(request, &target)).await
 }
 
-/// New, recent, and JSON.
+/// Checks validity period, nonce and media type.
 fn admit(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     request: &Request<Bytes>,
     proven: &Proven,
 ) -> Result<(), SandboxRefusal> {
@@ -87,7 +88,7 @@ fn admit(
         return Err(SandboxRefusal::of(401, "nonce_malformed", detail));
     }
     let spent = format!("{}/{nonce}", proven.key_id);
-    if !desk
+    if !shared
         .book
         .change(|book| book.spend_nonce(&spent, expires, now))
     {
@@ -111,39 +112,45 @@ fn admit(
     Ok(())
 }
 
-/// Accounts of others are refused before anything is looked up (K3).
+/// Refuses unknown accounts before anything is looked up (K3).
 pub(super) fn check_account(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     account: &str,
 ) -> Result<(), SandboxRefusal> {
-    if desk.settings.accounts.iter().any(|ours| ours == account) {
+    if shared
+        .settings
+        .accounts
+        .iter()
+        .any(|known| known == account)
+    {
         return Ok(());
     }
-    Err(SandboxRefusal::of(403, "merchant_foreign", "no such account of yours").at("merchantId"))
+    Err(SandboxRefusal::of(403, "merchant_foreign", "no such account").at("merchantId"))
 }
 
 pub(super) fn broken() -> SandboxRefusal {
     SandboxRefusal::of(503, "unavailable", "try again later")
 }
 
-async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+async fn create(shared: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     let terms = match PaymentTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
     };
     let key = terms.key();
-    if let Err(refusal) = check_account(desk, &key.0) {
+    if let Err(refusal) = check_account(shared, &key.0) {
         return (Err(refusal), None);
     }
-    let is_new = desk.book.look(|book| book.is_new(&key));
-    let spoiling = is_new.then_some(terms.sum_cents);
-    let fault = desk
+    let is_new = shared.book.look(|book| book.is_new(&key));
+    let faulting_sum = is_new.then_some(terms.sum_cents);
+    let fault = shared
         .faults
-        .take(FaultTrigger::Call(SandboxCall::Create), spoiling);
+        .take(FaultTrigger::Call(SandboxCall::Create), faulting_sum);
     match fault {
         Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
         Some(InstitutionFault::RefusesPayment) => {
-            let refusal = SandboxRefusal::of(422, "payment_refused", "not from this payer");
+            let refusal =
+                SandboxRefusal::of(422, "payment_refused", "not accepted from this payer");
             return (Err(refusal), fault);
         }
         _ => (),
@@ -153,32 +160,32 @@ async fn create(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult 
         token: draw_token(),
         now_s: now_s(),
     };
-    let outcome = match desk.book.change(|book| book.create(&terms, fresh)) {
+    let outcome = match shared.book.change(|book| book.create(&terms, fresh)) {
         CreateOutcome::Stands(payment) => {
             if fault == Some(InstitutionFault::EarlyCallback)
-                && desk.book.change(|book| book.pay(&key, now_ms())) == PayOutcome::Taken
+                && shared.book.change(|book| book.pay(&key, now_ms())) == PayOutcome::Taken
             {
-                callback::call_back_now(desk, &key).await;
+                callback::call_back_now(shared, &key).await;
             }
-            // As it stood when it was booked: the answer a race would bring.
-            Ok(handed_over(desk, &payment))
+            // The state at booking, as a response that races with the callback would show.
+            Ok(created(shared, &payment))
         }
         CreateOutcome::Conflict => Err(SandboxRefusal::of(
             409,
             "order_conflict",
-            "same number, other content",
+            "same number, different content",
         )),
         CreateOutcome::ClosedBefore => Err(SandboxRefusal::of(
             422,
             "order_closed",
-            "closed before it came",
+            "closed before it was created",
         )),
     };
     (outcome, fault)
 }
 
-/// A3.1's answer, with what the payer needs.
-fn handed_over(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
+/// A3.1's response, with the payment action.
+fn created(shared: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let mut answer = json!({
         "payOrderNo": payment.institution_no,
@@ -197,8 +204,8 @@ fn handed_over(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Valu
     });
     if let (PaymentState::Open, Some(members)) = (payment.state, answer.as_object_mut()) {
         let (field, value) = match terms.business_type.as_str() {
-            "WEBVIEW" => ("payUrl", desk.page_url(&payment.token).into()),
-            "NATIVE" => ("sdkParameters", sdk_parameters(desk, payment)),
+            "WEBVIEW" => ("payUrl", shared.page_url(&payment.token).into()),
+            "NATIVE" => ("sdkParameters", sdk_parameters(shared, payment)),
             _ => ("messageSent", true.into()),
         };
         members.insert(field.to_owned(), value);
@@ -206,63 +213,63 @@ fn handed_over(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Valu
     answer
 }
 
-/// What a real institution's SDK wants is opaque to everybody else; so is this.
-fn sdk_parameters(desk: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
+/// SDK parameters are opaque to everybody but the institution, as real ones are.
+fn sdk_parameters(shared: &SandboxInstitutionState, payment: &SandboxPayment) -> Value {
     json!({
-        "sdk": { "name": format!("{}-pay-sdk", desk.settings.id), "version": "3.2.1" },
-        "institution": desk.settings.id,
+        "sdk": { "name": format!("{}-pay-sdk", shared.settings.id), "version": "3.2.1" },
+        "institution": shared.settings.id,
         "prepayNo": payment.institution_no,
         "timestamp": payment.created_s.to_string(),
         "token": payment.token,
     })
 }
 
-fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
-    let (reference, fault) = match read_reference(desk, SandboxCall::Query, body) {
+fn query(shared: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+    let (reference, fault) = match read_reference(shared, SandboxCall::Query, body) {
         Ok(found) => found,
         Err(refusal) => return (Err(refusal), None),
     };
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(broken()), fault);
     }
-    let found = desk
+    let found = shared
         .book
         .change(|book| book.query(&reference.key(), now_s()));
     let outcome = found
         .filter(|payment| agrees(&reference, payment))
-        .map(|payment| standing(&payment))
+        .map(|payment| queried(&payment))
         .ok_or_else(unknown);
     (outcome, fault)
 }
 
 pub(super) fn unknown() -> SandboxRefusal {
-    SandboxRefusal::of(404, "order_unknown", "no such order of yours")
+    SandboxRefusal::of(404, "order_unknown", "no such order")
 }
 
 fn read_reference(
-    desk: &SandboxInstitutionState,
+    shared: &SandboxInstitutionState,
     call: SandboxCall,
     body: &[u8],
 ) -> Result<(PaymentReference, Option<InstitutionFault>), SandboxRefusal> {
     let reference = PaymentReference::read(body)?;
     let key = reference.key();
-    check_account(desk, &key.0)?;
-    let sum = desk
+    check_account(shared, &key.0)?;
+    let sum = shared
         .book
         .look(|book| Some(book.look(&key)?.terms.sum_cents));
-    Ok((reference, desk.faults.take(FaultTrigger::Call(call), sum)))
+    Ok((reference, shared.faults.take(FaultTrigger::Call(call), sum)))
 }
 
-/// Whatever else of A3.2's fields was given has to match (K3).
+/// Every other field of A3.2 that was given must match (K3).
 fn agrees(reference: &PaymentReference, payment: &SandboxPayment) -> bool {
-    let same = |given: &Option<String>, ours: &str| given.as_deref().is_none_or(|it| it == ours);
+    let same = |given: &Option<String>, known: &str| given.as_deref().is_none_or(|it| it == known);
     same(&reference.pay_order_no, &payment.institution_no)
         && same(&reference.create_date, &shanghai(payment.created_s).0)
         && same(&reference.mobile_no, &payment.terms.mobile_no)
 }
 
-/// A3.2's answer.
-fn standing(payment: &SandboxPayment) -> Value {
+/// A3.2's response.
+fn queried(payment: &SandboxPayment) -> Value {
     let terms = &payment.terms;
     let (paid_date, paid_time) = payment.paid_s.map(shanghai).unwrap_or_default();
     let mut answer = json!({
@@ -298,33 +305,37 @@ fn standing(payment: &SandboxPayment) -> Value {
     answer
 }
 
-fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
-    if !desk.settings.can_close {
-        let refusal = SandboxRefusal::of(422, "not_offered", "this institution closes nothing");
+fn close(shared: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+    if !shared.settings.can_close {
+        let refusal = SandboxRefusal::of(
+            422,
+            "not_offered",
+            "this institution does not support close",
+        );
         return (Err(refusal), None);
     }
-    let (reference, fault) = match read_reference(desk, SandboxCall::Close, body) {
+    let (reference, fault) = match read_reference(shared, SandboxCall::Close, body) {
         Ok(found) => found,
         Err(refusal) => return (Err(refusal), None),
     };
     match fault {
         Some(InstitutionFault::ServerError) => return (Err(broken()), fault),
         Some(InstitutionFault::RefusesClose) => {
-            let refusal = SandboxRefusal::of(409, "close_refused", "it stays open");
+            let refusal = SandboxRefusal::of(409, "close_refused", "the payment stays open");
             return (Err(refusal), fault);
         }
         _ => (),
     }
     let key = reference.key();
-    let known = desk.book.look(|book| book.look(&key).cloned());
+    let known = shared.book.look(|book| book.look(&key).cloned());
     if known
         .as_ref()
         .is_some_and(|payment| !agrees(&reference, payment))
     {
         return (Err(unknown()), fault);
     }
-    let remembers = desk.settings.remembers_close;
-    let outcome = match desk
+    let remembers = shared.settings.remembers_close;
+    let outcome = match shared
         .book
         .change(|book| book.close(&key, now_s(), remembers))
     {
@@ -332,8 +343,8 @@ fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
         CloseOutcome::Unknown => Err(unknown()),
         CloseOutcome::Closed => {
             if fault == Some(InstitutionFault::PaysAfterClose) && known.is_some() {
-                let desk_then = Arc::clone(desk);
-                desk.spawn_background(pay_late(desk_then, key));
+                let background = Arc::clone(shared);
+                shared.spawn_background(pay_late(background, key));
             }
             Ok(json!({
                 "merchantOrderNo": reference.merchant_order_no,
@@ -346,19 +357,19 @@ fn close(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     (outcome, fault)
 }
 
-async fn pay_late(desk: Arc<SandboxInstitutionState>, key: PaymentKey) {
-    wait(desk.settings.waits.late).await;
-    if desk
+async fn pay_late(shared: Arc<SandboxInstitutionState>, key: PaymentKey) {
+    wait(shared.settings.waits.late).await;
+    if shared
         .book
         .change(|book| book.pay_after_close(&key, now_ms()))
         == PayOutcome::Taken
     {
-        callback::call_back_payment(&desk, &key);
+        callback::call_back_payment(&shared, &key);
     }
 }
 
-async fn say(
-    desk: &SandboxInstitutionState,
+async fn respond(
+    shared: &SandboxInstitutionState,
     outcome: Result<Value, SandboxRefusal>,
     fault: Option<InstitutionFault>,
     question: Option<Question>,
@@ -382,9 +393,9 @@ async fn say(
         (Ok(body), _) => answered(&body),
         (Err(refusal), _) => refusal.into_response(),
     };
-    let settings = &desk.settings;
+    let settings = &shared.settings;
     let key = match fault {
-        Some(InstitutionFault::ForgedAnswer) => &desk.strangers_key,
+        Some(InstitutionFault::ForgedAnswer) => &shared.forging_key,
         _ => &settings.key,
     };
     if let Err(fault) = sign_response(&mut answer, question.as_ref(), key, now_s()) {

@@ -1,5 +1,5 @@
-//! What the payer sees at a pretend institution: its payment page without a script, and what its SDK
-//! would do on a phone. The password is masked, read by nobody and kept nowhere.
+//! A simulated institution's payment page, without scripts, and its SDK's backend. The password
+//! field is masked; its value is neither read nor stored.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ button{display:block;width:100%;margin:.7rem 0 0;padding:.9rem;font:inherit;bord
 button.pay{background:#0a7d4b;color:#fff;font-weight:600}small{color:#667}\
 a{display:block;padding:.9rem;border:1px solid #dde2e8;border-radius:.5rem;color:#0a5bb5;text-align:center;text-decoration:none}";
 
-/// What a payer does.
+/// The payer's choice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PayerAction {
     Pay,
@@ -47,19 +47,19 @@ impl PayerAction {
     }
 }
 
-/// `GET` shows the page, `POST` takes the form.
+/// `GET` shows the page, `POST` submits the form.
 pub(super) fn answer(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     request: &Request<Bytes>,
     token: &str,
 ) -> Response<Bytes> {
-    let found = desk.book.change(|book| book.of_token(token, now_s()));
+    let found = shared.book.change(|book| book.of_token(token, now_s()));
     let Some((key, payment)) = found else {
         let text = message("找不到这笔支付", "There is no such payment.", None);
-        return html(StatusCode::NOT_FOUND, desk, &text);
+        return html(StatusCode::NOT_FOUND, shared, &text);
     };
     match *request.method() {
-        Method::GET => html(StatusCode::OK, desk, &offered(&payment)),
+        Method::GET => html(StatusCode::OK, shared, &payment_page(&payment)),
         Method::POST => {
             let form = std::str::from_utf8(request.body()).unwrap_or_default();
             let word = form
@@ -67,12 +67,12 @@ pub(super) fn answer(
                 .find_map(|pair| pair.strip_prefix("outcome="));
             let Some(outcome) = word.and_then(PayerAction::from_word) else {
                 let text = message("请选择一个操作", "Please choose a button.", Some(token));
-                return html(StatusCode::BAD_REQUEST, desk, &text);
+                return html(StatusCode::BAD_REQUEST, shared, &text);
             };
             html(
                 StatusCode::OK,
-                desk,
-                &taken(act(desk, &key, outcome), outcome, token),
+                shared,
+                &result_page(act(shared, &key, outcome), outcome, token),
             )
         }
         _ => SandboxRefusal::of(405, "method_wrong", "GET, POST").into_response(),
@@ -86,9 +86,9 @@ struct SdkCall {
     outcome: String,
 }
 
-/// What the institution's SDK does after the payer confirmed on the phone.
+/// The call that the institution's SDK makes after the payer confirmed on the phone.
 pub(super) fn pay_by_sdk(
-    desk: &Arc<SandboxInstitutionState>,
+    shared: &Arc<SandboxInstitutionState>,
     request: &Request<Bytes>,
 ) -> Response<Bytes> {
     let call: SdkCall = match serde_json::from_slice(request.body()) {
@@ -99,35 +99,41 @@ pub(super) fn pay_by_sdk(
         let refusal = SandboxRefusal::of(400, "field_malformed", "pay, fail or nothing");
         return refusal.at("outcome").into_response();
     };
-    let found = desk.book.change(|book| book.of_token(&call.token, now_s()));
+    let found = shared
+        .book
+        .change(|book| book.of_token(&call.token, now_s()));
     let Some((key, _)) = found else {
         return SandboxRefusal::of(404, "order_unknown", "no such token").into_response();
     };
-    act(desk, &key, outcome);
-    let state = desk
+    act(shared, &key, outcome);
+    let state = shared
         .book
         .look(|book| book.look(&key).map(|payment| payment.state));
     answered(&json!({ "orderStatus": state.map(PaymentState::word) }))
 }
 
-fn act(desk: &Arc<SandboxInstitutionState>, key: &PaymentKey, outcome: PayerAction) -> PayOutcome {
+fn act(
+    shared: &Arc<SandboxInstitutionState>,
+    key: &PaymentKey,
+    outcome: PayerAction,
+) -> PayOutcome {
     match outcome {
         PayerAction::Nothing => PayOutcome::Not(PaymentState::Open),
         PayerAction::Fail => {
-            desk.book.change(|book| book.fail(key));
+            shared.book.change(|book| book.fail(key));
             PayOutcome::Not(PaymentState::Open)
         }
         PayerAction::Pay => {
-            let paying = desk.book.change(|book| book.pay(key, now_ms()));
+            let paying = shared.book.change(|book| book.pay(key, now_ms()));
             if paying == PayOutcome::Taken {
-                callback::call_back_payment(desk, key);
+                callback::call_back_payment(shared, key);
             }
             paying
         }
     }
 }
 
-fn offered(payment: &SandboxPayment) -> String {
+fn payment_page(payment: &SandboxPayment) -> String {
     match payment.state {
         PaymentState::Paid => return message("已支付", "This payment is complete.", None),
         PaymentState::Closed => return message("订单已关闭", "This payment is closed.", None),
@@ -145,8 +151,8 @@ fn offered(payment: &SandboxPayment) -> String {
          <button class=\"pay\" name=\"outcome\" value=\"pay\">确认支付 · Pay</button>\
          <button name=\"outcome\" value=\"fail\">让支付失败 · Fail</button>\
          <button name=\"outcome\" value=\"nothing\">什么都不做 · Do nothing</button></form>\
-         <p><small>模拟机构，不会扣款，请勿输入真实密码。<br>A pretend institution: no money moves, \
-         enter no real password.</small></p>",
+         <p><small>模拟机构，不会扣款，请勿输入真实密码。<br>A simulated institution: no money moves; \
+         do not enter a real password.</small></p>",
         sum = yuan_text(terms.sum_cents),
         merchant = escaped(&terms.merchant_name),
         goods = escaped(goods),
@@ -155,7 +161,7 @@ fn offered(payment: &SandboxPayment) -> String {
     )
 }
 
-fn taken(paying: PayOutcome, outcome: PayerAction, token: &str) -> String {
+fn result_page(paying: PayOutcome, outcome: PayerAction, token: &str) -> String {
     let back = Some(token);
     match (paying, outcome) {
         (PayOutcome::Taken | PayOutcome::Not(PaymentState::Paid), _) => {
@@ -181,13 +187,13 @@ fn message(chinese: &str, english: &str, back: Option<&str>) -> String {
     format!("<p class=\"sum\">{chinese}</p><p>{english}</p>{link}")
 }
 
-/// The page's only look.
+/// The style sheet.
 pub(super) fn style() -> Response<Bytes> {
     written(StatusCode::OK, "text/css; charset=utf-8", STYLE.to_owned())
 }
 
-fn html(status: StatusCode, desk: &SandboxInstitutionState, main: &str) -> Response<Bytes> {
-    let name = escaped(&desk.settings.name);
+fn html(status: StatusCode, shared: &SandboxInstitutionState, main: &str) -> Response<Bytes> {
+    let name = escaped(&shared.settings.name);
     let page = format!(
         "<!doctype html><html lang=\"zh-CN\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
@@ -204,8 +210,8 @@ fn html(status: StatusCode, desk: &SandboxInstitutionState, main: &str) -> Respo
 
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for message in text.chars() {
-        match message {
+    for character in text.chars() {
+        match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -223,7 +229,7 @@ mod tests {
 
     /// R-5.1.1-0a
     #[test]
-    fn names_cannot_write_the_page() {
+    fn names_are_escaped_on_the_page() {
         assert_eq!(escaped("<b>\"&'"), "&lt;b&gt;&quot;&amp;&#39;");
     }
 }

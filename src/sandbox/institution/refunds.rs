@@ -1,5 +1,5 @@
-//! Refunds at a pretend institution (A3.4, X-5): what is answered, and what becomes of a refund
-//! that does not end at once.
+//! Refunds at a simulated institution (A3.4, X-5): responses, and the later completion of pending
+//! refunds.
 
 mod ledger;
 mod terms;
@@ -26,19 +26,19 @@ use crate::sandbox::institution::terms::yuan_text;
 use crate::sandbox::refusal::SandboxRefusal;
 
 /// A3.4.
-pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
+pub(super) fn create(shared: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResult {
     let terms = match RefundTerms::read(body) {
         Ok(terms) => terms,
         Err(refusal) => return (Err(refusal), None),
     };
-    if let Err(refusal) = orders::check_account(desk, &terms.merchant_id) {
+    if let Err(refusal) = orders::check_account(shared, &terms.merchant_id) {
         return (Err(refusal), None);
     }
-    let is_new = desk.book.look(|book| book.is_new_refund(&terms));
-    let spoiling = is_new.then_some(terms.sum_cents);
-    let fault = desk
+    let is_new = shared.book.look(|book| book.is_new_refund(&terms));
+    let faulting_sum = is_new.then_some(terms.sum_cents);
+    let fault = shared
         .faults
-        .take(FaultTrigger::Call(SandboxCall::Refund), spoiling);
+        .take(FaultTrigger::Call(SandboxCall::Refund), faulting_sum);
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
@@ -46,17 +46,17 @@ pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResul
         refund_no: draw_number('R'),
         now_s: now_s(),
     };
-    let offered = desk.settings.refunding;
+    let offered = shared.settings.refunding;
     let sum = Some(terms.sum_cents);
-    let draw = || desk.faults.take(FaultTrigger::RefundBooked, sum);
-    let asked = desk
+    let draw = || shared.faults.take(FaultTrigger::RefundBooked, sum);
+    let booked = shared
         .book
-        .change(|book| book.ask_refund(&terms, fresh, offered, draw));
-    let outcome = match asked {
-        Ok(RefundBooking::Known(told)) => Ok(standing(&told)),
-        Ok(RefundBooking::Created(told, course)) => {
-            follow(desk, told.refund.key(), course);
-            Ok(standing(&told))
+        .change(|book| book.create_refund(&terms, fresh, offered, draw));
+    let outcome = match booked {
+        Ok(RefundBooking::Known(found)) => Ok(response(&found)),
+        Ok(RefundBooking::Created(found, fault)) => {
+            complete(shared, found.refund.key(), fault);
+            Ok(response(&found))
         }
         Err(refused) => Err(refusal(&refused)),
     };
@@ -64,41 +64,45 @@ pub(super) fn ask(desk: &Arc<SandboxInstitutionState>, body: &[u8]) -> CallResul
 }
 
 ///
-pub(super) fn query(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+pub(super) fn query(shared: &SandboxInstitutionState, body: &[u8]) -> CallResult {
     let reference = match RefundReference::read(body) {
         Ok(reference) => reference,
         Err(refusal) => return (Err(refusal), None),
     };
-    if let Err(refusal) = orders::check_account(desk, &reference.merchant_id) {
+    if let Err(refusal) = orders::check_account(shared, &reference.merchant_id) {
         return (Err(refusal), None);
     }
-    let fault = desk
+    let fault = shared
         .faults
         .take(FaultTrigger::Call(SandboxCall::RefundQuery), None);
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
-    let found = desk.book.change(|book| book.query_refund(&reference));
-    let unknown = || SandboxRefusal::of(404, "refund_unknown", "no such refund of yours");
-    let outcome = found.map(|told| standing(&told)).ok_or_else(unknown);
+    let found = shared.book.change(|book| book.query_refund(&reference));
+    let unknown = || SandboxRefusal::of(404, "refund_unknown", "no such refund");
+    let outcome = found.map(|found| response(&found)).ok_or_else(unknown);
     (outcome, fault)
 }
 
-/// What has ended is told now, what has not ends later.
-fn follow(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, course: Option<InstitutionFault>) {
-    let ending = match course {
+/// Calls back for a completed refund now; completes a pending one later.
+fn complete(
+    shared: &Arc<SandboxInstitutionState>,
+    key: PaymentKey,
+    fault: Option<InstitutionFault>,
+) {
+    let ending = match fault {
         Some(InstitutionFault::RefundTakesTime | InstitutionFault::RefundAfterFailure) => {
             DelayedRefundOutcome::Succeeds
         }
         Some(InstitutionFault::RefundFailsLate) => DelayedRefundOutcome::Fails,
-        _ => return callback::call_back_refund(desk, &key),
+        _ => return callback::call_back_refund(shared, &key),
     };
-    let desk_then = Arc::clone(desk);
-    desk.spawn_background(async move {
-        wait(desk_then.settings.waits.late).await;
+    let background = Arc::clone(shared);
+    shared.spawn_background(async move {
+        wait(background.settings.waits.late).await;
         let ended = |book: &mut InstitutionLedger| book.end_refund(&key, ending, now_s());
-        if desk_then.book.change(ended) {
-            callback::call_back_refund(&desk_then, &key);
+        if background.book.change(ended) {
+            callback::call_back_refund(&background, &key);
         }
     });
 }
@@ -106,7 +110,7 @@ fn follow(desk: &Arc<SandboxInstitutionState>, key: PaymentKey, course: Option<I
 fn refusal(refused: &RefundRejection) -> SandboxRefusal {
     match refused {
         RefundRejection::Conflict => {
-            let detail = "same number, other content; two equal refunds need numbers";
+            let detail = "same number, different content; equal refunds need different numbers";
             SandboxRefusal::of(409, "refund_conflict", detail)
         }
         RefundRejection::OrderUnknown => orders::unknown(),
@@ -116,19 +120,19 @@ fn refusal(refused: &RefundRejection) -> SandboxRefusal {
             SandboxRefusal::of(409, "refund_over_rest", detail).at("refundAmount")
         }
         RefundRejection::NotOffered(reason) => {
-            let detail = "this institution does no refunds of that kind";
+            let detail = "this institution does not support this kind of refund";
             SandboxRefusal::of(422, "refund_not_supported", detail).because(reason)
         }
     }
 }
 
-/// A3.4's answer, and X-5's.
-fn standing(told: &RefundWithPayment) -> Value {
+/// The response of A3.4 and X-5.
+fn response(found: &RefundWithPayment) -> Value {
     let RefundWithPayment {
         refund,
         payment,
         returned_cents,
-    } = told;
+    } = found;
     let mut answer = json!({
         "result": match refund.standing {
             SandboxRefundState::Processing | SandboxRefundState::Succeeded => "ACCEPTED",
@@ -155,7 +159,7 @@ fn standing(told: &RefundWithPayment) -> Value {
     answer
 }
 
-/// How it ended: when the money went back, or why it did not.
+/// The field of a completed refund: when it was paid, or why it failed.
 pub(super) fn end(refund: &SandboxRefund) -> Option<(&'static str, String)> {
     let ended_s = refund.ended_s?;
     Some(match refund.reason {

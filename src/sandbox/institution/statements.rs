@@ -1,4 +1,4 @@
-//! A pretend institution's statement of a day: every movement in its book, page by page
+//! A simulated institution's daily statement: every movement in its ledger, in pages
 //! (`docs/statements.md`).
 
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::sandbox::institution::refunds::SandboxRefundState;
 use crate::sandbox::institution::terms::{all_digits, yuan_text};
 use crate::sandbox::refusal::SandboxRefusal;
 
-/// Lines of a page at most, whatever was asked for.
+/// Most lines of a page, whatever limit was requested.
 const PAGE_LINES_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct StatementRequestBody {
     limit: usize,
 }
 
-/// A movement, in the order of the statement: when, which number, how much.
+/// A line of the statement.
 struct StatementMovement {
     at_s: i64,
     is_refund: bool,
@@ -34,39 +34,39 @@ struct StatementMovement {
     cents: i64,
 }
 
-pub(super) fn page(desk: &SandboxInstitutionState, body: &[u8]) -> CallResult {
-    let wanted: StatementRequestBody = match serde_json::from_slice(body) {
-        Ok(wanted) => wanted,
+pub(super) fn page(shared: &SandboxInstitutionState, body: &[u8]) -> CallResult {
+    let request: StatementRequestBody = match serde_json::from_slice(body) {
+        Ok(request) => request,
         Err(fault) => {
             let refusal = SandboxRefusal::of(400, "body_unreadable", fault.to_string());
             return (Err(refusal), None);
         }
     };
-    if wanted.date.len() != 8 || !all_digits(&wanted.date) || wanted.limit == 0 {
+    if request.date.len() != 8 || !all_digits(&request.date) || request.limit == 0 {
         let detail = "date: yyyyMMdd; limit: at least 1";
         return (
             Err(SandboxRefusal::of(400, "field_malformed", detail)),
             None,
         );
     }
-    if let Err(refusal) = orders::check_account(desk, &wanted.merchant_id) {
+    if let Err(refusal) = orders::check_account(shared, &request.merchant_id) {
         return (Err(refusal), None);
     }
-    let fault = desk
+    let fault = shared
         .faults
         .take(FaultTrigger::Call(SandboxCall::Statement), None);
     if fault == Some(InstitutionFault::ServerError) {
         return (Err(orders::broken()), fault);
     }
-    let moved = desk.book.look(|book| moved(book, &wanted));
-    (Ok(told(&wanted, &moved)), fault)
+    let moved = shared.book.look(|book| moved(book, &request));
+    (Ok(response(&request, &moved)), fault)
 }
 
-fn moved(book: &InstitutionLedger, wanted: &StatementRequestBody) -> Vec<StatementMovement> {
-    let of_day = |at_s: i64| shanghai(at_s).0 == wanted.date;
+fn moved(book: &InstitutionLedger, request: &StatementRequestBody) -> Vec<StatementMovement> {
+    let of_day = |at_s: i64| shanghai(at_s).0 == request.date;
     let payments = book.payments().filter_map(|payment| {
         let at_s = payment.paid_s.filter(|at_s| of_day(*at_s))?;
-        let is_theirs = payment.terms.merchant_id == wanted.merchant_id;
+        let is_theirs = payment.terms.merchant_id == request.merchant_id;
         (is_theirs && payment.state == PaymentState::Paid).then(|| StatementMovement {
             at_s,
             is_refund: false,
@@ -77,7 +77,7 @@ fn moved(book: &InstitutionLedger, wanted: &StatementRequestBody) -> Vec<Stateme
     });
     let refunds = book.refunds().filter_map(|refund| {
         let at_s = refund.ended_s.filter(|at_s| of_day(*at_s))?;
-        let is_theirs = refund.terms.merchant_id == wanted.merchant_id;
+        let is_theirs = refund.terms.merchant_id == request.merchant_id;
         (is_theirs && refund.standing == SandboxRefundState::Succeeded).then(|| StatementMovement {
             at_s,
             is_refund: true,
@@ -91,20 +91,20 @@ fn moved(book: &InstitutionLedger, wanted: &StatementRequestBody) -> Vec<Stateme
     moved
 }
 
-fn told(wanted: &StatementRequestBody, moved: &[StatementMovement]) -> Value {
+fn response(request: &StatementRequestBody, moved: &[StatementMovement]) -> Value {
     let sum = |is_refund: bool| {
         let of_kind = moved.iter().filter(|one| one.is_refund == is_refund);
         let cents = of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.cents));
         json!({ "CNY": yuan_text(cents) })
     };
-    let page = moved.iter().skip(wanted.after_line);
-    let page = page.take(wanted.limit.min(PAGE_LINES_MAX));
+    let page = moved.iter().skip(request.after_line);
+    let page = page.take(request.limit.min(PAGE_LINES_MAX));
     let lines: Vec<Value> = page.map(line).collect();
-    let first = wanted.after_line.saturating_add(1);
+    let first = request.after_line.saturating_add(1);
     let next = first.saturating_add(lines.len());
     let mut answer = json!({
-        "merchantId": wanted.merchant_id,
-        "date": wanted.date,
+        "merchantId": request.merchant_id,
+        "date": request.date,
         "firstLine": first,
         "lines": lines,
         "totalLines": moved.len(),

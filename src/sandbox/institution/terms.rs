@@ -1,5 +1,5 @@
-//! The requests of the dialect as a pretend institution reads them: every field by name, type and
-//! form, unknown and doubled ones refused.
+//! Parses the dialect's requests at a simulated institution: checks every field's name, type and
+//! format; refuses unknown and duplicate fields.
 
 use std::fmt;
 
@@ -14,51 +14,51 @@ const MINUTES_DEFAULT: u16 = 15;
 const MINUTES_MAX: u16 = 1_440;
 const TEXT_CHARS_MAX: usize = 256;
 
-/// A3.1's request, as far as it is the institution's business.
+/// A3.1's request, as an institution receives it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PaymentTerms {
-    /// Kind of transaction.
+    /// The transaction type.
     pub transaction_type: String,
-    /// Chosen mode: how the payer pays.
+    /// The mode in which the payer pays.
     pub business_type: String,
-    /// Where the result is sent.
+    /// The callback URL.
     pub bank_return_url: String,
     /// The merchant's number of the payment.
     pub merchant_order_no: String,
-    /// Whom the payer pays.
+    /// The merchant's name, shown to the payer.
     pub merchant_name: String,
     /// `yyyyMMdd`.
     pub order_date: String,
-    /// Unit: cents.
+    /// The amount. Unit: cents.
     #[serde(rename = "orderAmount", deserialize_with = "cents")]
     pub sum_cents: i64,
-    /// ISO 4217; `CNY` where none was given (G-2).
+    /// ISO 4217; `CNY` if absent (G-2).
     #[serde(default = "yuan")]
     pub currency: String,
     /// The merchant's account at the institution.
     pub merchant_id: String,
-    /// The payer's number (G-1).
+    /// The payer's mobile number (G-1).
     #[serde(deserialize_with = "digits")]
     pub mobile_no: String,
-    /// What is bought: its number.
+    /// The goods' number.
     #[serde(default)]
     pub goods_no: Option<String>,
-    /// What is bought.
+    /// The goods' name.
     #[serde(default)]
     pub goods_name: Option<String>,
-    /// What is bought, at length.
+    /// A description of the goods.
     #[serde(default)]
     pub goods_description: Option<String>,
-    /// How long the payer may take. Unit: minutes.
+    /// Time the payer has to pay. Unit: minutes.
     #[serde(default = "minutes")]
     pub expire_minutes: u16,
-    /// Returned as it came.
+    /// Returned unchanged.
     #[serde(default)]
     pub attach: Option<String>,
 }
 
-/// Whose payer it is stays out of logs.
+/// Keeps personal data out of logs.
 impl fmt::Debug for PaymentTerms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (number, cents) = (&self.merchant_order_no, self.sum_cents);
@@ -67,7 +67,7 @@ impl fmt::Debug for PaymentTerms {
 }
 
 impl PaymentTerms {
-    /// Reads and judges a create call's body.
+    /// Parses and validates a create call's body.
     pub(super) fn read(body: &[u8]) -> Result<Self, SandboxRefusal> {
         let terms: Self =
             serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
@@ -103,17 +103,17 @@ impl PaymentTerms {
                 );
             }
         }
-        terms.judge()?;
+        terms.check_supported()?;
         Ok(terms)
     }
 
-    /// What was understood and is impossible here.
-    fn judge(&self) -> Result<(), SandboxRefusal> {
+    /// Refuses well-formed values that are not supported here.
+    fn check_supported(&self) -> Result<(), SandboxRefusal> {
         let impossible = |code, detail| Err(SandboxRefusal::of(422, code, detail));
-        // Without an agreement a password-free payment is offered the password page.
+        // A password-free payment without an agreement gets the password page.
         let offered = ["PASSWORD_PAY", "PASSWORD_FREE_PAY", "SCAN_PAY"];
         if !offered.contains(&self.transaction_type.as_str()) {
-            return impossible("not_offered", "no such transaction type here");
+            return impossible("not_offered", "this transaction type is not supported");
         }
         if !matches!(
             self.business_type.as_str(),
@@ -125,12 +125,12 @@ impl PaymentTerms {
             return impossible("currency_unknown", "currency: CNY");
         }
         if self.sum_cents <= 0 {
-            return impossible("amount_out_of_range", "the sum must be above zero");
+            return impossible("amount_out_of_range", "the amount must be above zero");
         }
         Ok(())
     }
 
-    /// Under what it stands in the book.
+    /// Its key in the ledger.
     pub(super) fn key(&self) -> PaymentKey {
         (self.merchant_id.clone(), self.merchant_order_no.clone())
     }
@@ -140,7 +140,7 @@ impl PaymentTerms {
     }
 }
 
-/// A query's or a close call's request: two numbers, and whatever else must match.
+/// A query or close request: account and number, and optional fields that must match.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PaymentReference {
@@ -164,7 +164,7 @@ impl PaymentReference {
     }
 }
 
-/// Cents as the wire has them: `12.30`.
+/// Cents as a decimal text: `12.30`.
 pub(super) fn yuan_text(cents: i64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }
@@ -190,7 +190,7 @@ pub(super) fn is_text(text: &str) -> bool {
     text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
 }
 
-/// A string, or a number without loss: its text either way.
+/// The text of a JSON string, or of a JSON number without loss.
 pub(super) fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let raw = <&RawValue>::deserialize(from)?.get();
     if raw.starts_with('"') {
@@ -201,7 +201,7 @@ pub(super) fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Strin
 
 fn cents<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
     let text = text_or_number(from)?;
-    read_cents(&text).ok_or_else(|| D::Error::custom("orderAmount is not a sum such as 12.30"))
+    read_cents(&text).ok_or_else(|| D::Error::custom("orderAmount is not an amount such as 12.30"))
 }
 
 pub(super) fn read_cents(text: &str) -> Option<i64> {
@@ -236,7 +236,7 @@ mod tests {
 
     /// G-11
     #[test]
-    fn sums_are_read_exactly_or_not_at_all() {
+    fn amounts_are_read_exactly_or_refused() {
         for (text, sum) in [("12.30", 1_230), ("12.3", 1_230), ("0.01", 1), ("7", 700)] {
             assert_eq!(read_cents(text), Some(sum), "{text}");
         }
@@ -266,7 +266,7 @@ mod tests {
 
     /// R-A3.1-1
     #[test]
-    fn an_unknown_or_doubled_field_is_refused() {
+    fn an_unknown_or_duplicate_field_is_refused() {
         let unknown = PaymentReference::read(br#"{"merchantOrder":"1"}"#)
             .err()
             .unwrap();

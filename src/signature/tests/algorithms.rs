@@ -1,9 +1,10 @@
-//! Each algorithm's keys: read, made, published, refused; and that none passes for another.
+//! Keys of each algorithm: parsed, generated, published, refused; none is accepted for another
+//! algorithm.
 
 use super::*;
 use crate::crypto::pem::PUBLIC_KEY;
 
-/// Those of key pairs that sign here.
+/// Algorithms with key pairs that sign here.
 const PAIRS: [&str; 3] = ["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"];
 
 fn algorithm(name: &str) -> Algorithm {
@@ -26,8 +27,8 @@ fn public_pem(der: &[u8]) -> String {
     format!("-----BEGIN {PUBLIC_KEY}-----\n{text}\n-----END {PUBLIC_KEY}-----\n")
 }
 
-/// Q3, R-6.3.2-2b: what is made here is read here, signs, and is proven by its public half in
-/// either form.
+/// Q3, R-6.3.2-2b: a key generated here can be parsed, signs, and is verified by its public half in
+/// either format.
 #[test]
 fn each_algorithm_makes_reads_signs_and_proves() {
     for name in PAIRS {
@@ -55,7 +56,7 @@ fn each_algorithm_makes_reads_signs_and_proves() {
     assert_eq!(Algorithm::parse(""), None);
 }
 
-/// R-6.3.1-1c: RFC 7517, 7518, 8037: what a merchant needs to prove our answers, and no more.
+/// R-6.3.1-1c: RFC 7517, 7518, 8037: what a merchant needs to verify our responses, and no more.
 #[test]
 fn a_published_key_has_the_members_of_its_kind() {
     for (name, kind, alg, members) in [
@@ -92,7 +93,7 @@ fn a_published_key_has_the_members_of_its_kind() {
     assert_eq!(pkcs1.algorithm().name(), "rsa-v1_5-sha256");
 }
 
-/// Q3: a key of one algorithm is none of another, but for RSA, where the enrolment decides.
+/// Q3: a key is valid for one algorithm only, except for RSA, where the enrolment decides.
 #[test]
 fn the_enrolment_decides_what_an_rsa_key_is_for() {
     for name in PAIRS {
@@ -109,12 +110,12 @@ fn the_enrolment_decides_what_an_rsa_key_is_for() {
     assert!(!pkcs1.verifies(b"base", &signature));
 }
 
-/// Q3: a key that says it is for PSS alone, as some tools write it, is taken for PSS alone.
+/// Q3: a key marked for PSS only, as some tools write it, is accepted for PSS only.
 #[test]
 fn a_key_that_says_pss_is_never_taken_for_the_older_padding() {
     const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
     const PSS: &[u8] = b"\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
-    // Two bytes shorter: the whole is of the form 30 82 length.
+    // Two bytes shorter: the whole has the form 30 82 length.
     let says_pss = |der: &[u8]| {
         let at = der.windows(RSA.len()).position(|it| it == RSA).unwrap();
         let mut der = [&der[..at], PSS, &der[at + RSA.len()..]].concat();
@@ -159,7 +160,7 @@ fn weak_rsa_keys_are_refused() {
         VerifyingKey::of_algorithm(algorithm("rsa-v1_5-sha256"), &pem).is_ok()
     };
     let usual = [1, 0, 1];
-    // The library writes short lengths; one of ours that is not minimal is read all the same.
+    // The library writes short lengths; a non-minimal one from us is also accepted.
     assert!(read(&modulus(2048), &usual));
     assert!(read(&modulus(4096), &usual));
     assert!(!read(&modulus(1024), &usual));
@@ -185,7 +186,7 @@ fn weak_rsa_keys_are_refused() {
     assert!(!read(&[&[0], modulus(2048).as_slice()].concat(), &usual));
 }
 
-/// Q3: points that are none of the curve, and curves that are not P-256.
+/// Q3: points that are not on the curve, and curves other than P-256.
 #[test]
 fn keys_off_the_curve_are_refused() {
     let (_, public) = made("ecdsa-p256-sha256");
@@ -227,13 +228,13 @@ fn an_ecdsa_signature_has_one_form() {
     ] {
         assert!(!public.verifies(b"base", &[r, s].concat()));
     }
-    // As ASN.1 has it: what most libraries make when nobody tells them otherwise.
+    // In ASN.1, as most libraries do by default.
     let number = |n: &[u8]| [&[2, 33, 0], n].concat();
     let der = [[0x30, 70].as_slice(), &number(r), &number(s)].concat();
     assert!(!public.verifies(b"base", &der));
 }
 
-/// Q3: an empty or missing secret never verifies, nor does one that nobody drew.
+/// Q3: an empty or missing secret never verifies, nor does a non-random one.
 #[test]
 fn a_secret_that_could_be_guessed_is_refused() {
     for secret in [

@@ -1,4 +1,4 @@
-//! Answers, and the questions they are bound to.
+//! Responses and the requests they are bound to.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn answer(status: u16) -> Response<Bytes> {
         .unwrap()
 }
 
-/// Q2, of answers
+/// Q2, for responses
 #[test]
 fn an_answer_is_proven_for_its_own_question_alone() {
     let (merchant, platform) = (merchant_key(), other_key("platform"));
@@ -53,7 +53,7 @@ fn an_answer_is_proven_for_its_own_question_alone() {
     ));
 }
 
-/// Q2, of answers
+/// Q2, for responses
 #[test]
 fn an_answer_bound_to_nothing_answers_no_question() {
     let (merchant, platform) = (merchant_key(), other_key("platform"));

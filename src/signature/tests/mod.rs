@@ -1,4 +1,5 @@
-//! What is signed is proven, as the standard prints it; and the makers of messages the other tests use.
+//! What is signed verifies, as printed in the standard; and builders of messages for the other
+//! tests.
 
 mod algorithms;
 mod answered;
@@ -70,7 +71,7 @@ fn signed(key: &SigningKey) -> Request<Bytes> {
     request
 }
 
-/// Signs by hand what `sign_request` would not: any component list, any parameters.
+/// Signs what `sign_request` would not: any component list, any parameters.
 fn signed_over(key: &SigningKey, request: &mut Request<Bytes>, label: &str, member: &str) {
     let digest = digest::of(request.body());
     request
@@ -181,7 +182,7 @@ fn the_published_example_of_ed25519_is_proven_and_reproduced() {
         "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs"
     );
 
-    // Only the caller demands more than the example covers.
+    // Only the caller requires more than the example covers.
     let outcome = verify_request(&request, uri, &keys, NOW_S);
     assert!(matches!(
         outcome,
@@ -191,7 +192,7 @@ fn the_published_example_of_ed25519_is_proven_and_reproduced() {
 
 /// Q2
 #[test]
-fn what_is_signed_here_is_proven_here() {
+fn a_signature_made_here_verifies_here() {
     let proven = decision(&signed(&merchant_key())).unwrap();
     assert_eq!(proven.key_id, "merchant-1");
     assert_eq!(proven.owner, "owner of merchant-1");
@@ -205,7 +206,7 @@ fn what_is_signed_here_is_proven_here() {
 
 /// Q2
 #[test]
-fn a_change_to_anything_covered_is_noticed() {
+fn a_change_to_anything_covered_is_detected() {
     let key = merchant_key();
     let mismatch = |change: fn(&mut Request<Bytes>)| {
         let mut request = signed(&key);
@@ -262,7 +263,7 @@ fn a_change_to_anything_covered_is_noticed() {
 
 /// Q2
 #[test]
-fn a_changed_body_is_noticed_and_its_digest_told() {
+fn a_changed_body_is_detected_and_its_digest_reported() {
     let mut request = signed(&merchant_key());
     *request.body_mut() = Bytes::from_static(b"{\"amount\": \"1.00\"}");
     let computed = digest::of(request.body());
@@ -274,7 +275,7 @@ fn a_changed_body_is_noticed_and_its_digest_told() {
 
 /// Q2
 #[test]
-fn covering_more_and_saying_more_is_fine() {
+fn additional_components_and_parameters_are_accepted() {
     let more = "(\"@method\" \"@target-uri\" \"@authority\" \"@scheme\" \"@path\" \"@query\" \
         \"@request-target\" \"content-digest\" \"content-type\");tag=\"app\";x=1.5;\
         created=1750000000;keyid=\"merchant-1\";alg=\"ed25519\"";

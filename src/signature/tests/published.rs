@@ -1,6 +1,6 @@
-//! The examples that RFC 9421 prints: each signature base as it stands there, and each signature
-//! proven with its key. Those of RSA-PSS and ECDSA are drawn anew with every signing, so they are
-//! only verified; HMAC is reproduced as well, and Ed25519 in the file above.
+//! The examples printed in RFC 9421: each signature base as printed, and each signature verified
+//! with its key. RSA-PSS and ECDSA signatures are randomised, so they are only verified; HMAC is
+//! also reproduced, as is Ed25519 in the parent module.
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn posted(target_uri: &str) -> MessageHead<'_> {
     }
 }
 
-/// One changed byte of base or signature, and a signature cut or stretched, prove nothing.
+/// A changed byte of base or signature, and a truncated or extended signature, do not verify.
 fn proven(key: &VerifyingKey, base: &str, signature: &str) {
     let signature = STANDARD.decode(signature).unwrap();
     assert!(key.verifies(base.as_bytes(), &signature), "{base}");
@@ -89,7 +89,7 @@ fn proven(key: &VerifyingKey, base: &str, signature: &str) {
     assert!(!key.verifies(base.as_bytes(), &[signature.as_slice(), &[0]].concat()));
 }
 
-/// R-6.3.2-2b: RFC 9421, appendix B.2.1 to B.2.3: nothing covered, some of it, all of it.
+/// R-6.3.2-2b: RFC 9421, appendix B.2.1 to B.2.3: no, some and all components covered.
 #[test]
 fn the_published_examples_of_rsa_pss_are_proven() {
     let key = public("rsa-pss-sha512", RSA_PSS);
@@ -112,8 +112,8 @@ fn the_published_examples_of_rsa_pss_are_proven() {
          5TmcAnLH1g+s++v6d4s8m0gCw1fV5/SITLq9mhho8K3+7EPYTU8IU1bLhdxO5Nyt8C8ssinQ98Xw9Q==",
     );
 
-    // No path of ours has a query, so its parts are not read one by one: refused by name. What
-    // the standard prints is proven all the same.
+    // Our paths have no query, so its parameters are not parsed: refused by name. The printed
+    // example still verifies.
     let members = "(\"@authority\" \"content-digest\" \"@query-param\";name=\"Pet\");\
         created=1618884473;keyid=\"test-key-rsa-pss\";tag=\"header-example\"";
     let outcome = base(&format!("sig-b22={members}"), posted(REQUEST_URI), &headers);
@@ -151,7 +151,8 @@ fn the_published_examples_of_rsa_pss_are_proven() {
     );
 }
 
-/// R-6.3.2-2b: RFC 9421, appendix B.2.4 and B.3: an answer, and what a proxy that ended TLS says.
+/// R-6.3.2-2b: RFC 9421, appendix B.2.4 and B.3: a response, and a request of a TLS-terminating
+/// proxy.
 #[test]
 fn the_published_examples_of_ecdsa_are_proven() {
     let key = public("ecdsa-p256-sha256", ECC);
@@ -209,7 +210,7 @@ fn the_published_examples_of_ecdsa_are_proven() {
     );
 }
 
-/// R-6.3.2-2b: RFC 9421, appendix B.2.5: proven, and reproduced to the bit.
+/// R-6.3.2-2b: RFC 9421, appendix B.2.5: verified, and reproduced bit for bit.
 #[test]
 fn the_published_example_of_hmac_is_proven_and_reproduced() {
     let members = "(\"date\" \"@authority\" \"content-type\");created=1618884473;\
@@ -237,8 +238,8 @@ fn the_published_example_of_hmac_is_proven_and_reproduced() {
     assert!(!other.verifies(shared.as_bytes(), &STANDARD.decode(signature).unwrap()));
 }
 
-/// R-6.3.2-2b: RFC 9421, section 4.3: what a proxy adds with `rsa-v1_5-sha256`, which is verified
-/// here and never made.
+/// R-6.3.2-2b: RFC 9421, section 4.3: a proxy's signature with `rsa-v1_5-sha256`, which we verify
+/// but never make.
 #[test]
 fn the_published_example_of_rsa_v1_5_is_proven() {
     let key = public("rsa-v1_5-sha256", RSA);
@@ -254,7 +255,7 @@ fn the_published_example_of_rsa_v1_5_is_proven() {
          +/PBPv0B6NMNk93wUs/vfJvye+YuI87HU38lZHowtznbLVdp770I6VHR6WfgS9ddzirrswsE1w5o0LV/g==";
     proven(&key, &passed_on, signature);
 
-    // The padding is the key's to choose, not the signature's (Q3).
+    // The padding follows from the key, not from the signature (Q3).
     let pss = public("rsa-pss-sha512", RSA);
     assert!(!pss.verifies(passed_on.as_bytes(), &STANDARD.decode(signature).unwrap()));
 }

@@ -1,10 +1,10 @@
-//! What must never be believed, and that the refusal says why.
+//! Messages that must be refused, with the reason.
 
 use super::*;
 
 /// Q2
 #[test]
-fn a_signature_that_covers_less_is_refused_and_told_what_is_missing() {
+fn a_signature_that_covers_less_is_refused_naming_what_is_missing() {
     let outcome = verdict_over(
         "(\"@method\" \"@path\" \"content-type\");created=1750000000;keyid=\"merchant-1\"",
     );
@@ -16,7 +16,7 @@ fn a_signature_that_covers_less_is_refused_and_told_what_is_missing() {
 
 /// RFC 9421, section 2
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
+fn unsupported_components_are_refused_by_name() {
     for (component, absent) in [
         ("\"content-type\";bs", false),
         ("\"content-type\";sf", false),

@@ -1,5 +1,5 @@
-//! Too often: refused with 429 and a time to wait, nothing recorded, and the very same request is
-//! good afterwards.
+//! Rate limits: refused with 429 and `Retry-After`, nothing recorded, and the same request succeeds
+//! afterwards.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,29 +32,29 @@ fn rate(per_second: u32) -> Rate {
     }
 }
 
-/// 429, with whole seconds to wait, and nothing at all was written.
+/// 429, with whole seconds to wait, and nothing written.
 fn too_often(gateway: &TestGateway, request: Request<Bytes>, peer: Peer) -> TestReply {
     let before = gateway.durable_state();
-    let told = gateway.send_from(request, peer);
+    let reply = gateway.send_from(request, peer);
     assert_eq!(
-        (told.status, told.result),
+        (reply.status, reply.result),
         (429, "too_often"),
         "{:?}",
-        told.json
+        reply.json
     );
     assert_eq!(gateway.durable_state(), before);
-    told
+    reply
 }
 
-fn wait_s(told: &TestReply) -> u64 {
-    let wait = &told.response.headers()[header::RETRY_AFTER];
+fn wait_s(reply: &TestReply) -> u64 {
+    let wait = &reply.response.headers()[header::RETRY_AFTER];
     wait.to_str().unwrap().parse().unwrap()
 }
 
-/// Q1, Q8: by address or certificate before the signature, by merchant after it; whoever came too
-/// often may send the very same bytes again, because their nonce was not spent.
+/// Q1, Q8: limited by address or certificate before the signature, by merchant after it; a limited
+/// caller may send the same bytes again, because the nonce was not spent.
 #[test]
-fn who_comes_too_often_loses_nothing_but_time() {
+fn a_limited_caller_can_repeat_its_request() {
     let with_certificate = Peer {
         certificate: Some(shown("M1", i64::MAX)),
         ..PEER
@@ -73,15 +73,15 @@ fn who_comes_too_often_loses_nothing_but_time() {
         });
         assert_eq!(gateway.send_from(good(&gateway), peer).status, 200);
         let again = with(&gateway, json!({ "merchantOrderNo": "T2" }));
-        let told = too_often(&gateway, again.clone(), peer);
-        assert_eq!(wait_s(&told), 1);
-        assert_eq!(told.response.headers().contains_key("signature"), signed);
+        let reply = too_often(&gateway, again.clone(), peer);
+        assert_eq!(wait_s(&reply), 1);
+        assert_eq!(reply.response.headers().contains_key("signature"), signed);
         gateway.advance_s(1);
         assert_eq!(gateway.send_from(again, peer).status, 200);
     }
 }
 
-/// An institution that takes no more for now.
+/// An institution without a free permit for now.
 struct RateLimitedNetwork(Arc<TestNetwork>, AtomicBool);
 
 #[async_trait]
@@ -94,7 +94,7 @@ impl Outbound for RateLimitedNetwork {
     ) -> Result<Response<Bytes>, SendError> {
         assert!(
             !self.1.load(Ordering::SeqCst),
-            "nothing leaves without a turn"
+            "nothing is sent without a permit"
         );
         self.0.send(party, request, options).await
     }
@@ -104,7 +104,7 @@ impl Outbound for RateLimitedNetwork {
         _: &InstitutionId,
         merchant: &MerchantId,
     ) -> Result<Permit, PermitUnavailable> {
-        assert_eq!(merchant.as_str(), "M1", "turns are by merchant");
+        assert_eq!(merchant.as_str(), "M1", "permits are by merchant");
         if self.1.load(Ordering::SeqCst) {
             return Err(PermitUnavailable {
                 wait: Duration::from_millis(1_001),
@@ -114,10 +114,10 @@ impl Outbound for RateLimitedNetwork {
     }
 }
 
-/// Q8, A1: where an institution takes no more, placing through it and choosing it are refused before
-/// anything is written; the same requests are good when it does again. Asking needs no turn.
+/// Q8, A1: while an institution has no permit, placing through it and selecting it are refused
+/// before anything is written; the same requests succeed when it has one. A query needs no permit.
 #[test]
-fn an_institution_that_takes_no_more_is_not_written_down() {
+fn nothing_is_written_without_a_permit() {
     let mut gateway = TestGateway::new();
     let busy = Arc::new(RateLimitedNetwork(
         Arc::clone(&gateway.network),
@@ -131,28 +131,37 @@ fn an_institution_that_takes_no_more_is_not_written_down() {
     let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
     let place = with(&gateway, named);
     for request in [&choose, &place] {
-        let told = too_often(&gateway, request.clone(), PEER);
-        assert_eq!(wait_s(&told), 2, "rounded up");
+        let reply = too_often(&gateway, request.clone(), PEER);
+        assert_eq!(wait_s(&reply), 2, "rounded up");
     }
     assert_eq!(gateway.query("T1").status, 200);
     assert!(gateway.order("T1").attempts.is_empty());
     busy.1.store(false, Ordering::SeqCst);
     for request in [choose, place] {
-        let told = gateway.send(request);
-        assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
+        let reply = gateway.send(request);
+        assert_eq!(
+            (reply.status, reply.text("attemptStatus")),
+            (200, "ACCEPTED")
+        );
     }
     busy.1.store(true, Ordering::SeqCst);
-    let told = gateway.select("T1", "bank");
-    assert_eq!(told.status, 200, "the stored hand-over needs no turn");
+    let reply = gateway.select("T1", "bank");
+    assert_eq!(
+        reply.status, 200,
+        "the stored payment action needs no permit"
+    );
     let named = json!({ "merchantOrderNo": "T2", "institutionId": "bank" });
-    let told = gateway.send(with(&gateway, named));
-    assert_eq!((told.status, told.text("attemptStatus")), (200, "ACCEPTED"));
+    let reply = gateway.send(with(&gateway, named));
+    assert_eq!(
+        (reply.status, reply.text("attemptStatus")),
+        (200, "ACCEPTED")
+    );
     let other = json!({ "merchantOrderNo": "T2", "institutionId": "bank", "orderAmount": "7.00" });
-    let told = gateway.send(with(&gateway, other));
-    assert_eq!((told.status, told.result), (409, "order_conflict"));
+    let reply = gateway.send(with(&gateway, other));
+    assert_eq!((reply.status, reply.result), (409, "order_conflict"));
 }
 
-/// An institution that fails while its turn is waited for.
+/// An institution that fails while its permit is waited for.
 struct FailingNetwork(Arc<TestNetwork>, Arc<HealthTracker>, Arc<dyn Clock>);
 
 #[async_trait]
@@ -181,24 +190,27 @@ impl Outbound for FailingNetwork {
     }
 }
 
-/// An order that waited for its turn is judged as things stand then: where the institution has
-/// failed meanwhile, nothing is sent there and no order is placed.
+/// An order that waited for its permit is judged after the wait: where the institution has failed
+/// meanwhile, nothing is sent there and no order is placed.
 #[test]
-fn what_waited_for_its_permit_is_judged_after_the_wait() {
+fn an_order_that_waited_for_its_permit_is_judged_after_the_wait() {
     let mut gateway = TestGateway::new();
     let network = Arc::clone(&gateway.network);
     let World { health, clock, .. } = gateway.api.world.clone();
     gateway.api.world.outbound = Arc::new(FailingNetwork(network, health, clock));
-    let told = gateway.place("T1", json!({ "institutionId": "bank" }));
-    assert_eq!((told.status, told.result), (422, "institution_unavailable"));
-    assert_eq!(told.text("reason"), "INSTITUTION_UNHEALTHY");
+    let reply = gateway.place("T1", json!({ "institutionId": "bank" }));
+    assert_eq!(
+        (reply.status, reply.result),
+        (422, "institution_unavailable")
+    );
+    assert_eq!(reply.text("reason"), "INSTITUTION_UNHEALTHY");
     assert!(gateway.network.parties().sent.is_empty());
-    let told = gateway.place("T1", json!({}));
-    assert_eq!(told.status, 200, "the number is free");
+    let reply = gateway.place("T1", json!({}));
+    assert_eq!(reply.status, 200, "the number is free");
 }
 
 /// Q8, S3: while the disk is nearly full nothing new is begun, recorded or spent; what was begun is
-/// paid, told, closed and refunded.
+/// paid, notified, closed and refunded.
 #[test]
 fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
     let gateway = TestGateway::new();
@@ -210,9 +222,9 @@ fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
     let body = crate::world::enrolment::order_fields("M1", "T3");
     let placing = gateway.signed("M1", "/v1/orders", &body);
     let again = placing.clone();
-    let told = gateway.send(placing);
-    assert_eq!((told.status, told.result), (503, "unavailable"));
-    assert!(told.response.headers().contains_key("retry-after"));
+    let reply = gateway.send(placing);
+    assert_eq!((reply.status, reply.result), (503, "unavailable"));
+    assert!(reply.response.headers().contains_key("retry-after"));
     assert_eq!(gateway.select("T2", "bank").status, 503);
 
     let id = gateway.pay("T1", "bank");
@@ -230,6 +242,6 @@ fn a_nearly_full_disk_takes_no_orders_and_loses_no_result() {
     assert_eq!(
         gateway.send(again).status,
         200,
-        "the refused request was not spent"
+        "the refused request's nonce was not spent"
     );
 }

@@ -1,5 +1,5 @@
-//! One proven request, one answer: whatever refuses it spends its nonce, so that nothing that changes
-//! later makes the very same bytes good.
+//! An authenticated request has one reply: any refusal spends its nonce, so that no later change
+//! makes the same bytes valid.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ const BANKS: [(&str, FakeInstitutionAbility); 2] = [
     ("purse", FakeInstitutionAbility::ALL),
 ];
 
-/// Refused before anybody was proven, or with no nonce to spend: the same bytes are refused for ever,
-/// or nobody can tell whose they are.
-const NOBODY_PROVEN: [&str; 16] = [
+/// Refused before authentication, or without a nonce to spend: the same bytes are refused for ever,
+/// or their caller is unknown.
+const UNAUTHENTICATED: [&str; 16] = [
     "authority_wrong",
     "body_too_large",
     "body_unreadable",
@@ -50,13 +50,13 @@ const NOBODY_PROVEN: [&str; 16] = [
     "too_slow",
 ];
 
-/// What is asked and refused, and what then changes.
+/// A request that is refused, and what then changes.
 struct Case {
     gateway: TestGateway,
     request: Request<Bytes>,
     peer: Peer,
-    mend: Box<dyn FnOnce(&mut TestGateway)>,
-    /// From where it is sent again.
+    repair: Box<dyn FnOnce(&mut TestGateway)>,
+    /// The peer that sends it again.
     again: Peer,
 }
 
@@ -64,25 +64,25 @@ impl Case {
     fn new(
         gateway: TestGateway,
         request: Request<Bytes>,
-        mend: impl FnOnce(&mut TestGateway) + 'static,
+        repair: impl FnOnce(&mut TestGateway) + 'static,
     ) -> Self {
         Self {
             gateway,
             request,
             peer: PEER,
-            mend: Box::new(mend),
+            repair: Box::new(repair),
             again: PEER,
         }
     }
 
-    /// A case of form: nothing would make it good.
+    /// A malformed request: no change would make it valid.
     fn of_order(changes: Value) -> Self {
         let gateway = TestGateway::new();
         let request = with(&gateway, changes);
         Self::new(gateway, request, |_| ())
     }
 
-    /// Under an enrolment with this change, which is then taken back.
+    /// Under an enrolment with this change, which is then reverted.
     fn enrolled(
         change: impl FnOnce(&mut ConfigurationSnapshot),
         request: impl FnOnce(&TestGateway) -> Request<Bytes>,
@@ -119,7 +119,7 @@ fn bank() -> InstitutionId {
     InstitutionId::parse("bank").unwrap()
 }
 
-fn asking(sum: &str, changes: Value) -> Value {
+fn refund_fields(sum: &str, changes: Value) -> Value {
     let fields = json!({
         "merchantOrderNo": "T1",
         "orderDate": "20260925",
@@ -145,7 +145,7 @@ fn paid() -> TestGateway {
 }
 
 fn refunding(gateway: &TestGateway, sum: &str, changes: Value) -> Request<Bytes> {
-    gateway.signed("M1", "/v1/refunds", &asking(sum, changes))
+    gateway.signed("M1", "/v1/refunds", &refund_fields(sum, changes))
 }
 
 fn closing(gateway: &TestGateway, no: &str) -> Request<Bytes> {
@@ -157,7 +157,7 @@ fn choosing(gateway: &TestGateway, institution: &str) -> Request<Bytes> {
     gateway.signed("M1", "/v1/orders/select", &body)
 }
 
-/// Refusals of form and of fields, and of who asks.
+/// Refusals of the request's form and fields, and of the caller.
 fn of_fields(code: &str) -> Option<Case> {
     Some(match code {
         "field_unknown" => Case::of_order(json!({ "zzz": 1 })),
@@ -230,7 +230,7 @@ fn of_fields(code: &str) -> Option<Case> {
     })
 }
 
-/// Refusals of institutions.
+/// Refusals because of institutions.
 fn of_institutions(code: &str) -> Option<Case> {
     let at_bank = |gateway: &TestGateway| with(gateway, json!({ "institutionId": "bank" }));
     Some(match code {
@@ -267,7 +267,7 @@ fn of_institutions(code: &str) -> Option<Case> {
     })
 }
 
-/// Refusals of orders, as they stand.
+/// Refusals because of an order's state.
 fn of_orders(code: &str) -> Option<Case> {
     Some(match code {
         "order_unknown" => {
@@ -321,8 +321,8 @@ fn of_orders(code: &str) -> Option<Case> {
 fn of_refunds(code: &str) -> Option<Case> {
     let number = |no: usize| json!({ "merchantRefundNo": format!("B{no}") });
     let ask = move |gateway: &TestGateway, sum: &str, no: usize| {
-        let told = gateway.send(refunding(gateway, sum, number(no)));
-        assert_eq!(told.status, 200, "{}", told.json);
+        let reply = gateway.send(refunding(gateway, sum, number(no)));
+        assert_eq!(reply.status, 200, "{}", reply.json);
     };
     Some(match code {
         "refund_unknown" => {
@@ -384,7 +384,7 @@ fn of_refunds(code: &str) -> Option<Case> {
     })
 }
 
-/// By which nothing was recorded: the same bytes are good once what was in the way is gone (Q8).
+/// Codes with which nothing was recorded: the same bytes are valid once the cause is gone (Q8).
 fn spent_by_none(code: &str) -> Option<Case> {
     let failing = |trouble| {
         let mut gateway = TestGateway::new();
@@ -421,21 +421,21 @@ fn twice(case: Case, code: &str) -> (TestReply, TestReply) {
         mut gateway,
         request,
         peer,
-        mend,
+        repair,
         again,
     } = case;
     let first = gateway.send_from(request.clone(), peer);
     assert_eq!(first.result, code, "{}", first.json);
-    mend(&mut gateway);
+    repair(&mut gateway);
     let second = gateway.send_from(request, again);
     (first, second)
 }
 
-/// Q5, R-6.3.2-2a: whatever public code a proven request is refused with, the same bytes are answered
-/// `nonce_spent` afterwards, also when everything that was in their way is gone; but for 429, 500 and
-/// 503, by which nothing was recorded.
+/// Q5, R-6.3.2-2a: whatever public code an authenticated request is refused with, the same bytes
+/// get `nonce_spent` afterwards, also when the cause is gone; except for 429, 500 and 503, with
+/// which nothing was recorded.
 #[test]
-fn every_refusal_of_a_proven_request_spends_its_nonce() {
+fn every_refusal_of_an_authenticated_request_spends_its_nonce() {
     let codes: BTreeSet<&str> = refusals().iter().map(Refusal::code).collect();
     let of = [of_fields, of_institutions, of_orders, of_refunds];
     for code in codes {
@@ -453,35 +453,35 @@ fn every_refusal_of_a_proven_request_spends_its_nonce() {
             assert!([429, 500, 503].contains(&first.status), "{code}");
             assert_eq!(second.status, 200, "{code}: {}", second.json);
         } else {
-            assert!(NOBODY_PROVEN.contains(&code), "{code} has no case");
+            assert!(UNAUTHENTICATED.contains(&code), "{code} has no case");
         }
     }
 }
 
-/// Q5, R6: a refund that was refused because its address was not registered moves no money when
-/// somebody plays it again after the address was.
+/// Q5, R6: a refund refused because its address was not registered moves no money when it is
+/// replayed after the address was registered.
 #[test]
 fn a_refused_refund_moves_no_money_later() {
     let case = of_refunds("notice_url_unregistered").unwrap();
     let Case {
         mut gateway,
         request,
-        mend,
+        repair,
         ..
     } = case;
     assert_eq!(
         gateway.send(request.clone()).result,
         "notice_url_unregistered"
     );
-    mend(&mut gateway);
+    repair(&mut gateway);
     assert_eq!(gateway.send(request).result, "nonce_spent");
     assert!(gateway.order("T1").refunds.is_empty());
     gateway.at("bank", |books| assert!(books.returns.is_empty()));
 }
 
-/// Q5, Q6: what a refusal spent stays spent over a restart.
+/// Q5, Q6: a nonce spent by a refusal stays spent after a restart.
 #[test]
-fn what_a_refusal_spent_is_durable() {
+fn a_nonce_spent_by_a_refusal_is_durable() {
     let mut gateway = TestGateway::new();
     let request = with(&gateway, json!({ "zzz": 1 }));
     assert_eq!(gateway.send(request.clone()).result, "field_unknown");

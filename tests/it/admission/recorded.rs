@@ -1,5 +1,5 @@
-//! Who was refused stands in the audit log, by caller and in bounded numbers, and lines about callers whom
-//! nobody knows are few.
+//! Refused callers are in the audit log, aggregated by caller and bounded in number, and log lines
+//! about unauthenticated callers are sampled.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -38,14 +38,14 @@ fn from(address: impl Into<IpAddr>) -> Peer {
 
 fn check_rate(gateway: &TestGateway, peer: Peer) {
     let body = order_fields("M1", "T1").to_string();
-    let told = gateway.send_from(unsigned(PLACE, body), peer);
-    assert_eq!(told.result, "signature_unusable");
+    let reply = gateway.send_from(unsigned(PLACE, body), peer);
+    assert_eq!(reply.result, "signature_unusable");
 }
 
-/// L4, L5: a refused proof is recorded once for each caller and minute with how often, and tells of its
-/// caller no more than a digest; all beyond the bound share a row.
+/// L4, L5: failed authentication is recorded once for each caller and minute with its count, and
+/// identifies the caller only by a digest; all beyond the bound share a row.
 #[test]
-fn refused_proofs_are_recorded_within_a_bound() {
+fn failed_authentication_is_recorded_within_a_bound() {
     let gateway = TestGateway::new();
     check_rate(&gateway, from(Ipv4Addr::new(203, 0, 113, 9)));
     check_rate(&gateway, from(Ipv4Addr::new(203, 0, 113, 9)));
@@ -58,7 +58,7 @@ fn refused_proofs_are_recorded_within_a_bound() {
     assert_eq!(
         written(&gateway).len(),
         1,
-        "what is written is not written again"
+        "written entries are not written again"
     );
 
     let peer = Peer {
@@ -83,7 +83,7 @@ fn refused_proofs_are_recorded_within_a_bound() {
     assert_eq!(rows.last().unwrap().result, "and others times=5");
 }
 
-/// L5, R-4-3: who is known and may not is recorded by its key.
+/// L5, R-4-3: a known merchant that is not admitted is recorded by its key.
 #[test]
 fn a_refused_merchant_is_recorded_by_its_key() {
     let mut enrolled = snapshot(&ONE);
@@ -124,7 +124,8 @@ fn addresses_of_one_network_are_one_caller() {
     assert_eq!(rows.len(), 2, "{rows:?}");
 }
 
-/// Lines about callers whom nobody knows are bounded in each second, and what was left out is counted.
+/// Lines about unauthenticated callers are limited in each second, and the omitted ones are
+/// counted.
 #[test]
 fn lines_about_unauthenticated_callers_are_sampled() {
     let callers = RefusedCallers::new(Box::new(|_| [0; 32]));

@@ -1,5 +1,5 @@
 //! What was signed is what is routed: paths, hosts and header lines that another program might take
-//! for the right ones.
+//! for equivalent.
 
 use http::{HeaderName, HeaderValue, header};
 
@@ -7,7 +7,7 @@ use super::{good, refused};
 use crate::world::enrolment::{sign, unsigned};
 use crate::world::test_gateway::{TestGateway, naming};
 
-/// Ways to write the path that somewhere mean the same.
+/// Spellings of the path that some programs treat as equal.
 const VARIANTS: [&str; 20] = [
     "/v1/%6frders",
     "/v1/%6Frders",
@@ -31,10 +31,10 @@ const VARIANTS: [&str; 20] = [
     "/V1/Orders",
 ];
 
-/// Q2: a path is taken byte for byte: another way to write it is another path, whether it was
-/// signed as it was sent or as it should have been.
+/// Q2: a path is compared byte for byte: another spelling is another path, whether it was signed as
+/// it was sent or as it should have been.
 #[test]
-fn another_way_to_write_the_path_is_another_path() {
+fn another_spelling_of_the_path_is_another_path() {
     let gateway = TestGateway::new();
     for variant in VARIANTS {
         let mut moved = good(&gateway);
@@ -54,8 +54,8 @@ fn another_way_to_write_the_path_is_another_path() {
     }
 }
 
-/// Q2, R-6.5-1c, D1: no path of merchants or institutions has a query: signed with or without it, it is
-/// refused, and never quoted.
+/// Q2, R-6.5-1c, D1: no path of merchants or institutions has a query string: signed with or
+/// without it, the request is refused, and the query is not quoted.
 #[test]
 fn a_query_is_refused_and_not_quoted() {
     let gateway = TestGateway::new();
@@ -77,15 +77,19 @@ fn a_query_is_refused_and_not_quoted() {
             let mut added = gateway.signed("M1", path, &naming("T1"));
             *added.uri_mut() = target.parse().unwrap();
             for request in [signed, added] {
-                let told = refused(&gateway, request, 400, "query_unexpected");
-                assert!(!told.json.to_string().contains("1381234"), "{}", told.json);
+                let reply = refused(&gateway, request, 400, "query_unexpected");
+                assert!(
+                    !reply.json.to_string().contains("1381234"),
+                    "{}",
+                    reply.json
+                );
             }
         }
     }
 }
 
-/// Q2, 421: one authority is ours, with or without its default port; whatever else a host header
-/// says is refused, however near it comes.
+/// Q2, 421: there is one authority, with or without its default port; any other host header is
+/// refused, however similar.
 #[test]
 fn another_authority_is_refused() {
     let gateway = TestGateway::new();
@@ -130,10 +134,10 @@ fn another_authority_is_refused() {
     refused(&gateway, none, 421, "authority_wrong");
 }
 
-/// Q2, Q10: a header line that decides something and stands twice, with the same or another value,
-/// before or after the right one, is refused.
+/// Q2, Q10: a duplicate of a header that decides something, with the same or another value, before
+/// or after the right one, is refused.
 #[test]
-fn a_header_that_stands_twice_is_refused() {
+fn a_duplicate_header_is_refused() {
     let gateway = TestGateway::new();
     for (name, other, status, code) in [
         ("content-type", "text/plain", 415, "media_type_wrong"),
@@ -145,12 +149,12 @@ fn a_header_that_stands_twice_is_refused() {
         let name: HeaderName = name.parse().unwrap();
         let value = HeaderValue::from_static(other);
         request.headers_mut().append(name, value);
-        let told = gateway.send(request);
-        assert_eq!(told.status, status, "{other}: {}", told.json);
+        let reply = gateway.send(request);
+        assert_eq!(reply.status, status, "{other}: {}", reply.json);
         assert!(
-            told.result == code || status == 401,
+            reply.result == code || status == 401,
             "{other}: {}",
-            told.json
+            reply.json
         );
     }
     assert!(gateway.durable_state().orders.is_empty());

@@ -19,7 +19,7 @@ fn filled(page: &str) -> String {
                 "a block follows the name of {file}"
             );
             filled.push_str(&tree::read(file));
-            // What stands there now, up to the end of the block.
+            // The present text of the block.
             lines
                 .by_ref()
                 .take_while(|line| *line != "```")
@@ -33,7 +33,7 @@ fn filled(page: &str) -> String {
     filled
 }
 
-/// Q2: the document and the programs that are tested cannot differ.
+/// Q2: the document and the tested programs cannot differ.
 #[test]
 fn the_document_shows_the_programs_that_are_run() {
     let page = tree::read(PAGE);
@@ -52,12 +52,12 @@ fn the_document_shows_the_programs_that_are_run() {
     }
 }
 
-/// Merchants install what the tests ran with.
+/// The documented versions are the tested ones.
 #[test]
-fn merchants_are_told_the_versions_that_are_tested() {
+fn the_documented_versions_are_the_tested_ones() {
     let tested = tree::read("tests/python/requirements.txt");
-    let told = tree::read("docs/clients/python/requirements.txt");
-    for version in told.lines().filter(|line| !line.starts_with('#')) {
+    let documented = tree::read("docs/clients/python/requirements.txt");
+    for version in documented.lines().filter(|line| !line.starts_with('#')) {
         assert!(tested.lines().any(|line| line == version), "{version}");
     }
 }

@@ -1,4 +1,4 @@
-//! The table of common mistakes in `docs/clients.md`, made one by one.
+//! The table of common mistakes in `docs/clients.md`, each of them made.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn documented() -> BTreeSet<(u16, String)> {
     rows.collect()
 }
 
-/// A request that is right until something is done to it.
+/// A valid request, to be spoiled.
 struct SpoilableRequest<'a> {
     scene: &'a ClientTestbed,
     key: SigningKey,
@@ -79,14 +79,14 @@ impl SpoilableRequest<'_> {
         *request.uri_mut() = path.parse().unwrap();
         let stage = &self.scene.stage;
         let answer = send(&stage.certs(), shown, stage.ports.public, request).await;
-        let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-        let code = said["code"].as_str().unwrap_or_default().to_owned();
+        let fields: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+        let code = fields["code"].as_str().unwrap_or_default().to_owned();
         (answer.status().as_u16(), code)
     }
 }
 
 impl ClientTestbed {
-    /// A private key of the stage under some name.
+    /// A private key of the environment under a given name.
     fn key(&self, file: &str, id: &str) -> SigningKey {
         let pem = std::fs::read_to_string(self.stage.certs().join(file)).unwrap();
         SigningKey::from_pkcs8_pem(id, &pem).unwrap()
@@ -98,25 +98,25 @@ fn nonce(number: usize) -> String {
     format!("AAAAAAAAAAAAAAAA{number:06}")
 }
 
-/// Each mistake once, of a merchant whose first order was `first`.
-fn mistaken(asking: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
-    let right = asking.order(&json!({}));
-    let good = |number| asking.signed(&right, 0, &nonce(number));
-    let with = |number, more| asking.signed(&asking.order(&more), 0, &nonce(number));
+/// Each mistake once, by a merchant whose first order was `first`.
+fn mistaken(spoilable: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request<Bytes>> {
+    let right = spoilable.order(&json!({}));
+    let good = |number| spoilable.signed(&right, 0, &nonce(number));
+    let with = |number, more| spoilable.signed(&spoilable.order(&more), 0, &nonce(number));
     let another = |number, more: &str| {
         let (field, value) = more.split_once('=').unwrap();
         with(number, json!({ "merchantOrderNo": "T2", field: value }))
     };
     let by = |file, id| SpoilableRequest {
-        scene: asking.scene,
-        key: asking.scene.key(file, id),
+        scene: spoilable.scene,
+        key: spoilable.scene.key(file, id),
     };
     let mut rewritten = good(1);
     *rewritten.body_mut() = serde_json::to_vec_pretty(&right).unwrap().into();
     let mut little = good(2);
-    covers_too_little(&mut little, &asking.key);
+    covers_too_little(&mut little, &spoilable.key);
     let mut elsewhere = good(3);
-    *elsewhere.uri_mut() = asking.target("/v1/orders/query").parse().unwrap();
+    *elsewhere.uri_mut() = spoilable.target("/v1/orders/query").parse().unwrap();
     let mut named = good(4);
     let address = HeaderValue::from_static("127.0.0.1");
     named.headers_mut().insert(header::HOST, address);
@@ -133,9 +133,9 @@ fn mistaken(asking: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request
         elsewhere,
         named,
         text,
-        asking.signed(&right, 1_000, &nonce(6)),
-        asking.signed(&right, -100, &nonce(7)),
-        asking.signed(&right, 0, "short"),
+        spoilable.signed(&right, 1_000, &nonce(6)),
+        spoilable.signed(&right, -100, &nonce(7)),
+        spoilable.signed(&right, 0, "short"),
         by("M3003-1.key", "M3003-7").signed(&right, 0, &nonce(8)),
         by("M1001-1.key", "M3003-1").signed(&right, 0, &nonce(9)),
         with(10, json!({ "orderAmount": "12.31" })),
@@ -148,25 +148,25 @@ fn mistaken(asking: &SpoilableRequest<'_>, first: Request<Bytes>) -> Vec<Request
     ]
 }
 
-/// Q1, Q2, Q4, Q5, Q7, R-6.3.1-1a: every mistake in the document's table is answered as it says
-/// there, and none has an effect.
+/// Q1, Q2, Q4, Q5, Q7, R-6.3.1-1a: every mistake in the document's table gets the documented reply,
+/// and none has an effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_common_mistake_is_answered_as_documented() {
     let scene = ClientTestbed::set(ED25519).await;
-    let asking = SpoilableRequest {
+    let spoilable = SpoilableRequest {
         scene: &scene,
         key: scene.key("M3003-1.key", "M3003-1"),
     };
-    let signed = |number| asking.signed(&asking.order(&json!({})), 0, &nonce(number));
+    let signed = |number| spoilable.signed(&spoilable.order(&json!({})), 0, &nonce(number));
     let first = signed(0);
-    let placed = asking.answered(first.clone(), Some(MERCHANT)).await;
+    let placed = spoilable.answered(first.clone(), Some(MERCHANT)).await;
     assert_eq!(placed.0, 200);
     let mut made = BTreeSet::new();
-    for request in mistaken(&asking, first) {
-        made.insert(asking.answered(request, Some(MERCHANT)).await);
+    for request in mistaken(&spoilable, first) {
+        made.insert(spoilable.answered(request, Some(MERCHANT)).await);
     }
-    made.insert(asking.answered(signed(21), None).await);
-    made.insert(asking.answered(signed(22), Some("M1001")).await);
+    made.insert(spoilable.answered(signed(21), None).await);
+    made.insert(spoilable.answered(signed(22), Some("M1001")).await);
     assert_eq!(made, documented());
     assert!(scene.stage.red.books().payments().next().is_none());
 }

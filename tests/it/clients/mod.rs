@@ -1,5 +1,5 @@
-//! The programs of `docs/clients.md`, run as they stand there: against the gateway over real TLS,
-//! with pretend institutions behind it and somebody in between who tampers.
+//! The programs of `docs/clients.md`, run as documented: against the gateway over real TLS, with
+//! sandbox institutions behind it and a tampering relay in front.
 
 mod document;
 mod mistakes;
@@ -23,14 +23,14 @@ use relay::{ALL, Relay, Tampering};
 
 use crate::socket::ports;
 
-/// Whom the programs are.
+/// The programs' merchant.
 const MERCHANT: &str = "M3003";
 const PAYER: &str = "13800001234";
 
-/// How a key is made by those who have nothing but openssl.
+/// How to make a key with openssl alone.
 #[derive(Debug, Clone, Copy)]
 struct KeyKind {
-    /// As it is enrolled.
+    /// The algorithm as it is enrolled.
     algorithm: &'static str,
     openssl: &'static [&'static str],
 }
@@ -50,12 +50,12 @@ const RSA_PSS: KeyKind = KeyKind {
     openssl: &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
 };
 
-/// Everybody, the programs' merchant enrolled among them.
+/// All parties, the programs' merchant enrolled among them.
 struct ClientTestbed {
     stage: DemoEnvironment,
     open: DemoGateway,
     around: ProgramEnvironment,
-    /// Where notifications are heard.
+    /// The port for notifications.
     notices: u16,
     relay: Option<Relay>,
 }
@@ -65,7 +65,7 @@ impl ClientTestbed {
         Self::with(kind, false).await
     }
 
-    /// With somebody in between.
+    /// With the relay in front.
     async fn tampered() -> Self {
         Self::with(ED25519, true).await
     }
@@ -117,11 +117,11 @@ impl ClientTestbed {
         program.run(&self.around, words).await
     }
 
-    /// What a program must be able to do.
+    /// Runs a program that must succeed.
     async fn done(&self, program: Program, words: &[&str]) -> Value {
-        let said = self.run(program, words).await;
-        assert_eq!(said.status, 0, "{program:?} {words:?}: {}", said.err);
-        said.out
+        let output = self.run(program, words).await;
+        assert_eq!(output.status, 0, "{program:?} {words:?}: {}", output.err);
+        output.out
     }
 
     /// Enters an order into the program's own book, as if it had placed it.
@@ -143,7 +143,7 @@ fn notice_url(port: u16) -> String {
     format!("https://localhost:{port}/notices?shop=7")
 }
 
-/// Asks for a client certificate as well, so that the programs show one.
+/// Requires a client certificate as well, so that the programs show one.
 fn enrolment(kind: KeyKind, notices: u16) -> String {
     let algorithm = kind.algorithm;
     let account = account(TEA, RED);
@@ -177,14 +177,14 @@ amount_max = "2000.00"
     )
 }
 
-/// Makes a key as `docs/clients.md` says, over the one `paymux keys dev` made: the merchant's, and
-/// the platform's of the same kind, so that both ways are tried.
+/// Makes a key as `docs/clients.md` says, in place of the one `paymux keys dev` made: the
+/// merchant's, and the platform's of the same kind, so that both directions are tested.
 fn make_key(stage: &DemoEnvironment, id: &str, kind: KeyKind) {
     let file = |end: &str| stage.certs().join(format!("{id}.{end}"));
     let openssl = |command: &mut Command| {
         let made = command.output().expect("openssl is needed here");
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{said}");
+        let output = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{output}");
     };
     let mut make = Command::new("openssl");
     openssl(
@@ -198,7 +198,7 @@ fn make_key(stage: &DemoEnvironment, id: &str, kind: KeyKind) {
     openssl(show.arg("-out").arg(file("pub")));
 }
 
-/// An order goes its whole way, through the program and nothing else.
+/// An order from placing to notification, through the program alone.
 async fn goes_the_whole_way(program: Program, kind: KeyKind) {
     let scene = ClientTestbed::set(kind).await;
     let mut listening = program.listen(&scene.around, scene.notices).await;
@@ -214,7 +214,7 @@ async fn goes_the_whole_way(program: Program, kind: KeyKind) {
     assert!(page.starts_with(&scene.stage.red.origin()), "{page}");
     scene.stage.payer.pay(page).await.unwrap();
 
-    let event = listening.heard().await;
+    let event = listening.first_event().await;
     assert_eq!(
         scene.book(),
         [format!("{event} ORDER_PAID T1 12.30 CNY PAID")]
@@ -232,18 +232,18 @@ async fn goes_the_whole_way(program: Program, kind: KeyKind) {
     let books = scene.stage.red.books();
     assert_eq!((books.payments().count(), books.taken_cents()), (1, 1_230));
     let delivered = [(event, "DELIVERED".to_owned())];
-    // A program that starts slowly may have been told in vain at first.
-    let told = tokio::time::timeout(WHOLE, async {
-        while told(&scene.around.folder) != delivered {
+    // For a program that starts slowly the first delivery may have failed.
+    let delivering = tokio::time::timeout(WHOLE, async {
+        while event_states(&scene.around.folder) != delivered {
             tokio::task::yield_now().await;
         }
     });
-    told.await.expect("the event is delivered");
+    delivering.await.expect("the event is delivered");
     assert_eq!(scene.open.close().await.unwrap(), DrainOutcome::Whole);
 }
 
-/// Every event of the programs' merchant in the gateway's own store, and what became of it.
-fn told(folder: &Path) -> Vec<(String, String)> {
+/// Every event of the programs' merchant in the gateway's own store, and its state.
+fn event_states(folder: &Path) -> Vec<(String, String)> {
     let store = rusqlite::Connection::open(folder.join("paymux.sqlite")).unwrap();
     let mut events = store
         .prepare("SELECT event_id, state FROM events WHERE merchant_id = ?1")
@@ -252,16 +252,16 @@ fn told(folder: &Path) -> Vec<(String, String)> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// Whatever is done to an answer, nothing of it is believed.
-async fn believes_no_tampered_answer(program: Program) {
+/// A tampered reply is refused.
+async fn refuses_tampered_replies(program: Program) {
     let scene = ClientTestbed::tampered().await;
     let relay = scene.relay();
-    // An answer that is lost is asked for again: the same order, signed anew, placed once.
+    // After a lost reply the request is repeated: the same order, signed anew, placed once.
     relay.next(Tampering::Lost);
     let placed = scene.done(program, &["place", "T1", "12.30", PAYER]).await;
-    let asked = relay.asked();
-    let [first, second] = asked.as_slice() else {
-        panic!("asked {} times", asked.len());
+    let requests = relay.requests();
+    let [first, second] = requests.as_slice() else {
+        panic!("{} requests", requests.len());
     };
     assert_eq!(first.body(), second.body());
     assert_ne!(
@@ -276,33 +276,33 @@ async fn believes_no_tampered_answer(program: Program) {
     let resigned = scene.done(program, &["query", "T1"]).await;
     assert_eq!(
         resigned["orderStatus"], "PAID",
-        "the platform's own key would be believed"
+        "the platform's own key is accepted"
     );
     for tampering in ALL {
         relay.next(tampering);
-        let said = scene.run(program, &["query", "T1"]).await;
+        let output = scene.run(program, &["query", "T1"]).await;
         assert_eq!(
-            said.status, 3,
+            output.status, 3,
             "{program:?} believes {tampering:?}: {}",
-            said.out
+            output.out
         );
-        assert_eq!(said.out, Value::Null, "{tampering:?}");
+        assert_eq!(output.out, Value::Null, "{tampering:?}");
         assert!(
-            said.err.starts_with("not proven: "),
+            output.err.starts_with("not proven: "),
             "{tampering:?}: {}",
-            said.err
+            output.err
         );
     }
 }
 
-/// A3.1, X-2, A3.2, A3.3, R-5.1.4-1, R-5.1.4-4, R-5.1.4-8, R-6.3.1-1a: a merchant gets in with the
-/// library Python has for RFC 9421.
+/// A3.1, X-2, A3.2, A3.3, R-5.1.4-1, R-5.1.4-4, R-5.1.4-8, R-6.3.1-1a: a merchant integrates with
+/// Python's library for RFC 9421.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_client_goes_the_whole_way() {
     goes_the_whole_way(Program::Python, ED25519).await;
 }
 
-/// A3.1, X-2, A3.2, A3.3: the same with the one Node has.
+/// A3.1, X-2, A3.2, A3.3: the same with the library for Node.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_client_goes_the_whole_way() {
     goes_the_whole_way(Program::Node, ED25519).await;
@@ -320,13 +320,13 @@ async fn the_java_client_goes_the_whole_way() {
     goes_the_whole_way(Program::Java, ED25519).await;
 }
 
-/// R-6.3.1-1b, R-6.3.2-2b: a key on P-256 serves as well, theirs and ours.
+/// R-6.3.1-1b, R-6.3.2-2b: a key on P-256 works as well, the merchant's and ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_client_signs_with_ecdsa() {
     goes_the_whole_way(Program::Python, ECDSA).await;
 }
 
-/// R-6.3.1-1b, R-6.3.2-2b: an RSA key serves as well, theirs and ours.
+/// R-6.3.1-1b, R-6.3.2-2b: an RSA key works as well, the merchant's and ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_client_signs_with_rsa_pss() {
     goes_the_whole_way(Program::Python, RSA_PSS).await;
@@ -338,7 +338,7 @@ async fn the_node_client_signs_with_ecdsa() {
     goes_the_whole_way(Program::Node, ECDSA).await;
 }
 
-/// R-6.3.2-2b: the same in Node, with the salt the library does not take.
+/// R-6.3.2-2b: the same in Node, with the salt length that the library does not support.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_client_signs_with_rsa_pss() {
     goes_the_whole_way(Program::Node, RSA_PSS).await;
@@ -350,26 +350,27 @@ async fn the_java_client_signs_with_ecdsa() {
     goes_the_whole_way(Program::Compiled, ECDSA).await;
 }
 
-/// Q2, Q3, R-6.3.2-2a: an answer is believed only whole, by the platform's key, and to its question.
+/// Q2, Q3, R-6.3.2-2a: a reply is accepted only whole, signed by the platform's key, and bound to
+/// its request.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_believes_no_tampered_answer() {
-    believes_no_tampered_answer(Program::Python).await;
+async fn the_python_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Python).await;
 }
 
 /// Q2, Q3: the same in Node, whose library leaves a part of it to the program.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_believes_no_tampered_answer() {
-    believes_no_tampered_answer(Program::Node).await;
+async fn the_node_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Node).await;
 }
 
 /// Q2, Q3: the same with curl and openssl.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_believes_no_tampered_answer() {
-    believes_no_tampered_answer(Program::Curl).await;
+async fn the_curl_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Curl).await;
 }
 
 /// Q2, Q3: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_believes_no_tampered_answer() {
-    believes_no_tampered_answer(Program::Compiled).await;
+async fn the_java_client_refuses_tampered_replies() {
+    refuses_tampered_replies(Program::Compiled).await;
 }

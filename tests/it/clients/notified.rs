@@ -1,4 +1,4 @@
-//! The programs as they are told: by the gateway's key, and by others.
+//! Notifications to the programs: by the gateway's key, and by others.
 
 use std::path::Path;
 
@@ -13,32 +13,32 @@ use super::program::Program;
 use super::relay::{content_digest, platform, unauthenticated};
 use super::{ClientTestbed, ED25519, MERCHANT, PAYER, notice_url};
 
-/// A notification as the gateway signs them, to be spoilt before it is sent.
+/// A notification as the gateway signs it, to be spoiled before it is sent.
 pub(super) struct SpoilableNotification<'a> {
     scene: &'a ClientTestbed,
     body: Value,
 }
 
 impl<'a> SpoilableNotification<'a> {
-    /// Of an order that the programs asked for.
+    /// About an order that the programs placed.
     pub(super) fn of(scene: &'a ClientTestbed) -> Self {
         scene.remember("T9 12.3 CNY");
         let body = body();
         Self { scene, body }
     }
 
-    /// As the gateway tells it.
+    /// Sends it as the gateway does.
     pub(super) async fn honest(&self) -> ClientResponse {
         let key = platform(&self.scene.stage.certs());
         let url = notice_url(self.scene.notices);
-        self.told(self.request(&key, &url, 0)).await
+        self.send(self.request(&key, &url, 0)).await
     }
 
-    /// As somebody tells it whose key nobody knows.
+    /// Sends it signed by an unknown key.
     pub(super) async fn unknown(&self) -> ClientResponse {
         let key = named(&self.scene.stage.certs(), "platform-9");
         let url = notice_url(self.scene.notices);
-        self.told(self.request(&key, &url, 0)).await
+        self.send(self.request(&key, &url, 0)).await
     }
 
     fn request(&self, key: &SigningKey, target: &str, age_s: i64) -> Request<Bytes> {
@@ -56,7 +56,7 @@ impl<'a> SpoilableNotification<'a> {
         request
     }
 
-    async fn told(&self, mut request: Request<Bytes>) -> ClientResponse {
+    async fn send(&self, mut request: Request<Bytes>) -> ClientResponse {
         // Whatever it was signed for, it goes to the endpoint.
         let path = request.uri().path_and_query().unwrap().clone();
         *request.uri_mut() = format!("https://localhost:{}{path}", self.scene.notices)
@@ -74,7 +74,7 @@ impl<'a> SpoilableNotification<'a> {
     }
 }
 
-/// A notification like those of the gateway.
+/// A notification like the gateway's.
 fn body() -> Value {
     json!({
         "merchantOrderNo": "T9", "merchantName": "Corner \"Shop\"", "orderDate": "20260101",
@@ -85,25 +85,25 @@ fn body() -> Value {
     })
 }
 
-/// Everything that must not be believed.
+/// Everything that must be refused.
 fn spoilt(
-    telling: &SpoilableNotification<'_>,
+    notifications: &SpoilableNotification<'_>,
     certs: &Path,
     url: &str,
 ) -> Vec<(&'static str, Request<Bytes>)> {
     let key = platform(certs);
-    let good = telling.request(&key, url, 0);
+    let good = notifications.request(&key, url, 0);
     let spoil = |spoil: &dyn Fn(&mut Request<Bytes>)| {
         let mut request = good.clone();
         spoil(&mut request);
         request
     };
-    let dearer = Bytes::from(telling.body.to_string().replace("12.30", "99.30"));
-    let another = spoil(&|it| *it.body_mut() = dearer.clone());
+    let other_amount = Bytes::from(notifications.body.to_string().replace("12.30", "99.30"));
+    let another = spoil(&|it| *it.body_mut() = other_amount.clone());
     let with_its_digest = spoil(&|it| {
-        *it.body_mut() = dearer.clone();
+        *it.body_mut() = other_amount.clone();
         it.headers_mut()
-            .insert("content-digest", content_digest(&dearer));
+            .insert("content-digest", content_digest(&other_amount));
     });
     let unsigned = spoil(&|it| {
         it.headers_mut().remove("signature");
@@ -112,9 +112,9 @@ fn spoilt(
     let little = spoil(&|it| covers_too_little(it, &key));
     let unknown = named(certs, "platform-9");
     let saying = |field: &str, value: &str| {
-        let mut body = telling.body.clone();
+        let mut body = notifications.body.clone();
         body[field] = json!(value);
-        let scene = telling.scene;
+        let scene = notifications.scene;
         SpoilableNotification { scene, body }.request(&key, url, 0)
     };
     let elsewhere = url.replace("/notices", "/elsewhere");
@@ -122,63 +122,81 @@ fn spoilt(
         ("another body", another),
         ("another body with its digest", with_its_digest),
         ("no signature", unsigned),
-        ("a signature over too little", little),
-        ("a stranger's", telling.request(&unauthenticated(), url, 0)),
-        ("an unknown key's", telling.request(&unknown, url, 0)),
+        ("a signature over too few components", little),
         (
-            "somebody else's",
-            telling.request(&key, "https://localhost:1/notices", 0),
+            "signed by an unenrolled key",
+            notifications.request(&unauthenticated(), url, 0),
         ),
-        ("another path's", telling.request(&key, &elsewhere, 0)),
-        ("an old one", telling.request(&key, url, 1_000)),
-        ("one of tomorrow", telling.request(&key, url, -1_000)),
         (
-            "another query's",
-            telling.request(&key, &url.replace("shop=7", "shop=8"), 0),
+            "signed under an unknown key id",
+            notifications.request(&unknown, url, 0),
         ),
-        // These the gateway itself would have signed.
+        (
+            "for another host",
+            notifications.request(&key, "https://localhost:1/notices", 0),
+        ),
+        (
+            "for another path",
+            notifications.request(&key, &elsewhere, 0),
+        ),
+        ("an old one", notifications.request(&key, url, 1_000)),
+        (
+            "one in the future",
+            notifications.request(&key, url, -1_000),
+        ),
+        (
+            "for another query",
+            notifications.request(&key, &url.replace("shop=7", "shop=8"), 0),
+        ),
+        // These with a signature of the gateway's own key.
         ("another merchant", saying("merchantId", "M1001")),
         ("another order", saying("merchantOrderNo", "T8")),
-        ("another sum", saying("orderAmount", "12.31")),
+        ("another amount", saying("orderAmount", "12.31")),
         ("another currency", saying("currency", "MOP")),
     ]
 }
 
-/// Whatever is done to a notification, it is not believed; what is believed is entered once.
-async fn believes_no_tampered_notification(program: Program) {
+/// A tampered notification is refused; an accepted one is entered once.
+async fn refuses_tampered_notifications(program: Program) {
     let scene = ClientTestbed::set(ED25519).await;
     let mut listening = program.listen(&scene.around, scene.notices).await;
     let certs = scene.stage.certs();
     let (key, url) = (platform(&certs), notice_url(scene.notices));
-    let mut telling = SpoilableNotification::of(&scene);
-    for (what, request) in spoilt(&telling, &certs, &url) {
-        let answer = telling.told(request).await;
+    let mut notifications = SpoilableNotification::of(&scene);
+    for (what, request) in spoilt(&notifications, &certs, &url) {
+        let answer = notifications.send(request).await;
         let success = answer.text("noticeResult") == "SUCCESS";
         let refused = answer.status == 401 && !success;
         assert!(refused, "{program:?} believes {what}");
         assert!(scene.book().is_empty(), "{what}");
     }
-    for said in ["heard E9", "repeated E9"] {
-        let answer = telling.told(telling.request(&key, &url, 0)).await;
+    for expected in ["heard E9", "repeated E9"] {
+        let answer = notifications
+            .send(notifications.request(&key, &url, 0))
+            .await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.json, json!({ "noticeResult": "SUCCESS" }));
-        assert_eq!(listening.said().await, said);
+        assert_eq!(listening.next_line().await, expected);
         assert_eq!(scene.book(), ["E9 ORDER_PAID T9 12.30 CNY PAID"]);
     }
-    telling.body["eventId"] = json!("E8");
-    let heard = telling.told(telling.request(&key, &url, 0)).await;
-    assert_eq!(heard.status, 200);
+    notifications.body["eventId"] = json!("E8");
+    let acknowledged = notifications
+        .send(notifications.request(&key, &url, 0))
+        .await;
+    assert_eq!(acknowledged.status, 200);
     assert_eq!(scene.book().len(), 2);
-    // What was heard is known to the next process as well.
+    // An event acknowledged before is known to the next process as well.
     listening.ended().await;
     let mut again = program.listen(&scene.around, scene.notices).await;
-    let heard = telling.told(telling.request(&key, &url, 0)).await;
-    assert_eq!(heard.status, 200);
-    assert_eq!(again.said().await, "repeated E8");
+    let acknowledged = notifications
+        .send(notifications.request(&key, &url, 0))
+        .await;
+    assert_eq!(acknowledged.status, 200);
+    assert_eq!(again.next_line().await, "repeated E8");
     assert_eq!(scene.book().len(), 2);
 }
 
-/// The platform's own signature, over the body and nothing of where it goes.
+/// The platform's own signature, over the body and not the target.
 pub(super) fn covers_too_little(request: &mut Request<Bytes>, key: &SigningKey) {
     let mut answer = http::Response::new(request.body().clone());
     let json = HeaderValue::from_static("application/json");
@@ -191,33 +209,33 @@ pub(super) fn covers_too_little(request: &mut Request<Bytes>, key: &SigningKey) 
     }
 }
 
-/// The platform's key under another name.
+/// The platform's key under another id.
 fn named(certs: &Path, id: &str) -> SigningKey {
     let file = certs.join("platform-1.key");
     SigningKey::from_pkcs8_pem(id, &std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-/// N2, N3, Q2: a notification is believed only whole, by the platform's key, for this address, in
-/// time; and acted on once.
+/// N2, N3, Q2: a notification is accepted only whole, signed by the platform's key, for this
+/// address, and in time; and acted on once.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_believes_no_tampered_notification() {
-    believes_no_tampered_notification(Program::Python).await;
+async fn the_python_client_refuses_tampered_notifications() {
+    refuses_tampered_notifications(Program::Python).await;
 }
 
 /// N2, N3, Q2: the same in Node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_believes_no_tampered_notification() {
-    believes_no_tampered_notification(Program::Node).await;
+async fn the_node_client_refuses_tampered_notifications() {
+    refuses_tampered_notifications(Program::Node).await;
 }
 
-/// N2, N3, Q2: the same with curl and openssl, handed one request at a time.
+/// N2, N3, Q2: the same with curl and openssl, given one request at a time.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_believes_no_tampered_notification() {
-    believes_no_tampered_notification(Program::Curl).await;
+async fn the_curl_client_refuses_tampered_notifications() {
+    refuses_tampered_notifications(Program::Curl).await;
 }
 
 /// N2, N3, Q2: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_believes_no_tampered_notification() {
-    believes_no_tampered_notification(Program::Java).await;
+async fn the_java_client_refuses_tampered_notifications() {
+    refuses_tampered_notifications(Program::Java).await;
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::wire::{HttpAnswerer, TestServer};
 use crate::tidy::tree;
 
-/// How long a program may take; only one that hangs is given so much.
+/// How long a program may take; only one that hangs takes this long.
 pub(super) const WHOLE: std::time::Duration = WAIT_MAX.saturating_mul(30);
 
 /// One program.
@@ -24,18 +24,18 @@ pub(super) enum Program {
     Node,
     Curl,
     Java,
-    /// The same, translated once: for a test that runs it often.
+    /// The same, compiled once: for a test that runs it often.
     Compiled,
 }
 
-/// What a program is told by its environment, and where it runs: beside `certs/`.
+/// A program's environment variables, and its directory: beside `certs/`.
 #[derive(Debug, Clone)]
 pub(super) struct ProgramEnvironment {
     pub(super) folder: PathBuf,
     pub(super) variables: Vec<(&'static str, String)>,
 }
 
-/// What a program said and how it ended.
+/// A program's output and exit status.
 #[derive(Debug)]
 pub(super) struct ProgramOutput {
     pub(super) status: i32,
@@ -62,7 +62,7 @@ impl Program {
             Self::Java | Self::Compiled => Command::new("java"),
         };
         match self {
-            // Node looks for modules beside the file, and that is not where builds leave things.
+            // Node looks for modules beside the file, where builds leave nothing.
             Self::Node => command.arg(beside_its_modules(&self.file())),
             Self::Compiled => {
                 command.arg("-XX:TieredStopAtLevel=1").arg("-classpath");
@@ -99,27 +99,42 @@ impl Program {
         }
     }
 
-    /// Lets it hear notifications at a port, until it is dropped.
+    /// Lets it listen for notifications on a port, until it is dropped.
     pub(super) async fn listen(
         self,
         around: &ProgramEnvironment,
         port: u16,
     ) -> NotificationListener {
-        let (tell, told) = unbounded_channel();
+        let (line_sender, received_lines) = unbounded_channel();
         let ears = if self == Self::Curl {
             let certs = around.folder.join("certs");
             let around = around.clone();
             ListenerProcess::Handed(
-                TestServer::open(&certs, port, Arc::new(ShellServer { around, tell })).await,
+                TestServer::open(
+                    &certs,
+                    port,
+                    Arc::new(ShellServer {
+                        around,
+                        line_sender,
+                    }),
+                )
+                .await,
             )
         } else {
             let mut command = self.command(around);
-            ListenerProcess::Process(self.listening(command.arg("listen"), tell).await)
+            ListenerProcess::Process(self.listening(command.arg("listen"), line_sender).await)
         };
-        NotificationListener { told, ears }
+        NotificationListener {
+            received_lines,
+            ears,
+        }
     }
 
-    async fn listening(self, command: &mut Command, tell: UnboundedSender<String>) -> KillOnDrop {
+    async fn listening(
+        self,
+        command: &mut Command,
+        line_sender: UnboundedSender<String>,
+    ) -> KillOnDrop {
         let mut child = KillOnDrop(self.spawn(command));
         let out = child.0.stdout.take().unwrap();
         let err = child.0.stderr.take().unwrap();
@@ -129,15 +144,15 @@ impl Program {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 match ready.take() {
                     Some(ready) => ready.send(line).unwrap_or_default(),
-                    // Nobody is left to be told when the test is over.
-                    None => tell.send(line).unwrap_or_default(),
+                    // The receiver is gone when the test is over.
+                    None => line_sender.send(line).unwrap_or_default(),
                 }
             }
         });
-        let said = std::thread::spawn(move || std::io::read_to_string(err).unwrap_or_default());
+        let errors = std::thread::spawn(move || std::io::read_to_string(err).unwrap_or_default());
         match tokio::time::timeout(WHOLE, is_ready).await {
             Ok(Ok(line)) => assert!(line.starts_with("listening"), "{line}"),
-            Ok(Err(_)) => panic!("{self:?} ended: {}", said.join().unwrap()),
+            Ok(Err(_)) => panic!("{self:?} ended: {}", errors.join().unwrap()),
             Err(late) => panic!("{self:?} does not listen: {late}"),
         }
         child
@@ -170,7 +185,7 @@ fn beside_its_modules(file: &Path) -> &'static Path {
     })
 }
 
-/// Where its classes are.
+/// The directory of its classes.
 fn compiled(file: &Path) -> &'static Path {
     static CLASSES: OnceLock<PathBuf> = OnceLock::new();
     CLASSES.get_or_init(|| {
@@ -194,7 +209,7 @@ fn compiled(file: &Path) -> &'static Path {
     })
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed when its test ends.
 struct KillOnDrop(Child);
 
 impl Drop for KillOnDrop {
@@ -209,9 +224,9 @@ enum ListenerProcess {
     Handed(TestServer),
 }
 
-/// A program that hears notifications.
+/// A program that listens for notifications.
 pub(super) struct NotificationListener {
-    told: UnboundedReceiver<String>,
+    received_lines: UnboundedReceiver<String>,
     ears: ListenerProcess,
 }
 
@@ -224,38 +239,38 @@ impl NotificationListener {
         }
     }
 
-    /// The event that it heard first. A delivery that nobody waited for any more may end after the
+    /// The first event that it accepted. A delivery whose sender no longer waits may end after the
     /// one that repeats it.
-    pub(super) async fn heard(&mut self) -> String {
+    pub(super) async fn first_event(&mut self) -> String {
         loop {
-            let said = self.said().await;
-            match said.split_once(' ') {
+            let line = self.next_line().await;
+            match line.split_once(' ') {
                 Some(("heard", event)) => return event.to_owned(),
                 Some(("repeated", _)) => (),
-                Some(_) | None => panic!("{said}"),
+                Some(_) | None => panic!("{line}"),
             }
         }
     }
 
-    /// What it says next about a notification that it believed.
-    pub(super) async fn said(&mut self) -> String {
-        let said = tokio::time::timeout(WHOLE, self.told.recv()).await;
-        said.expect("it says something").expect("it goes on")
+    /// Its next line about an accepted notification.
+    pub(super) async fn next_line(&mut self) -> String {
+        let line = tokio::time::timeout(WHOLE, self.received_lines.recv()).await;
+        line.expect("it prints a line").expect("it goes on")
     }
 }
 
-/// A server that hands each request to the shell program, as a server of the merchant's would.
+/// A server that passes each request to the shell program, as a merchant's server would.
 struct ShellServer {
     around: ProgramEnvironment,
-    tell: UnboundedSender<String>,
+    line_sender: UnboundedSender<String>,
 }
 
 impl HttpAnswerer for ShellServer {
-    /// Goes on to its end when whoever asked has hung up meanwhile: what the program heard then is
-    /// known to it, and the next delivery is a repeat.
+    /// Goes on to its end when the caller has hung up meanwhile: the program knows the event then,
+    /// and the next delivery is a repeat.
     async fn answer(self: Arc<Self>, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        let handed = tokio::spawn(async move { self.hand(&request).await });
-        Some(handed.await.unwrap())
+        let running = tokio::spawn(async move { self.hand(&request).await });
+        Some(running.await.unwrap())
     }
 }
 
@@ -263,12 +278,12 @@ impl ShellServer {
     async fn hand(&self, request: &Request<Bytes>) -> Response<Bytes> {
         let mut command = Program::Curl.command(&self.around);
         let mut child = Program::Curl.spawn(command.arg("notice").stdin(Stdio::piped()));
-        // Small enough for a pipe. It may have seen enough before the end.
+        // Small enough for a pipe. The program may end before it has read everything.
         let _ = child.stdin.take().unwrap().write_all(&captured(request));
         let (status, out, err) = ended(child).await;
         assert_eq!(status, 0, "{err}");
         for line in err.lines().filter(|line| !line.starts_with("not proven")) {
-            self.tell.send(line.to_owned()).unwrap_or_default();
+            self.line_sender.send(line.to_owned()).unwrap_or_default();
         }
         let (head, body) = out.split_once("\r\n\r\n").unwrap();
         let mut answer = Response::new(Bytes::from(body.to_owned()));
@@ -279,7 +294,7 @@ impl ShellServer {
     }
 }
 
-/// A request as it travelled.
+/// A request as it was sent.
 fn captured(request: &Request<Bytes>) -> Vec<u8> {
     let (method, target) = (request.method(), request.uri());
     let mut bytes = format!("{method} {target} HTTP/1.1\r\n").into_bytes();

@@ -1,11 +1,12 @@
-//! How the programs keep the gateway's public keys: not for long, and not fetched for everybody.
+//! How the programs cache the gateway's public keys: for a short time, and without a fetch for each
+//! message.
 
 use super::notified::SpoilableNotification;
 use super::program::Program;
 use super::relay::KeyPublication;
 use super::{ClientTestbed, ProgramEnvironment};
 
-/// A program's surroundings with other ages of keys, in seconds.
+/// A program's environment with other maximum ages of keys, in seconds.
 fn aged(scene: &ClientTestbed, old: &str, pause: &str) -> ProgramEnvironment {
     let mut around = scene.around.clone();
     let ages = [("PAYMUX_KEYS_OLD_S", old), ("PAYMUX_KEYS_PAUSE_S", pause)];
@@ -14,44 +15,57 @@ fn aged(scene: &ClientTestbed, old: &str, pause: &str) -> ProgramEnvironment {
     around
 }
 
-/// Once the set is old, only what the gateway publishes now is believed.
-async fn believes_no_withdrawn_key(program: Program) {
+/// Once the cached set is old, only the keys that the gateway publishes now are accepted.
+async fn refuses_a_withdrawn_key(program: Program) {
     let scene = ClientTestbed::tampered().await;
-    let telling = SpoilableNotification::of(&scene);
+    let notifications = SpoilableNotification::of(&scene);
     let mut listening = program.listen(&aged(&scene, "0", "0"), scene.notices).await;
-    assert_eq!(telling.honest().await.status, 200);
-    assert_eq!(listening.said().await, "heard E9");
+    assert_eq!(notifications.honest().await.status, 200);
+    assert_eq!(listening.next_line().await, "heard E9");
     for publishing in [
         KeyPublication::Withdrawn,
         KeyPublication::Elsewhere,
         KeyPublication::Broken,
     ] {
         scene.relay().publish(publishing);
-        let status = telling.honest().await.status;
+        let status = notifications.honest().await.status;
         assert_eq!(status, 401, "{program:?} {publishing:?}");
     }
     scene.relay().publish(KeyPublication::Honest);
-    assert_eq!(telling.honest().await.status, 200);
-    assert_eq!(listening.said().await, "repeated E9");
+    assert_eq!(notifications.honest().await.status, 200);
+    assert_eq!(listening.next_line().await, "repeated E9");
 }
 
-/// Whoever sends rubbish, at the same time and one after another, has the keys fetched once.
-async fn fetches_keys_for_nobody(program: Program) {
+/// Forged messages, concurrent and one after another, cause a single fetch of the keys.
+async fn fetches_keys_once(program: Program) {
     let scene = ClientTestbed::tampered().await;
-    let telling = SpoilableNotification::of(&scene);
+    let notifications = SpoilableNotification::of(&scene);
     let around = aged(&scene, "600", "600");
     let forged = async || {
-        let answers = tokio::join!(telling.unknown(), telling.unknown(), telling.unknown());
-        let answers = [answers.0, answers.1, answers.2, telling.unknown().await];
+        let answers = tokio::join!(
+            notifications.unknown(),
+            notifications.unknown(),
+            notifications.unknown()
+        );
+        let answers = [
+            answers.0,
+            answers.1,
+            answers.2,
+            notifications.unknown().await,
+        ];
         assert!(answers.iter().all(|answer| answer.status == 401));
     };
     scene.relay().publish(KeyPublication::Broken);
     let listening = program.listen(&around, scene.notices).await;
     forged().await;
-    assert_eq!(scene.relay().looks(), 1, "{program:?}: a failure counts");
+    assert_eq!(
+        scene.relay().key_fetches(),
+        1,
+        "{program:?}: a failure counts"
+    );
     listening.ended().await;
 
-    // As if it had never looked.
+    // As if the keys had never been fetched.
     for file in std::fs::read_dir(around.folder.join("var")).unwrap() {
         let file = file.unwrap();
         if file.file_name().to_string_lossy().starts_with("keys-") {
@@ -60,56 +74,60 @@ async fn fetches_keys_for_nobody(program: Program) {
     }
     scene.relay().publish(KeyPublication::Honest);
     let _listening = program.listen(&around, scene.notices).await;
-    assert_eq!(telling.honest().await.status, 200);
+    assert_eq!(notifications.honest().await.status, 200);
     forged().await;
-    assert_eq!(telling.honest().await.status, 200);
-    assert_eq!(scene.relay().looks(), 2, "{program:?}: what is kept serves");
+    assert_eq!(notifications.honest().await.status, 200);
+    assert_eq!(
+        scene.relay().key_fetches(),
+        2,
+        "{program:?}: the cached set serves"
+    );
 }
 
-/// Q2, N2: a key that the gateway took out of its set is not believed for ever.
+/// Q2, N2: a key that the gateway withdrew is accepted only until the cached set is old.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_believes_no_withdrawn_key() {
-    believes_no_withdrawn_key(Program::Python).await;
+async fn the_python_client_refuses_a_withdrawn_key() {
+    refuses_a_withdrawn_key(Program::Python).await;
 }
 
 /// Q2, N2: the same in Node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_believes_no_withdrawn_key() {
-    believes_no_withdrawn_key(Program::Node).await;
+async fn the_node_client_refuses_a_withdrawn_key() {
+    refuses_a_withdrawn_key(Program::Node).await;
 }
 
 /// Q2, N2: the same with curl and openssl.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_believes_no_withdrawn_key() {
-    believes_no_withdrawn_key(Program::Curl).await;
+async fn the_curl_client_refuses_a_withdrawn_key() {
+    refuses_a_withdrawn_key(Program::Curl).await;
 }
 
 /// Q2, N2: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_believes_no_withdrawn_key() {
-    believes_no_withdrawn_key(Program::Compiled).await;
+async fn the_java_client_refuses_a_withdrawn_key() {
+    refuses_a_withdrawn_key(Program::Compiled).await;
 }
 
-/// Q2: nobody makes a program call the gateway for each message that he sends it.
+/// Q2: a message cannot make a program fetch the keys each time.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_fetches_keys_for_nobody() {
-    fetches_keys_for_nobody(Program::Python).await;
+async fn the_python_client_fetches_keys_once() {
+    fetches_keys_once(Program::Python).await;
 }
 
 /// Q2: the same in Node.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_client_fetches_keys_for_nobody() {
-    fetches_keys_for_nobody(Program::Node).await;
+async fn the_node_client_fetches_keys_once() {
+    fetches_keys_once(Program::Node).await;
 }
 
 /// Q2: the same with curl and openssl, a process for each message.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_curl_client_fetches_keys_for_nobody() {
-    fetches_keys_for_nobody(Program::Curl).await;
+async fn the_curl_client_fetches_keys_once() {
+    fetches_keys_once(Program::Curl).await;
 }
 
 /// Q2: the same in Java.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_java_client_fetches_keys_for_nobody() {
-    fetches_keys_for_nobody(Program::Compiled).await;
+async fn the_java_client_fetches_keys_once() {
+    fetches_keys_once(Program::Compiled).await;
 }

@@ -1,5 +1,5 @@
-//! Somebody between a program and the gateway who can do what TLS would prevent: change answers,
-//! hand over others, lose them.
+//! A relay between a program and the gateway that does what TLS would prevent: changes replies,
+//! substitutes others, loses them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -14,12 +14,12 @@ use paymux::world::{Clock, SystemClock};
 
 use super::wire::{HttpAnswerer, TestServer, send};
 
-/// What becomes of the next answers.
+/// What happens to the next replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tampering {
-    /// It arrives as it was.
+    /// Unchanged.
     None,
-    /// The next one never arrives; the ones after it do.
+    /// The next one is lost; the ones after it arrive.
     Lost,
     /// Another body.
     Body,
@@ -27,22 +27,22 @@ pub(super) enum Tampering {
     BodyAndDigest,
     /// Another status.
     Status,
-    /// The signature is gone.
+    /// The signature is removed.
     Unsigned,
-    /// The answer to the question before, which said the same.
+    /// The reply to the previous request, which was the same.
     Earlier,
-    /// Another body, signed with the platform's own key as an answer to this question. This is
-    /// what would be believed: it shows that the others fail for what is wrong with them.
+    /// Another body, signed with the platform's own key as a reply to this request. This is
+    /// accepted: it shows that the others fail for what is wrong with them.
     Resigned,
-    /// The same, as an answer to no question.
+    /// The same, bound to no request.
     Unbound,
-    /// The same, long ago.
+    /// The same, with an old date.
     Old,
-    /// The same, by a stranger who uses the name of the platform's key.
-    Stranger,
+    /// The same, signed by an unknown key under the id of the platform's key.
+    UnknownKey,
 }
 
-/// Everything that must be found out.
+/// Everything that must be detected.
 pub(super) const ALL: [Tampering; 8] = [
     Tampering::Body,
     Tampering::BodyAndDigest,
@@ -51,10 +51,10 @@ pub(super) const ALL: [Tampering; 8] = [
     Tampering::Earlier,
     Tampering::Unbound,
     Tampering::Old,
-    Tampering::Stranger,
+    Tampering::UnknownKey,
 ];
 
-/// Who stands between.
+/// The relay's state.
 pub(super) struct Relay {
     between: Arc<RelayServer>,
     _door: TestServer,
@@ -62,7 +62,7 @@ pub(super) struct Relay {
 
 struct RelayServer {
     certs: PathBuf,
-    /// What the gateway calls itself, and where it really is.
+    /// The gateway's public origin, and its real address.
     origin: String,
     gateway: u16,
     merchant: String,
@@ -72,26 +72,26 @@ struct RelayServer {
 struct RelayState {
     tampering: Tampering,
     earlier: Option<Response<Bytes>>,
-    asked: Vec<Request<Bytes>>,
+    requests: Vec<Request<Bytes>>,
     publishing: KeyPublication,
     looks: usize,
 }
 
-/// What becomes of the gateway's set of keys.
+/// What happens to the gateway's set of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyPublication {
-    /// It is as it is.
+    /// Unchanged.
     Honest,
-    /// The key was taken out.
+    /// The key is removed.
     Withdrawn,
-    /// It is said to be elsewhere, and is there.
+    /// The set names another address, and is there.
     Elsewhere,
-    /// It cannot be had.
+    /// The set cannot be fetched.
     Broken,
 }
 
 impl Relay {
-    /// Stands at `port`, which is the gateway's public address, before `gateway`.
+    /// Listens on `port`, which is the gateway's public address, in front of `gateway`.
     pub(super) async fn open(certs: &Path, port: u16, gateway: u16, merchant: &str) -> Self {
         let between = Arc::new(RelayServer {
             certs: certs.to_owned(),
@@ -101,7 +101,7 @@ impl Relay {
             state: Mutex::new(RelayState {
                 tampering: Tampering::None,
                 earlier: None,
-                asked: Vec::new(),
+                requests: Vec::new(),
                 publishing: KeyPublication::Honest,
                 looks: 0,
             }),
@@ -121,23 +121,23 @@ impl Relay {
         self.between.state.lock().unwrap().publishing = publishing;
     }
 
-    /// How often anybody asked for the keys.
-    pub(super) fn looks(&self) -> usize {
+    /// How often the keys were fetched.
+    pub(super) fn key_fetches(&self) -> usize {
         self.between.state.lock().unwrap().looks
     }
 
-    /// Every question so far.
-    pub(super) fn asked(&self) -> Vec<Request<Bytes>> {
-        self.between.state.lock().unwrap().asked.clone()
+    /// Every request so far.
+    pub(super) fn requests(&self) -> Vec<Request<Bytes>> {
+        self.between.state.lock().unwrap().requests.clone()
     }
 }
 
 impl HttpAnswerer for RelayServer {
     async fn answer(self: Arc<Self>, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        let asked = request.clone();
+        let received = request.clone();
         let answer = send(&self.certs, Some(&self.merchant), self.gateway, request).await;
-        if asked.method() == Method::GET {
-            return Some(self.published(asked.uri().query(), answer));
+        if received.method() == Method::GET {
+            return Some(self.published(received.uri().query(), answer));
         }
         let mut state = self.state.lock().unwrap();
         let earlier = state.earlier.replace(answer.clone());
@@ -145,9 +145,9 @@ impl HttpAnswerer for RelayServer {
         if tampering == Tampering::Lost {
             state.tampering = Tampering::None;
         }
-        state.asked.push(asked.clone());
+        state.requests.push(received.clone());
         drop(state);
-        self.tampered(tampering, &asked, answer, earlier)
+        self.tampered(tampering, &received, answer, earlier)
     }
 }
 
@@ -175,12 +175,12 @@ impl RelayServer {
     fn tampered(
         &self,
         tampering: Tampering,
-        asked: &Request<Bytes>,
+        received: &Request<Bytes>,
         mut answer: Response<Bytes>,
         earlier: Option<Response<Bytes>>,
     ) -> Option<Response<Bytes>> {
-        let target = format!("{}{}", self.origin, asked.uri());
-        let question = Question::of(asked, &target).unwrap();
+        let target = format!("{}{}", self.origin, received.uri());
+        let question = Question::of(received, &target).unwrap();
         let now = SystemClock::start().now().seconds();
         let mut sign = |question, key: &SigningKey, created| {
             *answer.body_mut() = paid(answer.body());
@@ -204,13 +204,13 @@ impl RelayServer {
             Tampering::Resigned => sign(Some(&question), &platform(&self.certs), now),
             Tampering::Unbound => sign(None, &platform(&self.certs), now),
             Tampering::Old => sign(Some(&question), &platform(&self.certs), now - 1_000),
-            Tampering::Stranger => sign(Some(&question), &unauthenticated(), now),
+            Tampering::UnknownKey => sign(Some(&question), &unauthenticated(), now),
         }
         Some(answer)
     }
 }
 
-/// The body of a query's answer that says more than is true.
+/// The body of a query's reply, changed to say that the order is paid.
 fn paid(body: &Bytes) -> Bytes {
     let text = std::str::from_utf8(body).unwrap();
     let changed = text.replace("\"orderStatus\":\"OPEN\"", "\"orderStatus\":\"PAID\"");
@@ -224,13 +224,13 @@ pub(super) fn content_digest(body: &[u8]) -> HeaderValue {
     format!("sha-256=:{digest}:").parse().unwrap()
 }
 
-/// The key that signs answers and notifications.
+/// The key that signs replies and notifications.
 pub(super) fn platform(certs: &Path) -> SigningKey {
     let pem = std::fs::read_to_string(certs.join("platform-1.key")).unwrap();
     SigningKey::from_pkcs8_pem("platform-1", &pem).unwrap()
 }
 
-/// Another one of the same name.
+/// Another key with the same id.
 pub(super) fn unauthenticated() -> SigningKey {
     let (pem, _) = SigningKey::generate_ed25519().unwrap();
     SigningKey::from_pkcs8_pem("platform-1", &pem).unwrap()

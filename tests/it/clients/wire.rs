@@ -1,5 +1,5 @@
-//! HTTPS on loopback, whole messages at a time: what stands between a program and the gateway, or
-//! calls a program as the gateway would.
+//! HTTPS on loopback, one whole message at a time: for the relay between a program and the gateway,
+//! and for calls to a program as the gateway makes them.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Whoever answers; nothing closes the connection without a byte.
+/// Answers requests; `None` closes the connection without a byte.
 pub(super) trait HttpAnswerer: Send + Sync + 'static {
     fn answer(
         self: Arc<Self>,
@@ -29,7 +29,7 @@ pub(super) trait HttpAnswerer: Send + Sync + 'static {
     ) -> impl Future<Output = Option<Response<Bytes>>> + Send;
 }
 
-/// A listening server; gone when it is dropped.
+/// A listening server; closed on drop.
 pub(super) struct TestServer(JoinHandle<()>);
 
 impl Drop for TestServer {
@@ -39,13 +39,13 @@ impl Drop for TestServer {
 }
 
 impl TestServer {
-    /// Ends it and waits: its port is free afterwards.
+    /// Closes it and waits: its port is free afterwards.
     pub(super) async fn closed(mut self) {
         self.0.abort();
         let _ = (&mut self.0).await;
     }
 
-    /// Listens on this port with the certificate `server` of a folder.
+    /// Listens on this port with the certificate `server` of a directory.
     pub(super) async fn open(certs: &Path, port: u16, who: Arc<impl HttpAnswerer>) -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -81,13 +81,13 @@ async fn converse(stream: TcpStream, acceptor: TlsAcceptor, who: Arc<impl HttpAn
             answer.map(|answer| answer.map(Full::new))
         }
     });
-    // What ends a connection is seen by whoever called.
+    // The caller sees why a connection ended.
     let _ = serving::Builder::new()
         .serve_connection(TokioIo::new(stream), answer)
         .await;
 }
 
-/// Sends a request to a port as it is, `Host` included, showing a certificate if one is named.
+/// Sends a request to a port unchanged, `Host` included, showing a certificate if one is named.
 pub(super) async fn send(
     certs: &Path,
     shown: Option<&str>,

@@ -16,7 +16,7 @@ fn a_key_pair_is_made_once() {
     let key = fs::read(folder.path().join("M2002-1.key")).unwrap();
     let ours = Algorithm::default();
     let why = not_made("M2002-1", ours, folder.path());
-    let advice = "is there already; choose another --id or --out";
+    let advice = "already exists; choose another --id or --out";
     assert!(
         why.contains("M2002-1.key") && why.ends_with(advice),
         "{why}"
@@ -44,7 +44,7 @@ fn a_key_that_is_not_made_says_what_to_do() {
         Algorithm::parse("hmac-sha256").unwrap(),
     ] {
         let why = not_made("M2002-2", algorithm, &none);
-        assert!(why.ends_with("make the folder first"), "{why}");
+        assert!(why.ends_with("create it first"), "{why}");
     }
     // A public half that is somebody else's is kept, and no private one is made beside it.
     fs::write(folder.path().join("M2002-3.pub"), "theirs").unwrap();

@@ -1,5 +1,5 @@
-//! How old news is, and whose word counts: "not found" is as old as its question (V5), a send is as
-//! late as its end, and what an institution ever named as its own did arrive.
+//! How old evidence is, and what counts: "not found" is as old as its query (V5), a send is as late
+//! as its end, and what an institution ever named as its own has arrived.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,10 +20,10 @@ use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::{PEER, TestGateway, naming, now};
 
-/// Longer than everything can be on its way. Unit: seconds.
+/// Longer than anything can be in transit. Unit: seconds.
 const LONG_S: i64 = 620;
 
-/// Something the gateway does, which waits for the network.
+/// An operation of the gateway, which waits for the network.
 struct PendingOperation<'a, T>(Pin<Box<dyn Future<Output = T> + 'a>>);
 
 impl<'a, T> PendingOperation<'a, T> {
@@ -31,7 +31,7 @@ impl<'a, T> PendingOperation<'a, T> {
         Self(Box::pin(doing))
     }
 
-    /// Goes on until it waits; its end, if it came to that.
+    /// Goes on until it waits; its result, if it ended.
     fn go_on(&mut self) -> Option<T> {
         let mut task = Context::from_waker(Waker::noop());
         match self.0.as_mut().poll(&mut task) {
@@ -45,7 +45,7 @@ fn gateway(ability: FakeInstitutionAbility) -> TestGateway {
     TestGateway::with(&[("bank", ability), ("purse", FakeInstitutionAbility::ALL)])
 }
 
-/// Closes, and does not remember a close of what it has not seen.
+/// Can close, and does not remember a close of an unknown payment.
 const FORGETFUL: FakeInstitutionAbility = FakeInstitutionAbility {
     remembers_close: false,
     ..FakeInstitutionAbility::ALL
@@ -56,7 +56,7 @@ const CANNOT_CLOSE: FakeInstitutionAbility = FakeInstitutionAbility {
     ..FORGETFUL
 };
 
-/// What the worker does for orders that are due, while the network holds its breath.
+/// The worker's run over due orders, while the network holds every exchange.
 fn polling(gateway: &TestGateway) -> PendingOperation<'_, usize> {
     gateway.network.parties().held = true;
     PendingOperation::new(async {
@@ -71,7 +71,7 @@ fn polling(gateway: &TestGateway) -> PendingOperation<'_, usize> {
     })
 }
 
-/// The one exchange on its way is answered now, and everybody stands still before it is read.
+/// The one exchange in transit is answered now, and time passes before the reply is read.
 fn answered_before_a_pause(gateway: &TestGateway, seconds: i64) {
     assert_eq!(gateway.network.parties().waiting.len(), 1);
     gateway.network.arrive(0);
@@ -90,7 +90,7 @@ fn script(gateway: &TestGateway, ending: ScriptedOutcome) {
     gateway.network.parties().script.push_back(ending);
 }
 
-/// An order whose create ended so at the bank.
+/// An order whose create ended in this way at the bank.
 fn created(ability: FakeInstitutionAbility, ending: ScriptedOutcome) -> TestGateway {
     let gateway = gateway(ability);
     gateway.place("T1", json!({}));
@@ -100,10 +100,10 @@ fn created(ability: FakeInstitutionAbility, ending: ScriptedOutcome) -> TestGate
     gateway
 }
 
-/// V5, R3: a refund that was not found, said before a pause in which it arrived, has not failed; its sum
-/// is still held, and the institution's later word ends it.
+/// V5, R3: "not found" about a refund, from before a pause in which the refund arrived, does not
+/// fail it; its amount is still reserved, and later evidence ends it.
 #[test]
-fn a_refund_asked_about_before_a_pause_has_not_failed() {
+fn a_refund_queried_before_a_pause_has_not_failed() {
     let gateway = gateway(FakeInstitutionAbility {
         repeatable_refund: false,
         ..FakeInstitutionAbility::ALL
@@ -117,13 +117,13 @@ fn a_refund_asked_about_before_a_pause_has_not_failed() {
         "mobileNo": "13812345678", "refundAmount": "12.30", "merchantRefundNo": "B1" });
     assert_eq!(gateway.ask("M1", "/v1/refunds", &fields).status, 202);
     gateway.advance_s(1);
-    let mut asking = polling(&gateway);
-    assert!(asking.go_on().is_none());
+    let mut worker = polling(&gateway);
+    assert!(worker.go_on().is_none());
     answered_before_a_pause(&gateway, LONG_S);
     gateway.network.arrive_late(0);
     gateway.network.release(0, ScriptedOutcome::Answered);
-    assert_eq!(asking.go_on(), Some(1));
-    drop(asking);
+    assert_eq!(worker.go_on(), Some(1));
+    drop(worker);
     gateway.network.parties().held = false;
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Unknown);
     let mut again = fields;
@@ -135,20 +135,24 @@ fn a_refund_asked_about_before_a_pause_has_not_failed() {
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Succeeded);
 }
 
-/// V5, A5, A2: a payment that was not found, said before a pause in which it arrived, has not failed: no
-/// other institution may be chosen, and it can still be paid.
+/// V5, A5, A2: "not found" about a payment, from before a pause in which the payment arrived, does
+/// not fail it: no other institution may be chosen, and it can still be paid.
 #[test]
-fn a_payment_asked_about_before_a_pause_has_not_failed() {
+fn a_payment_queried_before_a_pause_has_not_failed() {
     for ability in [FORGETFUL, CANNOT_CLOSE] {
         let gateway = created(ability, ScriptedOutcome::Late);
         gateway.advance_s(1);
-        let mut asking = polling(&gateway);
-        assert!(asking.go_on().is_none());
+        let mut worker = polling(&gateway);
+        assert!(worker.go_on().is_none());
         answered_before_a_pause(&gateway, 345);
         gateway.network.arrive_late(0);
         gateway.network.release(0, ScriptedOutcome::Answered);
-        assert_eq!(asking.go_on(), Some(1), "it asks nothing more on that word");
-        drop(asking);
+        assert_eq!(
+            worker.go_on(),
+            Some(1),
+            "that reply leads to no further query"
+        );
+        drop(worker);
         gateway.network.parties().held = false;
         assert_eq!(attempt(&gateway).state, AttemptState::Unknown);
         gateway.advance_s(60);
@@ -157,7 +161,7 @@ fn a_payment_asked_about_before_a_pause_has_not_failed() {
     }
 }
 
-/// V5, A5: the same of the answer to a close, with a question after it that says the same.
+/// V5, A5: the same for the reply to a close, with a query after it that says the same.
 #[test]
 fn a_close_answered_before_a_pause_ends_nothing() {
     let gateway = created(FORGETFUL, ScriptedOutcome::Late);
@@ -169,7 +173,7 @@ fn a_close_answered_before_a_pause_ends_nothing() {
     gateway.network.release(0, ScriptedOutcome::Answered);
     assert!(
         closing.go_on().is_none(),
-        "it asks whether it was paid first"
+        "it queries first whether it was paid"
     );
     gateway.network.release(0, ScriptedOutcome::Answered);
     assert_eq!(closing.go_on(), Some(1));
@@ -182,8 +186,8 @@ fn a_close_answered_before_a_pause_ends_nothing() {
     assert_eq!(attempt(&gateway).state, AttemptState::Closed);
 }
 
-/// A5: a create that stood still with its process for minutes, between its intent and its first byte, is
-/// as late as its end: nothing that is said of it before counts.
+/// A5: a create whose process paused for minutes, between its intent and its first byte, is as late
+/// as its end: no earlier evidence counts.
 #[test]
 fn a_send_is_as_late_as_its_end() {
     let gateway = gateway(CANNOT_CLOSE);
@@ -195,21 +199,21 @@ fn a_send_is_as_late_as_its_end() {
     let mut selecting = PendingOperation::new(gateway.api.answer(request, PEER));
     assert!(selecting.go_on().is_none());
     gateway.advance_s(LONG_S);
-    let chased = |said: ScriptedOutcome| {
-        let mut asking = polling(&gateway);
-        if asking.go_on().is_none() {
-            gateway.network.release(1, said);
-            assert!(asking.go_on().is_some());
+    let poll_until_released = |outcome: ScriptedOutcome| {
+        let mut worker = polling(&gateway);
+        if worker.go_on().is_none() {
+            gateway.network.release(1, outcome);
+            assert!(worker.go_on().is_some());
         }
     };
-    chased(ScriptedOutcome::Answered);
+    poll_until_released(ScriptedOutcome::Answered);
     assert_eq!(attempt(&gateway).state, AttemptState::Unknown, "overdue");
     gateway.advance_s(60);
-    chased(ScriptedOutcome::Answered);
+    poll_until_released(ScriptedOutcome::Answered);
     assert_eq!(
         attempt(&gateway).state,
         AttemptState::Unknown,
-        "still leaving"
+        "still being sent"
     );
     gateway.network.parties().waiting[0].sent = gateway.clock.truth();
     gateway.network.release(0, ScriptedOutcome::Late);
@@ -224,8 +228,8 @@ fn a_send_is_as_late_as_its_end() {
     assert_eq!(attempt(&gateway).state, AttemptState::Accepted);
 }
 
-/// S1, T2: a send that was written down under a clock a day ahead, and that nobody came back from, is in
-/// doubt as soon as the clock is right.
+/// S1, T2: a send that was recorded under a clock a day ahead, by a process that died, is
+/// unresolved as soon as the clock is corrected.
 #[test]
 fn an_intent_dated_ahead_is_unresolved() {
     let gateway = gateway(CANNOT_CLOSE);
@@ -247,10 +251,10 @@ fn an_intent_dated_ahead_is_unresolved() {
     assert_eq!(attempt(&gateway).state, AttemptState::Unknown);
 }
 
-/// T1, T2, A5: a wall clock that is set ends nothing, ahead or back, while the process runs; what truly
-/// passed does.
+/// T1, T2, A5: a wall clock that is set, ahead or back, ends nothing while the process runs;
+/// elapsed time does.
 #[test]
-fn a_clock_that_is_set_is_no_waiting() {
+fn setting_the_clock_is_not_elapsed_time() {
     let gateway = created(CANNOT_CLOSE, ScriptedOutcome::LostBefore);
     for off_ms in [7_200_000, 14_400_000] {
         gateway.clock.set_off(off_ms);
@@ -266,8 +270,8 @@ fn a_clock_that_is_set_is_no_waiting() {
     assert_eq!(ended.reason.unwrap().as_str(), "NEVER_ARRIVED");
 }
 
-/// A5, S1, T2: what an earlier process sent counts as sent when this one started, whatever the clocks of
-/// both showed.
+/// A5, S1, T2: a send of an earlier process counts as sent when this one started, whatever both
+/// clocks showed.
 #[test]
 fn a_send_of_an_earlier_process_counts_from_the_start() {
     let mut gateway = created(CANNOT_CLOSE, ScriptedOutcome::LostBefore);
@@ -283,7 +287,8 @@ fn a_send_of_an_earlier_process_counts_from_the_start() {
     assert_eq!(attempt(&gateway).state, AttemptState::Failed);
 }
 
-/// V5: what a query named as open is not ended by "not found", however late, at a close or a query.
+/// V5: what a query reported as open is not ended by "not found", however late, to a close or a
+/// query.
 #[test]
 fn what_a_query_named_is_not_ended_by_not_found() {
     for ability in [FORGETFUL, CANNOT_CLOSE] {
@@ -313,8 +318,8 @@ fn what_a_query_named_is_not_ended_by_not_found() {
     }
 }
 
-/// V5, A2: what the answer to a close named is not ended by "not found", also where the query right after
-/// it did not find it and was too early to count.
+/// V5, A2: what the reply to a close named is not ended by "not found", also where the query right
+/// after it did not find it and was too early to count.
 #[test]
 fn what_a_close_named_is_not_ended_by_not_found() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
@@ -338,8 +343,8 @@ fn what_a_close_named_is_not_ended_by_not_found() {
     }
 }
 
-/// A5, V5: a merchant's close is not ended by a "not found" that is said once: the question right after it
-/// finds the payment.
+/// A5, V5: a merchant's close is not ended by a single "not found": the query right after it finds
+/// the payment.
 #[test]
 fn a_merchants_close_is_not_ended_by_one_not_found() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
@@ -350,7 +355,7 @@ fn a_merchants_close_is_not_ended_by_one_not_found() {
     assert_eq!((open.state, open.named), (AttemptState::Closing, true));
 }
 
-/// V5, V3, O2: a callback of another sum is put aside, and names the payment all the same.
+/// V5, V3, O2: a callback with another amount is quarantined, and names the payment all the same.
 #[test]
 fn what_a_false_callback_named_is_not_ended_by_not_found() {
     let gateway = created(CANNOT_CLOSE, ScriptedOutcome::LostAfter);
@@ -370,10 +375,10 @@ fn what_a_false_callback_named_is_not_ended_by_not_found() {
     assert_eq!(attempt(&gateway).state, AttemptState::Unknown);
 }
 
-/// V5, A5: the later word counts: a close that is answered "not found" by who says "open" right after
-/// ends nothing.
+/// V5, A5: the later evidence counts: a close answered "not found" by an institution that says
+/// "open" right after ends nothing.
 #[test]
-fn open_said_after_not_found_counts() {
+fn open_reported_after_not_found_counts() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
     gateway.at("bank", |books| books.manners.denies_closes = true);
     assert_eq!(gateway.close("T1").status, 202);
@@ -386,7 +391,7 @@ fn open_said_after_not_found_counts() {
     assert_eq!(gateway.query("T1").text("orderStatus"), "OPEN");
 }
 
-/// V5, A5: "not found" to a close, and no answer to the question after it: nothing is settled yet.
+/// V5, A5: "not found" to a close, and no reply to the query after it: nothing is ended yet.
 #[test]
 fn not_found_alone_ends_nothing() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostBefore);
@@ -401,9 +406,9 @@ fn not_found_alone_ends_nothing() {
     assert_eq!(attempt(&gateway).state, AttemptState::Failed);
 }
 
-/// E1: that a question was not sent says nothing about the create before it.
+/// E1: a query that was not sent is no evidence about the create before it.
 #[test]
-fn a_question_that_was_not_sent_ends_nothing() {
+fn a_query_that_was_not_sent_ends_nothing() {
     let gateway = gateway(FORGETFUL);
     gateway.place("T1", json!({}));
     gateway.network.parties().held = true;
@@ -440,10 +445,10 @@ fn a_question_that_was_not_sent_ends_nothing() {
     }
 }
 
-/// V3, E3: an answer that names another sum is put aside, whatever was asked: the call is in doubt at
-/// once, and nothing says that it succeeded.
+/// V3, E3: a reply with another amount is quarantined, whatever the call was: the call is
+/// unresolved at once, and nothing says that it succeeded.
 #[test]
-fn an_answer_of_another_sum_is_unresolved_at_once() {
+fn a_reply_with_another_amount_is_unresolved_at_once() {
     let gateway = gateway(FakeInstitutionAbility::ALL);
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
@@ -452,8 +457,8 @@ fn an_answer_of_another_sum_is_unresolved_at_once() {
     gateway.at("bank", |books| books.manners.misstates = true);
     let fields = json!({ "merchantId": "M1", "merchantOrderNo": "T1", "orderDate": "20260925",
         "mobileNo": "13812345678", "refundAmount": "5", "merchantRefundNo": "B1" });
-    let told = gateway.ask("M1", "/v1/refunds", &fields);
-    assert_eq!((told.status, told.text("result")), (202, "PENDING"));
+    let reply = gateway.ask("M1", "/v1/refunds", &fields);
+    assert_eq!((reply.status, reply.text("result")), (202, "PENDING"));
     let refund = &gateway.order("T1").refunds[0];
     assert_eq!(refund.state, RefundState::Unknown);
     gateway.at("bank", |books| books.manners.misstates = false);
@@ -462,9 +467,9 @@ fn an_answer_of_another_sum_is_unresolved_at_once() {
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Succeeded);
 }
 
-/// M6: what a callback or an answer names without a currency is in that of the order, whichever that is.
+/// M6: an amount without a currency in a callback or reply is in the order's currency.
 #[test]
-fn a_sum_without_a_currency_is_the_orders() {
+fn an_amount_without_a_currency_is_in_the_orders() {
     let abilities = [("bank", FakeInstitutionAbility::ALL)];
     let snapshot = crate::world::enrolment::in_dollars(&abilities);
     let gateway = TestGateway::enrolled(&abilities, snapshot);
@@ -479,8 +484,8 @@ fn a_sum_without_a_currency_is_the_orders() {
             gateway.advance_s(60);
             gateway.poll_unresolved();
         }
-        let told = gateway.query(no);
-        assert_eq!(told.text("orderStatus"), "PAID", "{no}");
+        let reply = gateway.query(no);
+        assert_eq!(reply.text("orderStatus"), "PAID", "{no}");
         let receipt = attempt_of(&gateway, no).receipt.unwrap();
         assert_eq!(receipt.amount.currency().code(), "USD");
         gateway.at("bank", |books| books.manners.names_no_currency = false);

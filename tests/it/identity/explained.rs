@@ -1,4 +1,4 @@
-//! A signature that does not fit: the caller is shown what was computed, and not too often.
+//! A signature that does not match: the caller is shown the computed base, at a limited rate.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ fn from(address: &str, merchant: Option<&str>) -> Peer {
     }
 }
 
-/// The base a misfit of this key was shown, if it was.
+/// The base shown for a mismatch of this key, if any.
 fn shown(gateway: &TestGateway, key: &TestSigningKey, peer: Peer) -> Option<String> {
     let draft = draft(gateway, key);
     let misfit = draft.with(&[1; 64]);
-    let told = refused_from(gateway, (misfit, peer), MISMATCH, key.algorithm);
-    assert!(!told.response.headers().contains_key("signature"));
-    let detail = told.text("detail");
+    let reply = refused_from(gateway, (misfit, peer), MISMATCH, key.algorithm);
+    assert!(!reply.response.headers().contains_key("signature"));
+    let detail = reply.text("detail");
     assert!(
         detail.starts_with("the signature does not verify"),
         "{detail}"
@@ -50,9 +50,9 @@ fn shown(gateway: &TestGateway, key: &TestSigningKey, peer: Peer) -> Option<Stri
     base
 }
 
-/// R-6.3.1-2a, L4: a known key's owner sees the base we computed, whole, and never a secret.
+/// R-6.3.1-2a, L4: the owner of a known key sees the base we computed, whole, and never a secret.
 #[test]
-fn a_misfit_is_shown_the_base_and_no_secret() {
+fn a_mismatch_shows_the_base_and_no_secret() {
     for algorithm in ALGORITHMS {
         let gateway = gateway();
         let base = shown(&gateway, key_of(algorithm), showing("M1")).unwrap();
@@ -65,18 +65,24 @@ fn a_misfit_is_shown_the_base_and_no_secret() {
     }
 }
 
-/// Who names no known key is shown nothing.
+/// A caller without a known key is shown nothing.
 #[test]
 fn an_unauthenticated_caller_is_shown_nothing() {
     let (gateway, key) = (gateway(), key_of("ed25519"));
     let mut draft = draft(&gateway, key);
     draft.key_id = "M1-ed25520".to_owned();
-    let told = refused(&gateway, draft.by(key), (401, "key_unknown"), "a stranger");
-    assert!(!told.text("detail").contains("@method"));
+    let reply = refused(
+        &gateway,
+        draft.by(key),
+        (401, "key_unknown"),
+        "an unauthenticated caller",
+    );
+    assert!(!reply.text("detail").contains("@method"));
 }
 
-/// Q1: past the limit the refusal is the same without the base: by certificate or address, and of
-/// all strangers together, who use up nothing of a merchant's; a certificate that is nobody's counts by its address.
+/// Q1: past the limit the refusal is the same without the base. The limits are by certificate or
+/// address, and for all unauthenticated callers together, who use up nothing of a merchant's; an
+/// unknown certificate counts by its address.
 #[test]
 fn a_base_is_not_shown_too_often() {
     let gateway = limited(rate(1, 2), rate(1, 3));
@@ -94,7 +100,7 @@ fn a_base_is_not_shown_too_often() {
     assert!(shown(&gateway, key, from("192.0.2.2", None)).is_some());
     assert!(
         shown(&gateway, key, from("192.0.2.3", None)).is_none(),
-        "all strangers"
+        "all unauthenticated callers"
     );
     gateway.advance_s(1);
     assert!(shown(&gateway, key, from("192.0.2.4", None)).is_some());
@@ -103,7 +109,7 @@ fn a_base_is_not_shown_too_often() {
         "all, again"
     );
     assert!(shown(&gateway, key, bearer).is_some(), "a merchant's own");
-    // Whatever was shown, a good signature is let in.
+    // Whatever was shown, a valid signature is accepted.
     let good = draft(&gateway, key).by(key);
     assert_eq!(gateway.send_from(good, unauthenticated).status, 200);
 }

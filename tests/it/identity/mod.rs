@@ -1,5 +1,5 @@
-//! Who is asking, for each algorithm: what proves it, and everything that does not. Each request is
-//! made by hand, goes through the whole of the answering, and leaves nothing behind if it is refused.
+//! Authentication, for each algorithm: what proves the caller, and what does not. Each request is
+//! made by hand, goes through the whole API, and changes nothing if it is refused.
 
 mod explained;
 mod replay;
@@ -30,8 +30,8 @@ fn key_of(algorithm: &str) -> &'static TestSigningKey {
     keys.find(|key| key.algorithm == algorithm).unwrap()
 }
 
-/// Two merchants with a key of each algorithm; of M1's each also one that has ended, one that has
-/// not begun, and a second one.
+/// Two merchants with a key of each algorithm; of M1's each also an expired one, one that is not
+/// valid yet, and a second one.
 fn enrolled(now_s: i64) -> ConfigurationSnapshot {
     let mut snapshot = snapshot(&ONE);
     let mut keys = Vec::new();
@@ -67,8 +67,8 @@ fn draft(gateway: &TestGateway, key: &TestSigningKey) -> SignatureDraft {
     SignatureDraft::new(PLACE, &body, (&id, gateway.nonce()), gateway.now_s())
 }
 
-/// The refusal of a request that must leave nothing durable behind, not even its nonce; the code is
-/// what is counted.
+/// Checks a refusal that must leave nothing durable behind, not even its nonce; the code is what is
+/// counted.
 fn refused(
     gateway: &TestGateway,
     request: Request<Bytes>,
@@ -85,29 +85,29 @@ fn refused_from(
     what: &str,
 ) -> TestReply {
     let before = gateway.durable_state();
-    let told = gateway.send_from(request, peer);
+    let reply = gateway.send_from(request, peer);
     assert_eq!(
-        (told.status, told.result),
+        (reply.status, reply.result),
         expected,
         "{what}: {:?}",
-        told.json
+        reply.json
     );
-    assert_eq!(told.text("code"), expected.1, "{what}");
-    // Whoever was proven has spent the nonce (Q5), and nothing else has changed.
+    assert_eq!(reply.text("code"), expected.1, "{what}");
+    // An authenticated caller has spent the nonce (Q5), and nothing else has changed.
     let mut after = gateway.durable_state();
     after.nonces.clone_from(&before.nonces);
-    assert!(after == before, "{what} left something behind");
-    told
+    assert!(after == before, "{what} changed the store");
+    reply
 }
 
 const UNUSABLE: (u16, &str) = (401, "signature_unusable");
 const MISMATCH: (u16, &str) = (401, "signature_mismatch");
 const OUTSIDE: (u16, &str) = (401, "outside_window");
 
-/// R-6.3.1-1a, R-6.3.1-2a, R-6.3.2-2b, Q3: each algorithm proves who asks; its name may stand in the
-/// message and has to agree.
+/// R-6.3.1-1a, R-6.3.1-2a, R-6.3.2-2b, Q3: each algorithm authenticates the caller; its name may be
+/// in the message and must match the key's.
 #[test]
-fn each_algorithm_lets_its_owner_in() {
+fn each_algorithm_authenticates_its_owner() {
     for algorithm in ALGORITHMS {
         for alg in [None, Some(algorithm.to_owned())] {
             let gateway = gateway();
@@ -116,16 +116,20 @@ fn each_algorithm_lets_its_owner_in() {
                 alg,
                 ..draft(&gateway, key)
             };
-            let told = gateway.send_from(draft.by(key), showing("M1"));
-            assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{algorithm}");
+            let reply = gateway.send_from(draft.by(key), showing("M1"));
+            assert_eq!(
+                (reply.status, reply.result),
+                (200, "ACCEPTED"),
+                "{algorithm}"
+            );
             assert_eq!(gateway.durable_state().orders.len(), 1);
         }
     }
 }
 
-/// R-6.3.1-2a, Q2: unsigned, signed over too little, changed on the way, sent elsewhere.
+/// R-6.3.1-2a, Q2: unsigned, signed over too few components, changed in transit, sent elsewhere.
 #[test]
-fn nothing_is_believed_that_was_not_signed_whole() {
+fn a_request_not_signed_whole_is_refused() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
@@ -133,8 +137,8 @@ fn nothing_is_believed_that_was_not_signed_whole() {
         refused(&gateway, good.bare(), UNUSABLE, &what("unsigned"));
         for at in 0..good.covered.len() {
             let mut little = good.clone();
-            let gone = little.covered.remove(at);
-            refused(&gateway, little.by(key), UNUSABLE, &what(gone));
+            let removed = little.covered.remove(at);
+            refused(&gateway, little.by(key), UNUSABLE, &what(removed));
         }
         let other = order_fields("M1", "T2").to_string();
         let mut body = good.by(key);
@@ -156,9 +160,9 @@ fn nothing_is_believed_that_was_not_signed_whole() {
     }
 }
 
-/// R-6.3.1-1c, R-6.3.2-2a, Q5: keys and signatures count in their time alone.
+/// R-6.3.1-1c, R-6.3.2-2a, Q5: keys and signatures are valid in their period only.
 #[test]
-fn nothing_is_believed_outside_its_time() {
+fn a_request_outside_its_time_is_refused() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
@@ -200,9 +204,9 @@ fn nothing_is_believed_outside_its_time() {
     }
 }
 
-/// R-6.3.2-2a, Q5: once, and never again.
+/// R-6.3.2-2a, Q5: a nonce is accepted once.
 #[test]
-fn nothing_is_believed_twice() {
+fn a_nonce_is_accepted_once() {
     for algorithm in ALGORITHMS {
         let (mut gateway, key) = (gateway(), key_of(algorithm));
         let request = draft(&gateway, key).by(key);
@@ -214,7 +218,7 @@ fn nothing_is_believed_twice() {
             refused(&gateway, request.clone(), (401, "nonce_spent"), algorithm);
             gateway.restart();
         }
-        // The nonce is the key's: whoever signs the same words anew says nothing new.
+        // The nonce belongs to the key: signing the same content anew is still a replay.
         let mut again = draft(&gateway, key);
         let first = request.headers()["signature-input"].to_str().unwrap();
         let nonce = first.split("nonce=\"").nth(1).unwrap().split('"').next();
@@ -223,10 +227,10 @@ fn nothing_is_believed_twice() {
     }
 }
 
-/// Q3: the key decides the algorithm, and nothing in the message can: each key named with the
+/// Q3: the key decides the algorithm, and nothing in the message can: each key is named with the
 /// signature of every other algorithm, with and without its name.
 #[test]
-fn no_algorithm_passes_for_another() {
+fn no_algorithm_is_accepted_as_another() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
         for other in ALGORITHMS.into_iter().filter(|other| *other != algorithm) {
@@ -252,9 +256,9 @@ fn no_algorithm_passes_for_another() {
     }
 }
 
-/// Q3: what everybody knows is nobody's secret: tags made with the bytes of public keys.
+/// Q3: public values are no secret: MACs made with the bytes of public keys are refused.
 #[test]
-fn a_public_key_is_no_secret() {
+fn a_public_key_is_not_a_secret() {
     for algorithm in ALGORITHMS.into_iter().filter(|it| *it != "hmac-sha256") {
         let (gateway, key) = (gateway(), key_of(algorithm));
         for secret in key.public_forms() {
@@ -282,15 +286,16 @@ fn a_public_key_is_no_secret() {
     }
 }
 
-/// Q3: empty, cut, stretched and bent signatures; ECDSA as ASN.1, and its numbers out of bounds.
+/// Q3: empty, truncated, extended and altered signatures; ECDSA as ASN.1, and its numbers out of
+/// range.
 #[test]
 fn a_signature_has_one_form() {
     for algorithm in ALGORITHMS {
         let (gateway, key) = (gateway(), key_of(algorithm));
-        // Often enough that whatever is kept of keys that call again is kept of this one.
+        // Often enough to fill the caches for a key that calls repeatedly.
         for _ in 0..40 {
-            let told = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
-            assert_eq!(told.status, 200, "{algorithm}");
+            let reply = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
+            assert_eq!(reply.status, 200, "{algorithm}");
         }
         let draft = draft(&gateway, key);
         let good = key.sign(draft.base().as_bytes());
@@ -299,9 +304,9 @@ fn a_signature_has_one_form() {
             ("empty", Vec::new()),
             ("one byte", vec![*last]),
             ("cut", cut.to_vec()),
-            ("cut in front", good[1..].to_vec()),
+            ("truncated at the front", good[1..].to_vec()),
             ("stretched", [good.as_slice(), &[0]].concat()),
-            ("stretched in front", [&[0], good.as_slice()].concat()),
+            ("extended at the front", [&[0], good.as_slice()].concat()),
             ("twice", [good.as_slice(), &good].concat()),
             ("zeroes", vec![0; good.len()]),
             ("ones", vec![0xff; good.len()]),
@@ -329,8 +334,8 @@ fn a_signature_has_one_form() {
     }
 }
 
-/// Q3: exactly one signature by a known key counts; those of strangers beside it do not, whatever
-/// they say and wherever they stand.
+/// Q3: exactly one signature by a known key counts; those by unknown keys beside it do not,
+/// whatever they contain and wherever they are.
 #[test]
 fn exactly_one_signature_by_a_known_key_counts() {
     for algorithm in ALGORITHMS {
@@ -370,15 +375,20 @@ fn exactly_one_signature_by_a_known_key_counts() {
             }
             let gateway = gateway();
             let request = beside(&gateway, "a-proxy-of-theirs", first);
-            let told = gateway.send_from(request, showing("M1"));
-            assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{algorithm}");
+            let reply = gateway.send_from(request, showing("M1"));
+            assert_eq!(
+                (reply.status, reply.result),
+                (200, "ACCEPTED"),
+                "{algorithm}"
+            );
         }
     }
 }
 
-/// Q4, R-4-3: key, certificate and `merchantId` are one merchant's, and one that is admitted.
+/// Q4, R-4-3: key, certificate and `merchantId` must belong to one merchant, and one that is
+/// admitted.
 #[test]
-fn nobody_speaks_for_another_merchant() {
+fn no_caller_acts_for_another_merchant() {
     for algorithm in ALGORITHMS {
         let (mut gateway, key) = (gateway(), key_of(algorithm));
         let what = |case: &str| format!("{algorithm}, {case}");
@@ -409,13 +419,13 @@ fn nobody_speaks_for_another_merchant() {
             key_id: "nobody".to_owned(),
             ..draft(&gateway, key)
         };
-        let told = refused(
+        let reply = refused(
             &gateway,
             unknown.by(key),
             (401, "key_unknown"),
             &what("nobody"),
         );
-        assert!(!told.response.headers().contains_key("signature"));
+        assert!(!reply.response.headers().contains_key("signature"));
         for shown in ["M2", "nobody"] {
             let from = (draft(&gateway, key).by(key), showing(shown));
             refused_from(&gateway, from, (403, "certificate_foreign"), &what(shown));
@@ -445,8 +455,8 @@ fn chosen() -> Value {
     changed(naming(), json!({ "institutionId": "bank" }))
 }
 
-/// R-6.3.1-1b: a shared secret counts only beside a certificate of the same merchant, whatever else
-/// the merchant's connections must show; a private key counts by itself.
+/// R-6.3.1-1b: a shared secret is accepted only with a certificate of the same merchant, whatever
+/// else the merchant's connections must show; a private key needs none.
 #[test]
 fn a_shared_secret_counts_only_beside_a_certificate() {
     for wanted in [
@@ -466,8 +476,8 @@ fn a_shared_secret_counts_only_beside_a_certificate() {
             let draft =
                 SignatureDraft::new(path, &naming(), (id, gateway.nonce()), gateway.now_s());
             let missing = (403, "certificate_missing");
-            let told = refused_from(&gateway, (draft.by(key), PEER), missing, "alone");
-            let detail = told.text("detail");
+            let reply = refused_from(&gateway, (draft.by(key), PEER), missing, "alone");
+            let detail = reply.text("detail");
             assert!(detail.contains("client certificate"), "{detail}");
             assert!(detail.contains("hmac-sha256"), "{detail}");
         }
@@ -475,8 +485,12 @@ fn a_shared_secret_counts_only_beside_a_certificate() {
             let from = (draft(&gateway, key).by(key), showing(shown));
             refused_from(&gateway, from, (403, "certificate_foreign"), shown);
         }
-        let told = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
-        assert_eq!((told.status, told.result), (200, "ACCEPTED"), "{wanted:?}");
+        let reply = gateway.send_from(draft(&gateway, key).by(key), showing("M1"));
+        assert_eq!(
+            (reply.status, reply.result),
+            (200, "ACCEPTED"),
+            "{wanted:?}"
+        );
     }
     let gateway = gateway();
     let key = key_of("ecdsa-p256-sha256");

@@ -1,5 +1,5 @@
-//! Replays against the store that is used: many at once, after a restart, without the cache in front,
-//! under a clock that jumps. One signed request has one effect, whatever happens around it.
+//! Replays against a real store: concurrent, after a restart, without the cache in front, under a
+//! clock that jumps. One signed request has one effect, whatever happens around it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ use crate::world::test_gateway::{api, sends};
 
 const COPIES: usize = 64;
 
-/// A gateway over a database file, and the world around it.
+/// A gateway over a database file, and its world.
 struct ReplayTestbed {
     folder: TempDir,
     clock: Arc<ManualClock>,
@@ -51,7 +51,7 @@ impl ReplayTestbed {
         }
     }
 
-    /// The database as a process opens it, without anything in front.
+    /// The database as a process opens it, without a cache in front.
     fn open(&self) -> Arc<dyn Store> {
         let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
@@ -65,7 +65,7 @@ impl ReplayTestbed {
         .unwrap()
     }
 
-    /// A gateway over this store; nobody else's memory.
+    /// A gateway over this store, with empty memory.
     fn gateway(&self, store: Arc<dyn Store>) -> Arc<Api> {
         let world = World {
             clock: Arc::<ManualClock>::clone(&self.clock),
@@ -80,7 +80,7 @@ impl ReplayTestbed {
         Arc::new(api(store, world, snapshot(&ONE)))
     }
 
-    /// The same with the cache of spent nonces in front, empty.
+    /// The same with an empty nonce cache in front.
     fn gateway_with_nonce_cache(&self, store: &Arc<dyn Store>) -> Arc<Api> {
         self.gateway(Arc::new(NonceCache::new(Arc::clone(store))))
     }
@@ -110,8 +110,8 @@ async fn order(store: &dyn Store, no: &str) -> Option<Order> {
     store.order(&key).await.unwrap()
 }
 
-/// Sends copies of one request at once, in turn to each gateway; the results that are no refusals
-/// of a spent nonce.
+/// Sends copies of one request at once, round-robin to each gateway; the results other than replay
+/// refusals.
 async fn flood(gateways: &[&Arc<Api>], request: &Request<Bytes>) -> Vec<&'static str> {
     let mut copies = JoinSet::new();
     for gateway in gateways.iter().copied().cycle().take(COPIES) {
@@ -171,7 +171,7 @@ async fn one_of_64_copies_has_an_effect() {
     }
 }
 
-/// Q5: two nodes' caches over one database know nothing of each other, and still one copy counts.
+/// Q5: with the separate caches of two nodes over one database one copy counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_caches_let_one_copy_through() {
     let site = ReplayTestbed::new();
@@ -195,9 +195,9 @@ async fn two_caches_let_one_copy_through() {
     }
 }
 
-/// Q5: a cache that forgets at any moment, or is not there, costs time and nothing else.
+/// Q5: a cache that loses its content at any moment, or is missing, costs time and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_cache_lets_nothing_through() {
+async fn a_lost_cache_accepts_no_replay() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let (bare, full) = (
@@ -205,7 +205,7 @@ async fn a_lost_cache_lets_nothing_through() {
         site.gateway_with_nonce_cache(&store),
     );
     let place = site.place("T1", "place-T1-00000001");
-    // Some of the copies meet a cache, some none, some one that was emptied just now.
+    // Some of the copies meet a cache, some none, some one that was just emptied.
     let empty = site.gateway_with_nonce_cache(&store);
     assert_eq!(flood(&[&full, &bare, &empty], &place).await, ["ACCEPTED"]);
     for gateway in [&full, &bare, &empty, &site.gateway_with_nonce_cache(&store)] {
@@ -215,8 +215,8 @@ async fn a_lost_cache_lets_nothing_through() {
     assert_eq!(order(&*store, "T1").await.unwrap().version, 1);
 }
 
-/// Q5, S1: a restart forgets nothing that was spent, whatever it was spent for: an effect, a
-/// repeat's answer, or a refusal for reasons of state (409, 422).
+/// Q5, S1: a restart loses no spent nonce, whatever it was spent for: an effect, a repeat's reply,
+/// or a refusal because of the order's state (409, 422).
 #[tokio::test]
 async fn a_spent_nonce_outlives_the_process() {
     let site = ReplayTestbed::new();
@@ -229,8 +229,8 @@ async fn a_spent_nonce_outlives_the_process() {
     let conflict = odd(json!({ "orderAmount": "1" }), "conflict-00000001");
     let elsewhere = json!({ "bankReturnUrl": "https://evil.example/", "merchantOrderNo": "T2" });
     let elsewhere = odd(elsewhere, "elsewhere-0000001");
-    let nobody = json!({ "institutionId": "nobody", "merchantOrderNo": "T3" });
-    let nobody = odd(nobody, "nobody-0000000001");
+    let unknown = json!({ "institutionId": "nobody", "merchantOrderNo": "T3" });
+    let unknown = odd(unknown, "nobody-0000000001");
     let close = site.signed("/v1/orders/close", &named("T1"), "close-T1-00000001");
     let again = site.signed("/v1/orders/close", &named("T1"), "close-T1-00000002");
     let body = changed(named("T1"), json!({ "institutionId": "bank" }));
@@ -240,7 +240,7 @@ async fn a_spent_nonce_outlives_the_process() {
         (repeat, 200),
         (conflict, 409),
         (elsewhere, 422),
-        (nobody, 422),
+        (unknown, 422),
         (close, 200),
         (again, 200),
         (late, 409),
@@ -267,10 +267,10 @@ async fn a_spent_nonce_outlives_the_process() {
     }
 }
 
-/// Q8: 429 and 503 say that nothing was recorded, and the nonce was not: the same request is good
+/// Q8: 429 and 503 mean that nothing was recorded, not even the nonce: the same request succeeds
 /// once the gateway can take it.
 #[tokio::test]
-async fn what_was_not_recorded_spent_nothing() {
+async fn a_request_not_recorded_spends_no_nonce() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let fault_injector = Arc::new(FaultInjector::new(Arc::clone(&store)));
@@ -307,18 +307,19 @@ async fn what_was_not_recorded_spent_nothing() {
     assert_eq!(replayed(&gateway, &second).await, "ACCEPTED");
     site.clock.pass(1_000);
     assert_eq!(replayed(&gateway, &second).await, "nonce_spent");
-    // Who only repeats what was said uses up nobody's allowance.
+    // A caller that only replays requests uses up no other's allowance.
     let third = site.place("T4", "place-T4-00000001");
     assert_eq!(replayed(&gateway, &third).await, "ACCEPTED");
 }
 
-/// Q6, T2: the clock jumps by hours, either way, across restarts and with the nonces forgotten in
-/// between: what was spent is never taken again, and what was made in a moment that is forgotten is
-/// refused whatever the clock says. A clock that is right again takes every new request.
+/// Q6, T2: the clock jumps by hours, either way, across restarts and with nonces dropped in
+/// between: a spent nonce is never accepted again, and a request of a time whose nonces were
+/// dropped is refused whatever the clock reads. Under a corrected clock every new request is
+/// accepted.
 #[tokio::test]
-async fn a_clock_that_jumps_lets_nothing_through_twice() {
+async fn a_clock_that_jumps_accepts_no_replay() {
     const HOUR_MS: i64 = 3_600_000;
-    /// How far behind the clock the workers keep nonces.
+    /// How far behind the clock the workers drop nonces.
     const BEHIND_MS: i64 = 400_000;
     let site = ReplayTestbed::new();
     let mut spent: Vec<Request<Bytes>> = Vec::new();
@@ -340,14 +341,14 @@ async fn a_clock_that_jumps_lets_nothing_through_twice() {
         let forgotten = store.forgotten();
         let result = replayed(&gateway, &fresh).await;
         if forgotten.contains(Timestamp::from_s(site.now_s())) {
-            // Refused for being of a moment that is forgotten, and so it stays.
+            // Refused because the nonces of its time were dropped, and this stays so.
             assert_eq!(result, "outside_window", "off {off}");
         } else {
             assert_eq!(result, "ACCEPTED", "off {off}");
             accepted += 1;
             spent.push(fresh.clone());
         }
-        // What the worker does, as late as it may and as early.
+        // What the worker does, at its latest and at its earliest.
         let now = paymux::world::Clock::now(&*site.clock).ms();
         store
             .forget_nonces(Timestamp::from_ms(now - BEHIND_MS))
@@ -364,7 +365,7 @@ async fn a_clock_that_jumps_lets_nothing_through_twice() {
     }
     assert_eq!(
         accepted, count,
-        "no moment was shut out but those that were spent"
+        "only times whose nonces were spent are closed"
     );
     let store = site.open();
     for no in 1..=count {
@@ -374,9 +375,9 @@ async fn a_clock_that_jumps_lets_nothing_through_twice() {
     }
 }
 
-/// Q5, Q6, H2, T2: whoever sends requests made in each minute of the hours to come is refused; one jump
-/// of the clock over those hours forgets none of them, so none is taken in its time, and none of the
-/// moments is shut out for others.
+/// Q5, Q6, H2, T2: requests dated for each minute of the coming hours are refused; a jump of the
+/// clock over those hours drops none of their nonces, so none is accepted in its time, and none of
+/// those times is closed to other requests.
 #[tokio::test]
 async fn nonces_planted_ahead_survive_a_jump() {
     let site = ReplayTestbed::new();
@@ -407,16 +408,16 @@ async fn nonces_planted_ahead_survive_a_jump() {
         let fresh = site.place(&format!("T{minute}"), &format!("fresh-{minute:012}"));
         assert_eq!(replayed(&gateway, &fresh).await, "ACCEPTED");
     }
-    // Kept by the moment each says it was made: nothing is kept for ever.
+    // Stored by the time each says it was made: nothing is stored for ever.
     site.clock.pass(7_200_000);
     site.clock.unresolved(false);
     forget_nonces(&*store, &*site.clock).await.unwrap();
     assert!(!store.forgotten().spans().is_empty());
 }
 
-/// Q5: what reads only is remembered in memory: once in a process, and again after a restart.
+/// Q5: nonces of reads are in memory only: accepted once in a process, and again after a restart.
 #[tokio::test]
-async fn a_reading_is_repeated_after_a_restart_alone() {
+async fn a_read_is_repeated_only_after_a_restart() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let gateway = site.gateway_with_nonce_cache(&store);

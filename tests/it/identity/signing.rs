@@ -1,5 +1,6 @@
-//! Signatures made by hand, with the library alone: whatever a merchant's program, or somebody who
-//! means ill, could send. Nothing here comes from the code that is tested but the PEM of its keys.
+//! Signatures made by hand, with the crypto library alone: whatever a merchant's program, or an
+//! attacker, could send. Nothing here comes from the tested code except the PEM encoding of its
+//! keys.
 
 use std::sync::LazyLock;
 
@@ -30,10 +31,10 @@ pub(crate) const ALGORITHMS: [&str; 5] = [
 
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, 40 bytes of it...";
 
-/// What one algorithm signs with; the two of RSA share a key pair, as a merchant's might.
+/// An algorithm's signing key; the two of RSA share a key pair, as a merchant's might.
 pub(crate) struct TestSigningKey {
     pub(crate) algorithm: &'static str,
-    /// As enrolled; of a shared secret the secret.
+    /// The public key as enrolled; of a shared secret the secret.
     pub(crate) public: Vec<u8>,
     private: Vec<u8>,
 }
@@ -105,14 +106,14 @@ impl TestSigningKey {
         }
     }
 
-    /// As most libraries write ECDSA when nobody tells them otherwise: ASN.1 instead of r and s.
+    /// ECDSA as most libraries encode it by default: ASN.1 instead of r and s.
     pub(crate) fn sign_der(&self, base: &[u8]) -> Vec<u8> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.private);
         let signature = pair.unwrap().sign(&SystemRandom::new(), base).unwrap();
         signature.as_ref().to_vec()
     }
 
-    /// Everything of the public half that somebody could mistake for a secret.
+    /// Every form of the public key that could be mistaken for a secret.
     pub(crate) fn public_forms(&self) -> Vec<Vec<u8>> {
         let pem = str::from_utf8(&self.public).unwrap();
         let spki = der(pem);
@@ -122,13 +123,13 @@ impl TestSigningKey {
     }
 }
 
-/// A tag under any bytes at all.
+/// A MAC under the given bytes.
 pub(crate) fn mac(secret: &[u8], base: &[u8]) -> Vec<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     hmac::sign(&key, base).as_ref().to_vec()
 }
 
-/// A request that is not signed yet, and what its signature will say.
+/// An unsigned request, and its signature's parameters.
 #[derive(Clone)]
 pub(crate) struct SignatureDraft {
     pub(crate) path: String,
@@ -143,7 +144,7 @@ pub(crate) struct SignatureDraft {
 }
 
 impl SignatureDraft {
-    /// As it should be.
+    /// A valid one.
     pub(crate) fn new(path: &str, body: &Value, (key_id, nonce): (&str, String), now: i64) -> Self {
         Self {
             path: path.to_owned(),
@@ -181,7 +182,7 @@ impl SignatureDraft {
         member
     }
 
-    /// The signature base, put together by hand (RFC 9421, section 2.5).
+    /// The signature base, built by hand (RFC 9421, section 2.5).
     pub(crate) fn base(&self) -> String {
         let lines = self.covered.iter().map(|name| {
             let value = match *name {
@@ -220,7 +221,7 @@ impl SignatureDraft {
         }
     }
 
-    /// The request with these bytes for a signature.
+    /// The request with these bytes as its signature.
     pub(crate) fn with(&self, signature: &[u8]) -> Request<Bytes> {
         let mut request = self.bare();
         self.put(&mut request, signature);

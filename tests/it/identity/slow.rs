@@ -1,5 +1,5 @@
-//! Signing with RSA takes as long as everything else together: it is done beside the threads that
-//! answer, a few at a time, and comes out the same.
+//! Signing with RSA is slow: it runs on other threads than the ones that answer, a few at a time,
+//! with the same result.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn pair(id: &str, algorithm: &str) -> (SigningKey, KeyRing) {
     let (private, public) = SigningKey::generate(algorithm).unwrap();
     let ring = KeyRing::new(vec![EnrolledKey {
         id: id.into(),
-        // Of a platform's key nobody asks who it is; of an institution's its id counts (C1).
+        // Of a platform's key only the key matters; of an institution's its id counts (C1).
         owner: id.split('-').next().unwrap().into(),
         key: VerifyingKey::of_algorithm(algorithm, &public).unwrap(),
         not_before_s: 0,
@@ -46,9 +46,9 @@ fn platform(signing: SigningKey) -> PlatformIdentity {
     }
 }
 
-/// R-6.3.1-1b: whatever key signs, the answer is proven and bound to its question.
+/// R-6.3.1-1b: whatever key signs, the reply is authentic and bound to its request.
 #[tokio::test]
-async fn an_answer_is_signed_with_any_key() {
+async fn a_reply_is_signed_with_any_key() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     let target = format!("{ORIGIN}{PLACE}");
@@ -60,8 +60,14 @@ async fn an_answer_is_signed_with_any_key() {
             .header("content-type", "application/json")
             .body(Bytes::from_static(b"{}"))
             .unwrap();
-        let asked = (&request, "sig");
-        sign_answer(&platform(key), asked, &mut answer, gateway.api.now()).await;
+        let signed_request = (&request, "sig");
+        sign_answer(
+            &platform(key),
+            signed_request,
+            &mut answer,
+            gateway.api.now(),
+        )
+        .await;
         let proven = verify_response(&answer, &question, &ring, gateway.now_s()).unwrap();
         assert_eq!(proven.algorithm.name(), algorithm);
         assert_eq!(
@@ -71,8 +77,8 @@ async fn an_answer_is_signed_with_any_key() {
     }
 }
 
-/// R-6.3.1-1c: the next key signs answers from its first second on, without a reload, and the one
-/// before until then; when all have ended, nothing is signed any more.
+/// R-6.3.1-1c: the next key signs replies from its first second on, without a reload, and the
+/// previous one until then; when all have expired, nothing is signed any more.
 #[tokio::test]
 async fn a_key_signs_in_its_time() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
@@ -103,9 +109,9 @@ async fn a_key_signs_in_its_time() {
     assert!(SigningKeys::of(vec![dated("late", 200, 300)], 100).is_none());
 }
 
-/// A quick key signs where it stands, without a runtime, a task or a turn.
+/// A fast key signs in place, without a runtime, a task or a permit.
 #[test]
-fn a_quick_key_waits_for_nobody() {
+fn a_fast_key_needs_no_permit() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     for algorithm in ["ed25519", "ecdsa-p256-sha256"] {
@@ -114,10 +120,10 @@ fn a_quick_key_waits_for_nobody() {
         let mut answer = Response::new(Bytes::new());
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
-        let asked = (&request, "sig");
+        let signed_request = (&request, "sig");
         crate::world::test_gateway::now(sign_answer(
             &platform(key),
-            asked,
+            signed_request,
             &mut answer,
             gateway.api.now(),
         ));
@@ -125,10 +131,10 @@ fn a_quick_key_waits_for_nobody() {
     }
 }
 
-/// A slow key signs in turns, and elsewhere: while none is free the answer waits, and whoever
-/// shares its thread does not.
+/// A slow key signs with a permit, on another thread: while none is free the reply waits, and other
+/// tasks on its thread do not.
 #[tokio::test]
-async fn a_slow_key_signs_in_its_turn() {
+async fn a_slow_key_signs_with_a_permit() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     let (key, _) = pair("platform", "rsa-pss-sha512");
@@ -139,27 +145,27 @@ async fn a_slow_key_signs_in_its_turn() {
     let mut answer = Response::new(Bytes::new());
     let json = "application/json".parse().unwrap();
     answer.headers_mut().insert("content-type", json);
-    let taken = permits.acquire_many(all).await.unwrap();
-    let asked = (&request, "sig");
+    let held = permits.acquire_many(all).await.unwrap();
+    let signed_request = (&request, "sig");
     let mut signing = Box::pin(sign_answer(
         &platform,
-        asked,
+        signed_request,
         &mut answer,
         gateway.api.now(),
     ));
     for _ in 0..100 {
-        // On this one thread: others go on while it waits.
+        // On this single thread: other tasks go on while it waits.
         let waits = still_waits(signing.as_mut()).await;
-        assert!(waits, "it did not wait for its turn");
+        assert!(waits, "it did not wait for its permit");
         tokio::task::yield_now().await;
     }
-    drop(taken);
+    drop(held);
     signing.await;
     assert!(answer.headers().contains_key("signature"));
     assert_eq!(permits.available_permits(), usize::try_from(all).unwrap());
 }
 
-/// Polls once; whether it still waits.
+/// Polls once; whether it is still pending.
 async fn still_waits(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
     std::future::poll_fn(|task| std::task::Poll::Ready(future.as_mut().poll(task).is_pending()))
         .await
@@ -177,15 +183,18 @@ async fn a_slow_key_signs_notifications() {
     let leases = store.lease(LeaseKind::Events, world.clock.now(), 1).await;
     let (key, ring) = pair("platform", "rsa-pss-sha512");
     let lease = &leases.unwrap()[0];
-    let told = notify_merchant(store, world, &platform(key), lease).await;
-    assert!(matches!(told, Ok(Delivery::Delivered(_))), "{told:?}");
+    let delivery = notify_merchant(store, world, &platform(key), lease).await;
+    assert!(
+        matches!(delivery, Ok(Delivery::Delivered(_))),
+        "{delivery:?}"
+    );
     let request = gateway.inbox(|inbox| inbox.requests[0].clone());
     let target = "https://m1.shop.example/paid";
     let proven = verify_request(&request, target, &ring, gateway.now_s()).unwrap();
     assert_eq!(proven.algorithm.name(), "rsa-pss-sha512");
 }
 
-/// R-6.3.1-1b, A1, C4: a call to an institution, and the answer to what it sends us.
+/// R-6.3.1-1b, A1, C4: a call to an institution, and the reply to its callback.
 #[tokio::test]
 async fn a_slow_key_signs_what_institutions_get() {
     const ADDRESS: &str = "https://bank.example";

@@ -1,4 +1,4 @@
-//! Recorded exchanges: how they are read, and the order they are about.
+//! Recorded exchanges: how they are parsed, and the order they are about.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,14 +21,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// When everything happens: 2026-11-22 00:30:00 in Shanghai.
+/// The time of every recording: 2026-11-22 00:30:00 in Shanghai.
 pub(super) const NOW_S: i64 = 1_795_278_600;
 
-/// The attempt all recordings speak of, and its account.
+/// The attempt of all recordings, and its account.
 const ATTEMPT: &str = "A01KAMB7E80000000000000000A";
 const ACCOUNT: &str = "ACC-1";
 
-/// The refund that recordings speak of, if they speak of one.
+/// The refund of recordings about one.
 const REFUND: &str = "R01KAMB7E80000000000000000C";
 
 /// One recorded exchange.
@@ -41,22 +41,22 @@ pub(super) struct Recording {
     pub(super) call: String,
     #[serde(default)]
     mode: Option<String>,
-    /// The attempt's state when the call is made, `INTENT` where it is absent; of a call about a refund
-    /// that refund's, `RESERVED` where it is absent.
+    /// The attempt's state when the call is made, `INTENT` where it is absent; for a call about a
+    /// refund that refund's, `RESERVED` where it is absent.
     #[serde(default)]
     state: Option<String>,
-    /// What we send.
+    /// Our request.
     #[serde(default)]
     pub(super) request: Option<RecordedRequest>,
     #[serde(default)]
     pub(super) status: u16,
     body: Box<RawValue>,
-    /// As [`describe`] says it.
+    /// The evidence, in the words of [`describe`].
     pub(super) evidence: String,
-    /// Fields that hold words the meaning hangs on.
+    /// Fields that hold a status.
     #[serde(default)]
     pub(super) words: Vec<String>,
-    /// Values of something else than was asked for.
+    /// Values of fields that mean another object than the requested one.
     #[serde(default)]
     pub(super) others: BTreeMap<String, Value>,
 }
@@ -89,7 +89,7 @@ impl Recording {
             .unwrap()
     }
 
-    /// The order whose attempt or refund it speaks of.
+    /// The order of its attempt or refund.
     pub(super) fn order(&self) -> Order {
         if self.call.starts_with("refund") {
             return order_with_refund(self.state.as_deref().unwrap_or("RESERVED"), self.mode());
@@ -101,7 +101,7 @@ impl Recording {
         order_with(state.unwrap(), self.mode())
     }
 
-    /// An order that is in doubt about what it speaks of.
+    /// An order for which its attempt or refund is unresolved.
     pub(super) fn unresolved(&self) -> Order {
         if self.body.get().contains("merchantRefundNo") {
             order_with_refund("UNKNOWN", self.mode())
@@ -183,7 +183,7 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
     }
 }
 
-/// A paid order of 12.30 yuan, of which 5.00 are on their way back.
+/// A paid order of 12.30 yuan, with a refund of 5.00 in progress.
 pub(super) fn order_with_refund(state: &str, mode: Mode) -> Order {
     let mut order = order_with(AttemptState::Paid, mode);
     let named = RefundState::ALL

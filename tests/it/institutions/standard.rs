@@ -1,5 +1,4 @@
-//! The institution of the `standard` dialect: its keys, its signatures, and what only it can be
-//! asked.
+//! The institution of the `standard` dialect: its keys, its signatures, and checks for it alone.
 
 use std::sync::Arc;
 
@@ -78,7 +77,7 @@ impl StandardRig {
         match as_whom {
             SignedBy::Institution => &self.institution,
             SignedBy::Other => &self.other,
-            SignedBy::Stranger => &self.unauthenticated,
+            SignedBy::UnknownKey => &self.unauthenticated,
         }
     }
 }
@@ -114,7 +113,7 @@ impl DialectRig for StandardRig {
     }
 }
 
-/// C1: where we call and where we are called is settled before anything is called.
+/// C1: the addresses in both directions are checked before anything is called.
 #[test]
 fn an_address_that_is_no_origin_builds_no_adapter() {
     for bad in [
@@ -137,7 +136,8 @@ fn an_address_that_is_no_origin_builds_no_adapter() {
     assert!(kind("no-such-kind").is_none());
 }
 
-/// Q5, A3: no two calls share a nonce, not even a create and its repeat, which share the draw.
+/// Q5, A3: no two calls share a nonce, not even a create and its repeat, which share the random
+/// draw.
 #[test]
 fn each_call_has_a_nonce_of_its_own() {
     let rig = rig();
@@ -167,10 +167,10 @@ fn each_call_has_a_nonce_of_its_own() {
     assert_eq!(nonces.len(), drawn);
 }
 
-/// M6: what an answer names without a currency is in that of the question, what a callback does in that
-/// of what it is about; a currency that is named counts as named.
+/// M6: an amount without a currency in a reply is in the call's currency, in a callback in that of
+/// its object; a named currency counts as named.
 #[test]
-fn a_sum_without_a_currency_is_in_that_of_its_question() {
+fn an_amount_without_a_currency_is_in_the_calls() {
     let rig = rig();
     let yen = Currency::parse("JPY").unwrap();
     let mut order = order_with(AttemptState::Unknown, Mode::Webview);
@@ -186,12 +186,12 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
         )
     };
     let read = |call: &Call<'_>, body: String| {
-        let (_, asked) = sent(&rig, call, &stamp(NOW_S));
+        let (_, state) = sent(&rig, call, &stamp(NOW_S));
         let mut reply = Response::new(Bytes::from(body));
         let json = http::HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
-        super::read(&rig, call, &asked, &reply).finding
+        rig.sign_reply(&mut reply, &state, SignedBy::Institution);
+        super::read(&rig, call, &state, &reply).finding
     };
     let is = |finding: Finding, expected: Amount| {
         let found = matches!(&finding, Finding::Succeeded(receipt) if receipt.amount == expected);
@@ -210,15 +210,15 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
     let mut callback = rig.callback(Bytes::from(body));
     rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
     let now = Timestamp::from_s(NOW_S);
-    let told = rig.adapter().read_callback(&callback, now).unwrap();
-    let told = told.evidence(yen);
-    assert_eq!(told.sum, Some(sum));
-    is(told.finding, sum);
+    let message = rig.adapter().read_callback(&callback, now).unwrap();
+    let message = message.evidence(yen);
+    assert_eq!(message.sum, Some(sum));
+    is(message.finding, sum);
 }
 
-/// M6: the same of refunds.
+/// M6: the same for refunds.
 #[test]
-fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
+fn a_refunded_amount_without_a_currency_is_in_the_calls() {
     let rig = rig();
     let yen = Currency::parse("JPY").unwrap();
     let mut order = order_with_refund("UNKNOWN", Mode::Webview);
@@ -234,38 +234,41 @@ fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
         Call::Refund(refund, attempt, &order.terms),
         Call::RefundQuery(refund, attempt, &order.terms),
     ] {
-        let (_, asked) = sent(&rig, &call, &stamp(NOW_S));
+        let (_, state) = sent(&rig, &call, &stamp(NOW_S));
         let mut reply = Response::new(Bytes::from(body.clone()));
         let json = http::HeaderValue::from_static("application/json");
         reply.headers_mut().insert("content-type", json);
-        rig.sign_reply(&mut reply, &asked, SignedBy::Institution);
-        let read = super::read(&rig, &call, &asked, &reply);
+        rig.sign_reply(&mut reply, &state, SignedBy::Institution);
+        let read = super::read(&rig, &call, &state, &reply);
         let found = matches!(&read.finding, Finding::Succeeded(one) if one.amount == sum);
         assert!(found && read.proves_arrival, "{read:?}");
     }
     let mut callback = rig.callback(Bytes::from(body));
     rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
     let now = Timestamp::from_s(NOW_S);
-    let told = rig.adapter().read_callback(&callback, now).unwrap();
-    assert_eq!(told.evidence(yen).sum, Some(sum));
+    let message = rig.adapter().read_callback(&callback, now).unwrap();
+    assert_eq!(message.evidence(yen).sum, Some(sum));
 }
 
-/// V5: what the institution has it names, whatever else it says of it; what it has not, or would not
-/// say whether it has, it does not.
+/// V5: the institution names what it has, whatever its status; what it does not have, or gives no
+/// answer about, it does not name.
 #[test]
-fn what_an_institution_has_it_names() {
+fn an_institution_names_what_it_has() {
     super::on_all(|rig, recording| {
         let Ok(read) = super::reading(rig, recording, recording.body()) else {
             return;
         };
-        let said = recording.evidence.as_str();
+        let expected = recording.evidence.as_str();
         let has = match recording.call.as_str() {
             "callback" => true,
             "create" | "refund" => {
-                said.starts_with("accepted") || said.starts_with("paid") || said == "closed"
+                expected.starts_with("accepted")
+                    || expected.starts_with("paid")
+                    || expected == "closed"
             }
             _ => {
-                let is_other = said == "ambiguous mismatch" && recording.file.contains("account");
+                let is_other =
+                    expected == "ambiguous mismatch" && recording.file.contains("account");
                 let knows = recording.file.contains("close_refused")
                     || recording.file.contains("close_of_paid_refused");
                 (matches!(recording.status, 200 | 202) && !is_other) || knows

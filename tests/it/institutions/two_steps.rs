@@ -1,5 +1,6 @@
-//! A tiny dialect that is no kind of ours and needs what the `standard` one does not: two steps, forms
-//! in GBK, a tag under a shared secret, parameters signed after the reply. What comes next fits the trait.
+//! A tiny test dialect that needs what the `standard` one does not: two steps, forms in GBK, a MAC
+//! under a shared secret, parameters signed after the reply. It shows that future dialects fit the
+//! trait.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -30,13 +31,13 @@ use crate::world::test_gateway::TestGateway;
 const ORIGIN: &str = "https://tiny.example";
 const TAG: &str = "x-tag";
 
-/// What it does that another does not.
+/// Its misbehaviour.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TinyQuirk {
     No,
-    /// Asks for a further token after each one.
+    /// Requests a further token after each one.
     Endless,
-    /// Pays at an address that is not its own.
+    /// Sends the payment to another host.
     Elsewhere,
 }
 
@@ -47,14 +48,14 @@ struct TinyDialect {
     quirk: TinyQuirk,
 }
 
-/// Where a call stands.
+/// The state of a call.
 enum TinyState {
     Token,
     Act,
     Query,
 }
 
-/// The fields of a form, its text in GBK.
+/// The fields of a form, with text in GBK.
 fn form(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.encoding_override(Some(&|text| GBK.encode(text).0.into_owned().into()));
@@ -64,7 +65,7 @@ fn form(fields: &[(&str, &str)]) -> Vec<u8> {
     form.finish().into_bytes()
 }
 
-/// What a form says under a name, where its bytes are GBK throughout.
+/// A form's field, where all its bytes are GBK.
 fn field(body: &[u8], name: &str) -> Option<String> {
     body.split(|byte| *byte == b'&').find_map(|pair| {
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
@@ -148,7 +149,7 @@ impl TinyDialect {
         })
     }
 
-    /// A reply with the tag that only this institution can make.
+    /// A reply with a MAC that only this institution can make.
     fn reply(&self, fields: &[(&str, &str)]) -> Response<Bytes> {
         let body = form(fields);
         Response::builder()
@@ -194,8 +195,8 @@ impl Institution for TinyDialect {
         if tag != Some(hex(&self.secret.sign(reply.body())).into_bytes()) {
             return self.evidence(call, Finding::Ambiguous(Ambiguity::Unproven));
         }
-        let said = |name: &str| field(reply.body(), name);
-        match (state.get::<TinyState>(), said("token")) {
+        let form_field = |name: &str| field(reply.body(), name);
+        match (state.get::<TinyState>(), form_field("token")) {
             (Some(TinyState::Token), Some(_)) if self.quirk == TinyQuirk::Endless => {
                 self.token(call, stamp)
             }
@@ -206,7 +207,7 @@ impl Institution for TinyDialect {
             (Some(TinyState::Act), _) if !matches!(call, Call::Create(..)) => {
                 self.send("/query", &[], Effect::None, TinyState::Query)
             }
-            (Some(TinyState::Act), _) => match said("prepay") {
+            (Some(TinyState::Act), _) => match form_field("prepay") {
                 Some(prepay) => {
                     let lines = format!(
                         "tiny\n{}\n{}\n{prepay}\n",
@@ -222,8 +223,8 @@ impl Institution for TinyDialect {
                 }
                 None => self.evidence(call, Finding::Ambiguous(Ambiguity::Unreadable)),
             },
-            (Some(TinyState::Query), _) if said("state").as_deref() == Some("已退款") => self
-                .evidence(
+            (Some(TinyState::Query), _) if form_field("state").as_deref() == Some("已退款") => {
+                self.evidence(
                     call,
                     Finding::Succeeded(Receipt {
                         amount: call.refund().unwrap().amount,
@@ -231,7 +232,8 @@ impl Institution for TinyDialect {
                         paid_at: stamp.now,
                         fee: None,
                     }),
-                ),
+                )
+            }
             _ => self.evidence(call, Finding::Ambiguous(Ambiguity::UnlistedWord)),
         }
     }
@@ -255,7 +257,7 @@ impl Institution for TinyDialect {
     }
 }
 
-/// What becomes of one exchange after the other; each may take its time.
+/// The outcomes of successive exchanges; each may take its time.
 #[derive(Default)]
 struct ScriptedOutbound {
     endings: Mutex<VecDeque<Result<Response<Bytes>, SendError>>>,
@@ -312,7 +314,7 @@ impl StepsTestbed {
         self.tiny.reply(&[("token", "t-1"), ("name", "茶馆")])
     }
 
-    /// What came of a call, and what was sent for it.
+    /// The outcome of a call, and what was sent for it.
     async fn call(
         &self,
         call: &Call<'_>,
@@ -350,15 +352,15 @@ impl StepsTestbed {
     }
 }
 
-/// E3, A3: a token, then the payment; what the payer goes on with is signed after the reply, with a
-/// stamp of its own.
+/// E3, A3: a token, then the payment; the payer's parameters are signed after the reply, with a
+/// stamp of their own.
 #[tokio::test]
 async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
-    let taken = Ok(bed.tiny.reply(&[("prepay", "P-1")]));
-    let (found, sent) = bed.call(&call, [Ok(bed.token()), taken]).await;
+    let accepted = Ok(bed.tiny.reply(&[("prepay", "P-1")]));
+    let (found, sent) = bed.call(&call, [Ok(bed.token()), accepted]).await;
     let paths: Vec<_> = sent.iter().map(|one| one.uri().path()).collect();
     assert_eq!(paths, ["/token", "/pay"]);
     assert_eq!(field(sent[0].body(), "name").as_deref(), Some("茶"));
@@ -381,9 +383,9 @@ async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
     assert!(!lines.contains(&first), "each step has a stamp of its own");
 }
 
-/// E1: until the step that may move money, what was not sent was not sent.
+/// E1: before the step that may move money, a failure to send is proof of not sent.
 #[tokio::test]
-async fn before_money_may_move_not_sent_is_proof() {
+async fn not_sent_is_proof_before_money_may_move() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -409,21 +411,21 @@ async fn after_money_may_have_moved_nothing_is_called_unsent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with_refund("RESERVED", Mode::Native);
     let call = Call::Refund(&order.refunds[0], &order.attempts[0], &order.terms);
-    let taken = || Ok(bed.tiny.reply(&[]));
+    let accepted = || Ok(bed.tiny.reply(&[]));
     let unclear = Finding::Ambiguous(Ambiguity::NoAnswer);
-    assert_eq!(bed.call(&call, [taken(), not_sent()]).await.0, unclear);
+    assert_eq!(bed.call(&call, [accepted(), not_sent()]).await.0, unclear);
     let ours = Err(SendError::LocalShortage("files".into()));
-    assert_eq!(bed.call(&call, [taken(), ours]).await.0, unclear);
+    assert_eq!(bed.call(&call, [accepted(), ours]).await.0, unclear);
     assert_eq!(bed.call(&call, [lost()]).await.0, unclear);
     assert_eq!(bed.call(&call, [not_sent()]).await.0, Finding::NotSent);
     let back = Ok(bed.tiny.reply(&[("state", "已退款")]));
-    let (found, _) = bed.call(&call, [taken(), back]).await;
+    let (found, _) = bed.call(&call, [accepted(), back]).await;
     assert!(matches!(found, Finding::Succeeded(_)), "{found:?}");
 }
 
-/// A dialect that never comes to an end is broken off.
+/// A dialect with endless steps is cut off.
 #[tokio::test]
-async fn a_call_of_endless_steps_is_broken_off() {
+async fn a_call_of_endless_steps_is_cut_off() {
     let bed = StepsTestbed::new(TinyQuirk::Endless);
     let order = order_with(AttemptState::Unknown, Mode::Native);
     let call = Call::Query(&order.attempts[0], &order.terms);
@@ -432,9 +434,9 @@ async fn a_call_of_endless_steps_is_broken_off() {
     assert_eq!((found, sent.len()), (Finding::NotSent, STEPS_MAX));
 }
 
-/// A1: no request leaves for another host than the institution's own.
+/// A1: no request is sent to a host other than the institution's own.
 #[tokio::test]
-async fn a_request_to_another_host_does_not_leave() {
+async fn a_request_to_another_host_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::Elsewhere);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -442,9 +444,9 @@ async fn a_request_to_another_host_does_not_leave() {
     assert_eq!((found, sent.len()), (Finding::NotSent, 1));
 }
 
-/// Q9: an intent that grew old while a token was fetched does not leave any more.
+/// Q9: an intent that grew too old while a token was fetched is not sent any more.
 #[tokio::test]
-async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
+async fn an_intent_that_grew_old_between_two_steps_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -458,9 +460,9 @@ async fn an_intent_that_grew_old_between_two_steps_does_not_leave() {
     assert_eq!((found, sent.len()), (Finding::NotSent, 1));
 }
 
-/// Q9: nor does one that grew old while the further step waited for its permit.
+/// Q9: the same for one that grew too old while the further step waited for its permit.
 #[tokio::test]
-async fn an_intent_that_grew_old_before_a_permit_does_not_leave() {
+async fn an_intent_that_grew_old_before_a_permit_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
     let call = Call::Create(&order.attempts[0], &order.terms);
@@ -474,7 +476,8 @@ async fn an_intent_that_grew_old_before_a_permit_does_not_leave() {
     assert_eq!((found, sent.len()), (Finding::NotSent, 1));
 }
 
-/// E5, C3: half a reply, one changed byte or an unlisted word proves nothing, in bytes that are no UTF-8.
+/// E5, C3: a truncated reply, one changed byte or an unlisted status proves nothing, in bytes that
+/// are not UTF-8.
 #[tokio::test]
 async fn a_damaged_reply_of_a_further_step_proves_nothing() {
     let bed = StepsTestbed::new(TinyQuirk::No);

@@ -1,5 +1,5 @@
-//! Two gateways in a row: the first knows the second as an institution of the `standard` dialect,
-//! the second knows the first as a merchant.
+//! Two gateways in a row: to the first, the second is an institution of the `standard` dialect; to
+//! the second, the first is a merchant.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::PAYER;
 
-/// How the second gateway knows the first.
+/// The first gateway, as enrolled at the second.
 fn front_as_merchant(front: &TemporaryFolder, port: u16) -> String {
     let certs = front.path().join("certs");
     let certs = certs.display();
@@ -52,7 +52,7 @@ transaction_types = ["PASSWORD_PAY"]
     )
 }
 
-/// The first gateway itself; it takes the certificate of the second.
+/// The first gateway's settings; it trusts the second's certificate.
 fn front(folder: &Path, ports: &Ports, back: &DemoEnvironment) -> String {
     let Ports {
         public, operations, ..
@@ -90,7 +90,7 @@ allowed_private_networks = ["127.0.0.0/8", "::1/128"]
     )
 }
 
-/// Whom the first gateway knows: one merchant, and the second gateway as its only institution.
+/// The first gateway's parties: one merchant, and the second gateway as the only institution.
 fn front_parties(shop: &str, back: &DemoEnvironment) -> String {
     let (origin, theirs) = (back.origin(), back.certs());
     let theirs = theirs.display();
@@ -162,7 +162,7 @@ fn ring(certs: &Path, id: &str) -> KeyRing {
     KeyRing::new(vec![key]).unwrap()
 }
 
-/// One of the two parties' places, for this run only.
+/// Client settings of one of the two parties, for this run only.
 fn client_settings(back: &DemoEnvironment, port: u16, platform: KeyRing) -> MerchantSettings {
     MerchantSettings {
         id: "M9".to_owned(),
@@ -174,8 +174,8 @@ fn client_settings(back: &DemoEnvironment, port: u16, platform: KeyRing) -> Merc
     }
 }
 
-/// A2.4, A3.1, A3.3: an order goes through two gateways to a bank, and the news comes back through
-/// both; one payment, one notification.
+/// A2.4, A3.1, A3.3: an order goes through two gateways to a bank, and the result comes back
+/// through both; one payment, one notification.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_serves_as_an_institution_of_another() {
     let (folder, ports) = (
@@ -229,7 +229,7 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     payer.pay(&link).await.unwrap();
 
     let paid = shop.wait_for(|inbox| inbox.event("ORDER_PAID", "T1").cloned(), WAIT_MAX);
-    let notice = paid.await.expect("the news comes through both");
+    let notice = paid.await.expect("the result comes through both");
     assert_eq!(notice.fields["orderAmount"], "12.30");
     assert_eq!(notice.fields["merchantName"], "Corner Shop");
     let number = json!({ "merchantId": "M9", "merchantOrderNo": "T1" });

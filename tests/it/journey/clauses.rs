@@ -1,5 +1,5 @@
-//! Clauses of the standard that other tests only touch, each by a test of its own over real sockets
-//! that fails without what the clause demands.
+//! Clauses of the standard that other tests only touch, each with a test of its own over real
+//! sockets that fails when the clause is not met.
 
 mod keys;
 mod modes;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{PAYER, placed};
 
-/// A way to pay, as the standard tells them apart.
+/// The standard's ways to pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClauseMode {
     /// The payer chooses on our page.
@@ -31,7 +31,7 @@ enum ClauseMode {
 }
 
 impl ClauseMode {
-    /// Whose page or SDK it ends at in these tests.
+    /// The institution whose page or SDK is used in these tests.
     fn institution(self, stage: &DemoEnvironment) -> &paymux::sandbox::SandboxInstitution {
         match self {
             Self::Webview | Self::AggregatedWebview => &stage.red,
@@ -39,8 +39,8 @@ impl ClauseMode {
         }
     }
 
-    /// Places the merchant's order and takes it to the institution; the answer that says how to pay,
-    /// and of our page where it leads.
+    /// Places the merchant's order and takes it to the institution; returns the reply that says how
+    /// to pay, and our page's reply where there is one.
     async fn ready(
         self,
         stage: &DemoEnvironment,
@@ -72,7 +72,7 @@ impl ClauseMode {
         }
     }
 
-    /// The payer does this at the institution: `pay`, or `fail` to prove who he is.
+    /// The payer's action at the institution: `pay`, or `fail` to fail verification.
     async fn does(
         self,
         stage: &DemoEnvironment,
@@ -113,7 +113,7 @@ fn read(page: &BrowserPage) -> Value {
     serde_json::from_str(&page.html).unwrap()
 }
 
-/// What `paymux check` says of a changed configuration, and whether it would be served.
+/// What `paymux check` prints for a changed configuration, and whether it would be served.
 fn checked(stage: &DemoEnvironment, changes: &[(&str, &str)]) -> (bool, String) {
     changed(stage, changes);
     let output = Command::new(env!("CARGO_BIN_EXE_paymux"))
@@ -121,11 +121,11 @@ fn checked(stage: &DemoEnvironment, changes: &[(&str, &str)]) -> (bool, String) 
         .arg(&stage.config)
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(printed).unwrap())
 }
 
-/// Writes the configuration anew with these changes, each of which must fit.
+/// Rewrites the configuration with these changes, each of which must match.
 fn changed(stage: &DemoEnvironment, changes: &[(&str, &str)]) {
     let mut text = std::fs::read_to_string(&stage.config).unwrap();
     for (from, to) in changes {

@@ -1,4 +1,4 @@
-//! Notifications that were given up, as an operator and a merchant find them.
+//! Dead-lettered notifications, as staff and merchants find them.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{open, operations, order, placed};
 
-/// What the program says when it is asked about events; whether it did it.
+/// Runs `paymux events`; whether it succeeded, and what it printed.
 async fn events(stage: &DemoEnvironment, args: &'static [&'static str]) -> (bool, String) {
     let config = stage.config.clone();
     let asking = tokio::task::spawn_blocking(move || {
@@ -20,11 +20,11 @@ async fn events(stage: &DemoEnvironment, args: &'static [&'static str]) -> (bool
         command.output().unwrap()
     });
     let output = asking.await.unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(printed).unwrap())
 }
 
-/// Waits until some event is as the condition says.
+/// Waits until an event meets the condition.
 async fn until(store: &Connection, condition: &str) {
     let sql = format!("SELECT COUNT(*) FROM events WHERE {condition}");
     let count = || {
@@ -38,10 +38,10 @@ async fn until(store: &Connection, condition: &str) {
         }
     };
     let waited = tokio::time::timeout(WAIT_MAX, waiting).await;
-    assert!(waited.is_ok(), "no event ever is {condition}");
+    assert!(waited.is_ok(), "no event met {condition}");
 }
 
-/// Who wanted what to be sent again, and how much that was.
+/// The audit entries of resends: who requested them, and how many events.
 fn records(store: &Connection) -> Vec<String> {
     let sql = "SELECT actor || ' ' || object || ' ' || result FROM audit
         WHERE action = 'events.resend' ORDER BY seq";
@@ -50,8 +50,8 @@ fn records(store: &Connection) -> Vec<String> {
     records.map(Result::unwrap).collect()
 }
 
-/// Seven days later, as far as the store knows: the answer that ended the one event was never heard.
-async fn given_up(stage: &DemoEnvironment) -> Connection {
+/// Seven days later, as far as the store knows: the acknowledgement of the event was lost.
+async fn dead_lettered(stage: &DemoEnvironment) -> Connection {
     let socket = control::socket(&config::store_url(&stage.config).unwrap());
     let file = socket
         .to_str()
@@ -66,8 +66,8 @@ async fn given_up(stage: &DemoEnvironment) -> Connection {
     store
 }
 
-/// N2, N3, L5: what was given up is counted, listed and sent again by the operator, under the same id
-/// and with the same bytes; who wanted it is recorded. The merchant can fetch it by itself.
+/// N2, N3, L5: dead-lettered events are counted, listed and sent again by staff, under the same id
+/// and with the same bytes; who requested it is recorded. The merchant can also fetch them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_lettered_event_is_sent_again() {
     let (stage, open) = open().await;
@@ -84,7 +84,7 @@ async fn a_dead_lettered_event_is_sent_again() {
         (true, "dead events: 0\n".to_owned())
     );
 
-    let store = given_up(&stage).await;
+    let store = dead_lettered(&stage).await;
 
     assert!(
         operations(&stage, "/metrics")
@@ -101,10 +101,10 @@ async fn a_dead_lettered_event_is_sent_again() {
         events(&stage, &["dead", "--merchant", "M2002"]).await.1,
         "dead events: 0\n"
     );
-    let (done, said) = events(&stage, &["resend"]).await;
-    assert!(!done && said.contains("--all"), "{said}");
-    let (_, said) = events(&stage, &["resend", "--merchant", "M2002"]).await;
-    assert_eq!(said, "sent again: 0\n");
+    let (done, printed) = events(&stage, &["resend"]).await;
+    assert!(!done && printed.contains("--all"), "{printed}");
+    let (_, printed) = events(&stage, &["resend", "--merchant", "M2002"]).await;
+    assert_eq!(printed, "sent again: 0\n");
     assert_eq!(
         events(&stage, &["resend", "--all"]).await,
         (true, "sent again: 1\n".to_owned())
@@ -124,8 +124,8 @@ async fn a_dead_lettered_event_is_sent_again() {
             .await
             .contains("paymux_events_dead 0\n")
     );
-    let asked = json!({ "merchantId": "M1001" });
-    let fetched = shop.client.post("/v1/events", &asked).await.unwrap();
+    let fetch = json!({ "merchantId": "M1001" });
+    let fetched = shop.client.post("/v1/events", &fetch).await.unwrap();
     assert_eq!(
         fetched.json["events"],
         json!([{ "sequence": 1, "event": first.fields }])

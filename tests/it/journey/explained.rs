@@ -1,5 +1,5 @@
-//! An order that went through a lot, as `paymux explain` tells it: what both sides said, masked, what
-//! their signatures cover, and what was made of it.
+//! An eventful order, as `paymux explain` shows it: what both sides sent, masked, what their
+//! signatures cover, and which evidence it was.
 
 use std::process::Command;
 
@@ -20,35 +20,36 @@ async fn explain(stage: &DemoEnvironment, more: &'static [&'static str]) -> Stri
     let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
     command.arg("explain").arg("M1001/T1").args(more);
     command.arg("--config").arg(&stage.config);
-    let asked = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let output = asked.await.unwrap();
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = run.await.unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until the timeline tells all of this; entries are written some time after what they are about.
-async fn told(stage: &DemoEnvironment, all: &[&str]) -> Value {
-    let telling = async {
+/// Waits until the timeline has all of this; entries are written some time after the exchange.
+async fn timeline(stage: &DemoEnvironment, all: &[&str]) -> Value {
+    let waiting = async {
         loop {
-            let told: Value = serde_json::from_str(&explain(stage, &["--json"]).await).unwrap();
-            let text = told.to_string();
+            let timeline: Value = serde_json::from_str(&explain(stage, &["--json"]).await).unwrap();
+            let text = timeline.to_string();
             if all.iter().all(|part| text.contains(part)) {
-                return told;
+                return timeline;
             }
         }
     };
-    let told = tokio::time::timeout(WAIT_MAX, telling).await;
-    told.unwrap_or_else(|_| panic!("{all:?} is never told"))
+    let timeline = tokio::time::timeout(WAIT_MAX, waiting).await;
+    timeline.unwrap_or_else(|_| panic!("{all:?} is never shown"))
 }
 
-/// The one exchange of this kind whose result holds this.
-fn one<'a>(told: &'a Value, what: &str, result: &str) -> &'a Value {
-    let mut lines =
-        told["timeline"].as_array().unwrap().iter().filter(|line| {
-            line["what"] == what && line["result"].as_str().unwrap().contains(result)
-        });
+/// The one exchange of this kind whose result contains this.
+fn one<'a>(timeline: &'a Value, what: &str, result: &str) -> &'a Value {
+    let mut lines = timeline["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["what"] == what && line["result"].as_str().unwrap().contains(result));
     let found = lines.next();
-    found.unwrap_or_else(|| panic!("no {what} with {result} in {told:#}"))
+    found.unwrap_or_else(|| panic!("no {what} with {result} in {timeline:#}"))
 }
 
 fn base(line: &Value, side: &str) -> String {
@@ -62,7 +63,7 @@ fn file(stage: &DemoEnvironment) -> Connection {
     Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap()
 }
 
-/// Waits, without asking the gateway, until it knows what became of the payment that was in doubt.
+/// Waits, without a query through the gateway, until the unresolved payment is accepted.
 async fn accepted(stage: &DemoEnvironment) {
     let store = file(stage);
     let sql = "SELECT COUNT(*) FROM attempts WHERE state = 'ACCEPTED'";
@@ -77,11 +78,11 @@ async fn accepted(stage: &DemoEnvironment) {
     };
     tokio::time::timeout(WAIT_MAX, known)
         .await
-        .expect("it is found out");
+        .expect("the payment is accepted");
 }
 
-/// The story: a create whose answer is lost, a signature that is refused, a forged callback before the
-/// good one, a merchant that lies at first. The link that lets its holder pay.
+/// The story: a create whose reply is lost, a signature that is refused, a forged callback before
+/// the good one, a merchant that first does not acknowledge. Returns the payer's link.
 async fn goes_through_a_lot(stage: &DemoEnvironment) -> String {
     let (shop, control) = (&stage.tea, stage.blue.control());
     control.next_at(SandboxCall::Create, InstitutionFault::AnswerLost, 1);
@@ -108,8 +109,8 @@ async fn goes_through_a_lot(stage: &DemoEnvironment) -> String {
     link
 }
 
-/// L4, V1, N3, Q2: every exchange about an order is told with when, how long, what was said, what its
-/// signatures cover and which evidence it was, the refused ones as well.
+/// L4, V1, N3, Q2: every exchange about an order is shown with its time, duration, content, what
+/// its signatures cover and which evidence it was, refused ones too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_went_through_a_lot_is_explained_completely() {
     let (stage, open) = open().await;
@@ -120,25 +121,29 @@ async fn an_order_that_went_through_a_lot_is_explained_completely() {
         "GENUINE: E3 succeeded",
         "signature_mismatch",
     ];
-    let told = told(&stage, &all).await;
-    let created = one(&told, "create", "E5 no_answer");
+    let timeline = timeline(&stage, &all).await;
+    let created = one(&timeline, "create", "E5 no_answer");
     assert_eq!(created["who"], "institution bluebank");
     let signed = "\"@method\": POST\n\"@target-uri\": https://";
     assert!(base(created, "asked").starts_with(signed));
     assert_eq!(created["asked"]["body"]["orderAmount"], "12.30");
     assert_eq!(created["answered"], Value::Null);
-    let found = one(&told, "query", "E3 accepted");
+    let found = one(&timeline, "query", "E3 accepted");
     assert!(base(found, "answered").starts_with("\"@status\": 200\n"));
-    let forged = one(&told, "callback", "FORGED");
+    let forged = one(&timeline, "callback", "FORGED");
     let is_marked = forged["result"].as_str().unwrap().contains("not proven");
     assert!(is_marked, "{forged:#}");
-    one(&told, "callback", "GENUINE: E3 succeeded");
-    let lied = one(&told, "notify ORDER_PAID, delivery 1", "not acknowledged");
+    one(&timeline, "callback", "GENUINE: E3 succeeded");
+    let lied = one(
+        &timeline,
+        "notify ORDER_PAID, delivery 1",
+        "not acknowledged",
+    );
     assert_eq!(lied["answered"]["line"], "200");
-    one(&told, "notify ORDER_PAID, delivery 2", "acknowledged");
-    let refused = one(&told, "A3.2", "signature_mismatch");
+    one(&timeline, "notify ORDER_PAID, delivery 2", "acknowledged");
+    let refused = one(&timeline, "A3.2", "signature_mismatch");
     assert!(base(refused, "asked").contains("\"content-digest\": ***\n"));
-    let placed = one(&told, "A3.1", "PENDING");
+    let placed = one(&timeline, "A3.1", "PENDING");
     assert_eq!(placed["asked"]["body"]["mobileNo"], "138****1234");
     assert!(base(placed, "answered").contains("\"signature\";req;key=\"sig1\": ***\n"));
     assert!(placed["elapsedMs"].is_i64());
@@ -151,8 +156,8 @@ async fn an_order_that_went_through_a_lot_is_explained_completely() {
     open.close().await.unwrap();
 }
 
-/// C4, V3: a proven callback about another sum is answered 422, one about a payment that nobody made here
-/// 404, each with the number of the exchange; neither moves anything.
+/// C4, V3: an authentic callback about another amount is answered 422, one about an unknown payment
+/// 404, each with the number of the exchange; neither changes anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn callbacks_that_cannot_be_right_are_explained_as_such() {
     let (stage, open) = open().await;
@@ -166,8 +171,8 @@ async fn callbacks_that_cannot_be_right_are_explained_as_such() {
     shop.wait_for_notification("ORDER_PAID", "T1")
         .await
         .unwrap();
-    let told = told(&stage, &["notice_contradicts", "GENUINE: E3 succeeded"]).await;
-    let wrong = one(&told, "callback", "QUARANTINED");
+    let timeline = timeline(&stage, &["notice_contradicts", "GENUINE: E3 succeeded"]).await;
+    let wrong = one(&timeline, "callback", "QUARANTINED");
     assert_eq!(wrong["answered"]["line"], "422");
     let bank = client(&stage, key(&stage, "bluebank-1"), None);
     let unknown = json!({
@@ -182,7 +187,7 @@ async fn callbacks_that_cannot_be_right_are_explained_as_such() {
     open.close().await.unwrap();
 }
 
-/// D5, X-6: what a payer chose on our page is told, and not where the page is.
+/// D5, X-6: what a payer chose on our page is shown, without the page's address.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payers_choice_is_explained_without_the_pages_address() {
     let (stage, open) = open().await;
@@ -197,31 +202,33 @@ async fn a_payers_choice_is_explained_without_the_pages_address() {
     let guessed = stage.payer.choose(&foreign, BLUE.id).await;
     assert!(guessed.is_err(), "{guessed:?}");
     stage.payer.choose(page, BLUE.id).await.unwrap();
-    let told = told(&stage, &["\"page\"", "A3.1"]).await;
-    let text = told.to_string();
-    assert_eq!(text.matches("\"what\":\"page\"").count(), 1, "{told:#}");
-    let chosen = one(&told, "page", "ACCEPTED");
+    let timeline = timeline(&stage, &["\"page\"", "A3.1"]).await;
+    let text = timeline.to_string();
+    assert_eq!(text.matches("\"what\":\"page\"").count(), 1, "{timeline:#}");
+    let chosen = one(&timeline, "page", "ACCEPTED");
     assert_eq!(chosen["who"], "payer");
     assert_eq!(chosen["answered"]["line"], "303");
     let secret = page.rsplit('/').next().unwrap();
-    assert!(!text.contains(secret), "{told:#}");
+    assert!(!text.contains(secret), "{timeline:#}");
     open.close().await.unwrap();
 }
 
-/// D1, D2, D5: of all that is in the exchange log nothing personal and nothing that lets anybody pay is told or
-/// stored as it is.
+/// D1, D2, D5: the exchange log shows and stores no personal value in plain text, and nothing that
+/// authorises a payment.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exchange_log_gives_nothing_away() {
+async fn the_exchange_log_discloses_nothing() {
     let (stage, open) = open().await;
     let link = goes_through_a_lot(&stage).await;
-    let told = told(&stage, &["ORDER_PAID, delivery 2"]).await.to_string();
+    let timeline = timeline(&stage, &["ORDER_PAID, delivery 2"])
+        .await
+        .to_string();
     let text = explain(&stage, &[]).await;
     open.close().await.unwrap();
     let store = file(&stage);
     let raw = std::fs::read(store.path().unwrap()).unwrap();
     for secret in [PAYER, ELSEWHERE, &link] {
-        assert!(!text.contains(secret), "{secret} is told");
-        assert!(!told.contains(secret), "{secret} is told");
+        assert!(!text.contains(secret), "{secret} is stored");
+        assert!(!timeline.contains(secret), "{secret} is shown");
         let bytes = secret.as_bytes();
         let is_stored = raw.windows(bytes.len()).any(|part| part == bytes);
         assert!(!is_stored, "{secret} is stored");
@@ -229,18 +236,20 @@ async fn the_exchange_log_gives_nothing_away() {
     assert!(blocks(&store) > 0);
 }
 
-/// D1, D5: from what is shown beside a masked number nobody finds the number: not by a digest of the
-/// message it stood in, and not by a signature over one.
+/// D1, D5: a masked number cannot be found by trying numbers: neither a digest of its message nor a
+/// signature over one is shown beside it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_masked_number_cannot_be_tried_out() {
+async fn a_masked_number_cannot_be_guessed() {
     let (stage, open) = open().await;
     goes_through_a_lot(&stage).await;
-    let told = told(&stage, &["ORDER_PAID, delivery 2"]).await.to_string();
+    let timeline = timeline(&stage, &["ORDER_PAID, delivery 2"])
+        .await
+        .to_string();
     let text = explain(&stage, &[]).await;
     open.close().await.unwrap();
-    for shown in [told, text] {
+    for shown in [timeline, text] {
         assert!(shown.contains("138****"), "{shown}");
-        // A digest or a signature in Base64 (RFC 9530, RFC 9421) has 43 letters or more.
+        // A digest or a signature in Base64 (RFC 9530, RFC 9421) has 43 characters or more.
         let mut words = shown.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c));
         assert!(words.all(|word| word.len() < 43), "{shown}");
     }
@@ -251,10 +260,11 @@ fn blocks(store: &Connection) -> u32 {
     store.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// What a stop interrupted is written, the callback that paid with it; with `exchange_log_days = 0` nothing is.
+/// A stop writes the entries in memory, among them the callback that paid; with `exchange_log_days
+/// = 0` nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_writes_what_is_there() {
-    for (more, is_kept) in [("", true), ("\n[limits]\nexchange_log_days = 0\n", false)] {
+async fn a_stop_flushes_the_exchange_log() {
+    for (more, is_recorded) in [("", true), ("\n[limits]\nexchange_log_days = 0\n", false)] {
         let stage = DemoEnvironment::set(crate::socket::ports::free(), more)
             .await
             .unwrap();
@@ -266,14 +276,18 @@ async fn a_stop_writes_what_is_there() {
             .await
             .unwrap();
         open.close().await.unwrap();
-        assert_eq!(blocks(&file(&stage)) > 0, is_kept);
+        assert_eq!(blocks(&file(&stage)) > 0, is_recorded);
         let text = explain(&stage, &[]).await;
         assert_eq!(
             text.contains("has nothing of this order"),
-            !is_kept,
+            !is_recorded,
             "{text}"
         );
-        assert_eq!(text.contains("GENUINE: E3 succeeded"), is_kept, "{text}");
+        assert_eq!(
+            text.contains("GENUINE: E3 succeeded"),
+            is_recorded,
+            "{text}"
+        );
         assert!(text.contains("none dropped in this time"), "{text}");
     }
 }

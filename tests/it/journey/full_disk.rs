@@ -1,4 +1,4 @@
-//! The disk that the store lies on is filled by somebody else.
+//! The store's disk is filled by another program.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 
 use super::{order, placed, queried};
 
-/// A disk of a few megabytes in a mount namespace of its own, for as long as this lives.
+/// A disk of a few megabytes in a mount namespace of its own, unmounted on drop.
 struct SmallDisk {
     keeper: Child,
     folder: PathBuf,
@@ -32,8 +32,8 @@ impl SmallDisk {
             .spawn()
             .expect("unshare is missing: it comes with util-linux");
         let mut line = String::new();
-        let said = keeper.stdout.take().unwrap();
-        BufReader::new(said).read_line(&mut line).unwrap();
+        let stdout = keeper.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
         assert_eq!(
             line, "mounted\n",
             "a mount namespace is needed (unshare {flags})"
@@ -42,7 +42,7 @@ impl SmallDisk {
         Self { keeper, folder }
     }
 
-    /// A program that sees it.
+    /// A program that sees the disk.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let target = format!("--target={}", self.keeper.id());
@@ -55,7 +55,7 @@ impl SmallDisk {
         command
     }
 
-    /// The same folder, seen from here.
+    /// The same directory, seen from here.
     fn path(&self, name: &str) -> PathBuf {
         let inside = self.folder.strip_prefix("/").unwrap().join(name);
         Path::new("/proc")
@@ -64,7 +64,7 @@ impl SmallDisk {
             .join(inside)
     }
 
-    /// Takes all room there is.
+    /// Takes all free space.
     fn fill(&self) {
         let mut file = File::options();
         let mut file = file
@@ -106,19 +106,19 @@ impl FullDiskGateway {
             .spawn()
             .expect("nsenter is missing: it comes with util-linux");
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (tell, log) = channel();
+        let (sender, log) = channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let _ = tell.send(line);
+                let _ = sender.send(line);
             }
         });
         let served = Self { child, log };
-        served.says("listening");
+        served.wait_for_log("listening");
         served
     }
 
     /// Waits until it logs this.
-    fn says(&self, words: &str) {
+    fn wait_for_log(&self, words: &str) {
         let mut before = Vec::new();
         while !before
             .last()
@@ -142,8 +142,8 @@ impl Drop for FullDiskGateway {
     }
 }
 
-/// S3, Q8: a disk that somebody else fills ends nothing and loses nothing: new orders are refused with
-/// 503, what is stored is served, a start succeeds on the full disk, and with room again all goes on.
+/// S3, Q8: a full disk stops nothing and loses nothing: new orders are refused with 503, what is
+/// stored is served, a start succeeds on the full disk, and with free space all goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_disk_ends_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -158,7 +158,7 @@ async fn a_full_disk_ends_nothing() {
 
     let served = FullDiskGateway::start(&disk, &stage);
     placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
-    // New pages stand in the log, so that carrying it over has to make the file longer.
+    // New pages are in the write-ahead log, so that a checkpoint has to extend the file.
     let mut taken = vec!["T1".to_owned()];
     for number in (0..40).map(|n| format!("N{n}")) {
         let placing = shop.order(&number, "AGGREGATED", "1.00", "13800001234");
@@ -180,7 +180,7 @@ async fn a_full_disk_ends_nothing() {
     };
     assert_eq!(refused.status, 503, "{}", refused.json);
     assert_eq!(queried(shop, "T1").await.status, 200);
-    served.says("the log cannot be carried over");
+    served.wait_for_log("the log cannot be carried over");
     served.kill();
 
     let served = FullDiskGateway::start(&disk, &stage);

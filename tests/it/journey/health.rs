@@ -6,9 +6,9 @@ use paymux::command::demo::environment::{DemoEnvironment, DemoMerchant, WAIT_MAX
 use paymux::sandbox::{ClientResponse, InstitutionFault, SandboxCall};
 use serde_json::{Value, json};
 
-use super::{PAYER, operations, order, placed, standing};
+use super::{PAYER, operations, order, placed, states};
 
-/// Short pauses that grow, so that whoever looks in time sees one.
+/// Short open intervals that grow, so that a timely caller sees one.
 const HEALTH: &str = "
 [health]
 calls_min = 3
@@ -17,7 +17,7 @@ open_ms = 100
 open_ms_max = 60_000
 ";
 
-/// The list of an order now: institutions, each with its reason or nothing.
+/// The list of institutions of an order, each with its reason or none.
 async fn list(shop: &DemoMerchant, number: &str) -> Vec<(String, String)> {
     let explained = json!({ "explainInstitutions": true });
     let answer = shop.ask("/v1/orders/institutions", number, explained);
@@ -40,9 +40,9 @@ async fn select(shop: &DemoMerchant, number: &str, id: &str) -> ClientResponse {
     shop.ask("/v1/orders/select", number, choice).await.unwrap()
 }
 
-/// R-A2.4.1-3a, R-5.1.4-0a, F2: while an institution hangs up on everybody it is withheld, with the
-/// reason, at every door; its orders in doubt are asked about all the same; then one payer's order
-/// finds out that it answers again.
+/// R-A2.4.1-3a, R-5.1.4-0a, F2: while an institution drops every connection it is ineligible, with
+/// the reason, on every endpoint; its unresolved orders are still queried; then one payer's order
+/// shows that it answers again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_institution_that_hangs_up_disappears_and_comes_back() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), HEALTH)
@@ -62,7 +62,8 @@ async fn an_institution_that_hangs_up_disappears_and_comes_back() {
             let lost = order(shop, &format!("T{spoiled}"), "12.30", BLUE.id);
             shop.place(&lost).await.unwrap();
         }
-        // A pause may end between two looks; then the next order is lost and the pause is longer.
+        // An open interval may end between two looks; then the next order fails and the interval
+        // grows.
         select(shop, "T-LAST", BLUE.id).await
     };
     let refused = tokio::time::timeout(WAIT_MAX, ineligible).await.unwrap();
@@ -71,13 +72,13 @@ async fn an_institution_that_hangs_up_disappears_and_comes_back() {
     }
     assert!(spoiled >= 3, "{spoiled}");
 
-    let known = async { while standing(shop, "T1").await.1 != "ACCEPTED" {} };
+    let known = async { while states(shop, "T1").await.1 != "ACCEPTED" {} };
     let known = tokio::time::timeout(WAIT_MAX, known).await;
-    known.expect("what was begun is asked about");
+    known.expect("what was begun is queried");
     let back = async { while !is_open(shop, BLUE.id).await {} };
     tokio::time::timeout(WAIT_MAX, back)
         .await
-        .expect("on trial");
+        .expect("half-open");
     let chosen = select(shop, "WATCH", BLUE.id).await;
     assert_eq!(chosen.text("attemptStatus"), "ACCEPTED", "{}", chosen.json);
     let page = operations(&stage, "/metrics").await;
@@ -89,7 +90,7 @@ async fn an_institution_that_hangs_up_disappears_and_comes_back() {
 }
 
 /// R-A2.4.1-3a: the institution this payer last paid through comes first for this payer at this
-/// merchant, and for nobody else.
+/// merchant, and for no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_one_that_was_paid_comes_first() {
     let (stage, _open) = super::open().await;

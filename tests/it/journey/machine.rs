@@ -1,5 +1,5 @@
-//! The real binary on a machine that does not behave: logs that cannot be written, readers that go
-//! away, signals at odd moments, keys and certificates that are over.
+//! The real binary on a machine that misbehaves: logs that cannot be written, closed readers,
+//! signals at odd moments, expired keys and certificates.
 
 mod admitted;
 mod answers;
@@ -43,7 +43,7 @@ impl MachineGateway {
         Self(command.spawn().unwrap())
     }
 
-    /// Waits until it accepts; whether it came to that.
+    /// Waits until it accepts connections; whether it came to that.
     async fn is_open(&mut self, stage: &DemoEnvironment) -> bool {
         let opening = async {
             while self.0.try_wait().unwrap().is_none() {

@@ -1,4 +1,4 @@
-//! What only people can end, as two operators and whoever is on duty do it with the program.
+//! Manual review of refunds and breaks, by staff with the program.
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{PAYER, operations, order, placed, queried};
 
-/// Two operators, whose keys the stage makes.
+/// Two staff members, whose keys the environment makes.
 const OPERATORS: &str = r#"
 [[staff]]
 id = "anna"
@@ -40,27 +40,27 @@ not_before = 2026-01-01
 not_after = 2035-12-31
 "#;
 
-/// What the program says to these words, and with which exit status.
+/// Runs the program with these arguments; its exit status and what it prints.
 async fn paymux(words: &[&str], input: &str) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
     command.args(words).stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
-    let asking = tokio::task::spawn_blocking(move || {
+    let run = tokio::task::spawn_blocking(move || {
         let mut child = command.spawn().unwrap();
         // A program that refuses need not read.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     });
-    let output = asking.await.unwrap();
-    let said = [output.stdout, output.stderr].concat();
+    let output = run.await.unwrap();
+    let printed = [output.stdout, output.stderr].concat();
     (
         output.status.code().unwrap(),
-        String::from_utf8(said).unwrap(),
+        String::from_utf8(printed).unwrap(),
     )
 }
 
-/// The store, past the gateway.
+/// Opens the store directly, without the gateway.
 fn file(stage: &DemoEnvironment) -> Connection {
     let url = config::store_url(&stage.config).unwrap();
     let store = Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap();
@@ -72,8 +72,8 @@ fn text(store: &Connection, sql: &str) -> String {
     store.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// A paid order with a refund of 5.00 that its institution answers with 500, and whose whole schedule
-/// went by, as far as the store knows. Its number.
+/// A paid order with a refund of 5.00 that its institution answers with 500, and whose query
+/// schedule is exhausted, as far as the store knows. Returns the refund's number.
 async fn awaiting_manual_review(stage: &DemoEnvironment) -> String {
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;
@@ -105,7 +105,7 @@ async fn awaiting_manual_review(stage: &DemoEnvironment) -> String {
     refund.text("refundOrderNo").to_owned()
 }
 
-/// A verdict of this operator, as `paymux refunds sign` prints it.
+/// A decision of this staff member, as `paymux refunds sign` prints it.
 async fn signed(
     stage: &DemoEnvironment,
     who: &str,
@@ -130,12 +130,12 @@ async fn signed(
         "--key-id",
         &id,
     ];
-    let (status, said) = paymux(&words, "").await;
-    assert_eq!(status, 0, "{said}");
-    said
+    let (status, printed) = paymux(&words, "").await;
+    assert_eq!(status, 0, "{printed}");
+    printed
 }
 
-/// What `paymux refunds decide` says to a verdict, with the statement it is about.
+/// What `paymux refunds decide` prints for a decision, with the statement it is about.
 async fn decide(stage: &DemoEnvironment, decision: &str, statement: &Path) -> (i32, String) {
     let (config, statement) = (stage.config.to_str().unwrap(), statement.to_str().unwrap());
     let words = [
@@ -168,9 +168,9 @@ fn statement(stage: &DemoEnvironment, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Section 5, L5, N1: with the program two operators list, sign and hand over; the first verdict is
-/// kept, the second ends the refund, and the merchant is told. The record names both, the statement
-/// is kept, sealed.
+/// Section 5, L5, N1: two staff members list, sign and submit with the program; the first decision
+/// is recorded, the second ends the refund, and the merchant is notified. The audit entry names
+/// both; the statement is archived, sealed.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_staff_members_end_a_refund_with_the_program() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), OPERATORS)
@@ -183,14 +183,17 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let listed = manual(&stage).await;
     let line = format!("{no} 5.00 CNY institution=bluebank merchant=M1001");
     assert!(listed.starts_with(&line), "{listed}");
-    let end = "no verdict yet\nrefunds left to people: 1\n";
+    let end = "no decision yet\nrefunds left to people: 1\n";
     assert!(listed.ends_with(end), "{listed}");
 
     let message = statement(&stage, "letter", "5.00 returned on request");
     let anna = signed(&stage, "anna", &no, ("--succeeded", &message)).await;
-    let (status, said) = decide(&stage, &anna, &message).await;
+    let (status, printed) = decide(&stage, &anna, &message).await;
     assert_eq!(status, 0);
-    assert!(said.starts_with("kept; another operator"), "{said}");
+    assert!(
+        printed.starts_with("stored; a second staff member"),
+        "{printed}"
+    );
     let digest = hex(&sha256(&std::fs::read(&message).unwrap()));
     let found = format!("anna found SUCCEEDED on the statement {digest}\n");
     let listed = manual(&stage).await;
@@ -199,9 +202,9 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let ben = signed(&stage, "ben", &no, ("--succeeded", &message)).await;
     let ended = decide(&stage, &ben, &message).await;
     assert_eq!(ended, (0, "the refund is SUCCEEDED\n".to_owned()));
-    let heard = |inbox: &NotificationInbox| inbox.refund_event("REFUND_SUCCEEDED", "B1").cloned();
-    let told = stage.tea.merchant.wait_for(heard, WAIT_MAX).await.unwrap();
-    assert_eq!(told.fields["refundOrderNo"], no.as_str());
+    let find = |inbox: &NotificationInbox| inbox.refund_event("REFUND_SUCCEEDED", "B1").cloned();
+    let notification = stage.tea.merchant.wait_for(find, WAIT_MAX).await.unwrap();
+    assert_eq!(notification.fields["refundOrderNo"], no.as_str());
     let seen = queried(&stage.tea, "T1").await;
     assert_eq!(seen.text("orderRefundStatus"), "PARTIAL");
     let shown = operations(&stage, "/metrics").await;
@@ -211,14 +214,14 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let store = file(&stage);
     let by = "SELECT actor FROM audit WHERE actor LIKE 'operators:%'";
     assert_eq!(text(&store, by), "operators:anna,ben");
-    let kept = "SELECT sealed FROM inbox ORDER BY at DESC LIMIT 1";
-    let kept: Vec<u8> = store.query_row(kept, [], |row| row.get(0)).unwrap();
-    let is_plain = kept.windows(8).any(|part| part == b"returned");
-    assert!(!is_plain, "kept as it is");
+    let archived = "SELECT sealed FROM inbox ORDER BY at DESC LIMIT 1";
+    let archived: Vec<u8> = store.query_row(archived, [], |row| row.get(0)).unwrap();
+    let is_plain = archived.windows(8).any(|part| part == b"returned");
+    assert!(!is_plain, "archived in plain text");
 }
 
-/// Section 5: a verdict on another statement, an altered one, one that is none and a second one of
-/// the same operator move nothing, and the program says why.
+/// Section 5: a decision on another statement, an altered one, a malformed one and a second one of
+/// the same staff member change nothing, and the program says why.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_that_does_not_count_is_refused_by_the_program() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), OPERATORS)
@@ -236,22 +239,22 @@ async fn a_decision_that_does_not_count_is_refused_by_the_program() {
         ("{}", &message, "expected what paymux refunds sign printed"),
         (&anna, &stage.certs(), "expected a plain file"),
     ] {
-        let (status, said) = decide(&stage, decision, of).await;
-        assert!(status == 1 && said.contains(why), "{said}");
+        let (status, printed) = decide(&stage, decision, of).await;
+        assert!(status == 1 && printed.contains(why), "{printed}");
     }
     let listed = manual(&stage).await;
-    assert!(listed.contains("no verdict yet"), "{listed}");
+    assert!(listed.contains("no decision yet"), "{listed}");
     assert_eq!(decide(&stage, &anna, &message).await.0, 0);
-    let (status, said) = decide(&stage, &anna, &message).await;
-    let is_refused = said.starts_with("refused, nothing moved: ");
-    assert!(status == 1 && is_refused, "{said}");
+    let (status, printed) = decide(&stage, &anna, &message).await;
+    let is_refused = printed.starts_with("refused: ");
+    assert!(status == 1 && is_refused, "{printed}");
     let left = text(&file(&stage), "SELECT state FROM refunds");
     assert_eq!(left, "MANUAL");
     open.close().await.unwrap();
 }
 
-/// M7, L5: an incident is listed, handed over and ended by its number, each on record; what is not
-/// there, and words that do not fit, move nothing.
+/// M7, L5: a break is listed, assigned and closed by its number, each with an audit entry; an
+/// unknown number or malformed arguments change nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_break_has_an_owner_and_an_end() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -274,8 +277,8 @@ async fn a_break_has_an_owner_and_an_end() {
         "--config",
         config,
     ];
-    let (status, said) = paymux(&words, "").await;
-    assert_eq!(status, 3, "{said}");
+    let (status, printed) = paymux(&words, "").await;
+    assert_eq!(status, 3, "{printed}");
 
     let uid = std::fs::metadata("/proc/self").unwrap().uid();
     let ask = async |words: &[&str]| {
@@ -299,7 +302,7 @@ async fn a_break_has_an_owner_and_an_end() {
 
     assert_eq!(
         ask(&["hand-over", "1", "night desk"]).await,
-        (0, "done, and recorded\n".to_owned())
+        (0, "done; recorded in the audit log\n".to_owned())
     );
     assert!(ask(&["list"]).await.1.contains(" owner=night desk "));
     for (expected, wrong) in [
@@ -307,15 +310,15 @@ async fn a_break_has_an_owner_and_an_end() {
         (1, ["hand-over", "1", "a\nb"]),
         (1, ["hand-over", "1", ""]),
     ] {
-        let (status, said) = ask(&wrong).await;
+        let (status, printed) = ask(&wrong).await;
         assert!(
-            status == expected && said.starts_with("refused, nothing moved: expected "),
-            "{said}"
+            status == expected && printed.starts_with("refused: expected "),
+            "{printed}"
         );
     }
     let because = ["resolve", "1", "--because", "a test payment of theirs"];
     assert_eq!(ask(&because).await.0, 0);
-    assert_eq!(ask(&because).await.0, 4, "it is over");
+    assert_eq!(ask(&because).await.0, 4, "it is closed already");
     assert_eq!(ask(&["list"]).await.1, "open breaks: 0\n");
     open.close().await.unwrap();
 

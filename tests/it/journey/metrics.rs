@@ -1,5 +1,5 @@
-//! The metrics against `docs/metrics.md` and `docs/alerts.yml`: the same names, kinds and labels in the
-//! code, in the document and on the page of a gateway that did something; alarms on nothing else.
+//! The metrics against `docs/metrics.md` and `docs/alerts.yml`: the same names, kinds and labels in
+//! the code, in the document and on the page of a running gateway; alarms name nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -13,10 +13,10 @@ use super::operations;
 use crate::openapi::python;
 use crate::tidy::tree;
 
-/// What a metric is: its kind and its labels.
+/// A metric's kind and labels.
 type MetricDefinitions = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Constructors of `metrics.rs`, and what Prometheus calls what they make.
+/// Constructors of `metrics.rs`, and Prometheus' name of each kind.
 const CONSTRUCTORS: [(&str, &str); 9] = [
     ("count", "counter"),
     ("sums", "counter"),
@@ -29,47 +29,50 @@ const CONSTRUCTORS: [(&str, &str); 9] = [
     ("histograms", "histogram"),
 ];
 
-/// Endings of names that say what is counted or measured.
+/// Suffixes of names that give the unit or what is counted.
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
-/// Those that a journey does not move, and why not.
+/// Metrics that a journey does not move, and why not.
 const QUIET: [(&str, &str); 28] = [
-    ("paymux_institution_callbacks_missing", "they come"),
+    ("paymux_institution_callbacks_missing", "callbacks arrive"),
     (
         "paymux_polled_orders_total",
-        "what is told of need not be asked about",
+        "a notified result need not be queried",
     ),
     (
         "paymux_polling_cpu_seconds_total",
-        "what is told of need not be asked about",
+        "a notified result need not be queried",
     ),
     ("paymux_panics_total", "there is none"),
     ("paymux_wal_checkpointed_bytes", "it is done once a second"),
     ("paymux_wal_restarts_total", "the log is short"),
     ("paymux_log_lines_dropped_total", "every line is written"),
     ("paymux_credentials_unusable", "every key counts"),
-    ("paymux_clock_offset_seconds", "nobody sets the clock"),
+    ("paymux_clock_offset_seconds", "the clock is not set"),
     (
         "paymux_exchange_log_bytes",
         "a block is written some time later",
     ),
     (
         "paymux_exchange_log_entries_dropped_total",
-        "every entry finds room",
+        "the queue is never full",
     ),
     (
         "paymux_exchange_log_blocks_removed_total",
-        "none is old, and there is room",
+        "none is old, and there is free space",
     ),
     ("paymux_reconciliation_breaks_open", "nothing differs"),
     ("paymux_refunds_manual", "institutions answer"),
-    ("paymux_events_dead", "every merchant hears"),
-    ("paymux_config_reloads_total", "nobody reloads"),
-    ("paymux_connections_refused_total", "nobody crowds"),
-    ("paymux_connections_cut_total", "nobody is slow"),
+    ("paymux_events_dead", "every merchant acknowledges"),
+    ("paymux_config_reloads_total", "there is no reload"),
+    (
+        "paymux_connections_refused_total",
+        "no connection limit is reached",
+    ),
+    ("paymux_connections_cut_total", "no peer is slow"),
     ("paymux_handshakes_in_progress", "they are ended"),
-    ("paymux_load_shed_total", "nobody is rejected"),
-    ("paymux_limited_total", "nobody comes too often"),
+    ("paymux_load_shed_total", "nothing is rejected"),
+    ("paymux_limited_total", "no limit is exceeded"),
     (
         "paymux_institution_permits_waiting",
         "a permit is there at once",
@@ -81,9 +84,12 @@ const QUIET: [(&str, &str); 28] = [
     ),
     (
         "paymux_work_lag_seconds",
-        "work is taken up as soon as it is due",
+        "work is started as soon as it is due",
     ),
-    ("paymux_work_in_hand", "it is ended when somebody looks"),
+    (
+        "paymux_work_in_hand",
+        "it is complete when the page is read",
+    ),
     ("paymux_runtime_queue_tasks", "every task has a thread"),
     (
         "paymux_connections",
@@ -119,7 +125,7 @@ fn registered() -> MetricDefinitions {
                     assert_eq!(
                         kinds.insert(name.clone(), kind),
                         None,
-                        "{name} stands twice"
+                        "{name} is registered twice"
                     );
                 }
             }
@@ -136,7 +142,7 @@ fn quoted(cell: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The metrics that the document has.
+/// The metrics in the document.
 fn documented() -> MetricDefinitions {
     let text = tree::read("docs/metrics.md");
     let rows = text.lines().filter_map(|line| {
@@ -145,13 +151,13 @@ fn documented() -> MetricDefinitions {
             return None;
         };
         let name = name.strip_prefix('`')?.strip_suffix('`')?;
-        assert!(!what.is_empty(), "{name} says nothing");
+        assert!(!what.is_empty(), "{name} has no description");
         Some((name.to_owned(), ((*kind).to_owned(), quoted(labels))))
     });
     rows.collect()
 }
 
-/// R-6.3.1-4a: every metric is in the document with its kind and labels, and no other is.
+/// R-6.3.1-4a: every metric is documented with its kind and labels, and no other is.
 #[test]
 fn the_document_and_the_code_have_the_same_metrics() {
     let (code, document) = (registered(), documented());
@@ -162,9 +168,9 @@ fn the_document_and_the_code_have_the_same_metrics() {
     );
 }
 
-/// R-6.3.1-4a: names say what is counted, in base units, as Prometheus' conventions have it.
+/// R-6.3.1-4a: names give the quantity in base units, by Prometheus' conventions.
 #[test]
-fn names_say_kind_and_unit() {
+fn names_have_kind_and_unit() {
     for (name, (kind, _)) in registered() {
         assert_eq!(
             kind == "counter",
@@ -184,8 +190,8 @@ fn names_say_kind_and_unit() {
     }
 }
 
-/// Runs a program of `tests/metrics` and reads what it prints.
-fn told(program: &str, input: &str) -> Value {
+/// Runs a program of `tests/metrics` and parses what it prints.
+fn parsed(program: &str, input: &str) -> Value {
     let mut command: Command = python("python");
     command.arg(tree::root().join("tests/metrics").join(program));
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -202,11 +208,12 @@ fn told(program: &str, input: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// R-6.3.1-4a: suggested alarms can be read by Prometheus, and name metrics and labels that exist.
+/// R-6.3.1-4a: suggested alarms can be parsed by Prometheus, and name metrics and labels that
+/// exist.
 #[test]
 fn alarms_name_only_what_exists() {
     let known = registered();
-    let alarms = told("alarms.py", "");
+    let alarms = parsed("alarms.py", "");
     for alarm in alarms.as_array().unwrap() {
         let [alarm, named, labels] = alarm.as_array().unwrap().as_slice() else {
             panic!("{alarm}");
@@ -241,7 +248,7 @@ fn alarms_name_only_what_exists() {
     assert!(alarms > 8, "{alarms}");
 }
 
-/// An order that is chosen, paid, called back and told; one that is refused; a nonce twice; a page.
+/// An order that is selected, paid, called back and notified; a refusal; a repeated nonce; a page.
 async fn exercise_metrics(stage: &DemoEnvironment) {
     let shop = &stage.tea;
     let order = shop.order("T1", "AGGREGATED", "12.30", "13800001234");
@@ -253,9 +260,9 @@ async fn exercise_metrics(stage: &DemoEnvironment) {
         .await
         .unwrap();
     let naming = json!({ "merchantId": "M1001", "merchantOrderNo": "T1" }).to_string();
-    let asked = shop.client.signed("/v1/orders/query", &naming).unwrap();
-    assert_eq!(shop.client.send(asked.clone()).await.unwrap().status, 200);
-    let again = shop.client.send(asked).await.unwrap();
+    let request = shop.client.signed("/v1/orders/query", &naming).unwrap();
+    assert_eq!(shop.client.send(request.clone()).await.unwrap().status, 200);
+    let again = shop.client.send(request).await.unwrap();
     assert_eq!(again.text("code"), "nonce_spent");
     let placing = shop
         .order("T2", "WEBVIEW", "12.30", "13800001234")
@@ -274,20 +281,20 @@ async fn exercise_metrics(stage: &DemoEnvironment) {
     assert_eq!(shop.client.send(unsigned).await.unwrap().status, 401);
 }
 
-/// R-6.3.1-4a, F2: every metric is really recorded: a journey moves it, or it is said why not. What is
-/// shown can be read as Prometheus reads it, with the labels the document says.
+/// R-6.3.1-4a, F2: every metric is recorded: a journey moves it, or the list says why not. The page
+/// can be parsed by Prometheus, with the documented labels.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journey_moves_every_metric() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let open = stage.open().await.unwrap();
     exercise_metrics(&stage).await;
-    // The first look makes the caches settle what they hold.
+    // The first read makes the caches apply pending work.
     operations(&stage, "/metrics").await;
     let page = operations(&stage, "/metrics").await;
     open.close().await.unwrap();
 
     let (_, body) = page.split_once("\r\n\r\n").unwrap();
-    let shown = told("page.py", body);
+    let shown = parsed("page.py", body);
     let known = registered();
     for (name, (kind, labels)) in &known {
         let quiet = QUIET.iter().any(|(quiet, _)| quiet == name);

@@ -1,10 +1,10 @@
-//! Who is answered on the operations listener: whoever asks to read, under a name it is known by.
+//! The operations listener answers reads under a host name it is known by.
 
 use paymux::command::demo::environment::DemoEnvironment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-async fn asked(stage: &DemoEnvironment, request: &str) -> String {
+async fn response_to(stage: &DemoEnvironment, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", stage.ports.operations))
         .await
         .unwrap();
@@ -14,10 +14,10 @@ async fn asked(stage: &DemoEnvironment, request: &str) -> String {
     answer
 }
 
-/// R-6.3.1-3a: a page in an operator's browser reads no metrics under a name of its own, and nothing
-/// but reading is understood; a health check of old, which names no host, is answered.
+/// R-6.3.1-3a: a web page in a browser cannot read metrics under a host name of its own, and only
+/// reads are accepted; an old health check, which names no host, is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_answer_whoever_reads_by_a_known_name() {
+async fn operations_answer_reads_under_a_known_host_name() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let written = std::fs::read_to_string(&stage.config).unwrap();
     let hosts = "[listen]\noperations_hosts = [\"paymux.internal\"]\n";
@@ -38,7 +38,7 @@ async fn operations_answer_whoever_reads_by_a_known_name() {
         for path in ["/metrics", "/healthz", "/readyz"] {
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-            let answer = asked(&stage, &request).await;
+            let answer = response_to(&stage, &request).await;
             assert!(
                 answer.starts_with(&format!("HTTP/1.1 {status} ")),
                 "{host}: {answer}"
@@ -53,22 +53,22 @@ async fn operations_answer_whoever_reads_by_a_known_name() {
         let request = format!(
             "{method} /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
-        let answer = asked(&stage, &request).await;
+        let answer = response_to(&stage, &request).await;
         assert!(answer.starts_with("HTTP/1.1 405 "), "{method}: {answer}");
         assert!(answer.contains("allow: GET, HEAD"), "{answer}");
     }
-    let answer = asked(
+    let answer = response_to(
         &stage,
         "HEAD /healthz HTTP/1.1\r\nHost: a.b\r\nHost: c\r\n\r\n",
     )
     .await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    let answer = asked(&stage, "GET /healthz HTTP/1.0\r\n\r\n").await;
+    let answer = response_to(&stage, "GET /healthz HTTP/1.0\r\n\r\n").await;
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("alive\n"),
         "{answer}"
     );
-    let answer = asked(
+    let answer = response_to(
         &stage,
         "GET /metrics HTTP/1.0\r\nHost: evil.example\r\n\r\n",
     )

@@ -1,4 +1,4 @@
-//! More than can be done, at a whole gateway over real sockets (R-6.4-1c).
+//! Overload of a whole gateway over real sockets (R-6.4-1c).
 
 use paymux::command::demo::enrolment::{BLUE, RED};
 use paymux::command::demo::environment::DemoEnvironment;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{PAYER, booked, client, key, operations, order, placed, queried};
 
-/// Three places: one for a new order, two for choices, three for the rest.
+/// Three permits: one for new orders, two for selections, three for the rest.
 const SMALL: &str = "
 [limits]
 in_flight_max = 3
@@ -25,10 +25,10 @@ fn is_rejected(answer: &ClientResponse) {
     assert!((1..=4).contains(&wait));
 }
 
-/// R-6.4-1c, Q8, Z4: while choices hang at an institution that does not answer, new orders are
-/// refused, and then choices; queries and callbacks are answered, results are told. Nothing of what
-/// was refused is recorded and no nonce spent: the very same bytes are good afterwards, and the
-/// gateway is as before.
+/// R-6.4-1c, Q8, Z4: while selections hang at an institution that does not answer, new orders are
+/// rejected, and then selections; queries and callbacks are answered, results are notified. Nothing
+/// of what was rejected is recorded and no nonce spent: the very same bytes succeed afterwards, and
+/// the gateway is as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_sheds_orders_first_and_results_never() {
     let stage = DemoEnvironment::start_on_free_ports(SMALL).await.unwrap();
@@ -103,10 +103,9 @@ async fn overload_sheds_orders_first_and_results_never() {
     open.close().await.unwrap();
 }
 
-/// R-6.3.1-3a: somebody who opens the gateway's door with too little, too much or nothing does not
-/// keep a merchant out.
+/// R-6.3.1-3a: connections that send too little, too much or nothing do not block a merchant.
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_at_the_door_keep_nobody_out() {
+async fn unauthenticated_connections_do_not_block_merchants() {
     let stage = DemoEnvironment::start_on_free_ports(
         "\n[limits]\nhandshakes_max = 8\nhandshake_ms = 300\n",
     )

@@ -1,4 +1,4 @@
-//! The real binary as its own process: killed, terminated, asked to check and to demonstrate.
+//! The real binary as a process: killed, terminated, and running `check` and `demo`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,7 +9,7 @@ use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX, payment_of};
 use paymux::sandbox::{InstitutionFault, SandboxCall};
 use serde_json::json;
 
-use super::{booked, order, placed, queried, standing};
+use super::{booked, order, placed, queried, states};
 
 pub(super) fn paymux() -> Command {
     Command::new(env!("CARGO_BIN_EXE_paymux"))
@@ -19,7 +19,7 @@ pub(super) fn paymux() -> Command {
 pub(super) struct GatewayProcess(Option<Child>);
 
 impl GatewayProcess {
-    /// Starts it and waits until it says that it listens.
+    /// Starts it and waits until it logs that it listens.
     pub(super) fn start(stage: &DemoEnvironment) -> Self {
         Self::under(paymux(), stage)
     }
@@ -35,12 +35,12 @@ impl GatewayProcess {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let said = lines.find(|line| {
+        let printed = lines.find(|line| {
             let line = line.as_ref().unwrap();
             line.contains("listening") && line.contains("operations")
         });
-        assert!(said.is_some(), "it says where it listens");
-        // Somebody has to go on reading, or it would wait for its own log.
+        assert!(printed.is_some(), "it logs where it listens");
+        // The pipe must be read on, or the process would block on its log.
         std::thread::spawn(move || lines.for_each(drop));
         Self(Some(child))
     }
@@ -72,8 +72,8 @@ impl Drop for GatewayProcess {
     }
 }
 
-/// A1, S1, V1: what was durable before a crash is there after it; what was in flight is asked
-/// about, not sent again, and can be paid.
+/// A1, S1, V1: what was durable before a crash is there after it; a call in flight is queried, not
+/// sent again, and can be paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -96,7 +96,7 @@ async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
         served.ended().await
     };
     let (answer, _) = tokio::join!(shop.place(&lost), crash);
-    assert!(answer.is_err(), "the answer died with the process");
+    assert!(answer.is_err(), "the reply was lost with the process");
 
     let _open = stage.open().await.unwrap();
     let found = queried(shop, "T1").await;
@@ -104,12 +104,16 @@ async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
         (found.text("orderStatus"), found.text("payOrderNo")),
         ("PAID", paid.text("payOrderNo"))
     );
-    let asked = |book: &paymux::sandbox::InstitutionLedger| {
+    let is_queried = |book: &paymux::sandbox::InstitutionLedger| {
         payment_of(book, "T2").filter(|it| it.queries > 0).map(drop)
     };
-    stage.blue.wait_for(asked, WAIT_MAX).await.expect("it asks");
+    stage
+        .blue
+        .wait_for(is_queried, WAIT_MAX)
+        .await
+        .expect("it is queried");
     let known = ("OPEN".to_owned(), "ACCEPTED".to_owned());
-    assert_eq!(standing(shop, "T2").await, known);
+    assert_eq!(states(shop, "T2").await, known);
     let answer = placed(shop, &lost).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
     shop.wait_for_notification("ORDER_PAID", "T2")
@@ -119,8 +123,8 @@ async fn a_crash_loses_no_order_and_what_was_unresolved_is_resolved() {
     assert_eq!(stage.blue.books().taken_cents(), 1_230 + 4_560);
 }
 
-/// SIGTERM and an impatient second one lose nothing: the answer arrives, the process ends with
-/// 0, and the order is there afterwards.
+/// A SIGTERM and a second one right after it lose nothing: the reply arrives, the process exits
+/// with 0, and the order is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sigterms_lose_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -143,7 +147,7 @@ async fn two_sigterms_lose_nothing() {
     assert_eq!(answer.text("attemptStatus"), "ACCEPTED");
     assert!(ended.success(), "{ended}");
     let _open = stage.open().await.unwrap();
-    let found = standing(shop, "T1").await;
+    let found = states(shop, "T1").await;
     assert_eq!(found, ("OPEN".to_owned(), "ACCEPTED".to_owned()));
 }
 
@@ -160,9 +164,9 @@ fn check(config: &Path) -> Command {
     command
 }
 
-/// F1: every fault is said at once, and the exit status says that there are any.
+/// F1: every fault is listed at once, and the exit status says that there are any.
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_every_fault_at_once() {
+async fn check_lists_every_fault_at_once() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -195,18 +199,21 @@ fn of(command: &str, config: &Path, more: &[&str]) -> Command {
     made
 }
 
-/// F1: a person at a terminal has the gateway reload, sees what would change before and what came of
-/// it after, and gets an exit status for scripts; of two gateways, the one whose store it is answers.
+/// F1: reloading from a terminal shows first what would change and then the result, and has an exit
+/// status for scripts; of two gateways, the one that uses this store replies.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_reloads_and_is_told() {
+async fn a_reload_reports_its_result() {
     let (stage, other) = (
         DemoEnvironment::start_on_free_ports("").await.unwrap(),
         DemoEnvironment::start_on_free_ports("").await.unwrap(),
     );
     let none = ran(of("reload", &stage.config, &[])).await.0;
-    let said = String::from_utf8_lossy(&none.stderr).into_owned();
-    assert_eq!(none.status.code(), Some(1), "{said}");
-    assert!(said.contains("expected a running gateway at"), "{said}");
+    let printed = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains("expected a running gateway at"),
+        "{printed}"
+    );
 
     let (served, _second) = (GatewayProcess::start(&stage), GatewayProcess::start(&other));
     let first = std::fs::read_to_string(&stage.config).unwrap();
@@ -256,7 +263,7 @@ async fn a_person_reloads_and_is_told() {
         "{text}"
     );
 
-    // SIGHUP does the same, with the answer in the log; it ends nothing.
+    // SIGHUP does the same, with the result in the log; it stops nothing.
     std::fs::write(&stage.config, &first).unwrap();
     served.signal("-HUP");
     while !ran(of("check", &stage.config, &["--diff"]))
@@ -267,15 +274,17 @@ async fn a_person_reloads_and_is_told() {
     placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
 }
 
-/// R-4-6, R-6.2.3-1: everything in one command: every flow in each mode, held against books and
-/// inboxes.
+/// R-4-6, R-6.2.3-1: the demonstration runs every flow in each mode and checks books and inboxes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demonstration_holds() {
     let mut command = paymux();
     command.args(["demo", "--once"]);
     let (output, text) = ran(command).await;
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("steps held") && !text.contains('✗'), "{text}");
+    assert!(
+        text.contains("steps passed") && !text.contains('✗'),
+        "{text}"
+    );
     assert!(!text.contains('\x1b'), "no colours in a pipe: {text}");
     let folder = text
         .lines()
@@ -284,7 +293,7 @@ async fn the_demonstration_holds() {
     assert!(!Path::new(folder).exists(), "it cleans up: {folder}");
 }
 
-/// A taken port is said by its number, with the way to choose others.
+/// A port in use is reported by its number, with the option to choose others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -292,12 +301,12 @@ async fn a_taken_port_is_named() {
     let mut command = paymux();
     command.args(["demo", "--once", "--port-base", &port]);
     let (output, _) = ran(command).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
     assert!(
-        said.contains(&port) && said.contains("--port-base"),
-        "{said}"
+        printed.contains(&port) && printed.contains("--port-base"),
+        "{printed}"
     );
-    // What a script would read is not there by accident.
+    // Standard output, which a script would read, is empty.
     assert_eq!(json!(output.stdout), json!([]));
 }

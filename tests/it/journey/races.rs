@@ -1,6 +1,6 @@
-//! Many at the same moment, on the embedded store and several threads: refunds never exceed what was
-//! paid, selects never make two live attempts, equal orders are one, and whatever arrives together
-//! with a payment does not lose it. `make races ROUNDS=n` goes on for longer.
+//! Concurrent requests on the embedded store and several threads: refunds never exceed the payment,
+//! selects never make two live attempts, equal orders are one, and whatever arrives together with a
+//! payment does not lose it. `make races ROUNDS=n` runs longer.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -24,18 +24,18 @@ use crate::world::test_gateway::{PEER, TestGateway, naming};
 /// Rounds of each race in every run of the tests.
 const ROUNDS: usize = 6;
 
-/// Where another number may be said.
+/// Environment variable for another number of rounds.
 const ROUNDS_NAME: &str = "PAYMUX_ROUNDS";
 
-/// Who asks at the same moment.
+/// Number of concurrent callers.
 const AT_ONCE: usize = 64;
 
 fn rounds() -> usize {
-    let said = crate::simulation::said(ROUNDS_NAME);
-    said.map_or(ROUNDS, |rounds| usize::try_from(rounds).unwrap())
+    let rounds = crate::simulation::said(ROUNDS_NAME);
+    rounds.map_or(ROUNDS, |rounds| usize::try_from(rounds).unwrap())
 }
 
-/// A town on the embedded store.
+/// A test gateway on the embedded store.
 pub(crate) struct RaceTestbed {
     pub(crate) gateway: TestGateway,
     pub(crate) api: Arc<Api>,
@@ -54,7 +54,7 @@ impl RaceTestbed {
         }
     }
 
-    /// The same on a store of somebody's.
+    /// The same on a given store.
     pub(crate) fn on(store: Arc<dyn Store>) -> Self {
         let mut gateway = TestGateway::new();
         gateway.api.store = store;
@@ -86,17 +86,17 @@ impl RaceTestbed {
         answered(&self.api, self.request(path, body)).await
     }
 
-    /// Asks all of this at once, and waits for every answer.
+    /// Sends all requests at once, and waits for every reply.
     pub(crate) async fn all(&self, requests: Vec<Request<Bytes>>) -> Vec<StatusAndBody> {
-        let mut asking = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for request in requests {
             let api = Arc::clone(&self.api);
-            asking.spawn(async move { answered(&api, request).await });
+            tasks.spawn(async move { answered(&api, request).await });
         }
-        asking.join_all().await
+        tasks.join_all().await
     }
 
-    /// The one payment of this order at the bank.
+    /// The order's one payment at the bank.
     pub(crate) async fn attempt(&self, no: &str) -> String {
         let order = self.order(no).await;
         order.attempts.last().unwrap().id.to_string()
@@ -110,7 +110,7 @@ impl RaceTestbed {
         self.api.store.order(&key).await.unwrap().unwrap()
     }
 
-    /// Placed, chosen and paid there; nobody was told yet.
+    /// Places, selects and pays; the gateway is not notified yet.
     async fn pay(&self, no: &str) -> String {
         self.ask("/v1/orders", &order_fields("M1", no)).await;
         self.ask("/v1/orders/select", &selecting(no, "bank")).await;
@@ -143,8 +143,8 @@ fn answered(api: &Arc<Api>, request: Request<Bytes>) -> impl Future<Output = Sta
     let api = Arc::clone(api);
     async move {
         let answer = api.answer(request, PEER).await.response;
-        let told = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
-        (answer.status().as_u16(), told)
+        let replies = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
+        (answer.status().as_u16(), replies)
     }
 }
 
@@ -154,7 +154,8 @@ pub(crate) fn selecting(no: &str, institution: &str) -> Value {
     body
 }
 
-/// R1, R6, M2: of sixty-four refunds asked at once only as many go back as fit, whatever their sums.
+/// R1, R6, M2: of sixty-four concurrent refunds only those that fit are accepted, whatever their
+/// amounts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn refunds_at_once_never_exceed_what_was_paid() {
     let arena = RaceTestbed::new();
@@ -163,7 +164,7 @@ async fn refunds_at_once_never_exceed_what_was_paid() {
         let id = arena.pay(&no).await;
         assert_eq!(answered(&arena.api, arena.callback(&id)).await.0, 200);
         let sums = ["0.50", "1", "2.05", "12.30", "3"];
-        let asking = (0..AT_ONCE).map(|n| {
+        let requests = (0..AT_ONCE).map(|n| {
             let body = json!({
                 "merchantOrderNo": no, "orderDate": "20260925", "merchantId": "M1",
                 "refundAmount": sums[(n + round) % sums.len()], "mobileNo": "13812345678",
@@ -171,8 +172,8 @@ async fn refunds_at_once_never_exceed_what_was_paid() {
             });
             arena.request("/v1/refunds", &body)
         });
-        let told = arena.all(asking.collect()).await;
-        // Whoever gave up writing among so many is asked about.
+        let replies = arena.all(requests.collect()).await;
+        // A refund whose commit gave up under contention is queried.
         for _ in 0..2 {
             arena.gateway.advance_s(20);
             arena.poll_unresolved().await;
@@ -188,7 +189,7 @@ async fn refunds_at_once_never_exceed_what_was_paid() {
             .map(|one| one.request().cloned().map(|request| request.number))
             .collect();
         assert_eq!(numbers.len(), order.refunds.len(), "R6: {no}");
-        for (status, body) in told {
+        for (status, body) in replies {
             assert!(matches!(status, 200 | 202 | 409), "{no}: {status} {body}");
         }
     }
@@ -205,7 +206,7 @@ async fn selects_at_once_make_one_live_attempt() {
             let institution = if n % 2 == 0 { "bank" } else { "purse" };
             arena.request("/v1/orders/select", &selecting(&no, institution))
         });
-        let told = arena.all(choices.collect()).await;
+        let replies = arena.all(choices.collect()).await;
         let order = arena.order(&no).await;
         let live = order
             .attempts
@@ -224,31 +225,31 @@ async fn selects_at_once_make_one_live_attempt() {
             waiting.iter().sum::<usize>() <= 1,
             "A8: {no} can be paid {waiting:?} times"
         );
-        for (status, body) in told {
+        for (status, body) in replies {
             assert!(matches!(status, 200 | 202 | 409), "{no}: {status} {body}");
         }
     }
 }
 
-/// K1, Q7: equal orders placed at once are one, and each is answered its number.
+/// K1, Q7: equal orders placed at once are one, and each reply has its number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn equal_orders_at_once_are_one() {
     let arena = RaceTestbed::new();
     for round in 0..rounds() {
         let fields = order_fields("M1", &format!("E{round}"));
         let placing = (0..AT_ONCE).map(|_| arena.request("/v1/orders", &fields));
-        let told = arena.all(placing.collect()).await;
-        let numbers: BTreeSet<_> = told
+        let replies = arena.all(placing.collect()).await;
+        let numbers: BTreeSet<_> = replies
             .iter()
             .map(|(_, body)| body["payOrderNo"].to_string())
             .collect();
         assert_eq!(numbers.len(), 1, "{numbers:?}");
-        assert!(told.iter().all(|(status, _)| *status == 200));
+        assert!(replies.iter().all(|(status, _)| *status == 200));
     }
 }
 
 /// O5, V1, A8: what a payer has paid is paid, although callback, query and close come at the same
-/// moment; nobody is told of an end.
+/// moment; no close is notified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_payment_survives_a_close_and_a_query_at_the_same_moment() {
     let arena = RaceTestbed::new();
@@ -261,12 +262,14 @@ async fn a_payment_survives_a_close_and_a_query_at_the_same_moment() {
             arena.request("/v1/orders/query", &naming(&no)),
             arena.callback(&id),
         ];
-        let told = arena.all(at_once).await;
+        let replies = arena.all(at_once).await;
         arena.poll_unresolved().await;
         let order = arena.order(&no).await;
-        assert_eq!(order.state, OrderState::Paid, "{no}: {told:?}");
+        assert_eq!(order.state, OrderState::Paid, "{no}: {replies:?}");
         assert!(order.refunds.is_empty(), "A8: {no}");
-        let closed = told.iter().any(|(_, body)| body["orderStatus"] == "CLOSED");
-        assert!(!closed, "O5: {no}: {told:?}");
+        let closed = replies
+            .iter()
+            .any(|(_, body)| body["orderStatus"] == "CLOSED");
+        assert!(!closed, "O5: {no}: {replies:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Who is refused by a running gateway stands in its audit log when it has stopped (L5).
+//! Refused callers are in the audit log after a stop (L5).
 
 use paymux::config;
 use paymux::signature::SigningKey;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{client, open};
 
-/// L4, L5: requests under a key that nobody enrolled are recorded, aggregated, and without an address.
+/// L4, L5: requests under an unknown key are recorded, aggregated, and without an address.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_authentications_are_in_the_audit_log() {
     let (stage, open) = open().await;

@@ -1,5 +1,5 @@
-//! Another configuration under load, over real sockets: whole or not at all, without a dropped
-//! request (F1), and without losing whom it does not name any more (F2).
+//! Reloading under load, over real sockets: whole or not at all, without a dropped request (F1),
+//! and without losing parties that payments still need (F2).
 
 mod numbers;
 mod recorded;
@@ -36,17 +36,17 @@ use tokio_rustls::TlsConnector;
 
 use super::{PAYER, client, key, open, operations, order, placed, queried};
 
-/// Asks the gateway's own door.
-async fn asked(stage: &DemoEnvironment, word: &'static str) -> ControlReply {
+/// Sends a command to the gateway's control socket.
+async fn send_control(stage: &DemoEnvironment, word: &'static str) -> ControlReply {
     let socket = control::socket(&config::store_url(&stage.config).unwrap());
-    let asking = tokio::task::spawn_blocking(move || control::ask(&socket, word).unwrap());
-    asking.await.unwrap()
+    let blocking = tokio::task::spawn_blocking(move || control::ask(&socket, word).unwrap());
+    blocking.await.unwrap()
 }
 
-/// Has this text put in force; its version, what changed, and the warnings.
+/// Reloads this text, which is accepted; its version, what changed, and the warnings.
 async fn accepted(stage: &DemoEnvironment, text: &str) -> (u64, Vec<String>, String) {
     fs::write(&stage.config, text).unwrap();
-    let reply = asked(stage, control::RELOAD).await;
+    let reply = send_control(stage, control::RELOAD).await;
     let ControlReply::Accepted {
         version,
         changes,
@@ -60,10 +60,10 @@ async fn accepted(stage: &DemoEnvironment, text: &str) -> (u64, Vec<String>, Str
     (version, changes, warnings.join("\n"))
 }
 
-/// Has this text refused; why.
+/// Reloads this text, which is refused; why.
 async fn refused(stage: &DemoEnvironment, text: &str) -> String {
     fs::write(&stage.config, text).unwrap();
-    let reply = asked(stage, control::RELOAD).await;
+    let reply = send_control(stage, control::RELOAD).await;
     let ControlReply::Refused { faults, .. } = reply else {
         panic!("{reply:?}");
     };
@@ -74,10 +74,10 @@ fn written(stage: &DemoEnvironment) -> String {
     fs::read_to_string(&stage.config).unwrap()
 }
 
-/// Without the tables whose first line is `[[name]]` and that hold this line.
+/// The text without the tables whose first line is `[[name]]` and that hold this line.
 fn without(text: &str, name: &str, line: &str) -> String {
     let head = format!("[[{name}]]");
-    let mut kept = String::new();
+    let mut rest = String::new();
     for table in text
         .split_inclusive('\n')
         .fold(Vec::<String>::new(), |mut tables, line| {
@@ -90,14 +90,14 @@ fn without(text: &str, name: &str, line: &str) -> String {
         })
     {
         if !(table.starts_with(&head) && table.lines().any(|it| it == line)) {
-            kept.push_str(&table);
+            rest.push_str(&table);
         }
     }
-    assert_ne!(kept, text, "no [[{name}]] with {line}");
-    kept
+    assert_ne!(rest, text, "no [[{name}]] with {line}");
+    rest
 }
 
-/// Without an institution, its contracts and its routes.
+/// The text without an institution, its contracts and its routes.
 fn taken_out(text: &str, id: &str) -> String {
     let named = format!("institution = \"{id}\"");
     let mut text = without(text, "institution", &format!("id = \"{id}\""));
@@ -119,7 +119,7 @@ fn private_file(path: PathBuf, text: &str) {
     file.open(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-/// One connection that is kept.
+/// One persistent connection.
 struct KeptConnection {
     sender: SendRequest<Full<Bytes>>,
     shown: CertificateDer<'static>,
@@ -157,17 +157,17 @@ impl KeptConnection {
         parts.headers.insert("host", host);
         parts.uri = parts.uri.path().parse().unwrap();
         let request = Request::from_parts(parts, Full::new(body));
-        // The answer before may have been read before the connection heard that it has ended.
-        self.sender.ready().await.expect("the connection stands");
+        // The previous reply may have been read before the connection knew that it had ended.
+        self.sender.ready().await.expect("the connection is open");
         let answer = tokio::time::timeout(WAIT_MAX, self.sender.send_request(request)).await;
-        let answer = answer.expect("in time").expect("the connection stands");
+        let answer = answer.expect("in time").expect("the connection is open");
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         (Response::from_parts(parts, ()), json)
     }
 
-    /// The merchant's order; the answer's status and code.
+    /// Places the merchant's order; the reply's status and code.
     async fn places(
         &mut self,
         stage: &DemoEnvironment,
@@ -187,7 +187,7 @@ fn tea(stage: &DemoEnvironment) -> PemIdentity {
     identity(&stage.certs(), stage.tea.role.id).unwrap()
 }
 
-/// One of the two versions of the load test: names of institutions, and who signs.
+/// One of the two versions of the load test: institutions' names, and the signing key.
 fn version_b(text: &str) -> String {
     let key = "\n[[platform.keys]]\nid = \"platform-2\"\nkey = \"file:certs/platform-2.key\"\n\
         not_before = 2026-01-02\nnot_after = 2099-12-31\n";
@@ -197,7 +197,7 @@ fn version_b(text: &str) -> String {
     names.replacen("\n[outbound]", &format!("{key}\n[outbound]"), 1)
 }
 
-/// Which version an answer is of: everything in it has to be of the same.
+/// The version of a reply: everything in it must be of the same one.
 fn version_of(answer: &Response<()>, json: &Value) -> char {
     assert_eq!(answer.status(), 200, "{json}");
     let names: Vec<_> = json["institutions"].as_array().unwrap().iter().collect();
@@ -213,9 +213,9 @@ fn version_of(answer: &Response<()>, json: &Value) -> char {
     }
 }
 
-/// F1, Q8: while merchants keep placing orders on kept connections, the file is swapped for another
-/// one and for broken ones, many times. No request is dropped, no connection closed, each answer is
-/// of one version, and after a reload's answer the next request is of the new one.
+/// F1, Q8: while merchants keep placing orders on persistent connections, the file is replaced many
+/// times by another one and by broken ones. No request is dropped, no connection closed, each reply
+/// is of one version, and after the reload's result the next request is of the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
     const CLIENTS: u64 = 4;
@@ -232,7 +232,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
     for client in 0..CLIENTS {
         let (stage, count, stop) = (Arc::clone(&stage), Arc::clone(&count), Arc::clone(&stop));
         clients.push(tokio::spawn(async move {
-            let mut kept = KeptConnection::connect(&stage, &tea(&stage)).await;
+            let mut persistent = KeptConnection::connect(&stage, &tea(&stage)).await;
             let mut seen = BTreeSet::new();
             for number in 0_u64.. {
                 if stop.load(Ordering::SeqCst) {
@@ -241,7 +241,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
                 let number = format!("L{client}-{number}");
                 let wanted = stage.tea.order(&number, "AGGREGATED", "12.30", PAYER);
                 let signed = stage.tea.client.signed("/v1/orders", &wanted.to_string());
-                let (answer, json) = kept.send(signed.unwrap()).await;
+                let (answer, json) = persistent.send(signed.unwrap()).await;
                 seen.insert(version_of(&answer, &json));
                 count.send_modify(|count| *count += 1);
             }
@@ -263,7 +263,7 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
             let signed = stage.tea.client.signed("/v1/orders", &wanted.to_string());
             let (answer, json) = own.send(signed.unwrap()).await;
             assert_eq!(version_of(&answer, &json), is);
-            // Everybody goes on under this version before the next one comes.
+            // Every client goes on under this version before the next one comes.
             let enough = *seen_so_far.borrow() + 2 * CLIENTS;
             let more = seen_so_far.wait_for(|count| *count >= enough);
             tokio::time::timeout(WAIT_MAX, more).await.unwrap().unwrap();
@@ -287,31 +287,41 @@ async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
     open.close().await.unwrap();
 }
 
-/// F1, Q4, R-6.3.1-1c: a new key counts from the reload on and an old one no more, on the very
-/// connection that was there before; and so a certificate that is enrolled no more.
+/// F1, Q4, R-6.3.1-1c: from the reload on a new key is accepted and the old one refused, on the
+/// connection that was open before; and so is a certificate that is no longer enrolled.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_and_certificates_are_swapped_on_standing_connections() {
+async fn keys_and_certificates_are_swapped_on_open_connections() {
     let (stage, _open) = open().await;
     let first = written(&stage);
-    let mut kept = KeptConnection::connect(&stage, &tea(&stage)).await;
+    let mut persistent = KeptConnection::connect(&stage, &tea(&stage)).await;
     assert_eq!(
-        kept.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
+        persistent
+            .places(&stage, key(&stage, "M1001-1"), "T1")
+            .await
+            .0,
         200
     );
 
     make_key(&stage, "M1001-2");
     let rolled = first.replace("M1001-1", "M1001-2");
     accepted(&stage, &rolled).await;
-    let old = kept.places(&stage, key(&stage, "M1001-1"), "T2").await;
+    let old = persistent
+        .places(&stage, key(&stage, "M1001-1"), "T2")
+        .await;
     assert_eq!(old, (401, "key_unknown".to_owned()));
     assert_eq!(
-        kept.places(&stage, key(&stage, "M1001-2"), "T3").await.0,
+        persistent
+            .places(&stage, key(&stage, "M1001-2"), "T3")
+            .await
+            .0,
         200
     );
 
     let other = first.replace("\"certs/M1001.pem\"", "\"certs/M2002.pem\"");
     accepted(&stage, &other).await;
-    let shown = kept.places(&stage, key(&stage, "M1001-1"), "T4").await;
+    let shown = persistent
+        .places(&stage, key(&stage, "M1001-1"), "T4")
+        .await;
     assert_eq!(shown, (403, "certificate_foreign".to_owned()));
     for (number, status) in [("T1", 200), ("T2", 404), ("T3", 200), ("T4", 404)] {
         accepted(&stage, &first).await;
@@ -319,12 +329,12 @@ async fn keys_and_certificates_are_swapped_on_standing_connections() {
     }
 }
 
-/// F1, R-6.3.1-1c: another certificate is shown from the next handshake on; who is connected goes on.
+/// F1, R-6.3.1-1c: another certificate is shown from the next handshake on; open connections go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_certificate_is_shown_after_a_reload() {
     let (stage, _open) = open().await;
-    let mut kept = KeptConnection::connect(&stage, &tea(&stage)).await;
-    // The development authority makes what a configuration names and what is not there.
+    let mut persistent = KeptConnection::connect(&stage, &tea(&stage)).await;
+    // The development authority makes what a configuration names and does not exist.
     let next = written(&stage)
         .replace("certs/server.pem", "certs/server-2.pem")
         .replace("certs/server.key", "certs/server-2.key");
@@ -332,19 +342,22 @@ async fn another_server_certificate_is_shown_after_a_reload() {
     let now = paymux::world::Clock::now(&paymux::world::SystemClock::start());
     paymux::command::keys::dev(&mut Vec::new(), &stage.config, &stage.certs(), now).unwrap();
     let (_, changes, _) = accepted(&stage, &next).await;
-    let said = changes.join("\n");
-    assert!(said.contains("listen: certificate shown: "), "{said}");
+    let changed = changes.join("\n");
+    assert!(changed.contains("listen: certificate shown: "), "{changed}");
     assert_eq!(
-        kept.places(&stage, key(&stage, "M1001-1"), "T1").await.0,
+        persistent
+            .places(&stage, key(&stage, "M1001-1"), "T1")
+            .await
+            .0,
         200
     );
     let fresh = KeptConnection::connect(&stage, &tea(&stage)).await;
     let pem = fs::read(stage.certs().join("server-2.pem")).unwrap();
     assert_eq!(fresh.shown, CertificateDer::from_pem_slice(&pem).unwrap());
-    assert_ne!(fresh.shown, kept.shown);
+    assert_ne!(fresh.shown, persistent.shown);
 }
 
-/// Says `stopped = true` of an institution.
+/// Sets `stopped = true` of an institution.
 fn stopped(text: &str, id: &str) -> String {
     let line = format!("id = \"{id}\"\n");
     let head = format!("[[institution]]\n{line}");
@@ -353,13 +366,13 @@ fn stopped(text: &str, id: &str) -> String {
     shut
 }
 
-/// The gateway's own store, from beside.
+/// Opens the gateway's own store beside it.
 fn beside(stage: &DemoEnvironment) -> Connection {
     let url = config::store_url(&stage.config).unwrap();
     Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap()
 }
 
-/// As if everything had ended so many days earlier.
+/// Moves every end this many days into the past.
 fn long_ago(stage: &DemoEnvironment, days: i64) {
     let sql = "UPDATE attempts SET ended_at = ended_at - ?1";
     let store = beside(stage);
@@ -367,12 +380,12 @@ fn long_ago(stage: &DemoEnvironment, days: i64) {
     store.execute(sql, [days * 86_400_000]).unwrap();
 }
 
-/// F2, C6, A6: whoever is to be taken out is stopped first: it gets nothing new, and still gets its
-/// queries and has its callbacks accepted. A reload without it is refused while anything is
-/// unfinished there, and as long as what ended can still bring or cost money; each attempt keeps the
-/// version it was made under.
+/// F2, C6, A6: an institution is stopped before it is removed: it gets nothing new, and is still
+/// queried and has its callbacks accepted. A reload without it is refused while anything is
+/// unfinished there, and while ended attempts can still move money; each attempt keeps the version
+/// it was made under.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_institution_is_taken_out_when_nothing_needs_it() {
+async fn an_institution_is_removed_when_nothing_depends_on_it() {
     let (stage, _open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     let (version, ..) = accepted(&stage, &first).await;
@@ -389,28 +402,28 @@ async fn an_institution_is_taken_out_when_nothing_needs_it() {
 
     let without = taken_out(&first, RED.id);
     let why = refused(&stage, &without).await;
-    for said in [
-        "institution redpay: expected to take out only what was stopped before",
+    for expected in [
+        "institution redpay: expected to remove only what was stopped before",
         "found none, with 2 unfinished payments and refunds, and 0 payments that ended",
         "put it back with stopped = true",
     ] {
-        assert!(why.contains(said), "{said} is not in {why}");
+        assert!(why.contains(expected), "{expected} is not in {why}");
     }
 
     let (after, ..) = accepted(&stage, &stopped(&first, RED.id)).await;
     assert!(after > version);
-    let turned_away = shop.place(&order(shop, "T3", "1.00", RED.id)).await;
-    assert_eq!(turned_away.unwrap().status, 422);
+    let rejected = shop.place(&order(shop, "T3", "1.00", RED.id)).await;
+    assert_eq!(rejected.unwrap().status, 422);
     stage.payer.pay(called_back.text("payUrl")).await.unwrap();
     shop.wait_for_notification("ORDER_PAID", "T1")
         .await
         .unwrap();
-    let asked = |book: &paymux::sandbox::InstitutionLedger| {
+    let send_control = |book: &paymux::sandbox::InstitutionLedger| {
         let payment = paymux::command::demo::environment::payment_of(book, "T2");
         payment.filter(|it| it.queries > 0).map(drop)
     };
-    let red = stage.red.wait_for(asked, WAIT_MAX).await;
-    red.expect("it is asked");
+    let red = stage.red.wait_for(send_control, WAIT_MAX).await;
+    red.expect("it is queried");
     let sql = "SELECT count(*) FROM attempts WHERE configuration = ?1";
     let made: i64 = beside(&stage)
         .query_row(sql, [i64::try_from(version).unwrap()], |row| row.get(0))
@@ -444,13 +457,13 @@ async fn an_institution_is_taken_out_when_nothing_needs_it() {
         "{changes:?}"
     );
     let late = client(&stage, key(&stage, "redpay-1"), None);
-    let said = late.post("/v1/callbacks/redpay", &json!({})).await.unwrap();
-    assert_eq!(said.status, 404);
+    let reply = late.post("/v1/callbacks/redpay", &json!({})).await.unwrap();
+    assert_eq!(reply.status, 404);
 }
 
-/// F2, S1: a start without an institution that payments need is refused with how many and what to
-/// write; also when all of them ended, because money may come late. With it, stopped, everything
-/// goes on. A merchant's orders end although it is not in the file any more.
+/// F2, S1: a start without an institution that payments need is refused, with how many and what to
+/// write; also when all of them have ended, because a payment may come late. With it, stopped,
+/// everything goes on. A merchant's orders end although it is no longer in the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_start_loses_an_institution_that_payments_need() {
     let (stage, open) = open().await;
@@ -464,19 +477,19 @@ async fn no_start_loses_an_institution_that_payments_need() {
     };
     let why = start(&without_red).await.err().expect("refused");
     let why = format!("{why:#}");
-    for said in [
+    for expected in [
         "institution redpay: expected its [[institution]], because payments need it",
         "found none, with 1 unfinished",
         "stopped = true",
     ] {
-        assert!(why.contains(said), "{said} is not in {why}");
+        assert!(why.contains(expected), "{expected} is not in {why}");
     }
 
-    let mut gone = without(&stopped(&first, RED.id), "merchant", "id = \"M1001\"");
+    let mut reduced = without(&stopped(&first, RED.id), "merchant", "id = \"M1001\"");
     for id in ["bluebank", "redpay", "greencard"] {
-        gone = without(&gone, "contract", &format!("account = \"M1001-{id}\""));
+        reduced = without(&reduced, "contract", &format!("account = \"M1001-{id}\""));
     }
-    let open = start(&gone).await.unwrap();
+    let open = start(&reduced).await.unwrap();
     assert_eq!(queried(shop, "T1").await.text("code"), "key_unknown");
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
     shop.wait_for_notification("ORDER_PAID", "T1")
@@ -492,15 +505,15 @@ async fn no_start_loses_an_institution_that_payments_need() {
     );
     long_ago(&stage, 366);
     let open = start(&without_red).await.unwrap();
-    // A stop that comes before it serves is not heard.
+    // A stop that comes before it serves is not handled.
     assert!(operations(&stage, "/readyz").await.contains("200 OK"));
     open.close().await.unwrap();
 }
 
-/// F1, D3: sockets and the store stay; a reload that would move them, or lose a key that sealed
-/// something, is refused with the line, and a seal key that is added and made current is taken.
+/// F1, D3: sockets and the store stay; a reload that would move them, or remove a key that sealed
+/// something, is refused with the line, and a seal key that is added and made current is accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_restart_is_refused_with_its_line() {
+async fn a_setting_that_needs_a_restart_is_refused_with_its_line() {
     let (stage, _open) = open().await;
     let first = written(&stage);
     let public = format!("127.0.0.1:{}", stage.ports.public);
@@ -526,14 +539,14 @@ async fn what_needs_a_restart_is_refused_with_its_line() {
         // The control socket is found by the store that is running.
         let socket = control::socket(&config::store_url(&stage.config).unwrap());
         fs::write(&stage.config, text).unwrap();
-        let asking = tokio::task::spawn_blocking(move || control::ask(&socket, control::RELOAD));
-        let ControlReply::Refused { faults, .. } = asking.await.unwrap().unwrap() else {
+        let blocking = tokio::task::spawn_blocking(move || control::ask(&socket, control::RELOAD));
+        let ControlReply::Refused { faults, .. } = blocking.await.unwrap().unwrap() else {
             panic!("{to} was accepted");
         };
-        let said = faults.join("\n");
+        let listed = faults.join("\n");
         assert!(
-            said.contains(line) && said.contains("needs a restart"),
-            "{said}"
+            listed.contains(line) && listed.contains("needs a restart"),
+            "{listed}"
         );
         fs::write(&stage.config, &first).unwrap();
     }

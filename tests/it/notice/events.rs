@@ -6,7 +6,7 @@ use crate::world::test_gateway::{TestGateway, changed};
 
 const PATH: &str = "/v1/events";
 
-/// A town in which M1 has so many closed orders, and M2 one.
+/// A test gateway in which M1 has this many closed orders, and M2 one.
 fn gateway(orders: usize) -> TestGateway {
     let gateway = TestGateway::new();
     for n in 0..orders {
@@ -21,7 +21,7 @@ fn gateway(orders: usize) -> TestGateway {
     gateway
 }
 
-fn asked(merchant: &str, more: Value) -> Value {
+fn request_of(merchant: &str, more: Value) -> Value {
     changed(json!({ "merchantId": merchant }), more)
 }
 
@@ -33,8 +33,8 @@ fn sequences(json: &Value) -> Vec<u64> {
         .collect()
 }
 
-/// N3, N9, K3: the events are the very bytes that were delivered, in their order, and only the
-/// caller's; asking on with `nextSequence` brings each once.
+/// N3, N9, K3: the events are the delivered bytes, in their order, and only the caller's;
+/// continuing with `nextSequence` returns each once.
 #[test]
 fn a_merchant_reads_what_it_missed() {
     let gateway = gateway(5);
@@ -42,14 +42,14 @@ fn a_merchant_reads_what_it_missed() {
     let mut after = 0;
     let mut read = Vec::new();
     loop {
-        let told = gateway.ask(
+        let reply = gateway.ask(
             "M1",
             PATH,
-            &asked("M1", json!({ "afterSequence": after, "limit": 2 })),
+            &request_of("M1", json!({ "afterSequence": after, "limit": 2 })),
         );
-        assert_eq!((told.status, told.result), (200, "ACCEPTED"));
-        let numbers = sequences(&told.json);
-        after = told.json["nextSequence"].as_u64().unwrap();
+        assert_eq!((reply.status, reply.result), (200, "ACCEPTED"));
+        let numbers = sequences(&reply.json);
+        after = reply.json["nextSequence"].as_u64().unwrap();
         if numbers.is_empty() {
             break;
         }
@@ -63,8 +63,8 @@ fn a_merchant_reads_what_it_missed() {
         "it reads only"
     );
     gateway.deliver();
-    let told = gateway.ask("M1", PATH, &asked("M1", json!({})));
-    let text = std::str::from_utf8(told.response.body()).unwrap();
+    let reply = gateway.ask("M1", PATH, &request_of("M1", json!({})));
+    let text = std::str::from_utf8(reply.response.body()).unwrap();
     gateway.inbox(|inbox| {
         assert_eq!(inbox.requests.len(), 5);
         for request in &inbox.requests {
@@ -72,16 +72,16 @@ fn a_merchant_reads_what_it_missed() {
             assert!(text.contains(delivered), "{delivered} is not in {text}");
         }
     });
-    let theirs = gateway.ask("M2", PATH, &asked("M2", json!({})));
+    let theirs = gateway.ask("M2", PATH, &request_of("M2", json!({})));
     assert_eq!(sequences(&theirs.json), [1]);
     assert_eq!(theirs.json["events"][0]["event"]["merchantId"], json!("M2"));
-    let foreign = gateway.ask("M2", PATH, &asked("M1", json!({})));
+    let foreign = gateway.ask("M2", PATH, &request_of("M1", json!({})));
     assert_eq!((foreign.status, foreign.result), (403, "merchant_foreign"));
 }
 
-/// Q10: numbers are whole, in their range, and written as numbers are; nothing else is read.
+/// Q10: numbers are whole, in range, and JSON numbers; anything else is refused.
 #[test]
-fn what_is_asked_of_events_is_read_strictly() {
+fn event_queries_are_parsed_strictly() {
     let gateway = gateway(1);
     for (more, code) in [
         (json!({ "limit": 0 }), "field_malformed"),
@@ -97,27 +97,27 @@ fn what_is_asked_of_events_is_read_strictly() {
         ),
         (json!({ "since": 1 }), "field_unknown"),
     ] {
-        let told = gateway.ask("M1", PATH, &asked("M1", more.clone()));
-        assert_eq!((told.status, told.result), (400, code), "{more}");
+        let reply = gateway.ask("M1", PATH, &request_of("M1", more.clone()));
+        assert_eq!((reply.status, reply.result), (400, code), "{more}");
     }
     for more in [
         json!({ "limit": 500, "afterSequence": 0 }),
         json!({ "limit": "1", "afterSequence": "0" }),
     ] {
         assert_eq!(
-            sequences(&gateway.ask("M1", PATH, &asked("M1", more)).json),
+            sequences(&gateway.ask("M1", PATH, &request_of("M1", more)).json),
             [1]
         );
     }
     let far = json!({ "afterSequence": 9_007_199_254_740_991_u64 });
-    let told = gateway.ask("M1", PATH, &asked("M1", far));
+    let reply = gateway.ask("M1", PATH, &request_of("M1", far));
     assert_eq!(
-        told.json,
+        reply.json,
         json!({ "events": [], "nextSequence": 9_007_199_254_740_991_u64 })
     );
 }
 
-/// N2, G-19: an event that was given up is fetched all the same.
+/// N2, G-19: a dead-lettered event can still be fetched.
 #[test]
 fn a_dead_lettered_event_can_be_fetched() {
     let gateway = gateway(1);
@@ -130,9 +130,9 @@ fn a_dead_lettered_event_can_be_fetched() {
     {
         gateway.advance_s(86_400);
     }
-    let told = gateway.ask("M1", PATH, &asked("M1", json!({})));
+    let reply = gateway.ask("M1", PATH, &request_of("M1", json!({})));
     assert_eq!(
-        told.json["events"][0]["event"]["eventType"],
+        reply.json["events"][0]["event"]["eventType"],
         json!("ORDER_CLOSED")
     );
 }

@@ -1,4 +1,4 @@
-//! The fuzzer that reads `docs/openapi.yaml`, and how much of what it made up was really taken.
+//! The fuzzer that reads `docs/openapi.yaml`, and how many of its valid requests were accepted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,20 @@ use std::process::Command;
 use paymux::command::demo::environment::DemoEnvironment;
 use paymux::edge::DrainOutcome;
 
-use super::{DOCUMENT, document, python, said};
+use super::{DOCUMENT, document, printed, python};
 use crate::tidy::tree;
 
-/// Of the fuzzer and of the hooks' dice: the same requests each time, as far as the answers allow.
+/// Of the fuzzer and of the hooks' random generator: the same requests each time, as far as the
+/// replies allow.
 const SEED: &str = "20261125";
 
-/// Requests made up of each interface, beside the examples and the limits of every field.
+/// Requests generated for each interface, beside the examples and the limits of every field.
 const MADE_UP: &str = "60";
 
-/// Of each interface, what share of what is valid must be taken. Unit: percent.
+/// The share of valid requests that must be accepted, for each interface. Unit: percent.
 const TAKEN_MIN: &str = "tests/openapi/taken.toml";
 
-/// The fuzzer against this stage: where it writes what was answered how often, and itself.
+/// The fuzzer against this environment: the file of its tally, and its command.
 fn fuzzer(stage: &DemoEnvironment) -> (PathBuf, Command) {
     let hooks = tree::root().join("tests/openapi");
     let tally = stage.certs().join("tally.json");
@@ -48,8 +49,8 @@ fn fuzzer(stage: &DemoEnvironment) -> (PathBuf, Command) {
     (tally, command)
 }
 
-/// How often something was answered, and to what: `POST /v1/orders well valid 200 ACCEPTED`. Of a
-/// refund that was made by the request: how it stands, `POST /v1/refunds well valid 200 SUCCEEDED`.
+/// How often each reply was given, and to what: `POST /v1/orders well valid 200 ACCEPTED`. For a
+/// refund that the request made, its state: `POST /v1/refunds well valid 200 SUCCEEDED`.
 struct AnswerCounts(Vec<(String, u64)>);
 
 impl AnswerCounts {
@@ -57,7 +58,7 @@ impl AnswerCounts {
         Self(serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap())
     }
 
-    /// Told of each: the interface, how it was signed, whether it was valid, the status.
+    /// Counts by interface, way of signing, validity and status.
     fn count(&self, wanted: impl Fn(&str, &str, bool, &str) -> bool) -> u64 {
         let fitting = self.0.iter().filter(|(line, _)| {
             let words: Vec<_> = line.split(' ').collect();
@@ -67,14 +68,14 @@ impl AnswerCounts {
         fitting.map(|(_, count)| count).sum()
     }
 
-    /// How often just this was answered.
+    /// The count of exactly this line.
     fn of(&self, line: &str) -> u64 {
         let found = self.0.iter().find(|(of, _)| of == line);
         found.map_or(0, |(_, count)| *count)
     }
 
-    /// Of the valid requests to an interface, signed well where a signature is asked for: those that
-    /// were taken, and all.
+    /// Of the valid requests to an interface, correctly signed where a signature is required: those
+    /// that were accepted, and all.
     fn taken(&self, interface: &str) -> (u64, u64) {
         let fair = |of: &str, how: &str, valid: bool| {
             of == interface && valid && ["well", "plain"].contains(&how)
@@ -86,13 +87,14 @@ impl AnswerCounts {
     }
 }
 
-/// G-12, Q1, Q2, Q10, R-6.3.1-1b: whatever a fuzzer that knows the document makes up, signed well by
-/// a merchant or an institution or wrongly by anybody, the answers are as documented: shape, status,
-/// headers, proof; what is invalid or wrongly signed is refused, a stated share of what is valid is
-/// taken at each interface, and nothing is a fault of the gateway.
+/// G-12, Q1, Q2, Q10, R-6.3.1-1b: whatever a fuzzer generates from the document, correctly signed
+/// by a merchant or an institution or wrongly, the replies are as documented: shape, status,
+/// headers, signature; invalid or wrongly signed requests are refused, a given share of valid ones
+/// is accepted on each interface, and none causes a server error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fuzzer_that_knows_the_document_finds_nothing() {
-    // It knocks from one address for one merchant, as fast as it can; limits have tests of their own.
+    // It calls from one address for one merchant, as fast as it can; limits have tests of their
+    // own.
     let unlimited = "\n[limits]\nrequests_per_second_per_caller = 100000\n\
                      requests_per_second_per_merchant = 100000\n";
     let stage = DemoEnvironment::set(crate::socket::ports::free(), unlimited)
@@ -102,9 +104,9 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
     let (tally, mut command) = fuzzer(&stage);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = output.await.unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned() + &printed(&output);
     eprintln!("seed {SEED}");
-    assert!(output.status.success(), "seed {SEED}: {told}");
+    assert!(output.status.success(), "seed {SEED}: {output_text}");
 
     let tally = AnswerCounts::read(&tally);
     let mut floors: BTreeMap<String, u64> = toml::from_str(&tree::read(TAKEN_MIN)).unwrap();
@@ -117,10 +119,10 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
             let floor = floors.remove(&interface);
             let floor = floor.unwrap_or_else(|| panic!("{interface} has no floor"));
             let (taken, valid) = tally.taken(&interface);
-            eprintln!("{interface}: {taken} of {valid} taken, at least {floor} % expected");
+            eprintln!("{interface}: {taken} of {valid} accepted, at least {floor} % expected");
             assert!(
                 taken > 0 && taken * 100 >= valid * floor,
-                "{interface}: {taken} of {valid} taken: {:#?}",
+                "{interface}: {taken} of {valid} accepted: {:#?}",
                 tally.0
             );
         }
@@ -138,7 +140,13 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
         );
     }
     for how in [
-        "well", "unsigned", "changed", "garbled", "stranger", "other", "stale",
+        "well",
+        "unsigned",
+        "changed",
+        "garbled",
+        "unknown_key",
+        "other",
+        "stale",
     ] {
         let merchants = ["/v1/orders", "/v1/refunds", "/v1/events"];
         let sides = [
@@ -148,10 +156,10 @@ async fn a_fuzzer_that_knows_the_document_finds_nothing() {
         ];
         for (side, least) in sides {
             let of_side = |of: &str| side.iter().any(|path| of.contains(path));
-            let asked = tally.count(|of, signed, _, _| of_side(of) && signed == how);
+            let signed_requests = tally.count(|of, signed, _, _| of_side(of) && signed == how);
             assert!(
-                asked >= least,
-                "only {asked} to {side:?} were signed {how}: {:#?}",
+                signed_requests >= least,
+                "only {signed_requests} to {side:?} were signed {how}: {:#?}",
                 tally.0
             );
         }

@@ -1,4 +1,4 @@
-//! The ready message cards are valid GSMA messages and name what was chosen.
+//! The ready message cards are valid GSMA messages and name the institution and order.
 
 use paymux::api::cards::cards;
 use paymux::domain::institutions::{BusinessType, Offer};
@@ -6,7 +6,7 @@ use paymux::domain::order::CloseReason;
 
 use super::one_order::{HOSTILE, LINK, ended, institution, link, open, paid, terms, tried};
 
-/// What GSMA RCC.07 and the operators' byte limit ask of one card.
+/// The limits of GSMA RCC.07 and the operators' byte limit for one card.
 fn is_card(content: &serde_json::Value) -> bool {
     let chars = |field: &str, max: usize| {
         let count = content[field].as_str().unwrap().chars().count();
@@ -28,8 +28,8 @@ fn is_card(content: &serde_json::Value) -> bool {
         && suggestions.iter().all(fits)
 }
 
-/// R-5.1.4-2, R-5.1.4-3: one card for each institution, whose button names order and institution;
-/// a carousel has 2 to 12, a single one is a card, more are several messages.
+/// R-5.1.4-2, R-5.1.4-3: one card for each institution, whose button names order and institution; a
+/// carousel has 2 to 12, a single one is a card, more are several messages.
 #[test]
 fn institutions_become_cards_to_choose_from() {
     let order = open(terms(BusinessType::Aggregated), None);
@@ -71,10 +71,10 @@ fn institutions_become_cards_to_choose_from() {
     }
 }
 
-/// R-5.1.1-2, R-A2.1-4: an address to pay at becomes one card whose button opens it in the
-/// webview; it shows no phone number; an order that has ended has no card.
+/// R-5.1.1-2, R-A2.1-4: a payment address becomes one card whose button opens it in the webview; it
+/// shows no phone number; an ended order has no card.
 #[test]
-fn an_address_to_pay_at_becomes_one_card() {
+fn a_payment_address_becomes_one_card() {
     let order = tried(link(LINK));
     let made = cards(&order, None, Some(LINK.into()));
     assert_eq!(made.len(), 1);

@@ -1,5 +1,5 @@
-//! The payer's page: what a payer sees and may do in each state, answered by the whole public
-//! surface, without sockets.
+//! The payer's page: what a payer sees and may do in each state, through the whole public API,
+//! without sockets.
 
 mod message_cards;
 mod one_order;
@@ -22,8 +22,8 @@ use paymux::world::SendError;
 use crate::world::test_gateway::PEER;
 use one_order::*;
 
-/// R-A2.1-5: before paying, the payer sees to whom, how much, for what, and can choose; the phone
-/// number is masked (R-6.3.2-3b).
+/// R-A2.1-5: before paying, the payer sees the payee, the amount and the purpose, and can choose;
+/// the phone number is masked (R-6.3.2-3b).
 #[tokio::test]
 async fn the_payer_sees_the_order_before_paying() {
     let order = open(terms(webview()), None);
@@ -44,7 +44,7 @@ async fn the_payer_sees_the_order_before_paying() {
     assert!(!page.contains("13812345678"));
 }
 
-/// R-5.1.1-3: only institutions that have a page and are open to this payment are offered, in
+/// R-5.1.1-3: only institutions that have a page and are eligible for this payment are offered, in
 /// aggregated orders as well; an order for an SDK offers none.
 #[tokio::test]
 async fn only_institutions_with_a_page_are_offered() {
@@ -60,10 +60,10 @@ async fn only_institutions_with_a_page_are_offered() {
     assert!(!text(&page).contains("<button"));
 }
 
-/// R-6.1.1-3a, R-6.3.1-2e, R-6.5-1b: nothing runs, nobody frames the page, nobody keeps it, and
-/// the institution does not learn its address.
+/// R-6.1.1-3a, R-6.3.1-2e, R-6.5-1b: the page runs no script, cannot be framed or cached, and its
+/// address is not sent to the institution.
 #[tokio::test]
-async fn the_page_is_closed_to_everybody_else() {
+async fn the_page_cannot_be_framed_or_cached() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let (sent_on, _) = posted(&api, &path(&order), "institutionId=harbour").await;
@@ -92,7 +92,7 @@ async fn the_page_is_closed_to_everybody_else() {
 }
 
 /// R-6.5-1a, R-6.5-1c, R-6.1.1-3b: in no state does the page hold a script, a field for a secret,
-/// its own address, the institution's link, or anything fetched from elsewhere.
+/// its own address, the institution's link, or a resource from elsewhere.
 #[test]
 fn the_page_holds_no_secret_and_no_script() {
     let secret = open(terms(webview()), None).page_token().expose();
@@ -118,7 +118,7 @@ fn the_page_holds_no_secret_and_no_script() {
     }
 }
 
-/// Only the page that waits for news looks again by itself.
+/// Only the page of an unresolved attempt refreshes itself.
 #[test]
 fn only_an_unresolved_page_refreshes_itself() {
     for (state, page) in every_state() {
@@ -130,7 +130,7 @@ fn only_an_unresolved_page_refreshes_itself() {
     }
 }
 
-/// R-6.1.1-2: who opens a paid order's page again reads that it is paid, and can start nothing.
+/// R-6.1.1-2: the page of a paid order says that it is paid, and starts nothing.
 #[tokio::test]
 async fn a_paid_order_says_so_and_starts_nothing() {
     let order = paid();
@@ -151,7 +151,7 @@ async fn a_paid_order_says_so_and_starts_nothing() {
     assert!(!text(&page).contains("<form"));
 }
 
-/// R-5.1.1-0a: a choice leads to the institution's page, and coming back leads there again.
+/// R-5.1.1-0a: a choice leads to the institution's page, and returning leads there again.
 #[tokio::test]
 async fn choosing_leads_to_the_institution() {
     let order = open(terms(webview()), None);
@@ -169,8 +169,8 @@ async fn choosing_leads_to_the_institution() {
     );
 }
 
-/// Q8, S3: while the disk is nearly full a payer's choice begins nothing either, and is told to come
-/// back; with room again it counts.
+/// Q8, S3: while the disk is nearly full a payer's choice begins nothing either, and the page says
+/// to come back; with free space again it succeeds.
 #[tokio::test]
 async fn a_nearly_full_disk_starts_no_attempt_by_the_page() {
     let order = open(terms(webview()), None);
@@ -200,9 +200,9 @@ async fn choosing_another_waits_for_the_first_to_end() {
     assert!(text(&page).contains("data-state=\"confirming\"") && !text(&page).contains("<form"));
 }
 
-/// V1: silence is doubt, not failure; the payer may still give up what was never confirmed.
+/// V1: no reply means unresolved, not failed; the payer may still cancel what was never confirmed.
 #[tokio::test]
-async fn silence_is_shown_as_unresolved() {
+async fn no_reply_is_shown_as_unresolved() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let (answer, result) = posted(&api, &path(&order), "institutionId=lake").await;
@@ -214,7 +214,7 @@ async fn silence_is_shown_as_unresolved() {
     );
 }
 
-/// A refusal leaves the order open and says which institution did not accept.
+/// After a refusal the order is open and the page names the institution that refused.
 #[tokio::test]
 async fn a_refusal_asks_for_another_institution() {
     let order = open(terms(webview()), None);
@@ -226,7 +226,7 @@ async fn a_refusal_asks_for_another_institution() {
     assert!(page.contains("请换一家") && page.contains("id=\"institution-harbour\""));
 }
 
-/// O4: a closed order says so, says what to do, and takes no choice.
+/// O4: the page of a closed order says so, says what to do, and accepts no choice.
 #[tokio::test]
 async fn a_closed_order_says_what_to_do() {
     let order = ended(CloseReason::Expired);
@@ -238,8 +238,8 @@ async fn a_closed_order_says_what_to_do() {
     assert!(!text(&page).contains("<form"));
 }
 
-/// V2: an attempt that is live when time runs out may still be paid, so the page does not say
-/// that the order has ended.
+/// V2: an attempt that is live at the order's expiry may still be paid, so the page does not show
+/// the order as ended.
 #[test]
 fn time_alone_ends_nothing_on_the_page() {
     let live = tried(link(LINK));
@@ -248,9 +248,9 @@ fn time_alone_ends_nothing_on_the_page() {
     assert!(shown(&idle, idle.expires).contains("data-state=\"expired\""));
 }
 
-/// K3: a malformed, an unknown and a wrong token are answered by the same friendly page.
+/// K3: a malformed, an unknown and a wrong token get the same page.
 #[tokio::test]
-async fn every_wrong_token_is_answered_alike() {
+async fn every_wrong_token_gets_the_same_page() {
     let order = open(terms(webview()), None);
     let api = api(&order, lost());
     let wrong = format!("/pay/{}.{}", order.no, "0".repeat(32));
@@ -268,7 +268,7 @@ async fn every_wrong_token_is_answered_alike() {
     assert_eq!((answer.status().as_u16(), result), (404, "order_unknown"));
 }
 
-/// R-6.3.1-3a: the form is read strictly, and what is wrong with it is said on a page.
+/// R-6.3.1-3a: the form is parsed strictly, and its fault is shown on a page.
 #[tokio::test]
 async fn a_form_that_is_not_ours_is_refused() {
     let order = open(terms(webview()), None);
@@ -295,11 +295,11 @@ async fn a_form_that_is_not_ours_is_refused() {
             .header("content-type", media)
             .body(Bytes::from_static(b"institutionId=lake"))
             .unwrap();
-        assert_eq!(asked(&api, request).await.0.status(), 415, "{media}");
+        assert_eq!(responded(&api, request).await.0.status(), 415, "{media}");
     }
 }
 
-/// R-6.3.1-3a: text from a merchant is shown as text, wherever it stands.
+/// R-6.3.1-3a: text from a merchant is shown as text, wherever it appears.
 #[test]
 fn text_from_outside_is_never_markup() {
     let mut hostile = terms(webview());
@@ -313,9 +313,9 @@ fn text_from_outside_is_never_markup() {
     assert_eq!(view::escape(HOSTILE), safe);
 }
 
-/// page and SDK read the state as JSON; HEAD works; nothing personal is in it.
+/// page and SDK read the state as JSON; HEAD works; it has nothing personal.
 #[tokio::test]
-async fn the_state_is_told_as_json() {
+async fn the_state_is_returned_as_json() {
     let order = paid();
     let api = api(&order, lost());
     let answer = fetched(&api, &format!("{}/status", path(&order))).await;
@@ -329,9 +329,9 @@ async fn the_state_is_told_as_json() {
     assert_eq!(head(&answer, "cache-control"), "no-store");
     for path in [path(&order), format!("{}/status", path(&order))] {
         let request = Request::head(&path).body(Bytes::new()).unwrap();
-        let (answer, result) = asked(&api, request).await;
+        let (answer, result) = responded(&api, request).await;
         assert_eq!((answer.status().as_u16(), result), (200, "SHOWN"));
-        // The edge states its length and keeps it back.
+        // The edge sends its length and omits the body.
         assert_eq!(answer.body(), fetched(&api, &path).await.body());
     }
     let missing = fetched(&api, "/pay/nothing/status").await;
@@ -355,10 +355,10 @@ async fn page_and_state_name_one_order() {
     assert_ne!(caller(other).await, page);
 }
 
-/// O4, R-6.1.1-2: an order that is being ended, or is paid, leads nobody to a page where it could
-/// be paid, though the institution's answer still brings one.
+/// O4, R-6.1.1-2: an order that is closing, or is paid, links to no page where it could be paid,
+/// though the institution's reply still brings one.
 #[tokio::test]
-async fn an_order_that_is_ending_hands_out_no_link() {
+async fn an_order_that_is_closing_has_no_link() {
     let order = open(terms(webview()), Some(start("harbour", Mode::Webview)));
     let order = order
         .end(CloseReason::Merchant, ChangeCause::Clock, NOW)
@@ -374,7 +374,7 @@ async fn an_order_that_is_ending_hands_out_no_link() {
     assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");
 }
 
-/// R-4-3, R-6.3.2-4b: a suspended merchant's orders are started nowhere, on their pages neither.
+/// R-4-3, R-6.3.2-4b: a suspended merchant's orders cannot be started, on their pages either.
 #[tokio::test]
 async fn a_suspended_merchants_page_starts_nothing() {
     let order = open(terms(webview()), None);
@@ -390,8 +390,8 @@ async fn a_suspended_merchants_page_starts_nothing() {
     assert!(!text(&page).contains("institution-harbour"));
 }
 
-/// A5, Q9: a create that was written down long ago, by a process that stood still since, does not
-/// leave any more: by now it is in doubt, and may have been ended.
+/// A5, Q9: a create whose intent was written long ago, by a process that was paused since, is not
+/// sent any more: by now it is unresolved, and may have been closed.
 #[tokio::test]
 async fn a_create_that_is_too_old_is_not_sent() {
     let mut late = start("lake", Mode::Webview);

@@ -97,7 +97,7 @@ fn sums(minor_min: i64) -> AmountRange {
     }
 }
 
-/// Harbour and Lake are open, Meadow has an SDK only, Peak takes larger sums only.
+/// Harbour and Lake are open, Meadow has an SDK only, Peak takes larger amounts only.
 pub(super) fn routing() -> RoutingTable {
     let merchant = MerchantId::parse("M1").unwrap();
     let mut routing = RoutingTable::default();
@@ -259,7 +259,7 @@ pub(super) fn shown(order: &Order, now: Timestamp) -> String {
     view::page(order, &open, &routing, now)
 }
 
-/// Every state a payer can meet, by the word the page carries.
+/// Every state a payer can meet, by the word in the page.
 pub(super) fn every_state() -> Vec<(&'static str, String)> {
     let unresolved = Finding::Ambiguous(paymux::domain::evidence::Ambiguity::NoAnswer);
     let refused = Finding::Refused(paymux::domain::evidence::Reason::from_code("NO_ACCOUNT"));
@@ -397,7 +397,7 @@ impl Store for OneOrderStore {
     }
 }
 
-/// An institution whose link is made here, or that has to be asked; then nobody answers.
+/// An institution whose link is made here, or that must be called; then there is no reply.
 struct LinkInstitution(InstitutionId, Facts);
 
 impl Institution for LinkInstitution {
@@ -437,7 +437,7 @@ impl Institution for LinkInstitution {
         }
     }
     fn next(&self, _: &Call<'_>, _: &CallState, _: &Response<Bytes>, _: &Stamp) -> Step<Evidence> {
-        unreachable!("nobody answers")
+        unreachable!("there is no reply")
     }
     fn read_callback<'c>(
         &'c self,
@@ -475,7 +475,7 @@ impl Entropy for FrozenClock {
     }
 }
 
-/// What becomes of everything that is sent.
+/// The outcome of everything that is sent.
 struct FailingWire(SendError);
 
 #[async_trait]
@@ -529,14 +529,17 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
 }
 
 pub(super) fn lost() -> SendError {
-    SendError::Unknown("nobody answers".into())
+    SendError::Unknown("there is no reply".into())
 }
 
 pub(super) fn path(order: &Order) -> String {
     format!("/pay/{}", order.page_token().expose())
 }
 
-pub(super) async fn asked(api: &Api, request: Request<Bytes>) -> (Response<Bytes>, &'static str) {
+pub(super) async fn responded(
+    api: &Api,
+    request: Request<Bytes>,
+) -> (Response<Bytes>, &'static str) {
     let peer = Peer {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         certificate: None,
@@ -547,7 +550,7 @@ pub(super) async fn asked(api: &Api, request: Request<Bytes>) -> (Response<Bytes
 
 pub(super) async fn fetched(api: &Api, path: &str) -> Response<Bytes> {
     let request = Request::get(path).body(Bytes::new()).unwrap();
-    asked(api, request).await.0
+    responded(api, request).await.0
 }
 
 pub(super) async fn posted(api: &Api, path: &str, form: &str) -> (Response<Bytes>, &'static str) {
@@ -555,7 +558,7 @@ pub(super) async fn posted(api: &Api, path: &str, form: &str) -> (Response<Bytes
         .header("content-type", "application/x-www-form-urlencoded")
         .body(Bytes::copy_from_slice(form.as_bytes()))
         .unwrap();
-    asked(api, request).await
+    responded(api, request).await
 }
 
 pub(super) fn text(response: &Response<Bytes>) -> &str {

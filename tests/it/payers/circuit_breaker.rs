@@ -1,4 +1,4 @@
-//! The breaker over one institution's calls, under a clock moved by hand.
+//! The circuit breaker over one institution's calls, under a manual clock.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl BreakerTestbed {
         self.now_ms += ms;
     }
 
-    /// A call that took so long.
+    /// A call of this duration.
     fn call_of(&mut self, ms: i64, purpose: CallPurpose, end: CallEnd) {
         let begun = self.breaker.begin(self.now());
         self.pass(ms);
@@ -56,7 +56,7 @@ impl BreakerTestbed {
         self.breaker.breaker(self.now())
     }
 
-    fn standing(&mut self) -> Health {
+    fn health(&mut self) -> Health {
         let now = self.now();
         self.breaker.standing(&self.settings, now)
     }
@@ -66,7 +66,7 @@ impl BreakerTestbed {
         self.breaker.enter(&self.settings, now)
     }
 
-    /// How long the pause is that has just begun.
+    /// The length of the open interval that has just begun.
     fn pause_ms(&mut self) -> i64 {
         let began = self.now_ms;
         assert_eq!(self.state(), BreakerState::Open);
@@ -78,15 +78,18 @@ impl BreakerTestbed {
     }
 }
 
-/// A share of failures opens it, once there are enough calls to speak of a share; refusals are
-/// answers.
+/// A share of failures opens it, once there are enough calls for a share; refusals are replies.
 #[test]
 fn a_share_of_failures_opens_it() {
     let mut bed = BreakerTestbed::new();
     bed.calls(7, Create, Failed);
-    assert_eq!(bed.standing(), Health::Healthy, "seven are no share");
+    assert_eq!(
+        bed.health(),
+        Health::Healthy,
+        "seven calls are too few for a share"
+    );
     bed.call(Create, Failed);
-    assert_eq!(bed.standing(), Health::Open);
+    assert_eq!(bed.health(), Health::Open);
     assert_eq!(bed.breaker.openings(), 1);
 
     let mut bed = BreakerTestbed::new();
@@ -97,23 +100,23 @@ fn a_share_of_failures_opens_it() {
     assert_eq!(bed.state(), BreakerState::Open, "9 of 18");
 }
 
-/// Each payer's create fails, and the questions that follow it are answered: that is no health.
+/// Each payer's create fails, and the queries that follow are answered: that is not healthy.
 #[test]
 fn answered_questions_do_not_hide_creates_that_fail() {
     let mut bed = BreakerTestbed::new();
     for _ in 0..7 {
-        assert_eq!(bed.standing(), Health::Healthy);
+        assert_eq!(bed.health(), Health::Healthy);
         bed.call(Create, Failed);
         bed.calls(5, Query, Answered);
     }
-    assert_eq!(bed.state(), BreakerState::Closed, "opened by no question");
+    assert_eq!(bed.state(), BreakerState::Closed, "queries did not open it");
     bed.call(Create, Failed);
     assert_eq!(bed.state(), BreakerState::Open);
 }
 
 /// The window is bounded in time and in number.
 #[test]
-fn what_is_long_ago_counts_no_more() {
+fn calls_outside_the_window_do_not_count() {
     let mut bed = BreakerTestbed::new();
     bed.calls(7, Create, Failed);
     bed.pass(60_000);
@@ -127,7 +130,7 @@ fn what_is_long_ago_counts_no_more() {
     assert_eq!(bed.state(), BreakerState::Open, "32 of the last 64");
 }
 
-/// Calls that cannot be sent open it at once; a single one does not, nor ones with an answer between.
+/// Calls that cannot be sent open it at once; a single one does not, nor ones with a reply between.
 #[test]
 fn calls_that_cannot_be_sent_open_it_at_once() {
     let mut bed = BreakerTestbed::new();
@@ -139,8 +142,8 @@ fn calls_that_cannot_be_sent_open_it_at_once() {
     assert_eq!(bed.state(), BreakerState::Open);
 }
 
-/// After the pause a bounded number of orders is on trial at a time; asking uses none up, and a place
-/// given back can be taken again.
+/// After the open interval a bounded number of orders are probes at a time; a query takes no probe
+/// permit, and a returned permit can be taken again.
 #[test]
 fn a_bounded_number_of_probes_is_permitted() {
     let mut bed = BreakerTestbed::new();
@@ -149,16 +152,16 @@ fn a_bounded_number_of_probes_is_permitted() {
     assert_eq!(bed.enter(), BreakerDecision::Refused);
     bed.pass(5_000);
     for _ in 0..10 {
-        assert_eq!(bed.standing(), Health::HalfOpen);
+        assert_eq!(bed.health(), Health::HalfOpen);
     }
     let BreakerDecision::Probe(first) = bed.enter() else {
-        panic!("a place is free");
+        panic!("a permit is free");
     };
     assert!(matches!(bed.enter(), BreakerDecision::Probe(_)));
     assert_eq!(bed.enter(), BreakerDecision::Refused);
-    assert_eq!(bed.standing(), Health::Open);
+    assert_eq!(bed.health(), Health::Open);
     bed.breaker.leave(first);
-    assert_eq!(bed.standing(), Health::HalfOpen);
+    assert_eq!(bed.health(), Health::HalfOpen);
     assert!(matches!(bed.enter(), BreakerDecision::Probe(_)));
     assert_eq!(bed.enter(), BreakerDecision::Refused);
     bed.call(Create, Answered);
@@ -167,12 +170,12 @@ fn a_bounded_number_of_probes_is_permitted() {
     assert_eq!(
         bed.enter(),
         BreakerDecision::Allowed,
-        "an old place means nothing now"
+        "an old permit has no effect"
     );
 }
 
-/// A trial that fails renews the pause, which grows to its bound; after a long quiet time it starts
-/// small again.
+/// A failed probe renews the open interval, which grows to its maximum; after a long quiet time it
+/// starts small again.
 #[test]
 fn a_failed_probe_renews_a_longer_pause() {
     let mut bed = BreakerTestbed::new();
@@ -193,10 +196,10 @@ fn a_failed_probe_renews_a_longer_pause() {
     assert_eq!(bed.pause_ms(), 5_000);
 }
 
-/// Whether payers are served only a create shows; but where nothing could be sent, any answer shows
-/// that this is over, before the pause is.
+/// Only a create shows whether payers are served; but where nothing could be sent, any reply closes
+/// the breaker, before the open interval ends.
 #[test]
-fn a_query_ends_what_a_query_can_judge() {
+fn a_reply_to_a_query_closes_an_unreachable_breaker() {
     let mut bed = BreakerTestbed::new();
     bed.calls(8, Create, Failed);
     bed.calls(20, Query, Answered);
@@ -206,14 +209,14 @@ fn a_query_ends_what_a_query_can_judge() {
     bed.calls(20, Query, Failed);
     assert_eq!(bed.state(), BreakerState::HalfOpen);
     bed.call(Query, Unreachable);
-    assert_eq!(bed.state(), BreakerState::Open, "nobody is there");
+    assert_eq!(bed.state(), BreakerState::Open, "not reached");
     bed.call(Query, Answered);
-    assert_eq!(bed.state(), BreakerState::Closed, "somebody is");
+    assert_eq!(bed.state(), BreakerState::Closed, "reached");
 }
 
-/// What was under way when it opened or closed decides nothing afterwards.
+/// The result of a call from before it opened or closed decides nothing afterwards.
 #[test]
-fn a_late_result_of_an_earlier_time_decides_nothing() {
+fn a_result_from_before_a_transition_decides_nothing() {
     let mut bed = BreakerTestbed::new();
     let before = bed.breaker.begin(bed.now());
     bed.calls(3, Create, Unreachable);
@@ -230,34 +233,38 @@ fn a_late_result_of_an_earlier_time_decides_nothing() {
         let now = bed.now();
         bed.breaker.end(&settings, begun, (Create, Failed), now);
     }
-    assert_eq!(bed.standing(), Health::Healthy);
+    assert_eq!(bed.health(), Health::Healthy);
 }
 
-/// The middle one of the last creates says how quick an institution is: neither one slow answer nor
-/// slow queries make it slow, and it is forgotten with time.
+/// The median of the last creates decides whether an institution is slow: neither one slow reply
+/// nor slow queries do, and it is dropped with time.
 #[test]
-fn slow_is_what_is_mostly_slow() {
+fn the_median_decides_what_is_slow() {
     let mut bed = BreakerTestbed::new();
     bed.calls(2, Create, Answered);
     bed.call_of(9_000, Create, Answered);
     for _ in 0..10 {
         bed.call_of(4_000, Query, Answered);
     }
-    assert_eq!(bed.standing(), Health::Healthy);
+    assert_eq!(bed.health(), Health::Healthy);
     let mut bed = BreakerTestbed::new();
     for _ in 0..2 {
         bed.call_of(2_000, Create, Answered);
     }
-    assert_eq!(bed.standing(), Health::Healthy, "two are chance");
+    assert_eq!(
+        bed.health(),
+        Health::Healthy,
+        "two slow creates are too few"
+    );
     bed.call_of(2_000, Create, Answered);
-    assert_eq!(bed.standing(), Health::Slow);
+    assert_eq!(bed.health(), Health::Slow);
     assert_eq!(bed.enter(), BreakerDecision::Allowed, "slow is open");
     bed.pass(60_001);
-    assert_eq!(bed.standing(), Health::Healthy);
+    assert_eq!(bed.health(), Health::Healthy);
 }
 
-/// T2: a clock set back prolongs no pause, one set ahead ends one early and no more, and neither
-/// opens anything.
+/// T2: a clock set back prolongs no open interval, one set ahead ends one early and no more, and
+/// neither opens the breaker.
 #[test]
 fn a_clock_that_jumps_does_no_harm() {
     let day_ms = 86_400_000;
@@ -274,12 +281,12 @@ fn a_clock_that_jumps_does_no_harm() {
         bed.call_of(jump, Create, Answered);
         bed.calls(2, Create, Answered);
     }
-    assert_eq!(bed.standing(), Health::Healthy);
+    assert_eq!(bed.health(), Health::Healthy);
 }
 
-/// Other measures hold from the next call on, and what was seen stays seen.
+/// Other thresholds apply from the next call on, and the window is preserved.
 #[test]
-fn other_measures_forget_nothing() {
+fn new_thresholds_preserve_the_window() {
     let mut bed = BreakerTestbed::new();
     bed.calls(7, Create, Failed);
     bed.settings.calls_min = 4;

@@ -1,4 +1,4 @@
-//! What calls show of an institution, and how new orders meet it: whole journeys.
+//! How calls change an institution's health, and how new orders meet it: whole journeys.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use crate::world::clock::ManualClock;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::{PEER, TestGateway, TestReply, changed, naming};
 
-fn standing(gateway: &TestGateway) -> Health {
+fn bank_health(gateway: &TestGateway) -> Health {
     let world = &gateway.api.world;
     world.health.standing(&id("bank"), world.clock.now())
 }
@@ -31,15 +31,15 @@ fn standing(gateway: &TestGateway) -> Health {
 /// A new order that goes to the bank, while the network ends its calls like this.
 fn create(gateway: &TestGateway, no: usize, ending: ScriptedOutcome) -> TestReply {
     gateway.network.parties().script = VecDeque::from([ending]);
-    let told = gateway.place(&format!("C{no}"), json!({ "institutionId": "bank" }));
+    let reply = gateway.place(&format!("C{no}"), json!({ "institutionId": "bank" }));
     gateway.network.parties().script.clear();
-    told
+    reply
 }
 
-/// Each way a call can end counts as what it is: silence, faults, damage and no connection against
-/// the institution, refusals for it.
+/// Each way a call can end counts: no reply, faults, damaged replies and no connection against the
+/// institution, refusals for it.
 #[test]
-fn endings_count_as_what_they_are() {
+fn each_way_a_call_ends_counts() {
     for (ending, calls, expected) in [
         (ScriptedOutcome::NotSent, 3, Health::Open),
         (ScriptedOutcome::LostBefore, 8, Health::Open),
@@ -54,9 +54,9 @@ fn endings_count_as_what_they_are() {
         for no in 1..calls {
             create(&gateway, no, ending);
         }
-        assert_eq!(standing(&gateway), Health::Healthy, "{ending:?}");
+        assert_eq!(bank_health(&gateway), Health::Healthy, "{ending:?}");
         create(&gateway, calls, ending);
-        assert_eq!(standing(&gateway), expected, "{ending:?}");
+        assert_eq!(bank_health(&gateway), expected, "{ending:?}");
     }
     let gateway = TestGateway::with(&THREE);
     gateway.at("bank", |books| books.manners.refuses = true);
@@ -67,15 +67,15 @@ fn endings_count_as_what_they_are() {
         );
     }
     assert_eq!(
-        standing(&gateway),
+        bank_health(&gateway),
         Health::Healthy,
-        "a refusal is an answer"
+        "a refusal is a reply"
     );
 }
 
-/// A merchant's impatient question learns nothing from silence; a worker's patient one does.
+/// A merchant's query with a short timeout counts no silence; a worker's with a long one does.
 #[test]
-fn only_a_timeout_that_was_waited_out_counts_as_silence() {
+fn only_a_full_timeout_counts_as_no_reply() {
     let gateway = TestGateway::with(&THREE);
     gateway.place("T1", json!({ "institutionId": "bank" }));
     let doubted = |no: &str| {
@@ -87,12 +87,12 @@ fn only_a_timeout_that_was_waited_out_counts_as_silence() {
         gateway.network.parties().script = VecDeque::from([ScriptedOutcome::LostBefore]);
         gateway.query("T2");
     }
-    assert_eq!(standing(&gateway), Health::Healthy);
+    assert_eq!(bank_health(&gateway), Health::Healthy);
 }
 
-/// What we keep back ourselves is no sign of how the institution fares.
+/// A call that we hold back ourselves does not count against the institution.
 #[test]
-fn what_we_do_not_send_is_not_counted_against_it() {
+fn a_call_held_back_is_not_counted_against_it() {
     struct ShortageNetwork;
     #[async_trait]
     impl Outbound for ShortageNetwork {
@@ -116,17 +116,18 @@ fn what_we_do_not_send_is_not_counted_against_it() {
     let mut gateway = TestGateway::with(&THREE);
     gateway.api.world.outbound = Arc::new(ShortageNetwork);
     for no in 0..20 {
-        let told = gateway.place(&format!("T{no}"), json!({ "institutionId": "bank" }));
+        let reply = gateway.place(&format!("T{no}"), json!({ "institutionId": "bank" }));
         assert_eq!(
-            told.text("result"),
+            reply.text("result"),
             "REFUSED",
             "not sent: it may go elsewhere"
         );
     }
-    assert_eq!(standing(&gateway), Health::Healthy);
+    assert_eq!(bank_health(&gateway), Health::Healthy);
 }
 
-/// Withheld with its reason, on trial after the pause, open again after one answer.
+/// Ineligible with its reason, half-open after the open interval, open to all again after one
+/// reply.
 #[test]
 fn an_institution_that_fails_disappears_and_comes_back() {
     let gateway = TestGateway::with(&THREE);
@@ -134,38 +135,44 @@ fn an_institution_that_fails_disappears_and_comes_back() {
         create(&gateway, no, ScriptedOutcome::NotSent);
     }
     let explained = json!({ "explainInstitutions": true });
-    let told = gateway.place("T1", explained);
-    let (name, reason) = listed(&told).pop().unwrap();
+    let reply = gateway.place("T1", explained);
+    let (name, reason) = listed(&reply).pop().unwrap();
     assert_eq!((&*name, &*reason), ("bank", "INSTITUTION_UNHEALTHY"));
-    let told = gateway.select("T1", "bank");
-    assert_eq!((told.status, told.result), (422, "institution_unavailable"));
-    assert_eq!(told.text("reason"), "INSTITUTION_UNHEALTHY");
+    let reply = gateway.select("T1", "bank");
+    assert_eq!(
+        (reply.status, reply.result),
+        (422, "institution_unavailable")
+    );
+    assert_eq!(reply.text("reason"), "INSTITUTION_UNHEALTHY");
     gateway.advance_s(5);
-    assert_eq!(standing(&gateway), Health::HalfOpen);
+    assert_eq!(bank_health(&gateway), Health::HalfOpen);
     assert_eq!(gateway.select("T1", "bank").text("result"), "ACCEPTED");
-    assert_eq!(standing(&gateway), Health::Healthy);
+    assert_eq!(bank_health(&gateway), Health::Healthy);
 }
 
-/// A health probe may be a worker's ordinary question: where nothing could be sent, its answer is
+/// A worker's ordinary query may be a health probe: where nothing could be sent, its reply is
 /// enough, and no payer has to try.
 #[test]
-fn a_workers_question_shows_that_somebody_is_there_again() {
+fn a_workers_query_is_a_health_probe() {
     let gateway = TestGateway::with(&THREE);
     create(&gateway, 1, ScriptedOutcome::LostAfter);
     cut_off(&gateway.api.world.health, "bank", gateway.clock.now());
     gateway.advance_s(1);
     assert_eq!(gateway.poll_unresolved(), 1);
-    assert_eq!(standing(&gateway), Health::Healthy);
+    assert_eq!(bank_health(&gateway), Health::Healthy);
 }
 
 type PendingAnswer<'a> = Pin<Box<dyn Future<Output = ApiResponse> + 'a>>;
 
-fn poll(asked: &mut PendingAnswer<'_>) -> Poll<ApiResponse> {
-    asked.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+fn poll(pending: &mut PendingAnswer<'_>) -> Poll<ApiResponse> {
+    pending
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Of sixty-four choices at once as many go out as may be on trial; the others are refused with the
-/// reason and leave no attempt. When the first is answered, the next goes as to any other.
+/// Of sixty-four choices at once as many are sent as there are probe permits; the others are
+/// refused with the reason and leave no attempt. After the first reply, the next is sent as to any
+/// other institution.
 #[test]
 fn sixty_four_at_once_get_no_more_than_the_probe_permits() {
     let gateway = TestGateway::with(&THREE);
@@ -181,43 +188,43 @@ fn sixty_four_at_once_get_no_more_than_the_probe_permits() {
     cut_off(&gateway.api.world.health, "bank", gateway.clock.now());
     gateway.advance_s(5);
     gateway.network.parties().held = true;
-    let mut asked: Vec<PendingAnswer<'_>> = numbers
+    let mut pending: Vec<PendingAnswer<'_>> = numbers
         .iter()
         .map(|no| {
             let choice = changed(naming(no), json!({ "institutionId": "bank" }));
             let request = gateway.signed("M1", "/v1/orders/select", &choice);
-            let asked: PendingAnswer<'_> = Box::pin(gateway.api.answer(request, PEER));
-            asked
+            let pending: PendingAnswer<'_> = Box::pin(gateway.api.answer(request, PEER));
+            pending
         })
         .collect();
     let mut results = Vec::new();
-    asked.retain_mut(|one| match poll(one) {
+    pending.retain_mut(|one| match poll(one) {
         Poll::Ready(answer) => {
             results.push(answer.result);
             false
         }
         Poll::Pending => true,
     });
-    assert_eq!((asked.len(), results.len()), (3, 61));
+    assert_eq!((pending.len(), results.len()), (3, 61));
     assert!(results.iter().all(|it| *it == "institution_unavailable"));
     assert_eq!(gateway.network.parties().waiting.len(), 3);
     let begun = |no: &&String| !gateway.order(no).attempts.is_empty();
     assert_eq!(numbers.iter().filter(begun).count(), 3);
-    assert_eq!(standing(&gateway), Health::Open, "every place is taken");
+    assert_eq!(bank_health(&gateway), Health::Open, "every permit is taken");
     gateway.network.release(0, ScriptedOutcome::NotSent);
-    assert!(poll(&mut asked[0]).is_ready());
-    assert_eq!(standing(&gateway), Health::Open, "and one failed");
-    drop(asked);
-    assert_eq!(standing(&gateway), Health::Open);
+    assert!(poll(&mut pending[0]).is_ready());
+    assert_eq!(bank_health(&gateway), Health::Open, "and one failed");
+    drop(pending);
+    assert_eq!(bank_health(&gateway), Health::Open);
     gateway.advance_s(10);
     assert_eq!(
-        standing(&gateway),
+        bank_health(&gateway),
         Health::HalfOpen,
-        "given up places are free"
+        "abandoned permits are free"
     );
 }
 
-/// The same from sixty-four threads: places are counted exactly, and come back.
+/// The same from sixty-four threads: permits are counted exactly, and returned.
 #[test]
 fn probe_permits_are_counted_exactly() {
     let clock = ManualClock::new();

@@ -1,5 +1,5 @@
-//! Which institutions a payer may use: every reason and their order, one judgement at every door, and
-//! the order of the list.
+//! Which institutions a payer may use: every reason and their order, one judgement on every
+//! endpoint, and the order of the list.
 
 mod circuit_breaker;
 mod half_open;
@@ -38,7 +38,7 @@ fn id(name: &str) -> InstitutionId {
     InstitutionId::parse(name).unwrap()
 }
 
-/// 12.30 at noon in Shanghai: what the tests' orders are.
+/// 12.30 at noon in Shanghai, as in the tests' orders.
 fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
     OfferQuery {
         merchant,
@@ -50,7 +50,7 @@ fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
     }
 }
 
-/// Makes a reason hold of one institution. Health is not part of an enrolment.
+/// Makes a reason apply to one institution. Health is not part of an enrolment.
 fn bring_about(reason: IneligibleReason, name: &str, routing: &mut RoutingTable) {
     let (m1, bank) = (MerchantId::parse("M1").unwrap(), id(name));
     let merchant = routing.merchants.get_mut(&m1).unwrap();
@@ -97,9 +97,9 @@ fn health_if(reasons: &[IneligibleReason]) -> Health {
     }
 }
 
-/// R-4-3, R-A2.4.1-3a: each reason is found, and of two that hold the one that is listed first.
+/// R-4-3, R-A2.4.1-3a: each reason is found, and of two that apply the first in the list.
 #[test]
-fn of_two_reasons_the_first_is_given() {
+fn of_two_reasons_the_first_is_returned() {
     let (m1, payer) = (
         MerchantId::parse("M1").unwrap(),
         MobileNo::parse("13812345678").unwrap(),
@@ -126,7 +126,7 @@ fn of_two_reasons_the_first_is_given() {
     );
 }
 
-/// R-A2.4.1-3a: every reason is documented, in the order in which they are looked for.
+/// R-A2.4.1-3a: every reason is documented, in the order in which they are checked.
 #[test]
 fn every_reason_is_documented_in_its_order() {
     let page = tree::read("docs/reasons.md");
@@ -138,9 +138,9 @@ fn every_reason_is_documented_in_its_order() {
     assert_eq!(words, IneligibleReason::ALL.map(IneligibleReason::word));
 }
 
-/// Prefixes: only those that are named, never those that are excepted, and an exception wins.
+/// Prefixes: only payers that are included, never those excluded, and an exclusion wins.
 #[test]
-fn payers_are_told_apart_by_the_first_digits() {
+fn payers_are_matched_by_their_first_digits() {
     let payer = |text: &str| MobileNo::parse(text).unwrap();
     let list = |prefixes: &[&str]| prefixes.iter().map(|it| (*it).to_owned()).collect();
     let payers = |only: &[&str], except: &[&str]| Payers {
@@ -160,7 +160,7 @@ fn payers_are_told_apart_by_the_first_digits() {
     }
 }
 
-/// Opening hours are those of Asia/Shanghai, end excluded, and may pass midnight.
+/// Opening hours are in Asia/Shanghai, end excluded, and may pass midnight.
 #[test]
 fn opening_hours_may_pass_midnight() {
     let (m1, payer) = (
@@ -196,10 +196,10 @@ fn opening_hours_may_pass_midnight() {
     }
 }
 
-/// Sums are those of the payment's currency, ends included; one route that fits is enough, and of
-/// those that do not, the one that comes nearest says why.
+/// Limits are those of the payment's currency, ends included; one matching route is enough, and of
+/// routes that do not match, the nearest gives the reason.
 #[test]
-fn sums_are_those_of_the_currency_and_of_one_route() {
+fn limits_are_those_of_the_currency_and_of_one_route() {
     let (m1, payer) = (
         MerchantId::parse("M1").unwrap(),
         MobileNo::parse("13812345678").unwrap(),
@@ -253,7 +253,7 @@ fn sums_are_those_of_the_currency_and_of_one_route() {
     assert_eq!(judged(&routing, "25.00", CNY), stopped);
 }
 
-/// Nothing could be sent to it so often that nothing new is.
+/// Calls fail to be sent until the institution takes nothing new.
 fn cut_off(health: &HealthTracker, name: &str, now: Timestamp) {
     while health.standing(&id(name), now) != Health::Open {
         let begun = health.begin(&id(name), now);
@@ -266,21 +266,22 @@ fn cut_off(health: &HealthTracker, name: &str, now: Timestamp) {
     }
 }
 
-/// Institutions of an answer, each with the reason or nothing.
-fn listed(told: &TestReply) -> Vec<(String, String)> {
+/// Institutions of a reply, each with its reason or none.
+fn listed(reply: &TestReply) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let all = told.json["institutions"].as_array().unwrap();
+    let all = reply.json["institutions"].as_array().unwrap();
     all.iter()
         .map(|it| (text(&it["institutionId"]), text(&it["reason"])))
         .collect()
 }
 
-/// Any enrolment: each reason that an enrolment can have holds of some institution now and then.
+/// A random enrolment: each reason that an enrolment can have applies to some institution now and
+/// then.
 fn any_snapshot(dice: &mut SeededRandom) -> (ConfigurationSnapshot, Vec<&'static str>) {
     let mut snapshot = snapshot(&THREE);
     let mut unhealthy = Vec::new();
     for (name, _) in THREE {
-        // The merchant itself is let in, or nobody would be asked anything.
+        // The merchant itself is admitted, or every request would be refused.
         for reason in &IneligibleReason::ALL[1..] {
             if !dice.one_in(12) {
                 continue;
@@ -295,8 +296,8 @@ fn any_snapshot(dice: &mut SeededRandom) -> (ConfigurationSnapshot, Vec<&'static
 }
 
 /// R-A2.4.1-3a, R-5.1.4-1, R-5.1.4-4: list, choice, named order and the payer's page judge alike,
-/// whatever the enrolment: what the list calls open is taken, what it withholds is refused for the
-/// reason it gives, and the page offers what is open, in the list's order.
+/// whatever the enrolment: what the list calls open is accepted, what it calls ineligible is
+/// refused for its reason, and the page offers what is open, in the list's order.
 #[test]
 fn every_endpoint_judges_as_the_list_does() {
     let mut seen = std::collections::BTreeSet::new();
@@ -351,18 +352,18 @@ fn every_endpoint_judges_as_the_list_does() {
             seen.insert(reason.clone());
         }
     }
-    // Everything but the merchant's own suspension, which is met at the door, and nothing at all.
+    // All but the merchant's own suspension, which is checked first, and no reason at all.
     assert_eq!(seen.len(), IneligibleReason::ALL.len(), "{seen:?}");
 }
 
 /// R-A2.4.1-3a: first the institution this payer last paid through, whatever was tried since and
-/// however it fares; then the healthy, the slow and those on trial; then the operator's order.
+/// whatever its health; then healthy, slow and half-open ones; then the configured order.
 #[test]
 fn the_last_that_was_paid_comes_first_then_the_healthier() {
     let gateway = TestGateway::with(&THREE);
     let order = || {
-        let told = gateway.ask("M1", "/v1/orders/institutions", &naming("T1"));
-        let list = listed(&told);
+        let reply = gateway.ask("M1", "/v1/orders/institutions", &naming("T1"));
+        let list = listed(&reply);
         list.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
     };
     gateway.place("T1", json!({}));
@@ -376,7 +377,7 @@ fn the_last_that_was_paid_comes_first_then_the_healthier() {
     cut_off(&gateway.api.world.health, "purse", gateway.clock.now());
     assert_eq!(order(), ["other", "bank"]);
     gateway.advance_s(5);
-    assert_eq!(order(), ["other", "bank", "purse"], "on trial");
+    assert_eq!(order(), ["other", "bank", "purse"], "half-open");
     gateway.place("T2", json!({}));
     gateway.select("T2", "other");
     assert_eq!(order(), ["other", "bank", "purse"], "chosen is not paid");
@@ -390,7 +391,7 @@ fn the_last_that_was_paid_comes_first_then_the_healthier() {
     }
 }
 
-/// Three creates that took three seconds each.
+/// Three creates of three seconds each.
 fn slowly(gateway: &TestGateway, name: &str) {
     for _ in 0..3 {
         let begun = gateway
@@ -405,10 +406,10 @@ fn slowly(gateway: &TestGateway, name: &str) {
     }
 }
 
-/// F2: a stop of contract, route or institution, and ill health, are for new orders; what was begun
-/// is queried, closed, believed and handed over again.
+/// F2: a stop of contract, route or institution, and ill health, affect new orders; what was begun
+/// is queried, closed, applied and its payment action returned again.
 #[test]
-fn what_was_begun_goes_on_where_nothing_new_may() {
+fn begun_payments_go_on_where_new_ones_may_not() {
     for reason in [
         IneligibleReason::ContractStopped,
         IneligibleReason::RouteStopped,

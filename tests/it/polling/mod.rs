@@ -1,5 +1,5 @@
-//! When an institution is asked, and when it is not: by each object's own schedule, by signals, and never
-//! counted where we kept the question back ourselves.
+//! When an institution is queried, and when not: by each object's own schedule, by signals; a query
+//! that we held back ourselves does not count.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::{ScriptedOutcome, TestNetwork};
 use crate::world::test_gateway::{PEER, TestGateway, changed, naming, now};
 
-/// Calls of this word that left for institutions so far.
+/// Number of calls of this kind that were sent to institutions so far.
 fn calls(gateway: &TestGateway, word: &str) -> usize {
     let parties = gateway.network.parties();
     let bodies = parties.sent.iter().map(|(_, request)| request.body());
-    let asked = bodies.filter(|body| {
-        let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-        asked["call"] == word
+    let queries = bodies.filter(|body| {
+        let queries: Value = serde_json::from_slice(body).unwrap_or_default();
+        queries["call"] == word
     });
-    asked.count()
+    queries.count()
 }
 
-/// Lets so many seconds pass, looking after what is due ten times in each; the moments of calls of this
-/// word. Unit: milliseconds.
+/// Lets this many seconds pass, running due work ten times in each; the times of calls of this
+/// kind. Unit: milliseconds.
 fn moments(gateway: &TestGateway, word: &str, seconds: i64) -> Vec<i64> {
     let mut moments = Vec::new();
     let began = gateway.clock.truth();
@@ -47,7 +47,7 @@ fn moments(gateway: &TestGateway, word: &str, seconds: i64) -> Vec<i64> {
     moments
 }
 
-/// What the worker does for signals that are due now; how many orders were asked about.
+/// The worker's run for due signals; how many orders were queried.
 fn follow(gateway: &TestGateway) -> usize {
     let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
     let due = world.signals.due(world.clock.now(), 100, |_| 100);
@@ -78,8 +78,8 @@ fn waiting() -> TestGateway {
     gateway
 }
 
-/// M1 gives so much of its order back, under a number of its own.
-fn asking(no: &str, sum: &str) -> Value {
+/// M1 refunds this much of its order, under a number of its own.
+fn refund_fields(no: &str, sum: &str) -> Value {
     let changes = json!({
         "orderDate": "20260925",
         "refundAmount": sum,
@@ -89,28 +89,28 @@ fn asking(no: &str, sum: &str) -> Value {
     changed(naming(no), changes)
 }
 
-/// A6: a payment that waits for its payer is asked about 20 and 60 s after it was accepted, then each
-/// minute, each time up to a fifth later; a lost callback is found so.
+/// A6: a payment that waits for its payer is queried 20 and 60 s after it was accepted, then each
+/// minute, each time up to a fifth later; this finds a lost callback.
 #[test]
-fn a_payment_that_waits_is_seldom_asked_about() {
+fn a_payment_that_waits_is_seldom_queried() {
     let gateway = waiting();
-    let asked = moments(&gateway, "query", 400);
-    let waits: Vec<i64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
-    assert!((20_000..=24_100).contains(&asked[0]), "{asked:?}");
-    assert!((40_000..=48_100).contains(&waits[0]), "{asked:?}");
+    let queries = moments(&gateway, "query", 400);
+    let waits: Vec<i64> = queries.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!((20_000..=24_100).contains(&queries[0]), "{queries:?}");
+    assert!((40_000..=48_100).contains(&waits[0]), "{queries:?}");
     assert!(
         waits[1..].iter().all(|one| (60_000..=72_100).contains(one)),
-        "{asked:?}"
+        "{queries:?}"
     );
     gateway.pay("T1", "bank");
     moments(&gateway, "query", 75);
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
 
-/// A payer who is back on the page has the institution asked at once; whoever reads the status, and
-/// the merchant's question, do so too, three seconds apart.
+/// A payer who is back on the page has the institution queried at once; so do a read of the status
+/// and the merchant's query, three seconds apart.
 #[test]
-fn signals_have_it_asked_about_at_once() {
+fn signals_have_it_queried_at_once() {
     let gateway = waiting();
     gateway.advance_s(2);
     assert_eq!(follow(&gateway), 0, "nothing was seen");
@@ -119,7 +119,7 @@ fn signals_have_it_asked_about_at_once() {
     assert_eq!(
         gateway.order("T1").attempts[0].schedule.asked,
         0,
-        "counts in no schedule"
+        "does not count in the schedule"
     );
     gateway.pay("T1", "bank");
     gateway.advance_s(2);
@@ -127,7 +127,7 @@ fn signals_have_it_asked_about_at_once() {
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
     assert_eq!(gateway.deliver().len(), 1);
     gateway.advance_s(10);
-    assert_eq!(follow(&gateway), 0, "what is paid is not asked about");
+    assert_eq!(follow(&gateway), 0, "a paid order is not queried");
 
     let gateway = waiting();
     look(&gateway, "/status");
@@ -140,10 +140,10 @@ fn signals_have_it_asked_about_at_once() {
     assert_eq!(calls(&gateway, "query"), 2);
 }
 
-/// An institution whose callbacks go missing has its payments asked about 3, 5, 10, 20 and 30 s after
+/// An institution whose callbacks go missing has its payments queried 3, 5, 10, 20 and 30 s after
 /// they were accepted.
 #[test]
-fn payments_are_asked_about_more_often_where_callbacks_go_missing() {
+fn payments_are_queried_more_often_where_callbacks_go_missing() {
     let gateway = TestGateway::new();
     let bank = InstitutionId::parse("bank").unwrap();
     let clock = &gateway.api.world.clock;
@@ -155,24 +155,24 @@ fn payments_are_asked_about_more_often_where_callbacks_go_missing() {
     gateway.advance_s(1_000);
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
-    let mut asked = Vec::new();
+    let mut queries = Vec::new();
     for step in 0..400 {
         let before = calls(&gateway, "query");
         gateway.poll_unresolved();
         follow(&gateway);
-        asked.extend((before..calls(&gateway, "query")).map(|_| step * 100));
+        queries.extend((before..calls(&gateway, "query")).map(|_| step * 100));
         gateway.clock.pass(100);
     }
-    assert_eq!(asked.len(), 5, "{asked:?}");
-    for (at, least) in asked.iter().zip([3_000, 5_000, 10_000, 20_000, 30_000]) {
-        assert!((least..=least * 6 / 5 + 500).contains(at), "{asked:?}");
+    assert_eq!(queries.len(), 5, "{queries:?}");
+    for (at, least) in queries.iter().zip([3_000, 5_000, 10_000, 20_000, 30_000]) {
+        assert!((least..=least * 6 / 5 + 500).contains(at), "{queries:?}");
     }
 }
 
-/// R4, A6: a refund that the institution does not see is sent again by its schedule, which no other
-/// change of its order begins anew.
+/// R4, A6: a refund that the institution does not know is sent again by its schedule, which no
+/// other change of its order restarts.
 #[test]
-fn a_refund_that_is_not_seen_is_sent_again_by_its_schedule() {
+fn a_refund_that_is_not_found_is_sent_again_by_its_schedule() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -181,7 +181,9 @@ fn a_refund_that_is_not_seen_is_sent_again_by_its_schedule() {
         .cycle();
     gateway.network.parties().script.extend(lost.take(400));
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     let again = moments(&gateway, "refund", 60);
@@ -192,7 +194,9 @@ fn a_refund_that_is_not_seen_is_sent_again_by_its_schedule() {
     // The next refund goes through at once, and moves the order.
     gateway.network.parties().script.clear();
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "1")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "1"))
+            .status,
         200
     );
     let refunds = gateway.order("T1").refunds;
@@ -200,15 +204,17 @@ fn a_refund_that_is_not_seen_is_sent_again_by_its_schedule() {
     assert_eq!(refunds[0].schedule, before);
 }
 
-/// R4: once people decide about a refund it is asked about daily, and not before.
+/// R4: a refund under manual review is queried daily, and not before.
 #[test]
-fn what_awaits_manual_review_is_asked_about_daily() {
+fn a_refund_under_manual_review_is_queried_daily() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
     gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     while gateway.order("T1").refunds[0].state != RefundState::Manual {
@@ -226,10 +232,10 @@ fn what_awaits_manual_review_is_asked_about_daily() {
     assert_eq!(calls(&gateway, "refund_query"), before + 1);
 }
 
-/// N10: one lease, one object: however many refunds of an order are in doubt, each is asked about
+/// N10: one lease, one object: however many refunds of an order are unresolved, each is queried
 /// within a lease of its own.
 #[test]
-fn many_unresolved_refunds_are_asked_about_one_by_one() {
+fn many_unresolved_refunds_are_queried_one_by_one() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -237,22 +243,24 @@ fn many_unresolved_refunds_are_asked_about_one_by_one() {
     for n in 1..=9 {
         let sum = format!("0.0{n}");
         assert_eq!(
-            gateway.ask("M1", "/v1/refunds", &asking("T1", &sum)).status,
+            gateway
+                .ask("M1", "/v1/refunds", &refund_fields("T1", &sum))
+                .status,
             202
         );
     }
     gateway.advance_s(1);
     let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
-    for asked in 1..=9 {
+    for queries in 1..=9 {
         let leases = now(store.lease(LeaseKind::Orders, world.clock.now(), 10)).unwrap();
         assert_eq!(leases.len(), 1);
         now(poll_order(store, world, &snapshot, &leases[0])).unwrap();
-        assert_eq!(calls(&gateway, "refund_query"), asked);
+        assert_eq!(calls(&gateway, "refund_query"), queries);
     }
     assert_eq!(gateway.poll_unresolved(), 0);
 }
 
-/// A network whose institutions take no question at present.
+/// A network whose institutions have no permit for a query at present.
 struct QueryLimitedNetwork(Arc<TestNetwork>);
 
 #[async_trait]
@@ -280,8 +288,8 @@ impl Outbound for QueryLimitedNetwork {
     }
 }
 
-/// A question that we kept back ourselves is no question: it does not count in the schedule, and is
-/// asked as soon as there is room.
+/// A query that we held back ourselves does not count in the schedule, and is sent as soon as there
+/// is a permit.
 #[test]
 fn a_query_that_we_did_not_send_does_not_count() {
     let mut gateway = waiting();
@@ -293,7 +301,9 @@ fn a_query_that_we_did_not_send_does_not_count() {
         .script
         .push_back(ScriptedOutcome::FaultAfter);
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     let free = Arc::clone(&gateway.api.world.outbound);
@@ -310,10 +320,10 @@ fn a_query_that_we_did_not_send_does_not_count() {
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Succeeded);
 }
 
-/// H1: a question that could not leave for a lack of our own, a file or a signature, was not asked; it is
-/// tried again at its own pace, and not each second for as long as the lack lasts.
+/// H1: a query that could not be sent for a shortage of our own, a file or a signature, does not
+/// count; it is retried at its own pace, and not each second for as long as the shortage lasts.
 #[test]
-fn a_lack_of_our_own_counts_as_no_question() {
+fn a_shortage_of_ours_counts_as_no_query() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
@@ -323,7 +333,9 @@ fn a_lack_of_our_own_counts_as_no_question() {
         .script
         .push_back(ScriptedOutcome::FaultAfter);
     assert_eq!(
-        gateway.ask("M1", "/v1/refunds", &asking("T1", "5")).status,
+        gateway
+            .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
+            .status,
         202
     );
     gateway
@@ -343,7 +355,8 @@ fn a_lack_of_our_own_counts_as_no_question() {
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Succeeded);
 }
 
-/// A4, R4: surplus money whose first call left long after it was reserved is sent again like any other.
+/// A4, R4: an excess refund whose first call was sent long after it was reserved is sent again like
+/// any other.
 #[test]
 fn an_excess_refund_that_was_first_sent_late_is_sent_again() {
     let gateway = TestGateway::with(&[("bank", FakeInstitutionAbility::ALL)]);
@@ -354,7 +367,7 @@ fn an_excess_refund_that_was_first_sent_late_is_sent_again() {
     gateway.at("bank", |books| books.manners.takes_after_end = true);
     gateway.pay("T1", "bank");
     assert_eq!(gateway.call_back("bank", &id).status, 200);
-    // A quarter of an hour in which the bank cannot be reached, then a call that is lost.
+    // For fifteen minutes the bank cannot be reached, then a call is lost.
     gateway
         .network
         .parties()

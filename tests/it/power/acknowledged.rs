@@ -1,32 +1,32 @@
-//! What was acknowledged before a moment of the record, and whether an image has all of it.
+//! What was acknowledged up to a point of the record, and whether an image contains all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
-/// The file into which the recorded process writes what it was told is durable, in its folder: so
-/// that each line has its place among the writes of the store.
+/// The file, in the recorded folder, into which the recorded process writes each acknowledgement,
+/// so that it is ordered among the writes of the store.
 pub(super) const TOLD: &str = "told";
 
 /// Everything acknowledged so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AcknowledgedState {
-    /// Each order, and the version it had at least.
+    /// Each order, and its minimum version.
     orders: BTreeMap<String, u64>,
-    /// Key and value of spent nonces, and when each was made.
+    /// Key and value of spent nonces, and when each was created.
     nonces: BTreeMap<(String, String), i64>,
-    /// Events that were acknowledged by their merchants.
+    /// Events acknowledged by their merchants.
     delivered: BTreeSet<String>,
-    /// Of which moments nonces were forgotten.
+    /// Moments whose nonces were deleted.
     forgotten: BTreeSet<i64>,
-    /// Messages of institutions that were kept.
+    /// Archived messages of institutions.
     kept: u64,
 }
 
 impl AcknowledgedState {
-    /// One line of what was told.
-    pub(super) fn hear(&mut self, line: &str) {
+    /// Adds one line of the acknowledgement file.
+    pub(super) fn add(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["order", no, version] => {
@@ -46,17 +46,17 @@ impl AcknowledgedState {
                 self.forgotten.extend(both);
             }
             ["kept"] => self.kept += 1,
-            _ => panic!("nobody tells {line:?}"),
+            _ => panic!("unknown line {line:?}"),
         }
     }
 
-    /// How many things.
+    /// The number of acknowledgements.
     pub(super) fn count(&self) -> usize {
         self.orders.len() + self.nonces.len() + self.delivered.len()
     }
 
-    /// S1, K1, Q5, Q6, C4: every promise is kept by this file.
-    pub(super) fn is_kept(&self, file: &Path) -> Result<(), String> {
+    /// S1, K1, Q5, Q6, C4: checks that this file contains everything acknowledged.
+    pub(super) fn check(&self, file: &Path) -> Result<(), String> {
         let file = Connection::open(file).unwrap();
         let mut lost = Vec::new();
         let mut version = file
@@ -79,8 +79,8 @@ impl AcknowledgedState {
         });
         let spans: Vec<_> = spans.unwrap().map(Result::unwrap).collect();
         let is_forgotten = |created: &i64| spans.iter().any(|span| span.contains(created));
-        let sunk = self.forgotten.iter().filter(|at| !is_forgotten(at));
-        lost.extend(sunk.map(|at| format!("that {at} was forgotten is not kept")));
+        let missing = self.forgotten.iter().filter(|at| !is_forgotten(at));
+        lost.extend(missing.map(|at| format!("the deletion of nonces of {at} is lost")));
         let mut spent = file
             .prepare("SELECT 1 FROM nonces WHERE key_id = ?1 AND nonce = ?2")
             .unwrap();
@@ -100,7 +100,7 @@ impl AcknowledgedState {
         let kept = file.query_row("SELECT COUNT(*) FROM inbox", [], |row| row.get::<_, i64>(0));
         let kept = u64::try_from(kept.unwrap()).unwrap();
         if kept < self.kept {
-            lost.push(format!("{} messages kept, {kept} found", self.kept));
+            lost.push(format!("{} messages archived, {kept} found", self.kept));
         }
         if lost.is_empty() {
             Ok(())

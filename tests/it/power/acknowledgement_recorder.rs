@@ -1,4 +1,4 @@
-//! A store that holds a store and writes down what that acknowledged, before anybody else hears.
+//! A store wrapper that records each acknowledgement before the caller sees it.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -26,30 +26,26 @@ use super::acknowledged::TOLD;
 
 pub(super) struct AcknowledgementRecorder {
     store: Arc<dyn Store>,
-    told: Mutex<File>,
+    log: Mutex<File>,
 }
 
 impl AcknowledgementRecorder {
     pub(super) fn new(store: Arc<dyn Store>, folder: &Path) -> Self {
-        let told = File::options()
+        let log = File::options()
             .create(true)
             .append(true)
             .open(folder.join(TOLD))
             .unwrap();
         Self {
             store,
-            told: Mutex::new(told),
+            log: Mutex::new(log),
         }
     }
 
-    /// A line, in one write.
-    fn tell(&self, what: impl Display) {
+    /// Writes a line, in one write.
+    fn record(&self, what: impl Display) {
         let line = format!("{what}\n");
-        self.told
-            .lock()
-            .unwrap()
-            .write_all(line.as_bytes())
-            .unwrap();
+        self.log.lock().unwrap().write_all(line.as_bytes()).unwrap();
     }
 }
 
@@ -59,11 +55,11 @@ impl Store for AcknowledgementRecorder {
         let committed = self.store.commit(change).await?;
         if committed == Committed::Done {
             if let Some(order) = change.order() {
-                self.tell(format_args!("order {} {}", order.no, order.version));
+                self.record(format_args!("order {} {}", order.no, order.version));
             }
             if let Some(nonce) = change.nonce() {
                 let (key, created) = (nonce.key.as_str(), nonce.created.ms());
-                self.tell(format_args!("nonce {key} {} {created}", nonce.value));
+                self.record(format_args!("nonce {key} {} {created}", nonce.value));
             }
         }
         Ok(committed)
@@ -72,7 +68,7 @@ impl Store for AcknowledgementRecorder {
     async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
         let kept = self.store.keep(message).await?;
         if kept == ArchiveOutcome::New {
-            self.tell("kept");
+            self.record("kept");
         }
         Ok(kept)
     }
@@ -86,7 +82,7 @@ impl Store for AcknowledgementRecorder {
         if let (LeaseCompletion::Done, DeliveryOutcome::Delivered(_), LeasedWork::Event(event, _)) =
             (settled, fate, &lease.of)
         {
-            self.tell(format_args!("delivered {}", event.id.as_str()));
+            self.record(format_args!("delivered {}", event.id.as_str()));
         }
         Ok(settled)
     }
@@ -94,7 +90,7 @@ impl Store for AcknowledgementRecorder {
     async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
         self.store.forget_nonces(until).await?;
         for (first, last) in self.store.forgotten().spans() {
-            self.tell(format_args!("forgotten {} {}", first.ms(), last.ms()));
+            self.record(format_args!("forgotten {} {}", first.ms(), last.ms()));
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! A disk that keeps what was synchronised and may keep, lose or tear everything else.
 //!
-//! A file and its name are synchronised apart: a file's contents and length with the file, names that
-//! came or went with the folder. What was not may have reached the disk in any order: each write is
-//! there, is not, or is there in some of its sectors. Sectors are written whole or not at all.
+//! A file and its name are synchronised separately: contents and length with the file, new and
+//! removed names with the folder. Unsynchronised writes may have reached the disk in any order:
+//! each is there, is missing, or is there in some of its sectors. A sector is written whole or not
+//! at all.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,22 +11,22 @@ use std::ops::Range;
 use super::record::{DiskOperation, DiskRecording};
 use crate::world::random::SeededRandom;
 
-/// Bytes that a disk writes at once.
+/// The bytes of an atomic disk write.
 const SECTOR: usize = 512;
 
-/// What somebody without power finds.
+/// The files found after the power loss.
 pub(super) type DiskImage = BTreeMap<String, Vec<u8>>;
 
-/// What became of what was not synchronised.
+/// What happens to unsynchronised writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LossExtent {
-    /// All of it had reached the disk: the process was killed, and no power was lost.
+    /// None is lost: the process was killed without a power loss.
     Nothing,
-    /// None of it had.
+    /// All are lost.
     Everything,
-    /// Each part of it had or had not.
+    /// Each is lost or not.
     Some,
-    /// Of each write some sectors had.
+    /// Of each, some sectors are lost.
     Torn,
 }
 
@@ -33,16 +34,16 @@ impl LossExtent {
     pub(super) const ALL: [Self; 4] = [Self::Nothing, Self::Everything, Self::Some, Self::Torn];
 }
 
-/// A synchronisation that does nothing: what the machine must find out about.
+/// A synchronisation that does nothing, which the replay must detect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FalseSync {
-    /// Of the file with this ending.
+    /// Of the file with this suffix.
     Of(&'static str),
     /// Of the folder.
     OfFolder,
 }
 
-/// What was done to a file and not synchronised.
+/// An unsynchronised change of a file.
 #[derive(Debug, Clone)]
 enum UnsyncedWrite {
     Bytes(usize, Range<usize>),
@@ -66,7 +67,7 @@ pub(super) struct SimulatedDisk<'r> {
     record: &'r DiskRecording,
     lie: Option<FalseSync>,
     files: Vec<SimulatedFile>,
-    /// As a process sees them.
+    /// The names that a process sees.
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     pending_names: Vec<(String, Option<usize>)>,
@@ -86,8 +87,12 @@ impl<'r> SimulatedDisk<'r> {
         }
     }
 
-    /// Does what was done next; the bytes, if it wrote to the file of that name.
-    pub(super) fn go_on(&mut self, step: &DiskOperation, told_of: &str) -> Option<Range<usize>> {
+    /// Applies the next step; returns the bytes if it wrote to the file of that name.
+    pub(super) fn apply_step(
+        &mut self,
+        step: &DiskOperation,
+        watched: &str,
+    ) -> Option<Range<usize>> {
         match step {
             DiskOperation::Begin => self.open.clear(),
             DiskOperation::Open { fd, name, .. } if name.is_empty() => {
@@ -102,8 +107,8 @@ impl<'r> SimulatedDisk<'r> {
                 self.files[file]
                     .pending
                     .push(UnsyncedWrite::Bytes(*at, bytes.clone()));
-                let is_told_of = self.names.get(told_of) == Some(&file);
-                return is_told_of.then(|| bytes.clone());
+                let is_watched = self.names.get(watched) == Some(&file);
+                return is_watched.then(|| bytes.clone());
             }
             DiskOperation::Length { fd, length } => {
                 let file = self.file(*fd);
@@ -160,7 +165,7 @@ impl<'r> SimulatedDisk<'r> {
         }
     }
 
-    /// What is there after a power loss now.
+    /// The files after a power loss at this point.
     pub(super) fn image(&self, loss: LossExtent, dice: &mut SeededRandom) -> DiskImage {
         let mut names = self.durable_names.clone();
         for (name, file) in &self.pending_names {
@@ -173,7 +178,7 @@ impl<'r> SimulatedDisk<'r> {
                 enter(&mut names, name.clone(), *file);
             }
         }
-        // From nearly nothing to nearly all.
+        // From nearly none to nearly all.
         let many = 1 + dice.below(8);
         let mut image = DiskImage::new();
         for (name, file) in names {
@@ -208,7 +213,7 @@ fn enter(names: &mut BTreeMap<String, usize>, name: String, file: Option<usize>)
     };
 }
 
-/// Brings some sectors of a write, or a length, into a content. What was never written reads as zero.
+/// Applies some sectors of a write, or a length, to a content. Unwritten bytes read as zero.
 fn apply(
     content: &mut Vec<u8>,
     pending: &UnsyncedWrite,

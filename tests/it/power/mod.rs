@@ -1,7 +1,7 @@
-//! Power loss: everything that the store writes, truncates and synchronises in a run of whole journeys
-//! is recorded beneath it, and replayed into images of a disk that lost its power after each step. Each
-//! image must open, must verify, and must hold everything that had been acknowledged.
-//! `make power IMAGES=n` looks at as many images.
+//! Power loss: every write, truncation and synchronisation of the store in a run of whole journeys
+//! is recorded beneath it, and replayed into images of a disk that lost power after each step. Each
+//! image must open, must verify, and must contain everything that was acknowledged. `make power
+//! IMAGES=n` checks that many images.
 
 mod acknowledged;
 mod acknowledgement_recorder;
@@ -27,34 +27,35 @@ use crate::world::random::SeededRandom;
 use acknowledged::{AcknowledgedState, TOLD};
 use disk::{DiskImage, FalseSync, LossExtent, SimulatedDisk};
 use record::DiskRecording;
-use run::{FILE, live, opened};
+use run::{FILE, opened, run_process};
 
-/// Images in every run of the tests; `make power IMAGES=n` looks at others.
+/// Images in every test run; `make power IMAGES=n` sets another number.
 const IMAGES: u64 = 400;
 
-/// Where the number of images may be said.
+/// The environment variable with the number of images.
 const IMAGES_NAME: &str = "PAYMUX_IMAGES";
 
-/// Images in which a synchronisation that does nothing must show.
+/// Images within which a synchronisation that does nothing must be detected.
 const IMAGES_TO_FIND: u64 = 100;
 
-/// Which process of the run this one is, where it is recorded.
+/// The environment variable with the index of a recorded process.
 const PROCESS_NAME: &str = "PAYMUX_POWER_PROCESS";
 
-/// Processes of the run, one after the other.
+/// Processes of the run, one after another.
 const PROCESSES: i64 = 3;
 
-/// What the index of the log holds is made anew by whoever opens it first, and mapped, not written.
+/// The log's index is rebuilt by the first opener, and mapped, not written.
 const INDEX: &str = "-shm";
 
-/// S1, L1, M2: the run that is recorded ends whole; and where it is being recorded, it is run here.
+/// S1, L1, M2: the recorded run ends in a consistent state; under the recorder, this test is the
+/// run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_run_that_is_recorded_ends_whole() {
     if let Some(process) = said(PROCESS_NAME) {
         let process = i64::try_from(process).unwrap();
-        let arena = live(&std::env::current_dir().unwrap(), process).await;
+        let arena = run_process(&std::env::current_dir().unwrap(), process).await;
         if process + 1 < PROCESSES {
-            // Nothing is closed, nothing carried over.
+            // Nothing is closed or checkpointed.
             std::process::exit(0);
         }
         drop(arena);
@@ -62,30 +63,30 @@ async fn the_run_that_is_recorded_ends_whole() {
     }
     let folder = TempDir::new().unwrap();
     for process in 0..PROCESSES {
-        drop(live(folder.path(), process).await);
+        drop(run_process(folder.path(), process).await);
     }
     let file = folder.path().join(FILE);
-    holds(&file).unwrap();
+    verify_file(&file).unwrap();
     let mut promised = AcknowledgedState::default();
-    let told = fs::read_to_string(folder.path().join(TOLD)).unwrap();
-    told.lines().for_each(|line| promised.hear(line));
+    let lines = fs::read_to_string(folder.path().join(TOLD)).unwrap();
+    lines.lines().for_each(|line| promised.add(line));
     assert!(promised.count() > 100, "{promised:?}");
-    promised.is_kept(&file).unwrap();
+    promised.check(&file).unwrap();
 }
 
-/// S1, S3, A1, R4, K1, Q5, Q6, C4, L1, L2, M1, M2, M3, N1, N4, R1: whatever of the last writes a power
-/// loss takes, doubles or tears, what was acknowledged is there, and nothing is half there.
+/// S1, S3, A1, R4, K1, Q5, Q6, C4, L1, L2, M1, M2, M3, N1, N4, R1: whatever a power loss does to
+/// the last writes, acknowledged data is there, and nothing is there in part.
 #[test]
 fn a_power_loss_takes_back_nothing_acknowledged() {
     let images = said(IMAGES_NAME).unwrap_or(IMAGES);
     match lose_power(&RECORDED, None, images) {
-        Ok(seen) => eprintln!("{seen}"),
+        Ok(summary) => eprintln!("{summary}"),
         Err(broken) => panic!("{broken}"),
     }
 }
 
-/// S1: the machine finds a synchronisation that does nothing, of the log, of the file and of the
-/// folder; so it would find one that is not there.
+/// S1: the replay detects a synchronisation of the log, the file or the folder that does nothing,
+/// and so would detect a missing one.
 #[test]
 fn a_missing_synchronisation_is_found() {
     for lie in [
@@ -94,16 +95,16 @@ fn a_missing_synchronisation_is_found() {
         FalseSync::OfFolder,
     ] {
         match lose_power(&RECORDED, Some(lie), IMAGES_TO_FIND) {
-            Ok(seen) => panic!("{lie:?} was not found: {seen}"),
+            Ok(summary) => panic!("{lie:?} was not found: {summary}"),
             Err(broken) => eprintln!("{lie:?}: {}", broken.lines().next().unwrap_or_default()),
         }
     }
 }
 
-/// Made once, for all who look at it.
+/// Recorded once, for all tests.
 static RECORDED: LazyLock<DiskRecording> = LazyLock::new(record);
 
-/// Runs the processes under the recorder, and holds its record to the files as they are then.
+/// Runs the processes under the recorder, and compares its record with the resulting files.
 fn record() -> DiskRecording {
     let place = TempDir::new().unwrap();
     let folder = place.path().canonicalize().unwrap().join("watched");
@@ -149,14 +150,14 @@ fn record() -> DiskRecording {
     record
 }
 
-/// Room kept for a start: nothing of it is ever written or read.
+/// Disk space reserved for a start; never written or read.
 const RESERVE: &str = ".reserve";
 
-/// What nobody lost must be what is there: otherwise something was written past the recorder.
+/// Without a loss, the replay must equal the files; otherwise something bypassed the recorder.
 fn is_whole(record: &DiskRecording, folder: &Path) {
     let mut disk = SimulatedDisk::new(record, None);
     for step in &record.steps {
-        disk.go_on(step, TOLD);
+        disk.apply_step(step, TOLD);
     }
     let image = disk.image(LossExtent::Nothing, &mut SeededRandom::new(0));
     let found = fs::read_dir(folder)
@@ -169,12 +170,12 @@ fn is_whole(record: &DiskRecording, folder: &Path) {
         let is_same = image.get(name) == Some(&fs::read(&path).unwrap());
         assert!(
             is_same || name.ends_with(INDEX) || name.ends_with(RESERVE),
-            "{name} was written past the recorder"
+            "{name} was written without the recorder"
         );
     }
 }
 
-/// A power loss that somebody must look at.
+/// An image to check.
 struct PowerLoss {
     number: u64,
     step: usize,
@@ -183,7 +184,7 @@ struct PowerLoss {
     promised: AcknowledgedState,
 }
 
-/// Looks at so many images, spread evenly over the record; what broke, if something did.
+/// Checks this many images, spread evenly over the record; returns the first violation.
 fn lose_power(
     record: &DiskRecording,
     lie: Option<FalseSync>,
@@ -193,11 +194,11 @@ fn lose_power(
         .filter(|at| record.steps[*at].matters())
         .collect();
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (shown, seen) = sync_channel(2 * cores);
-    let (seen, is_over) = (Mutex::new(seen), AtomicBool::new(false));
-    let told = std::thread::scope(|scope| {
-        let lookers: Vec<_> = (0..cores)
-            .map(|_| scope.spawn(|| look(&seen, &is_over)))
+    let (sender, receiver) = sync_channel(2 * cores);
+    let (receiver, is_over) = (Mutex::new(receiver), AtomicBool::new(false));
+    let acknowledged = std::thread::scope(|scope| {
+        let checkers: Vec<_> = (0..cores)
+            .map(|_| scope.spawn(|| check_images(&receiver, &is_over)))
             .collect();
         let mut disk = SimulatedDisk::new(record, lie);
         let (mut promised, mut at) = (AcknowledgedState::default(), 0);
@@ -208,9 +209,9 @@ fn lose_power(
             let many = u64::try_from(cuts.len()).unwrap();
             let step = cuts[usize::try_from(number * many / images).unwrap()];
             while at <= step {
-                if let Some(told) = disk.go_on(&record.steps[at], TOLD) {
-                    let told = std::str::from_utf8(&record.bytes[told]).unwrap();
-                    told.lines().for_each(|line| promised.hear(line));
+                if let Some(range) = disk.apply_step(&record.steps[at], TOLD) {
+                    let lines = std::str::from_utf8(&record.bytes[range]).unwrap();
+                    lines.lines().for_each(|line| promised.add(line));
                 }
                 at += 1;
             }
@@ -225,12 +226,12 @@ fn lose_power(
                 image,
                 promised,
             };
-            shown.send(next).unwrap();
+            sender.send(next).unwrap();
         }
-        drop(shown);
-        let looked = lookers.into_iter().map(|one| one.join().unwrap());
-        let looked: Vec<_> = looked.collect();
-        looked
+        drop(sender);
+        let checked = checkers.into_iter().map(|one| one.join().unwrap());
+        let checked: Vec<_> = checked.collect();
+        checked
             .into_iter()
             .find_map(Result::err)
             .map_or(Ok(promised), Err)
@@ -238,14 +239,14 @@ fn lose_power(
     Ok(format!(
         "{images} images of {} steps, {} things acknowledged at the end",
         cuts.len(),
-        told.count()
+        acknowledged.count()
     ))
 }
 
-/// Looks at images until there are no more, or one is broken; that one is kept.
-fn look(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Result<(), String> {
+/// Checks images until there are no more, or one is broken; the broken one is kept.
+fn check_images(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Result<(), String> {
     let next = || lost.lock().unwrap().recv().ok();
-    let mut looked = Ok(());
+    let mut checked = Ok(());
     while let Some(next) = next() {
         if is_over.load(Ordering::SeqCst) {
             continue;
@@ -259,11 +260,11 @@ fn look(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Result<(), S
         let kept = opened(&file)
             .map_err(|error| error.to_string())
             .map(drop)
-            .and_then(|()| holds(&file))
-            .and_then(|()| next.promised.is_kept(&file));
+            .and_then(|()| verify_file(&file))
+            .and_then(|()| next.promised.check(&file));
         if let Err(why) = kept {
             is_over.store(true, Ordering::SeqCst);
-            // As it was found: opening has changed it.
+            // Restored, because opening has changed it.
             for (name, content) in &next.image {
                 write(name, content);
             }
@@ -271,17 +272,17 @@ fn look(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Result<(), S
                 number, step, loss, ..
             } = next;
             let place = folder.keep();
-            looked = Err(format!(
-                "image {number}, cut after step {step}, lost {loss:?}: {why}\nit lies in {}",
+            checked = Err(format!(
+                "image {number}, power loss after step {step}, lost {loss:?}: {why}\nit is in {}",
                 place.display()
             ));
         }
     }
-    looked
+    checked
 }
 
-/// Whether a file holds, by the rules that operators check it with.
-fn holds(file: &Path) -> Result<(), String> {
+/// Checks a file with the operators' verification.
+fn verify_file(file: &Path) -> Result<(), String> {
     let mut breaches: Vec<Breach> = Vec::new();
     verify(file, &mut |breach| breaches.push(breach)).map_err(|error| error.to_string())?;
     if breaches.is_empty() {

@@ -1,4 +1,4 @@
-//! A record of what a process did to the files of one folder, as `recorder.c` writes it.
+//! A record of a process's operations on the files of one folder, as written by `recorder.c`.
 
 use std::ops::Range;
 
@@ -7,21 +7,21 @@ use std::ops::Range;
 pub(super) enum DiskOperation {
     /// A process begins, with no descriptor open.
     Begin,
-    /// A file of the folder, or the folder itself, whose name is empty.
+    /// Opens a file of the folder, or the folder itself, whose name is empty.
     Open { fd: i32, is_new: bool, name: String },
-    /// Bytes of the record, at a place of the file.
+    /// Writes bytes of the record at an offset of the file.
     Write {
         fd: i32,
         at: usize,
         bytes: Range<usize>,
     },
-    /// The file has this length from now on.
+    /// Sets the length of the file.
     Length { fd: i32, length: usize },
-    /// What was done to it before is on storage.
+    /// Makes earlier changes of the file durable.
     Synchronise { fd: i32 },
-    /// The name is gone.
+    /// Removes the name.
     Unlink { name: String },
-    /// The descriptor is free.
+    /// Closes the descriptor.
     Close { fd: i32 },
 }
 
@@ -39,14 +39,14 @@ impl DiskOperation {
     }
 }
 
-/// What was recorded, in its order, and the bytes that its steps name.
+/// The recorded steps in order, and the bytes that they refer to.
 pub(super) struct DiskRecording {
     pub(super) bytes: Vec<u8>,
     pub(super) steps: Vec<DiskOperation>,
 }
 
 impl DiskRecording {
-    /// Reads it back; `folder` is the one that was watched.
+    /// Parses a record; `folder` is the watched one.
     pub(super) fn read(bytes: Vec<u8>, folder: &str) -> Self {
         const HEAD: usize = 21;
         let mut steps = Vec::new();

@@ -1,12 +1,10 @@
-/* Writes down, in their order, all writes, truncations and synchronisations of files in one folder.
+/* Records, in order, all writes, truncations and synchronisations of files in one folder.
  *
- * Loaded before libc's own functions (LD_PRELOAD) into the process that is recorded. The folder stands in
- * POWER_FOLDER, the file of records in POWER_RECORD. Each call and its record are made under one lock, so that
- * the order of the records is the order of the calls. What goes past these functions is not seen; whoever
- * replays a record compares its end with the files themselves.
+ * Loaded before libc (LD_PRELOAD) into the recorded process. POWER_FOLDER names the folder, POWER_RECORD the
+ * record file. Each call and its record are made under one lock, so that the records have the order of the calls.
+ * Changes that bypass these functions are not recorded; the replay compares its result with the files.
  *
- * A record: operation (1 byte), descriptor (4), number (8), length of what follows (8), and that; in the
- * machine's own order of bytes. */
+ * A record: operation (1 byte), descriptor (4), number (8), payload length (8), payload; in native byte order. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -46,7 +44,7 @@ static void all(const void *bytes, size_t length) {
     }
 }
 
-static void note(char operation, int fd, uint64_t number, const void *bytes, uint64_t length) {
+static void log_call(char operation, int fd, uint64_t number, const void *bytes, uint64_t length) {
     int before = errno;
     char head[21];
     int32_t descriptor = fd;
@@ -68,10 +66,10 @@ __attribute__((constructor)) static void begin(void) {
     folder_length = strlen(folder);
     record = real_open(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (record < 0) abort();
-    note('P', -1, 0, NULL, 0);
+    log_call('P', -1, 0, NULL, 0);
 }
 
-/* Whoever is in the middle of a call ends it, and nobody begins another. */
+/* Lets calls in progress finish and blocks new ones. */
 __attribute__((destructor)) static void end(void) {
     pthread_mutex_lock(&lock);
 }
@@ -97,8 +95,8 @@ static int opened(int (*real)(const char *, int, ...), const char *path, int fla
     if (fd >= DESCRIPTORS) abort();
     if (fd >= 0) {
         watched[fd] = 1;
-        note('O', fd, (uint64_t)is_new, path, strlen(path));
-        if (flags & O_TRUNC) note('T', fd, 0, NULL, 0);
+        log_call('O', fd, (uint64_t)is_new, path, strlen(path));
+        if (flags & O_TRUNC) log_call('T', fd, 0, NULL, 0);
     }
     pthread_mutex_unlock(&lock);
     return fd;
@@ -121,7 +119,7 @@ int close(int fd) {
     if (!is_watched(fd)) return real(fd);
     pthread_mutex_lock(&lock);
     watched[fd] = 0;
-    note('C', fd, 0, NULL, 0);
+    log_call('C', fd, 0, NULL, 0);
     int done = real(fd);
     pthread_mutex_unlock(&lock);
     return done;
@@ -133,7 +131,7 @@ ssize_t write(int fd, const void *bytes, size_t length) {
     ssize_t done = real_write(fd, bytes, length);
     if (done > 0) {
         off_t end = lseek(fd, 0, SEEK_CUR);
-        note('W', fd, (uint64_t)(end - done), bytes, (uint64_t)done);
+        log_call('W', fd, (uint64_t)(end - done), bytes, (uint64_t)done);
     }
     pthread_mutex_unlock(&lock);
     return done;
@@ -145,7 +143,7 @@ ssize_t write(int fd, const void *bytes, size_t length) {
         if (!is_watched(fd)) return real(fd, bytes, length, offset); \
         pthread_mutex_lock(&lock); \
         ssize_t done = real(fd, bytes, length, offset); \
-        if (done > 0) note('W', fd, (uint64_t)offset, bytes, (uint64_t)done); \
+        if (done > 0) log_call('W', fd, (uint64_t)offset, bytes, (uint64_t)done); \
         pthread_mutex_unlock(&lock); \
         return done; \
     }
@@ -158,21 +156,21 @@ PWRITE(pwrite64)
         if (!is_watched(fd)) return real(fd, length); \
         pthread_mutex_lock(&lock); \
         int done = real(fd, length); \
-        if (done == 0) note('T', fd, (uint64_t)length, NULL, 0); \
+        if (done == 0) log_call('T', fd, (uint64_t)length, NULL, 0); \
         pthread_mutex_unlock(&lock); \
         return done; \
     }
 TRUNCATE(ftruncate)
 TRUNCATE(ftruncate64)
 
-/* Only what was written before the call is on storage when it returns; the lock lets nothing in between. */
+/* Only writes before the call are durable when it returns; the lock excludes writes in between. */
 #define SYNCHRONISE(name) \
     int name(int fd) { \
         REAL(int, #name, int); \
         if (!is_watched(fd)) return real(fd); \
         pthread_mutex_lock(&lock); \
         int done = real(fd); \
-        if (done == 0) note('S', fd, 0, NULL, 0); \
+        if (done == 0) log_call('S', fd, 0, NULL, 0); \
         pthread_mutex_unlock(&lock); \
         return done; \
     }
@@ -184,12 +182,12 @@ int unlink(const char *path) {
     if (!is_in_folder(path)) return real(path);
     pthread_mutex_lock(&lock);
     int done = real(path);
-    if (done == 0) note('U', -1, 0, path, strlen(path));
+    if (done == 0) log_call('U', -1, 0, path, strlen(path));
     pthread_mutex_unlock(&lock);
     return done;
 }
 
-/* Nothing here renames or writes in pieces; if that changes, the record must not be silently wrong. */
+/* SQLite neither renames nor uses writev; abort if that changes, rather than record wrongly. */
 int rename(const char *from, const char *to) {
     REAL(int, "rename", const char *, const char *);
     if (is_in_folder(from) || is_in_folder(to)) abort();

@@ -1,5 +1,6 @@
-//! The run that is recorded: whole journeys on the embedded store, several at once, so that commits
-//! are shared; the log is carried over in between, and each process but the last ends without closing.
+//! The recorded run: whole journeys on the embedded store, several concurrently, so that commits
+//! are batched; the log is checkpointed in between, and each process except the last ends without
+//! closing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::journey::races::{RaceTestbed, selecting};
 use crate::world::enrolment::order_fields;
 use crate::world::test_gateway::naming;
 
-/// The store's file, in the folder that is watched.
+/// The store's file, in the watched folder.
 pub(super) const FILE: &str = "paymux.db";
 
 /// Rounds of one process.
@@ -28,10 +29,10 @@ const ROUNDS: usize = 3;
 /// Orders of a round.
 const ORDERS: usize = 6;
 
-/// Between two processes, so that nothing of the one can be taken for the other's.
+/// The time between two processes, so that their data cannot be confused.
 const APART_S: i64 = 86_400;
 
-/// How far behind nonces are forgotten.
+/// The age at which nonces are deleted.
 const FORGOTTEN_BEHIND_MS: i64 = 600_000;
 
 /// Opens the store as every process here does.
@@ -42,8 +43,8 @@ pub(super) fn opened(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
     open(file, Arc::new(seal), fatal, Box::new(|_, _| ()))
 }
 
-/// What one process does, from its opening on.
-pub(super) async fn live(folder: &Path, process: i64) -> RaceTestbed {
+/// The work of one process, from opening the store.
+pub(super) async fn run_process(folder: &Path, process: i64) -> RaceTestbed {
     let file = folder.join(FILE);
     let witness = AcknowledgementRecorder::new(opened(&file).unwrap(), folder);
     let arena = RaceTestbed::on(Arc::new(witness));
@@ -69,7 +70,7 @@ pub(super) async fn live(folder: &Path, process: i64) -> RaceTestbed {
     arena
 }
 
-/// Placed; all but one chosen, one of them with an answer that says nothing; three are paid.
+/// Places orders; all but one are selected, one of them with an ambiguous answer; three are paid.
 async fn begin(arena: &RaceTestbed, numbers: &[String]) {
     let place = |no: &String| arena.request("/v1/orders", &order_fields("M1", no));
     arena.all(numbers.iter().map(place).collect()).await;
@@ -83,17 +84,17 @@ async fn begin(arena: &RaceTestbed, numbers: &[String]) {
         .gateway
         .at("bank", |books| books.manners.uses_unlisted_word = false);
     let truth = arena.gateway.clock.truth();
-    let mut told = Vec::new();
+    let mut callbacks = Vec::new();
     for no in &numbers[..3] {
         let id = arena.attempt(no).await;
         arena.gateway.at("bank", |books| books.pay(&id, truth));
-        told.extend([arena.callback(&id), arena.callback(&id)]);
+        callbacks.extend([arena.callback(&id), arena.callback(&id)]);
     }
-    arena.all(told).await;
+    arena.all(callbacks).await;
 }
 
-/// Refunds in parts and whole, a close and money after it, what is in doubt is asked about, and time
-/// runs out.
+/// Partial and full refunds, a close followed by a payment, polling of unresolved outcomes, and
+/// expiry.
 async fn end(arena: &RaceTestbed, numbers: &[String]) {
     let back = |no: &String, n: usize, sum: &str| {
         let body = json!({
@@ -102,9 +103,9 @@ async fn end(arena: &RaceTestbed, numbers: &[String]) {
         });
         arena.request("/v1/refunds", &body)
     };
-    let wanted = [(0, 1, "0.50"), (0, 2, "1"), (1, 1, "12.30"), (1, 2, "5")];
-    let wanted = wanted.map(|(at, n, sum)| back(&numbers[at], n, sum));
-    arena.all(wanted.into()).await;
+    let refunds = [(0, 1, "0.50"), (0, 2, "1"), (1, 1, "12.30"), (1, 2, "5")];
+    let refunds = refunds.map(|(at, n, sum)| back(&numbers[at], n, sum));
+    arena.all(refunds.into()).await;
     let closing = arena.request("/v1/orders/close", &naming(&numbers[3]));
     arena.all(vec![closing]).await;
     let truth = arena.gateway.clock.truth();
@@ -126,7 +127,7 @@ async fn end(arena: &RaceTestbed, numbers: &[String]) {
     }
 }
 
-/// What is owed to merchants is delivered.
+/// Delivers the outbox.
 async fn deliver(arena: &RaceTestbed) {
     let (store, world) = (&*arena.api.store, &arena.api.world);
     let platform = &arena.api.snapshot.platform;

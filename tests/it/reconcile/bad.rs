@@ -1,5 +1,5 @@
-//! Statements that are not used: refused as a whole, with a reason, before anything is asked or
-//! written; and how much of one is read at a time.
+//! Statements that are refused as a whole, with a reason, before any query or write; and how much
+//! of one is read at a time.
 
 use std::io::{BufReader, Read};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use super::statement_institution::{DAY, ReconciliationTestbed};
 use super::{TestStatementLine, file, has, paid_there, pay, payment, refund, wait};
 
-/// One paid, one waiting that the institution would confirm, one unknown: all to be found.
+/// One paid, one waiting that the institution would confirm, one unknown: all differences.
 async fn house() -> (ReconciliationTestbed, Vec<TestStatementLine>) {
     let house = ReconciliationTestbed::new();
     pay(&house, 1).await;
     wait(&house, 2).await;
     let lines = vec![payment(1), payment(2), payment(9), refund(8)];
     let known = (lines[1].number.clone(), paid_there(&lines[1]));
-    house.says().known.extend([known]);
+    house.answers().known.extend([known]);
     (house, lines)
 }
 
@@ -32,13 +32,13 @@ fn reason(outcome: Result<ReconciliationResult, NotReconciled>) -> &'static str 
     }
 }
 
-/// Nothing was asked about a movement, nothing became an incident, and so many refusals are on
-/// record.
+/// There was no query about a payment or refund and no break, and the audit log has this many
+/// refusals.
 async fn untouched(house: &ReconciliationTestbed, refusals: u32) {
-    let asked = house.says().asked.clone();
+    let requests = house.answers().requests.clone();
     assert!(
-        asked.iter().all(|(path, _)| path == "/v1/statements"),
-        "{asked:?}"
+        requests.iter().all(|(path, _)| path == "/v1/statements"),
+        "{requests:?}"
     );
     assert_eq!(house.breaks().await, []);
     assert_eq!(house.count("attempts WHERE state = 'ACCEPTED'"), 1);
@@ -46,9 +46,9 @@ async fn untouched(house: &ReconciliationTestbed, refusals: u32) {
     assert_eq!(house.count(record), refusals);
 }
 
-/// M7: a file that is cut off, wherever, is refused as a whole.
+/// M7: a truncated file, wherever it ends, is refused as a whole.
 #[tokio::test]
-async fn a_file_that_is_cut_off_touches_nothing() {
+async fn a_truncated_file_changes_nothing() {
     let (house, lines) = house().await;
     let whole = file(&lines);
     let mut refusals = 0;
@@ -67,10 +67,10 @@ async fn a_file_that_is_cut_off_touches_nothing() {
     assert!(house.by_file(&whole).await.is_ok());
 }
 
-/// M7: a file of another institution or day, of a day to come, or that cannot be read is refused as a
-/// whole, with its reason.
+/// M7: a file of another institution or day, of a future day, or that cannot be parsed is refused
+/// as a whole, with its reason.
 #[tokio::test]
-async fn a_file_of_something_else_touches_nothing() {
+async fn a_file_of_something_else_changes_nothing() {
     let (house, lines) = house().await;
     let whole = file(&lines);
     let long = format!("{COLUMNS}\n{}\n", "9".repeat(2_000));
@@ -114,10 +114,10 @@ async fn a_file_of_something_else_touches_nothing() {
 /// Changes a page that begins after this line.
 type PageEdit = fn(u64, &mut Value);
 
-/// M7, V3: a page that is not the institution's, not the one that was asked for, or that does not fit
-/// the others is refused with the whole statement.
+/// M7, V3: a page that is not the institution's, not the requested one, or does not fit the others
+/// is refused with the whole statement.
 #[tokio::test]
-async fn a_bad_page_touches_nothing() {
+async fn a_bad_page_changes_nothing() {
     let (house, lines) = house().await;
     has(&house, &lines);
     let cases: [(PageEdit, &str); 11] = [
@@ -149,18 +149,18 @@ async fn a_bad_page_touches_nothing() {
         ),
     ];
     for (spoil, expected) in cases {
-        house.says().spoil = Some(spoil);
+        house.answers().spoil = Some(spoil);
         assert_eq!(reason(house.by_call().await), expected);
     }
-    house.says().spoil = None;
-    house.says().forges = true;
+    house.answers().spoil = None;
+    house.answers().forges = true;
     assert_eq!(reason(house.by_call().await), "unproven");
     untouched(&house, 12).await;
-    house.says().forges = false;
+    house.answers().forges = false;
     assert_eq!(house.by_call().await.unwrap().noted.len(), 3);
 }
 
-/// Text without an end to it, and how much of it was taken.
+/// Endless text, and how much of it was read.
 struct EndlessReader {
     line: Vec<u8>,
     at: usize,
@@ -178,8 +178,8 @@ impl Read for EndlessReader {
     }
 }
 
-/// M7: a file is read as far as it is compared: of one without an end the first lines come all the
-/// same, and no more was read for them than they take.
+/// M7: a file is read only as far as it is compared: an endless one still yields its first lines,
+/// and no more is read than they take.
 #[tokio::test]
 async fn a_file_is_streamed() {
     let house = ReconciliationTestbed::new();

@@ -1,4 +1,4 @@
-//! `paymux reconcile` as an operator runs it: against a running gateway, and alone.
+//! `paymux reconcile` as staff run it: against a running gateway, and alone.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,17 +15,17 @@ async fn reconcile(stage: &DemoEnvironment, date: &str, more: &[&str]) -> (i32, 
     command.arg("reconcile").arg("--config").arg(&stage.config);
     command.args(["--institution", BLUE.id, "--date", date]);
     command.args(more);
-    let asked = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
     let Output {
         status,
         stdout,
         stderr,
-    } = asked.await.unwrap();
-    let said = String::from_utf8(stdout).unwrap();
+    } = run.await.unwrap();
+    let printed = String::from_utf8(stdout).unwrap();
     let code = status.code();
     (
         code.unwrap(),
-        format!("{said}{}", String::from_utf8_lossy(&stderr)),
+        format!("{printed}{}", String::from_utf8_lossy(&stderr)),
     )
 }
 
@@ -63,26 +63,26 @@ async fn pay(stage: &DemoEnvironment, number: &str) {
     stage.blue.wait_for(booked, WAIT_MAX).await.unwrap();
 }
 
-/// A day that there is not is not understood; an institution that nobody configured is no refused
+/// An invalid date is a usage error; an unknown institution has another exit status than a refused
 /// statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_and_when_are_seen_to_first() {
+async fn date_and_institution_are_checked_first() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
-    let (status, said) = reconcile(&stage, "2026-13-24", &[]).await;
-    assert_eq!(status, 2, "{said}");
-    assert!(said.contains("a day as yyyy-MM-dd"), "{said}");
+    let (status, printed) = reconcile(&stage, "2026-13-24", &[]).await;
+    assert_eq!(status, 2, "{printed}");
+    assert!(printed.contains("a day as yyyy-MM-dd"), "{printed}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
     command.arg("reconcile").arg("--config").arg(&stage.config);
     command.args(["--institution", "nobank", "--date", "2026-11-24"]);
-    let asked = tokio::task::spawn_blocking(move || command.output().unwrap());
-    assert_eq!(asked.await.unwrap().status.code(), Some(4));
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    assert_eq!(run.await.unwrap().status.code(), Some(4));
 }
 
-/// M7, L5: a payment whose callback was lost is found in the institution's statement, asked
-/// about and repaired by the running gateway, and the merchant is told; then nothing differs, whoever
-/// holds the store; and what differs is an exit status of 3, a refused statement one of 1.
+/// M7, L5: a payment whose callback was lost is found in the institution's statement, queried and
+/// repaired by the running gateway, and the merchant is notified; then nothing differs, with or
+/// without a gateway; differences have the exit status 3, a refused statement 1.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_reconciles_with_a_gateway_and_without() {
+async fn staff_reconcile_with_a_gateway_and_without() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -99,17 +99,17 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
             .is_none()
     );
 
-    let (status, said) = reconcile(&stage, &date, &["--json"]).await;
-    assert_eq!(status, 0, "{said}");
-    let told: Vec<Value> = said
+    let (status, printed) = reconcile(&stage, &date, &["--json"]).await;
+    assert_eq!(status, 0, "{printed}");
+    let outcome_lines: Vec<Value> = printed
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(told[0]["kind"], "not_done", "{said}");
-    assert_eq!(told[0]["fate"], "repaired");
-    assert_eq!(told[1]["told"], "reconciled");
+    assert_eq!(outcome_lines[0]["kind"], "not_done", "{printed}");
+    assert_eq!(outcome_lines[0]["fate"], "repaired");
+    assert_eq!(outcome_lines[1]["told"], "reconciled");
     assert_eq!(
-        (&told[1]["lines"], &told[1]["repaired"]),
+        (&outcome_lines[1]["lines"], &outcome_lines[1]["repaired"]),
         (&json!(1), &json!(1))
     );
     stage
@@ -119,10 +119,10 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
         .unwrap();
     open.close().await.unwrap();
 
-    let (status, said) = reconcile(&stage, &date, &[]).await;
-    assert_eq!(status, 0, "{said}");
+    let (status, printed) = reconcile(&stage, &date, &[]).await;
+    assert_eq!(status, 0, "{printed}");
     let summary = format!("bluebank {date}: 1 lines, payments 12.30 CNY; 1 movements of ours");
-    assert!(said.contains(&summary), "{said}");
+    assert!(printed.contains(&summary), "{printed}");
 
     let theirs = account(stage.tea.role, BLUE);
     let stray = format!(
@@ -131,27 +131,27 @@ async fn an_operator_reconciles_with_a_gateway_and_without() {
     );
     let folder = stage.certs();
     let file = write(&folder, &date, &[&line, &stray], "13.30");
-    let (status, said) = reconcile(&stage, &date, &["--statement", &file]).await;
-    assert_eq!(status, 3, "{said}");
+    let (status, printed) = reconcile(&stage, &date, &["--statement", &file]).await;
+    assert_eq!(status, 3, "{printed}");
     assert!(
-        said.contains("unknown_line") && said.contains("STRAY-1"),
-        "{said}"
+        printed.contains("unknown_line") && printed.contains("STRAY-1"),
+        "{printed}"
     );
-    assert!(said.contains("breaks: 1 new, 0 resolved"), "{said}");
+    assert!(printed.contains("breaks: 1 new, 0 resolved"), "{printed}");
 
     let file = write(&folder, &date, &[&line, &stray], "13.31");
-    let (status, said) = reconcile(&stage, &date, &["--statement", &file]).await;
-    assert_eq!(status, 1, "{said}");
+    let (status, printed) = reconcile(&stage, &date, &["--statement", &file]).await;
+    assert_eq!(status, 1, "{printed}");
     assert!(
-        said.contains("refused, nothing was touched: cut_off"),
-        "{said}"
+        printed.contains("refused, nothing was touched: cut_off"),
+        "{printed}"
     );
 }
 
-/// A statement that is a pipe, a folder or the gateway's own store keeps nobody: it is refused at once,
-/// and the gateway goes on.
+/// A statement that is a pipe, a directory or the gateway's own store blocks nothing: it is refused
+/// at once, and the gateway goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_is_no_plain_file_keeps_nobody() {
+async fn a_statement_that_is_no_plain_file_blocks_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -170,8 +170,8 @@ async fn a_statement_that_is_no_plain_file_keeps_nobody() {
         ),
     ] {
         let more = ["--statement", path.to_str().unwrap()];
-        let (code, said) = reconcile(&stage, "20260101", &more).await;
-        assert!(code != 0 && said.contains(expected), "{said}");
+        let (code, printed) = reconcile(&stage, "20260101", &more).await;
+        assert!(code != 0 && printed.contains(expected), "{printed}");
     }
     pay(&stage, "T2").await;
 }

@@ -1,5 +1,5 @@
-//! The books beside an institution's statement (M7): what differs is found and listed, what the
-//! institution confirms is repaired, and a statement alone moves nothing.
+//! Reconciliation of the ledger with an institution's statement (M7): differences are found and
+//! listed, what the institution confirms is repaired, and a statement alone moves nothing.
 
 mod bad;
 mod command;
@@ -24,7 +24,7 @@ use crate::store::builders::{
 };
 use statement_institution::{DAY, ReconciliationTestbed, StatementAnswers};
 
-/// A line of a file, and the same of a page.
+/// A statement line, as CSV in a file or as JSON in a page.
 #[derive(Debug, Clone)]
 struct TestStatementLine {
     kind: &'static str,
@@ -94,7 +94,7 @@ fn sums(lines: &[TestStatementLine]) -> [String; 2] {
     })
 }
 
-/// A whole file of these lines.
+/// A complete file of these lines.
 fn file(lines: &[TestStatementLine]) -> String {
     let mut text = format!("{COLUMNS}\n");
     for line in lines {
@@ -106,11 +106,11 @@ fn file(lines: &[TestStatementLine]) -> String {
     text + &format!("TOTAL,,,{payments},{refunds},CNY,\nEND,harbour,{DAY},{count},,,\n")
 }
 
-/// The institution has these lines.
+/// The institution's statement has these lines.
 fn has(house: &ReconciliationTestbed, lines: &[TestStatementLine]) {
-    let mut says = house.says();
-    says.lines = lines.iter().map(TestStatementLine::json).collect();
-    [says.payments, says.refunds] = sums(lines);
+    let mut answers = house.answers();
+    answers.lines = lines.iter().map(TestStatementLine::json).collect();
+    [answers.payments, answers.refunds] = sums(lines);
 }
 
 async fn pay(house: &ReconciliationTestbed, n: u32) -> Order {
@@ -121,13 +121,13 @@ async fn pay(house: &ReconciliationTestbed, n: u32) -> Order {
 async fn wait(house: &ReconciliationTestbed, n: u32) -> Order {
     let first = Some(start(n, "harbour", house.store.epoch()));
     let order = done(&*house.store, place(n, first)).await;
-    let taken = apply(&order, 1, accepted(), EvidenceSource::Create, 5);
-    done(&*house.store, taken).await
+    let accepted_change = apply(&order, 1, accepted(), EvidenceSource::Create, 5);
+    done(&*house.store, accepted_change).await
 }
 
-/// A refund of 5.00 of an order, whose outcome is not known.
-async fn give_back(house: &ReconciliationTestbed, order: &Order, n: u32) -> Order {
-    let asked = RefundRequest {
+/// A refund of 5.00 of an order, with an unknown outcome.
+async fn refund_unresolved(house: &ReconciliationTestbed, order: &Order, n: u32) -> Order {
+    let refund_request = RefundRequest {
         no: RefundOrderNo::mint(at(30), draw(n)),
         number: Some(RefundRequestNo::parse(&format!("B{n}")).unwrap()),
         amount: Amount::from_minor(500, CNY).unwrap(),
@@ -140,7 +140,9 @@ async fn give_back(house: &ReconciliationTestbed, order: &Order, n: u32) -> Orde
         window: std::time::Duration::from_hours(24),
     };
     let cause = request(&format!("refunding-{n}-......"));
-    let reserved = order.reserve_refund(asked, &rules, cause, at(30)).unwrap();
+    let reserved = order
+        .reserve_refund(refund_request, &rules, cause, at(30))
+        .unwrap();
     let order = done(&*house.store, reserved).await;
     learn(house, &order, Finding::Ambiguous(Ambiguity::NoAnswer)).await
 }
@@ -174,7 +176,7 @@ fn back() -> Finding {
     })
 }
 
-/// What the institution answers to a query about a payment that was made.
+/// The institution's reply to a query about a payment that was made.
 fn paid_there(line: &TestStatementLine) -> Value {
     json!({
     "merchantId": "ACC-1", "merchantOrderNo": line.number, "orderAmount": "12.30",
@@ -184,8 +186,10 @@ fn paid_there(line: &TestStatementLine) -> Value {
 }
 
 fn kinds(outcome: &ReconciliationResult) -> Vec<(Kind, DifferenceOutcome)> {
-    let noted = outcome.noted.iter();
-    noted.map(|(one, fate)| (one.kind, *fate)).collect()
+    let differences = outcome.noted.iter();
+    differences
+        .map(|(one, outcome)| (one.kind, *outcome))
+        .collect()
 }
 
 async fn find(house: &ReconciliationTestbed, line: &TestStatementLine) -> Order {
@@ -194,16 +198,16 @@ async fn find(house: &ReconciliationTestbed, line: &TestStatementLine) -> Order 
     house.store.order(&key).await.unwrap().unwrap()
 }
 
-/// M7, L5: equal books differ in nothing, as a file and page by page over a call, and it is on
-/// record.
+/// M7, L5: equal books have no differences, as a file and page by page over a call, and the
+/// reconciliation is in the audit log.
 #[tokio::test]
-async fn equal_books_differ_in_nothing() {
+async fn equal_books_have_no_differences() {
     let house = ReconciliationTestbed::new();
     for n in 1..=5 {
         pay(&house, n).await;
     }
     let order = find(&house, &payment(5)).await;
-    let order = give_back(&house, &order, 6).await;
+    let order = refund_unresolved(&house, &order, 6).await;
     learn(&house, &order, back()).await;
     let mut lines: Vec<TestStatementLine> = (1..=5).map(payment).collect();
     lines.push(refund(6));
@@ -218,14 +222,18 @@ async fn equal_books_differ_in_nothing() {
         assert_eq!(outcome.totals.text(), text);
     }
     let pages = ["0", "2", "4"].map(|after| ("/v1/statements".to_owned(), after.to_owned()));
-    assert_eq!(house.says().asked, pages, "page by page, and nothing else");
+    assert_eq!(
+        house.answers().requests,
+        pages,
+        "page by page, and nothing else"
+    );
     let record = "audit WHERE action = 'statement.reconcile' AND actor = 'operator:uid=7'
         AND object = 'harbour 20270115' AND result LIKE 'done lines=6 differences=0%'";
     assert_eq!(house.count(record), 2);
 }
 
-/// M7: each difference is listed with its kind and becomes one incident with an owner, however often
-/// the day is reconciled; one that is gone is resolved, one that comes back is open again.
+/// M7: each difference is listed with its kind and becomes one break with an owner, however often
+/// the day is reconciled; one that disappears is resolved, one that comes back is open again.
 #[tokio::test]
 async fn each_difference_is_one_break() {
     let house = ReconciliationTestbed::new();
@@ -285,14 +293,14 @@ async fn each_difference_is_one_break() {
     assert_eq!(kinds(&worse), [(Kind::Missing, DifferenceOutcome::Break)]);
     assert_eq!(worse.raised, 1);
     assert!(
-        house.says().asked.is_empty(),
-        "nothing here is to be asked about"
+        house.answers().requests.is_empty(),
+        "there is nothing to query"
     );
     assert_eq!(house.count("audit WHERE action = 'break.open'"), 2);
 }
 
-/// M7, V4, M2: a payment we took as waiting, one we took as refused and a refund nobody knew of are
-/// asked about; what the institution answers moves them, with events and postings, and no incident
+/// M7, V4, M2: a payment recorded as waiting, one recorded as refused and a refund of unknown
+/// outcome are queried; the institution's replies move them, with events and postings, and no break
 /// is left.
 #[tokio::test]
 async fn what_the_institution_confirms_is_repaired() {
@@ -306,23 +314,23 @@ async fn what_the_institution_confirms_is_repaired() {
     )
     .await;
     let order = pay(&house, 3).await;
-    give_back(&house, &order, 4).await;
+    refund_unresolved(&house, &order, 4).await;
     let lines = [payment(1), payment(2), payment(3), refund(4)];
     for line in &lines[..2] {
         house
-            .says()
+            .answers()
             .known
             .insert(line.number.clone(), paid_there(line));
     }
-    let gone_back = json!({
+    let refunded = json!({
     "merchantId": "ACC-1", "merchantRefundNo": lines[3].number, "refundAmount": "5.00",
     "currency": "CNY", "result": "ACCEPTED", "refundStatus": "SUCCEEDED",
     "refundOrderNo": "H-R-1", "refundTime": "2027-01-15T16:00:40+08:00",
     });
     house
-        .says()
+        .answers()
         .known
-        .insert(lines[3].number.clone(), gone_back);
+        .insert(lines[3].number.clone(), refunded);
 
     let outcome = house.by_file(&file(&lines)).await.unwrap();
     let repaired = (Kind::NotDone, DifferenceOutcome::Repaired);
@@ -343,8 +351,8 @@ async fn what_the_institution_confirms_is_repaired() {
     assert_eq!(again.noted, [], "and then the books are equal");
 }
 
-/// V4, V1: whatever a statement says, nothing moves that the institution does not say again when it
-/// is asked: not where it says otherwise, says nothing, or somebody else says it.
+/// V4, V1: whatever a statement says, nothing moves that the institution does not confirm when
+/// queried: not where its reply differs, is missing, or is signed by another key.
 #[tokio::test]
 async fn a_statement_alone_moves_nothing() {
     let house = ReconciliationTestbed::new();
@@ -356,14 +364,14 @@ async fn a_statement_alone_moves_nothing() {
     });
     let mut another_sum = paid_there(&line);
     another_sum["orderAmount"] = "12.31".into();
-    for (said, forges) in [
+    for (reply, forges) in [
         (Some(open), false),
         (None, false),
         (Some(another_sum), false),
         (Some(paid_there(&line)), true),
     ] {
-        let known = said.into_iter().map(|said| (line.number.clone(), said));
-        *house.says() = StatementAnswers {
+        let known = reply.into_iter().map(|reply| (line.number.clone(), reply));
+        *house.answers() = StatementAnswers {
             known: known.collect(),
             forges,
             ..StatementAnswers::default()
@@ -373,8 +381,8 @@ async fn a_statement_alone_moves_nothing() {
             .await
             .unwrap();
         assert_eq!(kinds(&outcome), [(Kind::NotDone, DifferenceOutcome::Break)]);
-        let asked = ("/v1/orders/query".to_owned(), line.number.clone());
-        assert_eq!(house.says().asked, [asked]);
+        let query = ("/v1/orders/query".to_owned(), line.number.clone());
+        assert_eq!(house.answers().requests, [query]);
         let after = find(&house, &line).await;
         assert_eq!(after.attempts[0].state, AttemptState::Accepted);
         assert_eq!(after.version, before.version);
@@ -382,7 +390,7 @@ async fn a_statement_alone_moves_nothing() {
     assert_eq!(house.breaks().await.len(), 1);
 }
 
-/// M7: what differs beside not being known as done is still there once it is.
+/// M7: a repair does not hide another difference of the same line.
 #[tokio::test]
 async fn a_repair_hides_no_other_difference() {
     let house = ReconciliationTestbed::new();
@@ -390,7 +398,7 @@ async fn a_repair_hides_no_other_difference() {
     let mut line = payment(1);
     line.fen = 1_231;
     house
-        .says()
+        .answers()
         .known
         .insert(line.number.clone(), paid_there(&line));
     let outcome = house.by_file(&file(&[line])).await.unwrap();

@@ -1,5 +1,5 @@
-//! An institution of the `standard` dialect that says what a test has it say, signed as it should be
-//! or not; and the embedded store beside it.
+//! An institution of the `standard` dialect whose replies a test sets, correctly signed or not; and
+//! the embedded store beside it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,66 +33,66 @@ use crate::world::clock::{ManualClock, START_MS};
 use crate::world::random::SeededEntropy;
 use crate::world::test_gateway::sends;
 
-/// The day of every movement here.
+/// The day of every payment and refund here.
 pub(super) const DAY: &str = "20270115";
 
-/// What the institution says.
+/// The institution's replies.
 #[derive(Default)]
 pub(super) struct StatementAnswers {
     /// To a query, by our number; unknown otherwise.
     pub(super) known: HashMap<String, Value>,
-    /// The lines of its statement, of one account.
+    /// The lines of its statement, for one account.
     pub(super) lines: Vec<Value>,
-    /// Sums it says they have.
+    /// The stated totals of these lines.
     pub(super) payments: String,
     pub(super) refunds: String,
     /// Lines of a page.
     pub(super) page: usize,
     /// Changes a page before it is signed.
     pub(super) spoil: Option<fn(u64, &mut Value)>,
-    /// Signs with a stranger's key.
+    /// Signs with an unknown key.
     pub(super) forges: bool,
-    /// What was asked: path, and our number or the first line.
-    pub(super) asked: Vec<(String, String)>,
+    /// The requests so far: path, and our number or the first line.
+    pub(super) requests: Vec<(String, String)>,
 }
 
 pub(super) struct StatementInstitution {
     clock: Arc<ManualClock>,
     key: SigningKey,
     unauthenticated: SigningKey,
-    says: Mutex<StatementAnswers>,
+    answers: Mutex<StatementAnswers>,
 }
 
 impl StatementInstitution {
     fn answer(&self, path: &str, body: &Value) -> (u16, Value) {
-        let mut says = self.says.lock().unwrap();
+        let mut answers = self.answers.lock().unwrap();
         let number = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
-        let asked = match path {
+        let subject = match path {
             "/v1/statements" => body["afterLine"].to_string(),
             "/v1/refunds/query" => number("merchantRefundNo"),
             _ => number("merchantOrderNo"),
         };
-        says.asked.push((path.to_owned(), asked.clone()));
+        answers.requests.push((path.to_owned(), subject.clone()));
         if path != "/v1/statements" {
             let unknown = match path {
                 "/v1/orders/query" => "order_unknown",
                 _ => "refund_unknown",
             };
-            let known = says.known.get(&asked).cloned();
+            let known = answers.known.get(&subject).cloned();
             return known.map_or((404, json!({ "code": unknown })), |known| (200, known));
         }
         let after = body["afterLine"].as_u64().unwrap();
-        let from = usize::try_from(after).unwrap().min(says.lines.len());
-        let until = (from + says.page).min(says.lines.len());
+        let from = usize::try_from(after).unwrap().min(answers.lines.len());
+        let until = (from + answers.page).min(answers.lines.len());
         let mut page = json!({
             "merchantId": body["merchantId"], "date": body["date"], "firstLine": after + 1,
-            "lines": says.lines[from..until], "totalLines": says.lines.len(),
-            "totalPayments": { "CNY": says.payments }, "totalRefunds": { "CNY": says.refunds },
+            "lines": answers.lines[from..until], "totalLines": answers.lines.len(),
+            "totalPayments": { "CNY": answers.payments }, "totalRefunds": { "CNY": answers.refunds },
         });
-        if until < says.lines.len() {
+        if until < answers.lines.len() {
             page["nextLine"] = json!(until + 1);
         }
-        if let Some(spoil) = says.spoil {
+        if let Some(spoil) = answers.spoil {
             spoil(after, &mut page);
         }
         match page.get("code") {
@@ -111,15 +111,15 @@ impl Outbound for StatementInstitution {
         options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         let body = serde_json::from_slice(request.body()).unwrap();
-        let (status, said) = self.answer(request.uri().path(), &body);
+        let (status, reply_body) = self.answer(request.uri().path(), &body);
         let mut reply = Response::builder()
             .status(status)
             .header("content-type", "application/json")
-            .body(Bytes::from(said.to_string()))
+            .body(Bytes::from(reply_body.to_string()))
             .unwrap();
         assert!(reply.body().len() <= options.timeouts.body_bytes_max);
         let question = Question::of(&request, &request.uri().to_string()).unwrap();
-        let forges = self.says.lock().unwrap().forges;
+        let forges = self.answers.lock().unwrap().forges;
         let key = if forges {
             &self.unauthenticated
         } else {
@@ -202,7 +202,7 @@ impl ReconciliationTestbed {
             clock: Arc::clone(&clock),
             key: key("harbour-1"),
             unauthenticated: key("harbour-1"),
-            says: Mutex::new(StatementAnswers {
+            answers: Mutex::new(StatementAnswers {
                 page: 2,
                 payments: "0.00".to_owned(),
                 refunds: "0.00".to_owned(),
@@ -230,11 +230,11 @@ impl ReconciliationTestbed {
         }
     }
 
-    pub(super) fn says(&self) -> MutexGuard<'_, StatementAnswers> {
-        self.desk.says.lock().unwrap()
+    pub(super) fn answers(&self) -> MutexGuard<'_, StatementAnswers> {
+        self.desk.answers.lock().unwrap()
     }
 
-    /// A look past the store, as an auditor would have it.
+    /// Counts rows in the database directly, without the store.
     pub(super) fn count(&self, rows: &str) -> u32 {
         let file = Connection::open(self.folder.path().join("paymux.db")).unwrap();
         let sql = format!("SELECT COUNT(*) FROM {rows}");
@@ -250,7 +250,7 @@ impl ReconciliationTestbed {
         }
     }
 
-    /// Each reconciliation has a moment of its own.
+    /// Each reconciliation has its own time.
     pub(super) fn of(&self, day: &str) -> Reconciliation {
         self.clock.pass(1_000);
         Reconciliation {

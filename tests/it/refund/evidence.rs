@@ -1,4 +1,4 @@
-//! What an answer, a callback or a silence does to a refund (section 5 of the invariants).
+//! What a reply, a callback or silence does to a refund (section 5 of the invariants).
 
 use paymux::domain::journal::JournalAccount;
 use paymux::domain::refund::RefundState;
@@ -11,10 +11,10 @@ use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::TestGateway;
 
-/// E5, V1, R3, R4: a lost answer is doubt: 202, the sum stays held, and the institution's own word
-/// ends it.
+/// E5, V1, R3, R4: after a lost reply the refund is unresolved: 202, the amount stays reserved, and
+/// the institution's evidence ends it.
 #[test]
-fn a_lost_answer_is_unresolved_and_is_asked_about() {
+fn a_lost_reply_is_unresolved_and_is_queried() {
     for ending in [
         ScriptedOutcome::LostAfter,
         ScriptedOutcome::FaultAfter,
@@ -22,13 +22,13 @@ fn a_lost_answer_is_unresolved_and_is_asked_about() {
     ] {
         let gateway = paid();
         gateway.network.parties().script.push_back(ending);
-        let told = refund(&gateway, "T1", "5", json!({}));
+        let reply = refund(&gateway, "T1", "5", json!({}));
         assert_eq!(
-            (told.status, told.text("result")),
+            (reply.status, reply.text("result")),
             (202, "PENDING"),
             "{ending:?}"
         );
-        assert_eq!(told.text("refundStatus"), "PROCESSING");
+        assert_eq!(reply.text("refundStatus"), "PROCESSING");
         assert_eq!(only(&gateway, "T1").state, RefundState::Unknown);
         assert_eq!(hold_and_payable(&gateway, "T1"), (500, 730));
         gateway.advance_s(1);
@@ -39,17 +39,18 @@ fn a_lost_answer_is_unresolved_and_is_asked_about() {
     }
 }
 
-/// E1, R3: what never left has failed; its sum is free again, and the merchant is told.
+/// E1, R3: a refund that was never sent has failed; its amount is free again, and the merchant is
+/// notified.
 #[test]
-fn what_never_left_frees_its_sum() {
+fn a_refund_that_was_not_sent_frees_its_amount() {
     let gateway = paid();
     gateway
         .network
         .parties()
         .script
         .push_back(ScriptedOutcome::NotSent);
-    let told = refund(&gateway, "T1", "5", json!({}));
-    assert_eq!((told.status, told.text("reason")), (200, "NOT_REACHED"));
+    let reply = refund(&gateway, "T1", "5", json!({}));
+    assert_eq!((reply.status, reply.text("reason")), (200, "NOT_REACHED"));
     assert_eq!(hold_and_payable(&gateway, "T1"), (0, 1_230));
     gateway.deliver();
     gateway.inbox(|inbox| {
@@ -64,8 +65,8 @@ fn what_never_left_frees_its_sum() {
     );
 }
 
-/// R4: a call that was lost on the way is sent once more, under the same number, where that is
-/// harmless; where it is not it has failed once nothing can be on its way any more, not before.
+/// R4: a call that was lost in transit is repeated once, under the same number, where that is
+/// harmless; elsewhere the refund fails once nothing can be in transit any more, not before.
 #[test]
 fn a_lost_call_is_repeated_only_where_that_is_harmless() {
     for repeatable_refund in [true, false] {
@@ -101,7 +102,7 @@ fn a_lost_call_is_repeated_only_where_that_is_harmless() {
     }
 }
 
-/// S1: what a dead process left as reserved may have been sent: it is in doubt, and asked about.
+/// S1: a reservation left by a dead process may have been sent: it is unresolved, and queried.
 #[test]
 fn a_reservation_of_a_dead_process_is_unresolved() {
     let mut gateway = paid();
@@ -125,15 +126,15 @@ fn a_reservation_of_a_dead_process_is_unresolved() {
     assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
 }
 
-/// C4, C5, C6, N4: an institution that takes its time tells by callback; told twice is told once.
+/// C4, C5, C6, N4: a slow institution reports by callback; a repeated callback notifies once.
 #[test]
 fn a_callback_ends_a_refund_once() {
     let gateway = paid();
     gateway.at("bank", |books| books.manners.takes_its_time = true);
-    let told = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
-    assert_eq!((told.status, told.text("result")), (200, "ACCEPTED"));
+    let reply = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    assert_eq!((reply.status, reply.text("result")), (200, "ACCEPTED"));
     assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
-    let no = told.text("refundOrderNo").to_owned();
+    let no = reply.text("refundOrderNo").to_owned();
     let truth = gateway.clock.truth();
     let callback = gateway.at("bank", |books| {
         books.end_refund(&no, false, truth);
@@ -150,8 +151,8 @@ fn a_callback_ends_a_refund_once() {
     );
 }
 
-/// C1, C2, V3: a callback about a refund that is forged, another institution's, or names another
-/// sum moves nothing.
+/// C1, C2, V3: a callback about a refund that is forged, another institution's, or has another
+/// amount changes nothing.
 #[test]
 fn a_false_callback_about_a_refund_moves_nothing() {
     let gateway = paid();
@@ -175,18 +176,18 @@ fn a_false_callback_about_a_refund_moves_nothing() {
         (sum, 400, InboxStatus::Quarantined),
         (foreign, 400, InboxStatus::Quarantined),
     ] {
-        let told = gateway.send(callback);
-        assert_eq!((told.status, told.result), (status, decision.name()));
+        let reply = gateway.send(callback);
+        assert_eq!((reply.status, reply.result), (status, decision.name()));
         assert_eq!(only(&gateway, "T1"), before);
     }
 }
 
-/// V4, R9: a refund that had failed and succeeded after all is applied once the institution says so
-/// when asked; what still fits is taken from the merchant's, the rest is a loss, and nothing more
-/// is given back.
+/// V4, R9: a refund that had failed and succeeded after all is applied once the institution's reply
+/// to a query confirms it; what still fits is debited to the merchant, the rest is a loss, and
+/// nothing more is refunded.
 #[test]
 fn a_late_success_is_counted_as_far_as_it_fits() {
-    for (given_since, excess) in [("7.30", 0), ("10", 270)] {
+    for (refunded_since, excess) in [("7.30", 0), ("10", 270)] {
         let gateway = paid();
         gateway.at("bank", |books| books.manners.refuses_refunds = true);
         refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
@@ -194,7 +195,7 @@ fn a_late_success_is_counted_as_far_as_it_fits() {
         let since = refund(
             &gateway,
             "T1",
-            given_since,
+            refunded_since,
             json!({ "merchantRefundNo": "B2" }),
         );
         assert_eq!(since.text("refundStatus"), "SUCCEEDED");
@@ -209,7 +210,7 @@ fn a_late_success_is_counted_as_far_as_it_fits() {
         assert_eq!(
             gateway.send(callback.clone()).status,
             503,
-            "V4: nobody confirmed it"
+            "V4: no query confirmed it"
         );
         assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Failed);
         assert_eq!(gateway.send(callback).status, 200);
@@ -231,8 +232,9 @@ fn a_late_success_is_counted_as_far_as_it_fits() {
     }
 }
 
-/// E3, M7, V3: a refund that is dated before its payment, or far ahead, counts from when it was heard;
-/// and that money went back a second time, under another number of the institution's, is put aside.
+/// E3, M7, V3: a refund dated before its payment, or far ahead, counts from when its evidence
+/// arrived; a second refund under the same number with another number of the institution's goes to
+/// manual review.
 #[test]
 fn a_refund_counts_once_and_from_when_it_can_have_been() {
     const DAY_MS: i64 = 86_400_000;
@@ -260,9 +262,9 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
         let mut second: serde_json::Value = serde_json::from_slice(callback.body()).unwrap();
         second["number"] = "bank-second".into();
         let second = gateway.at("bank", |books| books.message(&second));
-        let told = gateway.send(second);
+        let reply = gateway.send(second);
         assert_eq!(
-            (told.status, told.result),
+            (reply.status, reply.result),
             (400, InboxStatus::Quarantined.name())
         );
         assert_eq!(only(&gateway, "T1"), back);
@@ -270,9 +272,9 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
     }
 }
 
-/// Z1, section 5: of a refund that the institution goes on working on, and says so, nobody decides.
+/// Z1, section 5: a refund that the institution reports as in progress needs no decision.
 #[test]
-fn what_is_on_its_way_needs_no_manual_review() {
+fn a_refund_in_progress_needs_no_manual_review() {
     let gateway = paid();
     gateway.at("bank", |books| books.manners.takes_its_time = true);
     refund(&gateway, "T1", "5", json!({}));
@@ -281,7 +283,7 @@ fn what_is_on_its_way_needs_no_manual_review() {
         gateway.poll_unresolved();
     }
     assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
-    // One question that is lost on the way, after months, changes nothing.
+    // One query that is lost in transit, after months, changes nothing.
     gateway
         .network
         .parties()
@@ -292,11 +294,11 @@ fn what_is_on_its_way_needs_no_manual_review() {
     assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
 }
 
-/// Z1, section 5, V1, R4, V5: a refund that was taken, and of which the institution then tells nothing, or
-/// says that it does not know it, is left to people as well. It is not sent again, its sum stays held, and
-/// the institution's word ends it still.
+/// Z1, section 5, V1, R4, V5: a refund that was accepted, and that the institution then does not
+/// answer about or does not know, goes to manual review as well. It is not sent again, its amount
+/// stays reserved, and the institution's evidence can still end it.
 #[test]
-fn what_was_taken_and_forgotten_awaits_manual_review() {
+fn an_accepted_and_forgotten_refund_awaits_manual_review() {
     for (is_forgotten, fails) in [(true, true), (true, false), (false, true), (false, false)] {
         let gateway = paid();
         gateway.at("bank", |books| books.manners.takes_its_time = true);
@@ -305,7 +307,7 @@ fn what_was_taken_and_forgotten_awaits_manual_review() {
             "ACCEPTED"
         );
         let no = only(&gateway, "T1").no.to_string();
-        let kept = gateway.at("bank", |books| {
+        let returned = gateway.at("bank", |books| {
             books.manners.uses_unlisted_word = !is_forgotten;
             books.returns.get(&no).cloned().unwrap()
         });
@@ -326,23 +328,23 @@ fn what_was_taken_and_forgotten_awaits_manual_review() {
         let truth = gateway.clock.truth();
         gateway.at("bank", |books| {
             books.manners.uses_unlisted_word = false;
-            books.returns.insert(no.clone(), kept);
+            books.returns.insert(no.clone(), returned);
             books.end_refund(&no, fails, truth);
         });
         gateway.advance_s(86_400);
         gateway.poll_unresolved();
-        let (state, owed) = if fails {
+        let (state, payable) = if fails {
             (RefundState::Failed, 1_230)
         } else {
             (RefundState::Succeeded, 730)
         };
         assert_eq!(only(&gateway, "T1").state, state);
-        assert_eq!(hold_and_payable(&gateway, "T1"), (0, owed));
+        assert_eq!(hold_and_payable(&gateway, "T1"), (0, payable));
     }
 }
 
-/// R9, R1, M3: what went back late beyond what was left is a loss only while other refunds hold what was
-/// paid: as these fail it is counted, and what is left then can be given back.
+/// R9, R1, M3: a late success beyond what was left is a loss only while other refunds reserve what
+/// was paid: as these fail it is covered, and what is left then can be refunded.
 #[test]
 fn a_loss_is_covered_as_other_refunds_fail() {
     let gateway = paid();
@@ -361,7 +363,7 @@ fn a_loss_is_covered_as_other_refunds_fail() {
         .iter()
         .map(|one| one.no.to_string())
         .collect();
-    for (at, fails, back, loss, owed) in [
+    for (at, fails, back, loss, held_and_payable) in [
         (0, false, 0, 1_000, (1_230, 0)),
         (1, true, 600, 400, (630, 0)),
         (2, true, 1_000, 0, (0, 230)),
@@ -382,17 +384,17 @@ fn a_loss_is_covered_as_other_refunds_fail() {
             (lost.unwrap_or(0), order.refunds[0].over_refunded_minor),
             (loss, loss)
         );
-        assert_eq!(hold_and_payable(&gateway, "T1"), owed);
+        assert_eq!(hold_and_payable(&gateway, "T1"), held_and_payable);
     }
     gateway.at("bank", |books| books.manners.takes_its_time = false);
     let rest = refund(&gateway, "T1", "2.30", number("D"));
     assert_eq!(rest.text("orderRefundStatus"), "FULL", "{}", rest.json);
 }
 
-/// Z1: a refund whose whole schedule brought no answer is left to people, its sum still held; the
-/// institution is asked about it all the same, and its word ends it.
+/// Z1: a refund whose whole query schedule brought no reply goes to manual review, its amount still
+/// reserved; the institution is still queried, and its evidence ends it.
 #[test]
-fn what_nobody_answers_awaits_manual_review() {
+fn an_unanswered_refund_awaits_manual_review() {
     let gateway = paid();
     gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
     assert_eq!(
@@ -405,9 +407,9 @@ fn what_nobody_answers_awaits_manual_review() {
     }
     assert_eq!(only(&gateway, "T1").state, RefundState::Manual);
     assert_eq!(hold_and_payable(&gateway, "T1"), (500, 730), "V2, R3");
-    let told = query(&gateway, json!({ "merchantRefundNo": "B1" }));
+    let reply = query(&gateway, json!({ "merchantRefundNo": "B1" }));
     assert_eq!(
-        (told.status, told.text("refundStatus")),
+        (reply.status, reply.text("refundStatus")),
         (202, "PROCESSING")
     );
     gateway.at("bank", |books| books.manners.uses_unlisted_word = false);

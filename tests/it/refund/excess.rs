@@ -1,4 +1,5 @@
-//! Surplus money goes back on its own (A4, A8), with its cause, seen by merchant and operator.
+//! Excess payments are refunded automatically (A4, A8), with their cause, visible to merchant and
+//! staff.
 
 use paymux::domain::evidence::{
     Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, Receipt,
@@ -14,7 +15,7 @@ use crate::simulation::balances;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::TestGateway;
 
-/// An order that was closed and paid all the same; its surplus is known.
+/// An order that was closed and paid all the same; the excess payment is recorded.
 fn paid_after_close() -> TestGateway {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
@@ -29,7 +30,7 @@ fn paid_after_close() -> TestGateway {
     gateway
 }
 
-/// The refund that had failed is made good at the institution, and it says so.
+/// The failed refund succeeds at the institution after all, which reports it.
 fn the_first_goes_back_after_all(gateway: &TestGateway) {
     let no = gateway.order("T1").refunds[0].no.to_string();
     let truth = gateway.clock.truth();
@@ -40,7 +41,7 @@ fn the_first_goes_back_after_all(gateway: &TestGateway) {
     assert_eq!(gateway.send(callback).status, 200);
 }
 
-/// A4, A8, M2, N1: it goes back in full without being asked, and both sides see why.
+/// A4, A8, M2, N1: an excess payment is refunded in full without a request, and both sides see why.
 #[test]
 fn an_excess_payment_is_refunded_automatically() {
     let gateway = paid_after_close();
@@ -51,12 +52,12 @@ fn an_excess_payment_is_refunded_automatically() {
     assert_eq!(
         balances(&gateway.durable_state().entries).len(),
         0,
-        "nothing is owed to anybody"
+        "nothing is owed to any party"
     );
     assert_eq!(gateway.poll_unresolved(), 0, "nothing is left to do");
-    let asked = gateway.query("T1");
-    assert_eq!(asked.text("orderStatus"), "CLOSED");
-    assert_eq!(asked.json["refunds"][0]["refundCause"], "AFTER_CLOSE");
+    let report = gateway.query("T1");
+    assert_eq!(report.text("orderStatus"), "CLOSED");
+    assert_eq!(report.json["refunds"][0]["refundCause"], "AFTER_CLOSE");
     assert_eq!(gateway.deliver().len(), 1);
     gateway.inbox(|inbox| {
         let last = inbox.requests.last().unwrap().body();
@@ -66,7 +67,7 @@ fn an_excess_payment_is_refunded_automatically() {
     });
 }
 
-/// A4, E1: where the institution cannot be reached it waits, and is not given up.
+/// A4, E1: while the institution cannot be reached the refund waits, and is not given up.
 #[test]
 fn an_excess_refund_waits_for_an_institution_that_cannot_be_reached() {
     let gateway = paid_after_close();
@@ -83,8 +84,8 @@ fn an_excess_refund_waits_for_an_institution_that_cannot_be_reached() {
     assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
 }
 
-/// A4: a definite failure is followed by another under a number of its own, ever later, until the
-/// money is back or people must decide.
+/// A4: a definite failure is followed by another refund under a new number, at growing intervals,
+/// until it succeeds or goes to manual review.
 #[test]
 fn a_failed_excess_refund_is_followed_by_another() {
     let gateway = paid_after_close();
@@ -107,7 +108,7 @@ fn a_failed_excess_refund_is_followed_by_another() {
     assert_eq!(numbers.len(), EXCESS_FAILURES_MAX + 1, "K1");
 }
 
-/// A4, R9: surplus that had failed and went back after all: the one that waits is not sent.
+/// A4, R9: the first refund failed and succeeded after all: the waiting one is not sent.
 #[test]
 fn an_excess_payment_that_is_refunded_is_not_refunded_again() {
     let gateway = paid_after_close();
@@ -126,8 +127,8 @@ fn an_excess_payment_that_is_refunded_is_not_refunded_again() {
     assert_eq!(balances(&gateway.durable_state().entries).len(), 0);
 }
 
-/// A4, R4: nor is it where the call for it was lost: nobody asks for the money once more that is known to be
-/// back.
+/// A4, R4: the same where the call of the waiting one was lost: money known to be refunded is not
+/// requested again.
 #[test]
 fn an_excess_payment_that_is_refunded_is_not_refunded_again_after_a_lost_call() {
     let gateway = paid_after_close();
@@ -154,8 +155,8 @@ fn an_excess_payment_that_is_refunded_is_not_refunded_again_after_a_lost_call() 
     assert_eq!(balances(&gateway.durable_state().entries).len(), 0);
 }
 
-/// A4, R9, M2: surplus that went back, and whose refund before that one goes back after all, is a loss:
-/// it was owed once.
+/// A4, R9, M2: an excess payment was refunded, and an earlier refund of it succeeds after all: a
+/// loss, because it was owed once.
 #[test]
 fn an_excess_payment_refunded_twice_is_a_loss() {
     let gateway = paid_after_close();
@@ -186,7 +187,7 @@ fn an_excess_payment_refunded_twice_is_a_loss() {
     );
 }
 
-/// R9: a loss is an incident, whichever of the two refunds went back first.
+/// R9: a loss is a reconciliation break, whichever of the two refunds succeeded first.
 #[test]
 fn an_excess_payment_refunded_twice_is_a_break_in_either_order() {
     let gateway = paid_after_close();
@@ -232,8 +233,8 @@ fn an_excess_payment_refunded_twice_is_a_break_in_either_order() {
     assert!(difference.found.ends_with(&beyond), "{difference:?}");
 }
 
-/// R1, R9, A4: what an institution gave back twice of an excess payment is its loss; the merchant still
-/// gives back what was paid.
+/// R1, R9, A4: what an institution refunded twice of an excess payment is its loss; the merchant
+/// can still refund what was paid.
 #[test]
 fn an_excess_payment_refunded_twice_blocks_no_refund_of_the_merchant() {
     let gateway = TestGateway::new();
@@ -260,9 +261,12 @@ fn an_excess_payment_refunded_twice_blocks_no_refund_of_the_merchant() {
     assert_eq!(states(&order), [RefundState::Succeeded; 2]);
     assert!(
         order.refunds[0].over_refunded_minor > 0,
-        "it went back twice"
+        "it was refunded twice"
     );
-    let told = super::refund(&gateway, "T1", "12.30", json!({}));
-    assert_eq!((told.status, told.text("refundStatus")), (200, "SUCCEEDED"));
-    assert_eq!(told.text("orderRefundStatus"), "FULL");
+    let reply = super::refund(&gateway, "T1", "12.30", json!({}));
+    assert_eq!(
+        (reply.status, reply.text("refundStatus")),
+        (200, "SUCCEEDED")
+    );
+    assert_eq!(reply.text("orderRefundStatus"), "FULL");
 }

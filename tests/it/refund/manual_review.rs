@@ -1,4 +1,5 @@
-//! What no institution answers, two operators decide, on the institution's own statement.
+//! Refunds that no institution resolves are decided by two staff members, on the institution's own
+//! statement.
 
 use bytes::Bytes;
 use http::Request;
@@ -15,7 +16,7 @@ use super::{hold_and_payable, only, paid, refund};
 use crate::world::enrolment::signer;
 use crate::world::test_gateway::{TestGateway, now};
 
-/// An order with a refund of 5.00 whose whole schedule brought no answer.
+/// An order with a refund of 5.00 whose whole query schedule brought no reply.
 fn awaiting_manual_review() -> TestGateway {
     let gateway = paid();
     gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
@@ -28,7 +29,7 @@ fn awaiting_manual_review() -> TestGateway {
     gateway
 }
 
-/// A verdict on that refund, signed by this key so many seconds ago.
+/// A decision on that refund, signed by this key this many seconds ago.
 fn decision(
     gateway: &TestGateway,
     key: &str,
@@ -76,8 +77,9 @@ fn decide(
     decide_on(gateway, signed, if names_a { "a" } else { "b" })
 }
 
-/// Section 5, L5, N1: one operator is not enough, nor the same one twice, nor two who do not find
-/// the same; two who do end it, the books follow, and the record names both and the statement.
+/// Section 5, L5, N1: one staff member is not enough, nor the same one twice, nor two who decide
+/// differently; two who decide the same end the refund, the books follow, and the audit entry names
+/// both and the statement.
 #[test]
 fn two_staff_members_who_decide_the_same_end_a_refund() {
     for succeeded in [true, false] {
@@ -117,8 +119,8 @@ fn two_staff_members_who_decide_the_same_end_a_refund() {
             DecisionOutcome::Ended(state)
         );
         assert_eq!(only(&gateway, "T1").state, state);
-        let owed = if succeeded { 730 } else { 1_230 };
-        assert_eq!(hold_and_payable(&gateway, "T1"), (0, owed));
+        let payable = if succeeded { 730 } else { 1_230 };
+        assert_eq!(hold_and_payable(&gateway, "T1"), (0, payable));
         let durable = gateway.durable_state();
         assert_eq!(durable.events.len(), 2);
         let audit_entry = &durable.audit_entries.last().unwrap().0;
@@ -127,13 +129,13 @@ fn two_staff_members_who_decide_the_same_end_a_refund() {
             audit_entry.result.contains(&hex(&sha256(b"a"))),
             "{audit_entry:?}"
         );
-        let kept = durable.inbox.iter().filter(|row| row.raw == b"a");
-        assert_eq!(kept.count(), 1, "the statement is kept, once");
+        let archived = durable.inbox.iter().filter(|row| row.raw == b"a");
+        assert_eq!(archived.count(), 1, "the statement is archived, once");
     }
 }
 
-/// Section 5: a verdict that is not an enrolled operator's, or not of just now, or about what is
-/// not left to people, moves nothing.
+/// Section 5: a decision that is not by an enrolled staff member, not recent, or about a refund not
+/// under manual review changes nothing.
 #[test]
 fn a_decision_that_does_not_count_moves_nothing() {
     let gateway = awaiting_manual_review();

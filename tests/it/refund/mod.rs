@@ -1,5 +1,5 @@
-//! Money on its way back (A3.4, X-4, X-5): what merchants may ask back, and what becomes of it
-//! whatever the institution answers.
+//! Refunds (A3.4, X-4, X-5): what merchants may refund, and what becomes of it for each reply of
+//! the institution.
 
 mod evidence;
 mod excess;
@@ -22,7 +22,7 @@ use crate::world::fake_refunds::FakeRefundState;
 use crate::world::test_gateway::{TestGateway, TestReply, changed};
 
 /// The five fields of A3.4 for M1's order.
-fn asking(no: &str, sum: &str) -> Value {
+fn refund_fields(no: &str, sum: &str) -> Value {
     json!({
         "merchantOrderNo": no,
         "orderDate": "20260925",
@@ -32,9 +32,13 @@ fn asking(no: &str, sum: &str) -> Value {
     })
 }
 
-/// M1 gives back of its order, with these fields changed or added.
+/// M1 refunds its order, with these fields changed or added.
 fn refund(gateway: &TestGateway, no: &str, sum: &str, changes: Value) -> TestReply {
-    gateway.ask("M1", "/v1/refunds", &changed(asking(no, sum), changes))
+    gateway.ask(
+        "M1",
+        "/v1/refunds",
+        &changed(refund_fields(no, sum), changes),
+    )
 }
 
 fn query(gateway: &TestGateway, naming: Value) -> TestReply {
@@ -42,7 +46,7 @@ fn query(gateway: &TestGateway, naming: Value) -> TestReply {
     gateway.ask("M1", "/v1/refunds/query", &body)
 }
 
-/// An order of 12.30, paid at `bank`, and everybody told.
+/// An order of 12.30, paid at `bank`, and the merchant notified.
 fn pay_at_bank(gateway: &TestGateway, no: &str) {
     gateway.place(no, json!({}));
     gateway.select(no, "bank");
@@ -57,7 +61,7 @@ fn paid() -> TestGateway {
     gateway
 }
 
-/// What the books of an order say: held for the payer, and owed to the merchant.
+/// The balances of an order: held for the payer, and payable to the merchant.
 fn hold_and_payable(gateway: &TestGateway, no: &str) -> (i64, i64) {
     let order = gateway.order(no).no;
     let balances = balances(&gateway.durable_state().entries);
@@ -78,7 +82,7 @@ fn only(gateway: &TestGateway, no: &str) -> Refund {
     order.refunds[0].clone()
 }
 
-/// Everything of the books that a refused request must leave alone.
+/// The part of the books that a refused request must not change.
 fn untouched(gateway: &TestGateway) -> (Vec<Order>, usize, usize, usize) {
     let durable = gateway.durable_state();
     let orders = durable.orders.values().map(|row| row.order.clone());
@@ -91,20 +95,21 @@ fn untouched(gateway: &TestGateway) -> (Vec<Order>, usize, usize, usize) {
     )
 }
 
-/// R-A3.4-1, R-A3.4-2, R-A3.4-4, R-A2.7-4b, R-A2.7-5, R-6.1.5-3, R5, O6, M2: five fields are enough;
-/// the money goes back through the institution that was paid, and the merchant is told at once.
+/// R-A3.4-1, R-A3.4-2, R-A3.4-4, R-A2.7-4b, R-A2.7-5, R-6.1.5-3, R5, O6, M2: five fields are
+/// enough; the money goes back through the institution that was paid, and the merchant is notified
+/// at once.
 #[test]
-fn five_fields_give_everything_back() {
+fn five_fields_refund_everything() {
     let gateway = paid();
-    let told = refund(&gateway, "T1", "12.30", json!({}));
-    assert_eq!((told.status, told.text("result")), (200, "ACCEPTED"));
-    assert_eq!(told.text("orderStatus"), "PAID");
-    assert_eq!(told.text("merchantId"), "M1");
-    assert_eq!(told.text("merchantOrderNo"), "T1");
-    assert_eq!(told.text("refundAmount"), "12.30");
-    assert_eq!(told.text("refundStatus"), "SUCCEEDED");
-    assert_eq!(told.text("orderRefundStatus"), "FULL");
-    let no = told.text("refundOrderNo").to_owned();
+    let reply = refund(&gateway, "T1", "12.30", json!({}));
+    assert_eq!((reply.status, reply.text("result")), (200, "ACCEPTED"));
+    assert_eq!(reply.text("orderStatus"), "PAID");
+    assert_eq!(reply.text("merchantId"), "M1");
+    assert_eq!(reply.text("merchantOrderNo"), "T1");
+    assert_eq!(reply.text("refundAmount"), "12.30");
+    assert_eq!(reply.text("refundStatus"), "SUCCEEDED");
+    assert_eq!(reply.text("orderRefundStatus"), "FULL");
+    let no = reply.text("refundOrderNo").to_owned();
     let theirs = gateway.at("bank", |books| books.returns[&no].clone());
     assert_eq!(
         (theirs.minor, theirs.standing),
@@ -123,15 +128,15 @@ fn five_fields_give_everything_back() {
         assert_eq!(event["orderStatus"], "PAID");
         assert_eq!(event["version"], 6);
     });
-    let asked = gateway.query("T1");
-    assert_eq!(asked.text("orderRefundStatus"), "FULL");
-    assert_eq!(asked.json["refunds"][0]["refundOrderNo"], no.as_str());
+    let report = gateway.query("T1");
+    assert_eq!(report.text("orderRefundStatus"), "FULL");
+    assert_eq!(report.json["refunds"][0]["refundOrderNo"], no.as_str());
 }
 
-/// R-6.1.5-2, R1, R2, O6: parts go back until nothing is left; one fen more is refused, and says
-/// how much is left.
+/// R-6.1.5-2, R1, R2, O6: partial refunds are accepted until nothing is left; one fen more is
+/// refused, and the refusal says how much is left.
 #[test]
-fn parts_go_back_until_nothing_is_left() {
+fn parts_are_refunded_until_nothing_is_left() {
     let gateway = paid();
     let first = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
     assert_eq!(first.text("orderRefundStatus"), "PARTIAL");
@@ -147,8 +152,8 @@ fn parts_go_back_until_nothing_is_left() {
     assert_eq!(hold_and_payable(&gateway, "T1"), (0, 0));
 }
 
-/// R6: one number, one refund: an equal request is answered how the first stands; the same number
-/// with another sum, or for another order, has no effect.
+/// R6: one number is one refund: an equal request gets the state of the first; the same number with
+/// another amount, or for another order, has no effect.
 #[test]
 fn one_number_is_one_refund() {
     let gateway = paid();
@@ -180,8 +185,8 @@ fn one_number_is_one_refund() {
     );
 }
 
-/// R7: without a number, order and sum name the refund, and the answer says so; once it has
-/// definitely failed the same request is a new one.
+/// R7: without a number, order and amount identify the refund, and the reply says so; once it has
+/// definitely failed the same request is a new refund.
 #[test]
 fn without_a_number_the_sum_names_the_refund() {
     let gateway = paid();
@@ -202,11 +207,11 @@ fn without_a_number_the_sum_names_the_refund() {
     assert_eq!(same.text("refundOrderNo"), next.text("refundOrderNo"));
     assert!(same.text("hint").contains("merchantRefundNo"));
     assert_eq!(gateway.order("T1").refunds.len(), 2);
-    let asked = query(
+    let report = query(
         &gateway,
         json!({ "merchantRefundNo": next.text("merchantRefundNo") }),
     );
-    assert_eq!(asked.text("refundOrderNo"), next.text("refundOrderNo"));
+    assert_eq!(report.text("refundOrderNo"), next.text("refundOrderNo"));
     let forged = json!({ "merchantRefundNo": "AUTO-1" });
     assert_eq!(
         refund(&gateway, "T1", "1", forged).result,
@@ -296,20 +301,20 @@ fn what_cannot_be_refunded_is_refused_and_nothing_moves() {
         ),
     ];
     for (no, sum, changes, status, code) in cases {
-        let told = refund(&gateway, no, sum, changes);
-        assert_eq!((told.status, told.result), (status, code), "{no} {sum}");
+        let reply = refund(&gateway, no, sum, changes);
+        assert_eq!((reply.status, reply.result), (status, code), "{no} {sum}");
     }
-    let mut foreign = asking("T1", "1");
+    let mut foreign = refund_fields("T1", "1");
     foreign["merchantId"] = "M2".into();
-    let told = gateway.ask("M2", "/v1/refunds", &foreign);
-    assert_eq!((told.status, told.result), (404, "order_unknown"));
+    let reply = gateway.ask("M2", "/v1/refunds", &foreign);
+    assert_eq!((reply.status, reply.result), (404, "order_unknown"));
     assert_eq!(untouched(&gateway), before);
 }
 
-/// R-6.1.5-2: what an institution does not do by a recorded departure is refused with the reason,
+/// R-6.1.5-2: what an institution does not offer by a recorded waiver is refused with the reason,
 /// and nothing moves.
 #[test]
-fn what_the_institution_lacks_is_refused_with_its_reason() {
+fn a_kind_the_institution_lacks_is_refused_with_its_reason() {
     let institutions = [("bank", FakeInstitutionAbility::ALL)];
     let unmet_requirements = |change: fn(&mut paymux::domain::institutions::RefundKinds)| {
         let mut snapshot = snapshot(&institutions);
@@ -321,37 +326,38 @@ fn what_the_institution_lacks_is_refused_with_its_reason() {
         gateway
     };
     let number = |number: &str| json!({ "merchantRefundNo": number });
-    let said = |told: &TestReply| (told.status, told.text("reason").to_owned());
+    let reason = |reply: &TestReply| (reply.status, reply.text("reason").to_owned());
 
     let gateway = unmet_requirements(|kinds| kinds.partial = false);
     let before = untouched(&gateway);
-    let told = refund(&gateway, "T1", "5", json!({}));
-    assert_eq!(said(&told), (422, "PARTIAL_REFUND".into()));
+    let reply = refund(&gateway, "T1", "5", json!({}));
+    assert_eq!(reason(&reply), (422, "PARTIAL_REFUND".into()));
     assert_eq!(untouched(&gateway), before);
     assert_eq!(refund(&gateway, "T1", "12.30", json!({})).status, 200);
 
     let gateway = unmet_requirements(|kinds| kinds.full = false);
-    let told = refund(&gateway, "T1", "12.30", json!({}));
-    assert_eq!(said(&told), (422, "FULL_REFUND".into()));
+    let reply = refund(&gateway, "T1", "12.30", json!({}));
+    assert_eq!(reason(&reply), (422, "FULL_REFUND".into()));
 
     let gateway = unmet_requirements(|kinds| kinds.repeated = false);
     assert_eq!(refund(&gateway, "T1", "5", number("B1")).status, 200);
-    let told = refund(&gateway, "T1", "5", number("B2"));
-    assert_eq!(said(&told), (422, "REPEATED_REFUND".into()));
+    let reply = refund(&gateway, "T1", "5", number("B2"));
+    assert_eq!(reason(&reply), (422, "REPEATED_REFUND".into()));
     assert_eq!(refund(&gateway, "T1", "5", number("B1")).status, 200, "R6");
 }
 
-/// Section 5: after the institution's window nothing is asked of it.
+/// Section 5: after the institution's refund window it is not called.
 #[test]
 fn a_refund_after_the_window_is_refused() {
     let gateway = paid();
     gateway.advance_s(365 * 86_400 + 10);
-    let told = refund(&gateway, "T1", "5", json!({}));
-    assert_eq!((told.status, told.result), (409, "refund_window_over"));
+    let reply = refund(&gateway, "T1", "5", json!({}));
+    assert_eq!((reply.status, reply.result), (409, "refund_window_over"));
     assert!(gateway.order("T1").refunds.is_empty());
 }
 
-/// a refund's events go where the merchant said, under an origin that is registered for it.
+/// a refund's events go to the merchant's given address, under an origin that is registered
+/// for it.
 #[test]
 fn events_of_a_refund_go_to_its_own_address() {
     let gateway = paid();
@@ -368,8 +374,8 @@ fn events_of_a_refund_go_to_its_own_address() {
 #[test]
 fn a_refund_is_found_by_either_number() {
     let gateway = paid();
-    let told = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
-    let ours = told.text("refundOrderNo");
+    let reply = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
+    let ours = reply.text("refundOrderNo");
     for naming in [
         json!({ "refundOrderNo": ours }),
         json!({ "merchantRefundNo": "B1" }),
@@ -392,10 +398,10 @@ fn a_refund_is_found_by_either_number() {
     assert_eq!(query(&gateway, both).result, "fields_disagree");
 }
 
-/// Section 5, R3: refunds that definitely failed use up none of the number that an order may have; all
-/// together they are bounded as well.
+/// Section 5, R3: refunds that definitely failed do not count towards an order's maximum number of
+/// refunds; all requests together have a maximum as well.
 #[test]
-fn refunds_that_failed_use_up_none_of_their_number() {
+fn failed_refunds_do_not_count_towards_the_maximum() {
     let gateway = paid();
     let ask = |n: usize| {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
@@ -406,37 +412,40 @@ fn refunds_that_failed_use_up_none_of_their_number() {
         assert_eq!(ask(n).text("result"), "REFUSED", "{n}");
     }
     gateway.at("bank", |books| books.manners.refuses_refunds = false);
-    let told = ask(REFUNDS_REQUESTED_MAX);
-    assert_eq!((told.status, told.text("refundStatus")), (200, "SUCCEEDED"));
-    let told = ask(REFUNDS_REQUESTED_MAX + 1);
+    let reply = ask(REFUNDS_REQUESTED_MAX);
     assert_eq!(
-        (told.status, told.result),
+        (reply.status, reply.text("refundStatus")),
+        (200, "SUCCEEDED")
+    );
+    let reply = ask(REFUNDS_REQUESTED_MAX + 1);
+    assert_eq!(
+        (reply.status, reply.result),
         (409, Refusal::RefundsExhausted.code())
     );
 }
 
-/// Section 5: the number of refunds of an order is bounded.
+/// Section 5: an order's number of refunds is limited.
 #[test]
-fn an_order_has_so_many_refunds_and_no_more() {
+fn an_order_has_a_maximum_number_of_refunds() {
     let gateway = paid();
     for n in 0..REFUNDS_MAX {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
         assert_eq!(refund(&gateway, "T1", "0.01", number).status, 200);
     }
-    let told = refund(
+    let reply = refund(
         &gateway,
         "T1",
         "0.01",
         json!({ "merchantRefundNo": "more" }),
     );
     assert_eq!(
-        (told.status, told.result),
+        (reply.status, reply.result),
         (409, Refusal::RefundsExhausted.code())
     );
 }
 
-/// F3, R4: while an institution's credentials cannot be used nothing is reserved and nobody is told that
-/// a refund failed: the merchant asks again, and then it is made.
+/// F3, R4: while an institution's credentials cannot be used nothing is reserved and no failure is
+/// reported: the merchant repeats the request, and then the refund is made.
 #[test]
 fn refunds_wait_while_roots_are_unusable() {
     let all = [
@@ -454,11 +463,11 @@ fn refunds_wait_while_roots_are_unusable() {
     pay_at_bank(&gateway, "T1");
     gateway.clock.pass(601_000);
     let before = untouched(&gateway);
-    let told = refund(&gateway, "T1", "12.30", json!({}));
-    assert_eq!((told.status, told.result), (503, "unavailable"));
+    let reply = refund(&gateway, "T1", "12.30", json!({}));
+    assert_eq!((reply.status, reply.result), (503, "unavailable"));
     assert_eq!(untouched(&gateway), before);
     gateway.clock.pass(600_000);
-    let told = refund(&gateway, "T1", "12.30", json!({}));
-    assert_eq!(told.status, 200, "{}", told.json);
+    let reply = refund(&gateway, "T1", "12.30", json!({}));
+    assert_eq!(reply.status, 200, "{}", reply.json);
     assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);
 }

@@ -1,4 +1,4 @@
-//! Stands where a gateway hears callbacks: proves them, writes them down, acknowledges them signed.
+//! A gateway's callback listener: verifies callbacks, records them, acknowledges them signed.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// Any moment: the keys of these tests count at all of them.
+/// Any time: the keys of these tests are valid at all times.
 const NOW_S: i64 = 1_767_225_600;
 
 /// A running listener; ends with the test's runtime.
@@ -32,7 +32,7 @@ struct CallbackServer {
     origin: String,
     key: SigningKey,
     senders: KeyRing,
-    heard: Mutex<Vec<Value>>,
+    received: Mutex<Vec<Value>>,
     forged: Mutex<u32>,
 }
 
@@ -53,7 +53,7 @@ impl CallbackListener {
             origin: format!("https://{}", socket.local_addr().unwrap()),
             key,
             senders,
-            heard: Mutex::default(),
+            received: Mutex::default(),
             forged: Mutex::default(),
         });
         let listening = Arc::clone(&ear);
@@ -64,7 +64,7 @@ impl CallbackListener {
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
-                    let answer = service_fn(|request| ear.hear(request));
+                    let answer = service_fn(|request| ear.receive(request));
                     let served =
                         http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
                     // A caller that hangs up early is no fault of the listener.
@@ -79,26 +79,29 @@ impl CallbackListener {
         format!("{}{path}", self.ear.origin)
     }
 
-    /// Every proven callback's body.
+    /// The body of every authentic callback.
     pub(super) fn bodies(&self) -> Vec<Value> {
-        self.ear.heard.lock().unwrap().clone()
+        self.ear.received.lock().unwrap().clone()
     }
 
-    /// How many were not proven.
+    /// The number of callbacks that were not authentic.
     pub(super) fn forged(&self) -> u32 {
         *self.ear.forged.lock().unwrap()
     }
 }
 
 impl CallbackServer {
-    async fn hear(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn receive(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, body.collect().await.unwrap().to_bytes());
         let target = format!("{}{}", self.origin, request.uri());
         let question = Question::of(&request, &target);
-        let said = if verify_request(&request, &target, &self.senders, NOW_S).is_ok() {
+        let acknowledgement = if verify_request(&request, &target, &self.senders, NOW_S).is_ok() {
             let body = serde_json::from_slice(request.body()).unwrap();
-            self.heard.lock().unwrap().push(body);
+            self.received.lock().unwrap().push(body);
             r#"{"noticeResult":"SUCCESS"}"#
         } else {
             *self.forged.lock().unwrap() += 1;
@@ -106,7 +109,7 @@ impl CallbackServer {
         };
         let mut answer = Response::builder()
             .header("content-type", "application/json")
-            .body(Bytes::from_static(said.as_bytes()))
+            .body(Bytes::from_static(acknowledgement.as_bytes()))
             .unwrap();
         sign_response(&mut answer, question.as_ref(), &self.key, NOW_S).unwrap();
         Ok(answer.map(Full::new))

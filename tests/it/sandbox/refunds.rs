@@ -1,5 +1,5 @@
-//! Refunds at a pretend institution: its word, its book and its callbacks, and what of them goes
-//! wrong when ordered.
+//! Refunds at a sandbox institution: its replies, its books and its callbacks, and the faults that
+//! a test orders.
 
 use std::sync::Arc;
 
@@ -41,13 +41,16 @@ impl SandboxTestbed {
     }
 
     async fn refund_acknowledged(&self, number: &str, times: u32) {
-        let heard =
+        let acknowledged =
             |book: &InstitutionLedger| (book.refund(number)?.acknowledged >= times).then_some(());
-        let heard = self.institution.wait_for(heard, TIMEOUT).await;
-        assert!(heard.is_some(), "no callback of {number} was acknowledged");
+        let acknowledged = self.institution.wait_for(acknowledged, TIMEOUT).await;
+        assert!(
+            acknowledged.is_some(),
+            "no callback of {number} was acknowledged"
+        );
     }
 
-    /// Proven callbacks of one refund, in order.
+    /// Authentic callbacks of one refund, in order.
     fn heard_of(&self, number: &str) -> Vec<Value> {
         let mut bodies = self.listener.bodies();
         bodies.retain(|body| body["merchantRefundNo"] == number);
@@ -98,8 +101,8 @@ async fn a_refund_is_answered_called_back_and_notified() {
     });
     assert_eq!(callback, expected);
     let by_theirs = json!({ "merchantId": "acct1", "refundOrderNo": refund.refund_no });
-    let told = gateway.caller.post("/v1/refunds/query", &by_theirs).await;
-    assert_eq!(told.unwrap().json, answer.json);
+    let reply = gateway.caller.post("/v1/refunds/query", &by_theirs).await;
+    assert_eq!(reply.unwrap().json, answer.json);
     assert_eq!(gateway.ask_refund("F1").await.json, answer.json);
 }
 
@@ -299,7 +302,7 @@ async fn kinds_of_refunds_that_are_lacked_are_refused_with_a_reason() {
     })
     .await;
     once.pay("A1", "12.00").await;
-    // One that failed is none.
+    // A failed one does not count.
     once.refund("A1", "F1", "1.92").await;
     let first = once.refund("A1", "F2", "1.00").await;
     assert_eq!(first.text("refundStatus"), "SUCCEEDED");
@@ -327,11 +330,11 @@ async fn an_answer_that_goes_wrong_leaves_a_booked_refund() {
     assert_eq!(unlisted.text("refundStatus"), "SETTLING");
     assert_eq!(unlisted.text("orderStatus"), "PAID");
     for number in ["F61", "F62", "F63", "F65", "F66", "F67"] {
-        let told = gateway.ask_refund(number).await;
-        assert_eq!(told.text("refundStatus"), "SUCCEEDED", "{number}");
-        assert!(told.proof.is_ok());
+        let reply = gateway.ask_refund(number).await;
+        assert_eq!(reply.text("refundStatus"), "SUCCEEDED", "{number}");
+        assert!(reply.proof.is_ok());
     }
-    // A repeat is answered as it should be.
+    // A repeat gets the proper reply.
     assert_eq!(gateway.refund("A1", "F65", "1.65").await.status, 200);
     assert_eq!(gateway.returned_cents(), 161 + 162 + 163 + 165 + 166 + 167);
 }
@@ -379,34 +382,34 @@ async fn refunds_take_time_and_fail_when_ordered() {
     let gateway = SandboxTestbed::build().await;
     gateway.pay("A1", "12.00").await;
     let answer = gateway.refund("A1", "F91", "2.91").await;
-    let said = |answer: &ClientResponse| {
+    let decision_of = |answer: &ClientResponse| {
         ["result", "refundStatus", "orderRefundStatus"].map(|field| answer.text(field).to_owned())
     };
-    assert_eq!(said(&answer), ["ACCEPTED", "PROCESSING", "NONE"]);
+    assert_eq!(decision_of(&answer), ["ACCEPTED", "PROCESSING", "NONE"]);
     assert!(answer.json.get("refundTime").is_none());
     gateway.refund_acknowledged("F91", 1).await;
-    let told = gateway.ask_refund("F91").await;
-    assert_eq!(said(&told), ["ACCEPTED", "SUCCEEDED", "PARTIAL"]);
+    let reply = gateway.ask_refund("F91").await;
+    assert_eq!(decision_of(&reply), ["ACCEPTED", "SUCCEEDED", "PARTIAL"]);
     assert_eq!(
         gateway.heard_of("F91")[0]["refundTime"],
-        told.json["refundTime"]
+        reply.json["refundTime"]
     );
 
     let answer = gateway.refund("A1", "F92", "2.92").await;
-    assert_eq!(said(&answer), ["REFUSED", "FAILED", "PARTIAL"]);
+    assert_eq!(decision_of(&answer), ["REFUSED", "FAILED", "PARTIAL"]);
     assert_eq!(answer.text("reason"), "NO_FUNDS");
     gateway.refund_acknowledged("F92", 1).await;
     assert_eq!(gateway.heard_of("F92")[0]["eventType"], "REFUND_FAILED");
 
     let answer = gateway.refund("A1", "F93", "2.93").await;
-    assert_eq!(said(&answer), ["ACCEPTED", "PROCESSING", "PARTIAL"]);
+    assert_eq!(decision_of(&answer), ["ACCEPTED", "PROCESSING", "PARTIAL"]);
     gateway.refund_acknowledged("F93", 1).await;
-    let told = gateway.ask_refund("F93").await;
-    assert_eq!(said(&told), ["REFUSED", "FAILED", "PARTIAL"]);
+    let reply = gateway.ask_refund("F93").await;
+    assert_eq!(decision_of(&reply), ["REFUSED", "FAILED", "PARTIAL"]);
     let callback = gateway.heard_of("F93").remove(0);
     assert_eq!(callback["reason"], "NO_FUNDS");
     assert!(callback.get("refundTime").is_none());
-    // What failed can be asked for again, under another number.
+    // A failed refund can be requested again, under another number.
     let rest = gateway.refund("A1", "F1", "9.09").await;
     assert_eq!(rest.text("orderRefundStatus"), "FULL");
     assert_eq!(gateway.returned_cents(), 1_200);
@@ -414,15 +417,15 @@ async fn refunds_take_time_and_fail_when_ordered() {
 
 /// V4
 #[tokio::test]
-async fn a_refund_that_was_said_to_have_failed_succeeds_when_ordered() {
+async fn a_refund_reported_as_failed_succeeds_when_ordered() {
     let gateway = SandboxTestbed::build().await;
     gateway.pay("A1", "12.00").await;
     let answer = gateway.refund("A1", "F94", "2.94").await;
     assert_eq!(answer.text("refundStatus"), "FAILED");
     gateway.refund_acknowledged("F94", 1).await;
-    let told = gateway.ask_refund("F94").await;
-    assert_eq!(told.text("refundStatus"), "SUCCEEDED");
-    assert!(told.json.get("reason").is_none());
+    let reply = gateway.ask_refund("F94").await;
+    assert_eq!(reply.text("refundStatus"), "SUCCEEDED");
+    assert!(reply.json.get("reason").is_none());
     let events: Vec<Value> = gateway.heard_of("F94");
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["eventType"], "REFUND_SUCCEEDED");
@@ -468,7 +471,7 @@ async fn refund_callbacks_repeat_lie_and_vanish_when_ordered() {
 
 /// R-A2.7-5
 #[tokio::test]
-async fn a_merchant_keeps_refund_events() {
+async fn a_merchant_stores_refund_events() {
     let (merchant, gateway) = shop().await;
     let mut events = Vec::new();
     for (id, event_type, number) in [

@@ -1,5 +1,5 @@
-//! What a life is made of beside the gateway: tasks on one thread, an adapter with a flaw, a
-//! network that takes silence for "not sent".
+//! The environment of a simulation run besides the gateway: tasks on one thread, flawed adapters, a
+//! network that reports silence as "not sent".
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ use crate::world::clock::ManualClock;
 use crate::world::dialect::PlainAdapter;
 use crate::world::network::TestNetwork;
 
-/// Set when a task can go on.
+/// Set when a task can continue.
 struct ReadyFlag {
     ready: AtomicBool,
     runner: Thread,
@@ -44,7 +44,7 @@ impl Wake for ReadyFlag {
 
 type BoxedTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// One thing the gateway is doing.
+/// One task of the gateway.
 pub(crate) struct SimulatedTask<T> {
     flag: Arc<ReadyFlag>,
     running: BoxedTask<T>,
@@ -62,12 +62,12 @@ impl<T> SimulatedTask<T> {
         }
     }
 
-    /// Whether it has reason to go on.
+    /// Whether it can continue.
     pub(crate) fn is_ready(&self) -> bool {
         self.flag.ready.load(Ordering::SeqCst)
     }
 
-    /// Goes on until it waits again; its end, if it came to that.
+    /// Runs it until it waits again; returns its result if it finished.
     pub(crate) fn go_on(&mut self) -> Option<T> {
         self.flag.ready.store(false, Ordering::SeqCst);
         let waker = Waker::from(Arc::clone(&self.flag));
@@ -79,7 +79,7 @@ impl<T> SimulatedTask<T> {
     }
 }
 
-/// Where somebody stands still until let go: a thread that was not given the processor.
+/// A gate at which a worker stands still until it opens, like a descheduled thread.
 #[derive(Default)]
 pub(crate) struct WorkerGate(Mutex<(bool, Option<Waker>)>);
 
@@ -105,30 +105,30 @@ impl WorkerGate {
     }
 }
 
-/// What an adapter does wrong.
+/// An adapter's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdapterFlaw {
-    /// Reports the sum that was asked, whatever came (E3, O2).
+    /// Reports the requested amount, whatever was paid (E3, O2).
     AskedAmount,
-    /// Declares that nothing is ever on its way (A5).
+    /// Declares that nothing is ever in flight (A5).
     NoWait,
-    /// Takes "not found" for "closed" (A5).
+    /// Treats "not found" as "closed" (A5).
     ClosedForNotFound,
-    /// Takes silence's cousins, a 5xx or damage, for a refusal (V1).
+    /// Treats an ambiguous reply, such as a 5xx or a damaged one, as a refusal (V1).
     RefusedForAmbiguous,
-    /// Believes callbacks without their proof (C1).
+    /// Accepts callbacks without verification (C1).
     UnverifiedCallbacks,
-    /// Says that closes of what it has not seen are remembered, where they are not (A5).
+    /// Declares that closes of unknown payments are remembered, where they are not (A5).
     ForgetfulClose,
-    /// Takes "not found" for a refund that has failed (R3).
+    /// Treats "not found" as a failed refund (R3).
     RefundLost,
-    /// Takes doubt about a refund for its failure (V1, R3).
+    /// Treats an ambiguous reply about a refund as its failure (V1, R3).
     RefundRefusedForAmbiguous,
-    /// Says that creates may be repeated, where they may not (A3).
+    /// Declares that creates may be repeated, where they may not (A3).
     RepeatsCreates,
-    /// Says that refunds may be repeated, where they may not (R4).
+    /// Declares that refunds may be repeated, where they may not (R4).
     RepeatsRefunds,
-    /// Acknowledges callbacks whatever became of them (C4).
+    /// Acknowledges callbacks whatever their outcome (C4).
     AcknowledgesAlways,
 }
 
@@ -237,9 +237,9 @@ impl Institution for FlawedAdapter {
                 believed
                     .headers_mut()
                     .insert(crate::world::dialect::PROOF, proof);
-                let told = self.plain.read_callback(&believed, now)?;
-                let (about, told) = (told.about.clone(), told.evidence(CNY));
-                Ok(ProvenCallback::new(about, |_| told))
+                let proven = self.plain.read_callback(&believed, now)?;
+                let (about, evidence) = (proven.about.clone(), proven.evidence(CNY));
+                Ok(ProvenCallback::new(about, |_| evidence))
             }
             (read, _) => read,
         }
@@ -248,20 +248,21 @@ impl Institution for FlawedAdapter {
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
-        heard: Acknowledgement,
+        acknowledgement: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes> {
-        let heard = if self.flaw == AdapterFlaw::AcknowledgesAlways {
+        let acknowledgement = if self.flaw == AdapterFlaw::AcknowledgesAlways {
             Acknowledgement::Recorded
         } else {
-            heard
+            acknowledgement
         };
-        self.plain.acknowledge(callback, heard, request_id, stamp)
+        self.plain
+            .acknowledge(callback, acknowledgement, request_id, stamp)
     }
 }
 
-/// Takes silence for "not sent": the half of E1 that is money.
+/// Reports silence as "not sent": the half of E1 that concerns money.
 pub(crate) struct SilenceAsUnsentNetwork(pub(crate) Arc<TestNetwork>);
 
 #[async_trait]
@@ -292,21 +293,21 @@ impl Outbound for SilenceAsUnsentNetwork {
     }
 }
 
-/// What is wrong with how sends and news are dated.
+/// A fault in the dating of sends and evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MisdatingFlaw {
-    /// A send by when it was decided, not by when it was over (A5).
+    /// Dates a send by its decision, not by its end (A5).
     SendsByTheirBeginning,
-    /// News by when it is weighed, not by when it was asked for (V5).
+    /// Dates evidence by its application, not by its query (V5).
     EvidenceByItsApplication,
 }
 
-/// An account of sends with something wrong.
+/// A send log with a fault.
 pub(crate) struct MisdatedSends {
     misdating: MisdatingFlaw,
     clock: Arc<dyn Clock>,
     log: SendLog,
-    /// Where what is under way is written down and nobody looks.
+    /// A log of sends in flight that nothing reads.
     elsewhere: SendLog,
 }
 
@@ -331,12 +332,12 @@ impl Sends for MisdatedSends {
         self.elsewhere.begin(about)
     }
 
-    fn quiet(&self, about: &EvidenceSubject, asked_at: Uptime) -> Option<Duration> {
-        let asked_at = match self.misdating {
-            MisdatingFlaw::SendsByTheirBeginning => asked_at,
+    fn quiet(&self, about: &EvidenceSubject, queried_at: Uptime) -> Option<Duration> {
+        let queried_at = match self.misdating {
+            MisdatingFlaw::SendsByTheirBeginning => queried_at,
             MisdatingFlaw::EvidenceByItsApplication => self.clock.uptime(),
         };
-        self.log.quiet(about, asked_at)
+        self.log.quiet(about, queried_at)
     }
 
     fn forget(&self, about: &EvidenceSubject) {
@@ -344,7 +345,7 @@ impl Sends for MisdatedSends {
     }
 }
 
-/// Takes the clock on the wall for time that passed (T1, T2).
+/// Uses the wall clock for elapsed time (T1, T2).
 pub(crate) struct WallUptimeClock(pub(crate) Arc<ManualClock>);
 
 impl Clock for WallUptimeClock {

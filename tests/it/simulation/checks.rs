@@ -1,5 +1,5 @@
-//! What must be true after every step (section 14 of the invariants), held against the gateway's
-//! store and against the books of institutions and merchants.
+//! Invariants after every step (section 14), checked against the gateway's store and against the
+//! ledgers of institutions and merchants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ use crate::world::fake_institution::{FakePayment, FakePaymentState};
 use crate::world::memory::{DurableState, MemoryEventState, RecordedTransition};
 use crate::world::network::Parties;
 
-/// A promise that was found broken.
+/// A violated invariant.
 pub(crate) type InvariantResult = Result<(), String>;
 
-/// Says which promise broke, unless the condition holds.
+/// Returns an error with the violated invariant unless the condition holds.
 macro_rules! hold {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {
@@ -30,7 +30,7 @@ macro_rules! hold {
 }
 pub(crate) use hold;
 
-/// What earlier looks have seen.
+/// State from earlier checks.
 #[derive(Default)]
 pub(crate) struct InvariantChecks {
     steps: usize,
@@ -43,8 +43,8 @@ pub(crate) struct InvariantChecks {
 }
 
 impl InvariantChecks {
-    /// After every step.
-    pub(crate) fn look(
+    /// Checks after every step.
+    pub(crate) fn check(
         &mut self,
         durable: &DurableState,
         parties: &Parties,
@@ -71,7 +71,7 @@ impl InvariantChecks {
                     .all(|refund| refund.state.is_over());
             hold!(
                 row.due.is_some() || settled,
-                "A6: {} has something live and no due time",
+                "A6: {} has live work and no due time",
                 row.order.no
             );
             events_of(&row.order, durable)?;
@@ -83,7 +83,7 @@ impl InvariantChecks {
         notices(durable, parties)
     }
 
-    /// A1: no call was seen for an attempt that is not durable.
+    /// A1: no call was made for an attempt that is not durable.
     fn calls_were_intended(
         &mut self,
         durable: &DurableState,
@@ -107,15 +107,15 @@ impl InvariantChecks {
         Ok(())
     }
 
-    /// A3, R4: a create or a refund is sent again only where the institution allows it, or where the
-    /// first never left (E1): surplus money waits a minute then and is sent.
+    /// A3, R4: a create or a refund is sent again only if the institution allows it, or if the
+    /// first was never sent (E1): an excess payment's refund then waits a minute and is sent.
     fn calls_are_repeated_where_allowed(&mut self, parties: &Parties) -> InvariantResult {
         for request in &parties.unsent[self.unsent..] {
-            let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-            if asked["call"] == "refund" {
+            let fields: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+            if fields["call"] == "refund" {
                 *self
                     .sent_times
-                    .entry(asked["refund"].to_string())
+                    .entry(fields["refund"].to_string())
                     .or_default() -= 1;
             }
         }
@@ -124,11 +124,11 @@ impl InvariantChecks {
             let OutboundParty::Institution(id) = party else {
                 continue;
             };
-            let asked: Value = serde_json::from_slice(request.body()).unwrap();
+            let fields: Value = serde_json::from_slice(request.body()).unwrap();
             let ability = parties.institutions[id].ability;
-            let (about, may_repeat) = match asked["call"].as_str() {
-                Some("create") => (&asked["id"], ability.repeatable_create),
-                Some("refund") => (&asked["refund"], ability.repeatable_refund),
+            let (about, may_repeat) = match fields["call"].as_str() {
+                Some("create") => (&fields["id"], ability.repeatable_create),
+                Some("refund") => (&fields["refund"], ability.repeatable_refund),
                 _ => continue,
             };
             let times = self.sent_times.entry(about.to_string()).or_default();
@@ -136,14 +136,14 @@ impl InvariantChecks {
             hold!(
                 *times <= 1 || may_repeat,
                 "A3, R4: {id} was sent {} of {about} again",
-                asked["call"]
+                fields["call"]
             );
         }
         self.sent = parties.sent.len();
         Ok(())
     }
 
-    /// N2, N9: a delivered event stays delivered, and no event's body changes or vanishes.
+    /// N2, N9: a delivered event stays delivered, and no event's body changes or disappears.
     fn events_stand(&mut self, durable: &DurableState) -> InvariantResult {
         for (id, row) in &durable.events {
             let body = self
@@ -165,7 +165,7 @@ impl InvariantChecks {
     }
 }
 
-/// K4 and the table of section 4: versions grow by one, ends are not left, terms never change.
+/// K4 and the table of section 4: versions grow by one, final states stay, terms never change.
 fn transition(step: &RecordedTransition) -> InvariantResult {
     let after = &step.after;
     let Some(before) = &step.before else {
@@ -195,15 +195,15 @@ fn transition(step: &RecordedTransition) -> InvariantResult {
     );
     hold!(
         before.paying_attempt_id.is_none() || before.paying_attempt_id == after.paying_attempt_id,
-        "O1: {no} was settled anew"
+        "O1: the paying attempt of {no} changed"
     );
     hold!(
         before.ending.is_none() || before.ending == after.ending,
-        "O4: {no} forgot that it is being ended"
+        "O4: {no} lost its ending"
     );
     hold!(
         after.attempts.len() >= before.attempts.len(),
-        "K1: an attempt of {no} vanished"
+        "K1: an attempt of {no} disappeared"
     );
     let started = after.attempts.len() > before.attempts.len();
     let is_live = before.attempts.iter().any(|one| one.state.is_live());
@@ -215,12 +215,15 @@ fn transition(step: &RecordedTransition) -> InvariantResult {
         "O4, A2: an attempt was started on {no}"
     );
     for (was, is) in before.attempts.iter().zip(&after.attempts) {
-        let kept = was.id == is.id
+        let is_same = was.id == is.id
             && was.institution == is.institution
             && was.account == is.account
             && was.amount == is.amount
             && was.configuration == is.configuration;
-        hold!(kept, "section 1: an attempt of {no} changed what it is");
+        hold!(
+            is_same,
+            "section 1: an attempt of {no} changed its identity"
+        );
         let legal = was.state == is.state || may_become(was.state, is.state);
         hold!(
             legal,
@@ -245,7 +248,7 @@ fn may_become(from: AttemptState, to: AttemptState) -> bool {
     }
 }
 
-/// O1 to O3, A2, A4, A7: what an order must be, whatever happened.
+/// O1 to O3, A2, A4, A7: an order's invariants at any time.
 fn order_alone(order: &Order) -> InvariantResult {
     let no = &order.no;
     let paid = |one: &&Attempt| one.state == AttemptState::Paid;
@@ -258,12 +261,12 @@ fn order_alone(order: &Order) -> InvariantResult {
     );
     hold!(
         order.paying_attempt_id.is_none() || settled.is_some(),
-        "O1: what settled {no} is not PAID"
+        "O1: the paying attempt of {no} is not PAID"
     );
     if let Some(receipt) = order.receipt() {
         hold!(
             receipt.amount == order.terms.amount,
-            "O2: {no} was settled with another sum"
+            "O2: {no} was paid with another amount"
         );
     }
     let live = order
@@ -284,18 +287,18 @@ fn order_alone(order: &Order) -> InvariantResult {
             .filter(|refund| refund.attempt == attempt.id && refund.state.is_reserved())
             .filter(|refund| refund.excess().is_some())
             .collect();
-        // One that had failed may succeed beside the next (R9).
+        // A failed one may succeed beside the next (R9).
         let late = back.iter().any(|refund| refund.late_success);
         hold!(
             back.len() == usize::from(!settles) || (!settles && late),
-            "A4, A7: {} of {no} has {} ways back",
+            "A4, A7: {} of {no} has {} refunds",
             attempt.id,
             back.len()
         );
         for refund in back {
             hold!(
                 refund.amount == attempt.amount,
-                "A4: not all of {} goes back",
+                "A4: not all of {} is refunded",
                 attempt.id
             );
         }
@@ -303,7 +306,7 @@ fn order_alone(order: &Order) -> InvariantResult {
     Ok(())
 }
 
-/// The gateway's word against the institutions' own books.
+/// The gateway's state compared with the institutions' ledgers.
 fn attempts_match_institutions(order: &Order, parties: &Parties, truth: i64) -> InvariantResult {
     let mut open = 0;
     for attempt in &order.attempts {
@@ -337,7 +340,7 @@ fn attempts_match_institutions(order: &Order, parties: &Parties, truth: i64) -> 
                 let may_arrive = payment.is_none() && is_on_its_way(attempt, parties);
                 hold!(
                     !may_arrive,
-                    "A5: {id} is {} here and still on its way there",
+                    "A5: {id} is {} here and still in flight there",
                     attempt.state.name()
                 );
             }
@@ -361,7 +364,7 @@ fn attempts_match_institutions(order: &Order, parties: &Parties, truth: i64) -> 
     excess_has_its_cause(order, parties)
 }
 
-/// A8: every surplus has the cause that it is said to have.
+/// A8: every excess payment has the cause that is recorded.
 fn excess_has_its_cause(order: &Order, parties: &Parties) -> InvariantResult {
     for refund in &order.refunds {
         let Some(cause) = refund.excess() else {
@@ -375,7 +378,7 @@ fn excess_has_its_cause(order: &Order, parties: &Parties) -> InvariantResult {
         let books =
             |one: &Attempt| &parties.institutions[&one.institution].payments[one.id.as_str()];
         let theirs = books(attempt);
-        // Or another one's late money settled the order while this one was live.
+        // Or a late success of another attempt paid the order while this one was live.
         let late = order.paying_attempt().filter(|one| one.late_success);
         let so = match cause {
             ExcessCause::AfterClose => {
@@ -388,7 +391,7 @@ fn excess_has_its_cause(order: &Order, parties: &Parties) -> InvariantResult {
         };
         hold!(
             so,
-            "A8: {} is surplus because {}, which is not so",
+            "A8: {} is recorded as an excess payment because of {}, which is wrong",
             attempt.id,
             cause.name()
         );
@@ -420,8 +423,8 @@ fn is_on_its_way(attempt: &Attempt, parties: &Parties) -> bool {
         .map(|one| &one.request)
         .chain(parties.late.iter().map(|(_, _, request)| request));
     requests.any(|request| {
-        let asked: Value = serde_json::from_slice(request.body()).unwrap();
-        asked["call"] == "create" && asked["id"] == attempt.id.as_str()
+        let fields: Value = serde_json::from_slice(request.body()).unwrap();
+        fields["call"] == "create" && fields["id"] == attempt.id.as_str()
     })
 }
 
@@ -454,7 +457,7 @@ fn events_of(order: &Order, durable: &DurableState) -> InvariantResult {
     Ok(())
 }
 
-/// M1 to M3: the postings are exactly what the orders say.
+/// M1 to M3: the postings follow exactly from the orders.
 fn money(durable: &DurableState) -> InvariantResult {
     let posted = refunds::balances(&durable.entries);
     let mut expected: BTreeMap<JournalAccount, i64> = BTreeMap::new();
@@ -486,10 +489,13 @@ fn money(durable: &DurableState) -> InvariantResult {
         refunds::book(order, &mut book);
     }
     expected.retain(|_, balance| *balance != 0);
-    let mut owed = posted
+    let mut open_balances = posted
         .iter()
         .filter(|(account, _)| !matches!(account, JournalAccount::InstitutionReceivable(_)));
-    hold!(owed.all(|(_, balance)| *balance > 0), "M3: {posted:?}");
+    hold!(
+        open_balances.all(|(_, balance)| *balance > 0),
+        "M3: {posted:?}"
+    );
     hold!(
         posted == expected,
         "M2, M3: posted {posted:?}, expected {expected:?}"
@@ -497,7 +503,7 @@ fn money(durable: &DurableState) -> InvariantResult {
     Ok(())
 }
 
-/// N1, N3, N9: merchants heard what was committed, once for each version.
+/// N1, N3, N9: merchants received what was committed, once for each version.
 fn notices(durable: &DurableState, parties: &Parties) -> InvariantResult {
     for inbox in parties.merchants.values() {
         if let Some(fault) = inbox.faults.first() {
@@ -511,11 +517,11 @@ fn notices(durable: &DurableState, parties: &Parties) -> InvariantResult {
             };
             hold!(
                 row.event.body == notice.raw,
-                "N3: {id} was delivered otherwise"
+                "N3: {id} was delivered with other content"
             );
-            let told = notice.json();
-            let no = told["payOrderNo"].as_str().unwrap().to_owned();
-            let version = told["version"].as_u64().unwrap();
+            let body = notice.json();
+            let no = body["payOrderNo"].as_str().unwrap().to_owned();
+            let version = body["version"].as_u64().unwrap();
             let twice = versions.insert((no.clone(), version), id);
             hold!(
                 twice.is_none(),
@@ -523,15 +529,15 @@ fn notices(durable: &DurableState, parties: &Parties) -> InvariantResult {
             );
             let order = &durable.orders[&PayOrderNo::parse(&no).unwrap()].order;
             hold!(
-                told["orderStatus"] == order.state.name(),
-                "O5: {no} was told to be otherwise"
+                body["orderStatus"] == order.state.name(),
+                "O5: {no} was notified in another state"
             );
         }
     }
     Ok(())
 }
 
-/// At the end, with faults stopped: Z1 to Z3, A8 and what was acknowledged.
+/// At the end, without faults: Z1 to Z3, A8 and acknowledgements.
 pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult {
     refunds::end(durable, parties)?;
     for row in durable.orders.values() {
@@ -551,13 +557,14 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
         );
     }
     for row in durable.events.values() {
-        let owed = row.event.destination.is_some() && row.fate == MemoryEventState::Pending;
-        hold!(!owed, "Z2: {:?} was never delivered", row.event);
+        let is_due = row.event.destination.is_some() && row.fate == MemoryEventState::Pending;
+        hold!(!is_due, "Z2: {:?} was never delivered", row.event);
         let id = row.event.id.as_str();
         let mut inboxes = parties.merchants.values();
-        let heard = inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
+        let is_acknowledged =
+            inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
         hold!(
-            heard || row.fate == MemoryEventState::Dead,
+            is_acknowledged || row.fate == MemoryEventState::Dead,
             "Z2: nobody acknowledged {:?}",
             row.event
         );
@@ -577,14 +584,14 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
             );
             hold!(
                 payment.acknowledged,
-                "C4: {id} is never told that {attempt} was recorded"
+                "C4: {id} never got an acknowledgement that {attempt} was recorded"
             );
         }
     }
     Ok(())
 }
 
-/// An institution that took another sum than was asked: nothing here may settle it (V3).
+/// An institution that took another amount than requested: nothing here may settle it (V3).
 fn awaits_manual_review(order: &Order, parties: &Parties) -> bool {
     order.attempts.iter().any(|attempt| {
         let books = &parties.institutions[&attempt.institution];

@@ -1,6 +1,6 @@
-//! Whole journeys, stopped before and after every durable step in turn. Everybody outside goes on
-//! as they would: the merchant asks again, the institution tells again. Nothing may be lost, and
-//! nothing be charged twice.
+//! Whole journeys, stopped before and after every durable step in turn. The environment retries as
+//! it would: the merchant repeats requests, the institution repeats callbacks. Nothing may be lost,
+//! and nobody charged twice.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use crate::world::fault_injector::{FaultInjector, InjectedFault};
 use crate::world::memory::MemoryStore;
 use crate::world::test_gateway::{PEER, TestGateway, changed, naming};
 
-/// How often everybody outside tries again, a second apart: a create that never left is known not to
-/// have arrived after its sixth question, 37 s at most, and only then another one begins.
+/// How many retries, a second apart: a create that was never sent is known not to have arrived
+/// after its sixth query, after 37 s at most, and only then another one begins.
 const TRIES: usize = 60;
 
-/// One thing that somebody outside wants to come true.
+/// A goal of somebody outside.
 #[derive(Debug, Clone, Copy)]
 enum CrashGoal {
-    /// The merchant wants its order placed.
+    /// The merchant wants to place its order.
     Placed,
     /// The payer wants to pay there.
     Chosen(&'static str),
-    /// The payer has paid there; the institution wants that known.
+    /// The payer has paid there; the institution wants to report it.
     Paid(&'static str),
     /// The merchant wants the order closed.
     Closed,
     /// Time runs out.
     Expired,
-    /// The merchant is to hear how it ended.
+    /// The merchant is to be notified of the end.
     Notified,
 }
 
-/// Goes on until it waits; nothing, if the process stopped.
+/// Runs until it waits; `None` if the process stopped.
 fn once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut task = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut task) {
@@ -73,14 +73,14 @@ impl CrashRun {
         }
     }
 
-    /// Brings a wish about, through as many processes as it takes.
+    /// Reaches a goal, across as many processes as needed.
     fn bring_about(&mut self, request: CrashGoal) {
         for _ in 0..TRIES {
             let _ = self.pursue(request);
-            self.look();
+            self.check();
             if self.fault_injector.is_stopped() {
                 self.start_again();
-                self.look();
+                self.check();
             } else if self.has_come_true(request) {
                 return;
             }
@@ -88,7 +88,7 @@ impl CrashRun {
         }
         let order = self.gateway.durable_state().orders.into_values().next();
         panic!(
-            "{request:?} never came true: {:#?}",
+            "{request:?} was never reached: {:#?}",
             order.map(|row| row.order.attempts)
         );
     }
@@ -106,12 +106,12 @@ impl CrashRun {
             .unwrap();
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         let durable = self.gateway.memory.durable();
         let parties = self.gateway.network.parties();
         let truth = self.gateway.clock.truth();
-        let looked = self.checks.look(&durable, &parties, truth);
-        looked.unwrap_or_else(|broken| panic!("{broken}"));
+        let checked = self.checks.check(&durable, &parties, truth);
+        checked.unwrap_or_else(|broken| panic!("{broken}"));
     }
 
     fn ask(&self, path: &str, body: &Value) -> Option<()> {
@@ -129,15 +129,15 @@ impl CrashRun {
             }
             CrashGoal::Paid(institution) => {
                 let truth = self.gateway.clock.truth();
-                let owed = self.gateway.at(institution, |books| {
+                let callbacks = self.gateway.at(institution, |books| {
                     for id in books.payable(truth) {
                         books.pay(&id, truth);
                     }
-                    let owed = books.owed().into_iter();
-                    let messages = owed.map(|id| (books.callback(&id, truth), id));
+                    let due = books.owed().into_iter();
+                    let messages = due.map(|id| (books.callback(&id, truth), id));
                     messages.collect::<Vec<_>>()
                 });
-                for (callback, id) in owed {
+                for (callback, id) in callbacks {
                     let answer = once(self.gateway.api.answer(callback, PEER))?;
                     self.gateway.at(institution, |books| {
                         books.acknowledge(&id, &answer.response);
@@ -198,7 +198,7 @@ impl CrashRun {
     }
 }
 
-/// Stops at every durable step in turn until a journey ends untouched; how many there were.
+/// Stops at every durable step in turn until a journey completes; returns the number of steps.
 fn stop_everywhere(requests: &[CrashGoal]) -> u64 {
     let mut steps = 0;
     for trouble in [InjectedFault::StopBefore, InjectedFault::StopAfter] {
@@ -235,8 +235,7 @@ fn a_payment_survives_a_stop_at_every_step() {
     assert!(steps >= 14, "{steps}");
 }
 
-/// A2, A7, S1: a change of mind between two institutions takes one payment, wherever the process
-/// stops.
+/// A2, A7, S1: a change of institution leads to one payment, wherever the process stops.
 #[test]
 fn a_change_of_institution_survives_a_stop_at_every_step() {
     let steps = stop_everywhere(&[
@@ -249,8 +248,8 @@ fn a_change_of_institution_survives_a_stop_at_every_step() {
     assert!(steps >= 20, "{steps}");
 }
 
-/// V2, O3, S1, N1: a close, by the merchant or by time, closes at the institution and is told,
-/// wherever the process stops.
+/// V2, O3, S1, N1: a close, by the merchant or by expiry, closes at the institution and is
+/// notified, wherever the process stops.
 #[test]
 fn an_end_survives_a_stop_at_every_step() {
     for end in [CrashGoal::Closed, CrashGoal::Expired] {

@@ -1,5 +1,5 @@
-//! What happens to a gateway in a life: payers pay, institutions tell, somebody lies, the network
-//! ends exchanges, clocks are set, manners change and machines fail.
+//! The environment of a simulated gateway: payers pay, institutions call back, messages are forged,
+//! exchanges end, clocks are set, behaviour changes and machines fail.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl SimulationRun {
             return;
         }
         let (id, payment) = self.dice.pick(&payable).clone();
-        self.note(|| format!("the payer pays {payment} at {id}"));
+        self.log(|| format!("the payer pays {payment} at {id}"));
         parties
             .institutions
             .get_mut(&id)
@@ -42,7 +42,7 @@ impl SimulationRun {
             .pay(&payment, truth);
     }
 
-    /// An institution tells what it knows: mostly what it owes, sometimes once more.
+    /// An institution sends a callback: mostly one that is due, sometimes a repeat.
     pub(super) fn institution_calls_back(&mut self) {
         let again = self.dice.one_in(5);
         let network = Arc::clone(&self.network);
@@ -62,15 +62,15 @@ impl SimulationRun {
         let (id, payment) = self.dice.pick(&messages).clone();
         let books = &parties.institutions[&id];
         let callback = books.callback(&payment, self.clock.truth());
-        let is_owed = books.owed().contains(&payment);
+        let is_due = books.owed().contains(&payment);
         drop(parties);
-        self.note(|| format!("{id} tells about {payment}"));
-        // Only what was paid needs to be heard of.
-        let payment = if is_owed { payment } else { String::new() };
+        self.log(|| format!("{id} calls back about {payment}"));
+        // Only a payment needs an acknowledgement.
+        let payment = if is_due { payment } else { String::new() };
         self.call(id, payment, callback);
     }
 
-    /// A forged success, or a well-proven one about somebody else's attempt.
+    /// A forged success, or an authentic one about another institution's attempt.
     pub(super) fn forged_message_arrives(&mut self) {
         let network = Arc::clone(&self.network);
         let parties = network.parties();
@@ -92,7 +92,7 @@ impl SimulationRun {
             speaker_books.message(&success)
         };
         drop(parties);
-        self.note(|| format!("somebody lies as {speaker} about {payment}"));
+        self.log(|| format!("a false message as {speaker} about {payment}"));
         self.call(speaker, String::new(), callback);
     }
 
@@ -108,16 +108,16 @@ impl SimulationRun {
             (one.has_arrived(), describe(&one.request))
         };
         if self.is_to_silent_institution(at) {
-            // It ends when the gateway gives up; whether it arrived is drawn then.
-            self.note(|| format!("{what} is waited for in vain"));
+            // It ends at the gateway's timeout; whether it arrived is drawn then.
+            self.log(|| format!("{what} gets no reply"));
             return;
         }
         if !arrived && self.dice.one_in(4) {
-            self.note(|| format!("{what} arrives, its answer is on the way"));
+            self.log(|| format!("{what} arrives, its reply is in flight"));
             return self.network.arrive(at);
         }
         let ending = self.ending(arrived);
-        self.note(|| format!("{what} ends {ending:?}"));
+        self.log(|| format!("{what} ends {ending:?}"));
         self.network.release(at, ending);
     }
 
@@ -160,7 +160,7 @@ impl SimulationRun {
         if many > 0 {
             let at = self.dice.below(many);
             let what = describe(&self.network.parties().late[at].2);
-            self.note(|| format!("{what} arrives late"));
+            self.log(|| format!("{what} arrives late"));
             self.network.arrive_late(at);
         }
     }
@@ -172,7 +172,7 @@ impl SimulationRun {
             _ => self.dice.between(20_000, 90_000),
         };
         let bend = self.dice.between(-ms / 8, ms / 8);
-        self.note(|| format!("{ms} ms pass, the clock shows {}", ms + bend));
+        self.log(|| format!("{ms} ms pass, the clock shows {}", ms + bend));
         self.pass(ms)?;
         self.clock.bend(bend);
         Ok(())
@@ -186,33 +186,33 @@ impl SimulationRun {
             2 => self.dice.between(0, 60_000),
             _ => self.dice.between(0, 7_200_000),
         };
-        self.note(|| format!("the clock is set {off} ms off"));
+        self.log(|| format!("the clock is set {off} ms off"));
         self.fault_injector().stop();
         self.clock.set_off(off);
     }
 
-    /// The machine's clock is set while a process runs: nothing passed.
+    /// The machine's clock is set while a process runs, without elapsed time.
     pub(super) fn clock_is_wrong(&mut self) {
         let off = match self.dice.below(3) {
             0 => 0,
             1 => self.dice.between(-7_200_000, 0),
             _ => self.dice.between(0, 7_200_000),
         };
-        self.note(|| format!("the running clock is set {off} ms off"));
+        self.log(|| format!("the running clock is set {off} ms off"));
         self.clock.set_off(off);
     }
 
-    /// The whole process stands still, with its questions and answers in its hands; everybody else goes
-    /// on. What it had written reaches the institution meanwhile, what it had not leaves afterwards.
+    /// The whole process is suspended, with calls in flight; everybody else continues. What it had
+    /// written reaches the institution meanwhile, what it had not is sent afterwards.
     pub(super) fn process_stands_still(&mut self) {
         let ms = self.dice.between(5_000, 900_000);
         let until = self.clock.truth() + ms;
-        self.note(|| format!("the process stands still for {ms} ms"));
+        self.log(|| format!("the process is suspended for {ms} ms"));
         let many = self.network.parties().waiting.len();
         for at in (0..many).rev() {
             let arrives = self.dice.one_in(2);
             if !self.network.parties().waiting[at].is_awaited() {
-                // What a dead process sent does not stand still: it arrives in its time or never.
+                // What a dead process sent is not suspended: it arrives in its time or never.
                 let lost =
                     [ScriptedOutcome::LostBefore, ScriptedOutcome::LostAfter][usize::from(arrives)];
                 self.network.release(at, lost);
@@ -231,14 +231,14 @@ impl SimulationRun {
             if !has_arrived {
                 self.network.parties().waiting[at].sent = until;
             } else if self.dice.one_in(2) {
-                // The answer came while nobody read it, and is read now.
+                // The reply came while nothing read it, and is read now.
                 self.network.release(at, ScriptedOutcome::Answered);
             }
         }
     }
 
-    /// Whoever answers questions at an institution does not see a payment that it had accepted, as when
-    /// a copy of its books lags behind; or sees all again.
+    /// Queries at an institution do not show a payment that it had accepted, as from a lagging
+    /// replica; or show all again.
     pub(super) fn payment_is_hidden(&mut self) {
         let mut accepted = Vec::new();
         for step in &self.memory.durable().history {
@@ -255,7 +255,7 @@ impl SimulationRun {
             return;
         }
         let (id, payment) = self.dice.pick(&accepted).clone();
-        self.note(|| format!("{id} does not see {payment}"));
+        self.log(|| format!("{id} hides {payment} from queries"));
         let books = parties.institutions.get_mut(&id).unwrap();
         books.payments.get_mut(&payment).unwrap().is_hidden = true;
     }
@@ -290,7 +290,7 @@ impl SimulationRun {
             _ => manners.takes_its_time = on,
         }
         let shown = format!("{manners:?}");
-        self.note(|| format!("{id} is {shown}"));
+        self.log(|| format!("{id} is {shown}"));
     }
 
     pub(super) fn fault_is_planned(&mut self) {
@@ -304,15 +304,15 @@ impl SimulationRun {
             InjectedFault::StopAfter,
             InjectedFault::StopAfter,
         ]);
-        self.note(|| format!("{trouble:?} at write {at} from now"));
+        self.log(|| format!("{trouble:?} at write {at} from now"));
         self.fault_injector().plan(at, trouble);
     }
 }
 
 fn describe(request: &Request<Bytes>) -> String {
-    let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-    match (asked["call"].as_str(), asked["id"].as_str()) {
+    let fields: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    match (fields["call"].as_str(), fields["id"].as_str()) {
         (Some(call), Some(id)) => format!("{call} {id}"),
-        _ => format!("notice {}", asked["eventId"]),
+        _ => format!("notice {}", fields["eventId"]),
     }
 }

@@ -1,5 +1,5 @@
-//! Merchants that read their events by number (`/v1/events`), now and then and at the end. Draws no
-//! dice: lives are what they would be without.
+//! Merchants read their events by number (`/v1/events`), now and then and at the end. Uses no
+//! random numbers, so runs are the same as without it.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use super::run::SimulationRun;
 use crate::world::enrolment::{MERCHANTS, sign, unsigned};
 use crate::world::memory::DurableState;
 
-/// What one merchant asked, and what it was owed by then.
+/// A merchant's request, and how many events it must get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventListing {
     pub(super) merchant: &'static str,
     after: u64,
     limit: u64,
-    /// Events there were when it asked.
-    owed: u64,
+    /// The number of events at the time of the request.
+    event_count: u64,
 }
 
 /// What merchants learnt from their lists.
@@ -31,7 +31,7 @@ pub(crate) struct EventListings {
     known: BTreeMap<(&'static str, u64), Value>,
 }
 
-fn owed(durable: &DurableState, merchant: &str) -> u64 {
+fn event_count(durable: &DurableState, merchant: &str) -> u64 {
     let merchant = MerchantId::parse(merchant).unwrap();
     let rows = durable.events.values();
     let theirs = rows.filter(|row| row.event.merchant == merchant);
@@ -39,34 +39,37 @@ fn owed(durable: &DurableState, merchant: &str) -> u64 {
 }
 
 impl EventListings {
-    /// N9, K3, and no gap: numbers follow each other, a number names one event for ever, and all
-    /// that there was is there.
-    pub(crate) fn hear(
+    /// N9, K3, and no gap: numbers are consecutive, a number identifies one event for ever, and all
+    /// earlier events are listed.
+    pub(crate) fn check_answer(
         &mut self,
-        asked: &EventListing,
+        listing: &EventListing,
         answer: &Response<Bytes>,
         durable: &DurableState,
     ) -> InvariantResult {
         if answer.status() != 200 {
             return Ok(());
         }
-        let told: Value = serde_json::from_slice(answer.body()).unwrap();
-        let events = told["events"].as_array().unwrap();
-        let wanted = asked.owed.saturating_sub(asked.after).min(asked.limit);
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        let events = body["events"].as_array().unwrap();
+        let expected = listing
+            .event_count
+            .saturating_sub(listing.after)
+            .min(listing.limit);
         let many: u64 = events.len().try_into().unwrap();
-        hold!(many >= wanted, "N2: {asked:?} was given {many} events");
-        hold!(many <= asked.limit, "{asked:?} was given {many} events");
-        for (sequence, one) in (asked.after + 1..).zip(events) {
+        hold!(many >= expected, "N2: {listing:?} was given {many} events");
+        hold!(many <= listing.limit, "{listing:?} was given {many} events");
+        for (sequence, one) in (listing.after + 1..).zip(events) {
             hold!(
                 one["sequence"] == sequence,
-                "a gap: {asked:?} was given {told}"
+                "a gap: {listing:?} was given {body}"
             );
             let event = &one["event"];
             hold!(
-                event["merchantId"] == asked.merchant,
-                "K3: {asked:?} was given {event}"
+                event["merchantId"] == listing.merchant,
+                "K3: {listing:?} was given {event}"
             );
-            let first = self.known.entry((asked.merchant, sequence));
+            let first = self.known.entry((listing.merchant, sequence));
             let first = first.or_insert_with(|| event.clone());
             hold!(first == event, "N9: {sequence} was {first} and is {event}");
             let mut rows = durable.events.values();
@@ -75,36 +78,39 @@ impl EventListings {
             hold!(real, "N1: {event} was given and is not there");
         }
         hold!(
-            told["nextSequence"] == asked.after + many,
-            "{asked:?} was sent on to {}",
-            told["nextSequence"]
+            body["nextSequence"] == listing.after + many,
+            "{listing:?} was sent on to {}",
+            body["nextSequence"]
         );
         Ok(())
     }
 }
 
 impl SimulationRun {
-    /// One merchant after the other reads its list, from its beginning or from somewhere.
+    /// The merchants read their lists in turn, from the beginning or from the middle.
     pub(super) fn list_events(&mut self) {
         self.lists.asked += 1;
-        let permit = self.lists.asked;
-        let merchant = MERCHANTS[usize::try_from(permit).unwrap() % MERCHANTS.len()];
-        let owed = owed(&self.memory.durable(), merchant);
+        let request_no = self.lists.asked;
+        let merchant = MERCHANTS[usize::try_from(request_no).unwrap() % MERCHANTS.len()];
+        let event_count = event_count(&self.memory.durable(), merchant);
         let listing = EventListing {
             merchant,
-            after: if permit.is_multiple_of(3) {
-                owed / 2
+            after: if request_no.is_multiple_of(3) {
+                event_count / 2
             } else {
                 0
             },
-            limit: if permit.is_multiple_of(5) { 1 } else { 500 },
-            owed,
+            limit: if request_no.is_multiple_of(5) { 1 } else { 500 },
+            event_count,
         };
         let body = json!({
             "merchantId": merchant, "afterSequence": listing.after, "limit": listing.limit,
         });
         let mut request = unsigned("/v1/events", serde_json::to_vec(&body).unwrap());
-        let (key, nonce) = (format!("{merchant}-secret"), format!("lists-{permit:020}"));
+        let (key, nonce) = (
+            format!("{merchant}-secret"),
+            format!("lists-{request_no:020}"),
+        );
         sign(&mut request, &key, self.clock.now().seconds(), &nonce);
         self.list(listing, request);
     }

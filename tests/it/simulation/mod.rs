@@ -1,5 +1,5 @@
-//! Thousands of lives, each drawn from a seed; after every step the invariants of section 14 are
-//! held against the gateway's store and everybody else's books.
+//! Thousands of simulation runs, each drawn from a seed; after every step the invariants of section
+//! 14 are checked against the gateway's store and all other ledgers.
 
 mod actors;
 mod checks;
@@ -15,36 +15,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 pub(crate) use refunds::balances;
-use run::{PlantedFlaw, StoreSetup, live};
+use run::{PlantedFlaw, StoreSetup, execute};
 
 use crate::simulation::actors::{AdapterFlaw, MisdatingFlaw};
 use crate::simulation::checks::InvariantResult;
 use crate::world::fault_injector::MissingProtection;
 
-/// Lives in every run of the tests; `make simulate SEEDS=n` lives others.
+/// Runs in every test run; `make simulate SEEDS=n` sets another number.
 const SEEDS: u64 = 20_000;
 
-/// Where the number of lives may be said.
+/// The environment variable with the number of runs.
 const SEEDS_NAME: &str = "PAYMUX_SEEDS";
 
-/// The first seed may be said as well, to go on where an earlier run ended.
+/// The environment variable with the first seed, to continue after an earlier run.
 const FIRST_NAME: &str = "PAYMUX_FIRST_SEED";
 
-/// How often a long run says how far it is.
+/// How often a long run reports its progress.
 const REPORT_EVERY: u64 = 50_000;
 
-/// Lives in which a missing protection must show.
+/// Runs within which a missing protection must be found.
 const SEEDS_TO_FIND: u64 = 10_000;
 
-/// K1, K2, K3, K4, O1, O2, O3, O4, O5, A1, A2, A3, A4, A5, A6, A7, A8, V1, V2, V3, V4, V5, M1, M2, M3, N1,
-/// N2, N3, N4, N9, Q5, C2, C4, C5, C6, S1, T2, Z1, Z2, Z3: whatever crashes, repeats, delays or
-/// lies.
+/// K1, K2, K3, K4, O1, O2, O3, O4, O5, A1, A2, A3, A4, A5, A6, A7, A8, V1, V2, V3, V4, V5, M1, M2,
+/// M3, N1, N2, N3, N4, N9, Q5, C2, C4, C5, C6, S1, T2, Z1, Z2, Z3: under crashes, repeats, delays
+/// and forgeries.
 #[test]
 fn thousands_of_runs_keep_every_promise() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "says how fast it was, and decides nothing"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "only reports the speed")]
     let start = Instant::now();
     let seeds = said(SEEDS_NAME).unwrap_or(SEEDS);
     let first = said(FIRST_NAME).unwrap_or(0);
@@ -59,7 +56,7 @@ fn thousands_of_runs_keep_every_promise() {
             if finished > 0 && finished.is_multiple_of(REPORT_EVERY) {
                 eprintln!("{finished} runs, {} s", start.elapsed().as_secs());
             }
-            if let Err(broken) = live(first + finished, StoreSetup::Memory) {
+            if let Err(broken) = execute(first + finished, StoreSetup::Memory) {
                 next.store(seeds, Ordering::SeqCst);
                 return Err(broken);
             }
@@ -76,11 +73,8 @@ fn thousands_of_runs_keep_every_promise() {
     eprintln!("{seeds} runs from seed {first} on {cores} cores, about {rate} a second");
 }
 
-/// A number that whoever runs the tests may say.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long a run goes on, and nothing else"
-)]
+/// A number from an environment variable of the test run.
+#[expect(clippy::disallowed_methods, reason = "only the length of a run")]
 pub(crate) fn said(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
@@ -89,72 +83,72 @@ pub(crate) fn said(name: &str) -> Option<u64> {
     )
 }
 
-/// L1, K4, Q5, Q6, N6: one life in a hundred runs on the embedded store as well, which must answer
-/// every question as the memory does that the checks look into.
+/// L1, K4, Q5, Q6, N6: one run in a hundred also uses the embedded store, which must give the same
+/// answers as the memory store that the checks inspect.
 #[test]
 fn the_embedded_store_behaves_the_same_in_every_run() {
     for seed in (0..SEEDS).step_by(100) {
-        if let Err(broken) = live(seed, StoreSetup::Embedded) {
+        if let Err(broken) = execute(seed, StoreSetup::Embedded) {
             panic!("{broken}");
         }
     }
 }
 
-/// A seed that found a fault once.
+/// A seed that once found a fault.
 fn must_pass(seed: u64) {
-    live(seed, StoreSetup::Memory).unwrap_or_else(|broken| panic!("{broken}"));
+    execute(seed, StoreSetup::Memory).unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// A5, T2: a clock that was set between two processes made a wait of nothing.
+/// A5, T2: a clock set between two processes shortened a wait to nothing.
 #[test]
 fn seed_121() {
     must_pass(121);
 }
 
-/// V4, C4: late money was acknowledged although nobody had confirmed it, and never heard of again.
+/// V4, C4: late money was acknowledged without confirmation, and never recorded.
 #[test]
 fn seed_399() {
     must_pass(399);
 }
 
-/// A8: the check took the cause of a surplus for the institution's that was paid second, though
-/// the first took its money after it had refused.
+/// A8: the check took the cause of an excess payment for that of the institution paid second,
+/// though the first took its money after it had refused.
 #[test]
 fn seed_516() {
     must_pass(516);
 }
 
-/// Z1: each answer to a query carried a newly dated link and started the schedule afresh.
+/// Z1: each answer to a query contained a newly dated link and restarted the schedule.
 #[test]
 fn seed_1004() {
     must_pass(1_004);
 }
 
-/// E1, A4: the check counted a surplus refund that never left as sent, and took the one that left a
-/// minute later for a repeat.
+/// E1, A4: the check counted a refund of an excess payment that was never sent as sent, and took
+/// the one sent a minute later for a repeat.
 #[test]
 fn seed_101376() {
     must_pass(101_376);
 }
 
-/// E2, R3: the pretend institution refused a repeat for want of room and did not hold its number to
-/// that, so that the first call, which was late, could still have gone through.
+/// E2, R3: the fake institution refused a repeat for lack of capacity without binding its number,
+/// so that the first call, which was late, could still have succeeded.
 #[test]
 fn seed_235749() {
     must_pass(235_749);
 }
 
-/// R3: the world let a process that stood still hold back what a dead one had sent, so that a refund
-/// left long after its sender's end.
+/// R3: the simulation let a suspended process delay what a dead one had sent, so that a refund was
+/// sent long after its sender's end.
 #[test]
 fn seed_3824() {
     must_pass(3_824);
 }
 
-/// Lives until a check finds out; fails if none does.
+/// Runs seeds until a check fails; fails if none does.
 fn must_be_found(plant: PlantedFlaw) {
     for seed in 0..SEEDS_TO_FIND {
-        if let Err(broken) = live(seed, StoreSetup::Planted(plant)) {
+        if let Err(broken) = execute(seed, StoreSetup::Planted(plant)) {
             eprintln!("{}", broken.lines().next().unwrap_or_default());
             return;
         }
@@ -258,13 +252,13 @@ fn silence_taken_for_not_sent_is_found() {
     must_be_found(PlantedFlaw::SilenceAsUnsent);
 }
 
-/// A5: only a process that stands still between its decision and the first byte shows it.
+/// A5: only a process that is suspended between its decision and the first byte shows it.
 #[test]
 fn a_send_dated_by_its_beginning_is_found() {
     must_be_found(PlantedFlaw::Misdated(MisdatingFlaw::SendsByTheirBeginning));
 }
 
-/// V5, R3: only an answer that is read long after it was true shows it.
+/// V5, R3: only a reply that is read long after it was true shows it.
 #[test]
 fn stale_evidence_taken_for_new_is_found() {
     must_be_found(PlantedFlaw::Misdated(

@@ -1,5 +1,5 @@
-//! Refunds in a life: merchants ask for them, institutions work on them, and what must be true of
-//! them after every step (R1 to R9, A4, M1 to M3).
+//! Refunds in a simulation run: merchants request them, institutions process them, and their
+//! invariants after every step (R1 to R9, A4, M1 to M3).
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::world::fake_refunds::FakeRefundState;
 use crate::world::memory::{DurableState, RecordedTransition};
 use crate::world::network::Parties;
 
-/// The table of section 5, and what never changes of a refund.
+/// The table of section 5, and the fields of a refund that never change.
 pub(super) fn transition(step: &RecordedTransition) -> InvariantResult {
     let (Some(before), after) = (&step.before, &step.after) else {
         return Ok(());
@@ -24,7 +24,7 @@ pub(super) fn transition(step: &RecordedTransition) -> InvariantResult {
     let no = &after.no;
     hold!(
         after.refunds.len() >= before.refunds.len(),
-        "K1: a refund of {no} vanished"
+        "K1: a refund of {no} disappeared"
     );
     hold!(
         after.refunded_minor() >= before.refunded_minor(),
@@ -33,12 +33,12 @@ pub(super) fn transition(step: &RecordedTransition) -> InvariantResult {
         before.refunded_minor()
     );
     for (was, is) in before.refunds.iter().zip(&after.refunds) {
-        let kept = was.no == is.no
+        let is_same = was.no == is.no
             && was.attempt == is.attempt
             && was.amount == is.amount
             && was.why == is.why
             && was.created == is.created;
-        hold!(kept, "section 1: a refund of {no} changed what it is");
+        hold!(is_same, "section 1: a refund of {no} changed its identity");
         let legal = was.state == is.state || may_become(was, is);
         hold!(
             legal,
@@ -77,7 +77,7 @@ fn may_become(was: &Refund, is: &Refund) -> bool {
     }
 }
 
-/// R1, R5, A4, Z3: what the refunds of an order must be, whatever happened.
+/// R1, R5, A4, Z3: the invariants of an order's refunds at any time.
 pub(super) fn order_alone(order: &Order) -> InvariantResult {
     let (no, paid) = (
         &order.no,
@@ -92,7 +92,7 @@ pub(super) fn order_alone(order: &Order) -> InvariantResult {
         let settles = order.paying_attempt_id.as_ref() == Some(&refund.attempt);
         hold!(
             settles == refund.request().is_some(),
-            "R5, R8: {} goes along {}",
+            "R5, R8: {} goes with {}",
             refund.no,
             refund.attempt
         );
@@ -107,7 +107,7 @@ pub(super) fn order_alone(order: &Order) -> InvariantResult {
             .filter(|one| one.state == RefundState::Succeeded && one.over_refunded_minor == 0);
         hold!(
             back.count() <= 1,
-            "A4, R9: the surplus of {} went back twice, and nobody lost it",
+            "A4, R9: the excess payment of {} was refunded twice, and no loss is booked",
             attempt.id
         );
         let on_its_way = theirs
@@ -115,31 +115,31 @@ pub(super) fn order_alone(order: &Order) -> InvariantResult {
             .count();
         hold!(
             on_its_way <= 1,
-            "A4: {} goes back {on_its_way} times",
+            "A4: {} is being refunded {on_its_way} times",
             attempt.id
         );
     }
     Ok(())
 }
 
-/// The gateway's word about refunds against the institutions' own books.
+/// The gateway's refunds compared with the institutions' ledgers.
 pub(super) fn refunds_match_institutions(order: &Order, parties: &Parties) -> InvariantResult {
     for refund in &order.refunds {
         let through = &order.attempt_of(refund).unwrap().institution;
         let theirs = parties.institutions[through]
             .returns
             .get(refund.no.as_str());
-        let standing = theirs.map(|one| one.standing);
+        let their_state = theirs.map(|one| one.standing);
         match refund.state {
             RefundState::Succeeded => {
                 hold!(
-                    standing == Some(FakeRefundState::Succeeded),
-                    "E3: {} went back here and is {standing:?} there",
+                    their_state == Some(FakeRefundState::Succeeded),
+                    "E3: {} was refunded here and is {their_state:?} there",
                     refund.no
                 );
                 hold!(
                     theirs.is_some_and(|one| one.minor == refund.amount.minor()),
-                    "E3: another sum went back for {}",
+                    "E3: another amount was refunded for {}",
                     refund.no
                 );
             }
@@ -147,12 +147,12 @@ pub(super) fn refunds_match_institutions(order: &Order, parties: &Parties) -> In
                 let ended = theirs.is_none_or(|one| one.said_refused);
                 hold!(
                     ended,
-                    "R3: {} failed here and is {standing:?} there",
+                    "R3: {} failed here and is {their_state:?} there",
                     refund.no
                 );
                 hold!(
                     theirs.is_some() || !is_on_its_way(refund, through, parties),
-                    "R3: {} failed here and is still on its way there",
+                    "R3: {} failed here and is still in flight there",
                     refund.no
                 );
             }
@@ -173,14 +173,14 @@ fn is_on_its_way(refund: &Refund, through: &InstitutionId, parties: &Parties) ->
         .iter()
         .map(|(_, party, request)| (party, request));
     waiting.chain(late).any(|(party, request)| {
-        let asked: Value = serde_json::from_slice(request.body()).unwrap();
+        let fields: Value = serde_json::from_slice(request.body()).unwrap();
         *party == OutboundParty::Institution(through.clone())
-            && asked["call"] == "refund"
-            && asked["refund"] == refund.no.as_str()
+            && fields["call"] == "refund"
+            && fields["refund"] == refund.no.as_str()
     })
 }
 
-/// R4: a refund call was seen, so it is durable that one may have left.
+/// R4: a refund call was made, so it must be durable that one may have been sent.
 pub(super) fn call_was_reserved(
     id: &InstitutionId,
     no: &str,
@@ -192,11 +192,11 @@ pub(super) fn call_was_reserved(
         .values()
         .find_map(|row| row.order.refund(&no));
     let left = known.is_some_and(|one| matches!(one.sending, SendStatus::Left(_)));
-    hold!(left, "R4: {id} was asked for {no}, which is not durable");
+    hold!(left, "R4: {id} was called for {no}, which is not durable");
     Ok(())
 }
 
-/// What an account holds: what it is debited and credited, by its side (section 6).
+/// An account's balance: debits and credits, by its side (section 6).
 pub(crate) fn balances(entries: &[JournalEntry]) -> BTreeMap<JournalAccount, i64> {
     let mut balances = BTreeMap::new();
     for entry in entries {
@@ -217,7 +217,7 @@ fn signed(account: &JournalAccount, debited: i64) -> i64 {
     }
 }
 
-/// What the refunds of an order mean for the accounts (section 6, M3, R9).
+/// The postings that the refunds of an order require (section 6, M3, R9).
 pub(super) fn book(order: &Order, mut book: impl FnMut(JournalAccount, i64)) {
     let held = order.reserved_minor();
     let back = order.refunded_minor();
@@ -251,7 +251,7 @@ pub(super) fn book(order: &Order, mut book: impl FnMut(JournalAccount, i64)) {
     }
 }
 
-/// At the end, with faults stopped: Z1, A4, and nothing that went back unknown here.
+/// At the end, without faults: Z1, A4, and every refund at an institution is known here.
 pub(super) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult {
     for row in durable.orders.values() {
         for refund in &row.order.refunds {
@@ -274,12 +274,12 @@ pub(super) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
             if theirs.standing == FakeRefundState::Succeeded {
                 hold!(
                     state == Some(RefundState::Succeeded),
-                    "{no} went back at {id} and is {state:?} here"
+                    "{no} was refunded at {id} and is {state:?} here"
                 );
             }
             hold!(
                 theirs.acknowledged || theirs.standing == FakeRefundState::Working,
-                "C4: {id} is never told that the end of {no} was recorded"
+                "C4: {id} never got an acknowledgement that the end of {no} was recorded"
             );
         }
     }
@@ -287,13 +287,13 @@ pub(super) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
 }
 
 impl SimulationRun {
-    /// A merchant gives money back: some of it or all, with a number or without.
+    /// A merchant requests a refund: partial or full, with a number or without.
     pub(super) fn request_refund(&mut self) {
         let Some(order) = self.some_order() else {
             return;
         };
         let mut body = self.refunding(order);
-        // All of it often: what had failed and comes back late is then more than is left (R9).
+        // Often all of it: a failed one that succeeds late then exceeds the rest (R9).
         let sums = ["0.01", "6.15", "12.30", "12.30", "12.30", "500"];
         body["refundAmount"] = (*self.dice.pick(&sums)).into();
         if self.dice.one_in(2) {
@@ -313,7 +313,7 @@ impl SimulationRun {
         self.send_new(order, "/v1/refunds/query", &body);
     }
 
-    /// An institution finishes a refund it works on, one way or the other.
+    /// An institution ends a refund that it is processing, either way.
     pub(super) fn refund_ends(&mut self) {
         let truth = self.clock.truth();
         let network = std::sync::Arc::clone(&self.network);
@@ -333,16 +333,16 @@ impl SimulationRun {
         }
         let (id, no) = self.dice.pick(&open).clone();
         let fails = self.dice.one_in(2);
-        self.note(|| format!("{id} ends {no}, failing: {fails}"));
+        self.log(|| format!("{id} ends {no}, failing: {fails}"));
         let books = parties.institutions.get_mut(&id).unwrap();
         books.end_refund(&no, fails, truth);
     }
 
-    /// An institution tells of a refund that has ended.
+    /// An institution calls back about a refund that has ended.
     pub(super) fn refund_callback_arrives(&mut self) {
         let network = std::sync::Arc::clone(&self.network);
         let mut parties = network.parties();
-        let owed: Vec<_> = parties
+        let due: Vec<_> = parties
             .institutions
             .iter()
             .flat_map(|(id, books)| {
@@ -352,17 +352,17 @@ impl SimulationRun {
                     .map(|no| (id.clone(), no))
             })
             .collect();
-        if owed.is_empty() {
+        if due.is_empty() {
             return;
         }
-        let (id, no) = self.dice.pick(&owed).clone();
+        let (id, no) = self.dice.pick(&due).clone();
         let callback = parties
             .institutions
             .get_mut(&id)
             .unwrap()
             .refund_callback(&no);
         drop(parties);
-        self.note(|| format!("{id} tells about {no}"));
+        self.log(|| format!("{id} calls back about {no}"));
         self.call(id, no, callback);
     }
 }

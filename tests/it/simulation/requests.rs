@@ -1,5 +1,5 @@
-//! What merchants ask in a life, what they were answered, and what those answers bind the gateway
-//! to: one effect for one request, and nothing taken back.
+//! Merchants' requests in a simulation run, the answers, and what those answers bind the gateway
+//! to: one effect per request, and nothing taken back.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use super::run::{INSTITUTIONS, SimulationRun};
 use crate::world::enrolment::{MERCHANTS, order_fields, sign, unsigned};
 use crate::world::memory::DurableState;
 
-/// Orders in one life at most.
+/// The most orders in one run.
 const ORDERS_MAX: usize = 4;
 
-/// One asking: which of the requests, and whether its order was known to be paid by then.
+/// One sending of a request, and whether its order was known to be paid by then.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedRequest {
     request: usize,
@@ -43,7 +43,7 @@ struct SimulatedSend {
     request: Request<Bytes>,
     order: usize,
     path: &'static str,
-    /// Answers that say that it had its effect.
+    /// Answers that report its effect.
     effects: u32,
 }
 
@@ -51,51 +51,51 @@ struct SimulatedSend {
 pub(crate) struct SimulatedMerchants {
     orders: Vec<SimulatedOrder>,
     sent: Vec<SimulatedSend>,
-    /// Our number of each refund, by merchant and the number it has there.
+    /// Our number of each refund, by merchant and the merchant's number.
     refunds: BTreeMap<(&'static str, String), String>,
 }
 
 impl SimulatedMerchants {
-    /// Whose question it is.
-    pub(super) fn merchant(&self, asked: &SimulatedRequest) -> &'static str {
-        self.orders[asked.order].merchant
+    /// The merchant of a request.
+    pub(super) fn merchant(&self, sending: &SimulatedRequest) -> &'static str {
+        self.orders[sending.order].merchant
     }
 
-    /// The request of an asking.
-    pub(crate) fn request(&self, asked: &SimulatedRequest) -> Request<Bytes> {
-        self.sent[asked.request].request.clone()
+    /// The HTTP request of a sending.
+    pub(crate) fn request(&self, sending: &SimulatedRequest) -> Request<Bytes> {
+        self.sent[sending.request].request.clone()
     }
 
-    /// Holds an answer to what was said before.
-    pub(crate) fn hear(
+    /// Compares an answer with earlier ones.
+    pub(crate) fn check_answer(
         &mut self,
-        asked: &SimulatedRequest,
+        sending: &SimulatedRequest,
         answer: &Response<Bytes>,
         durable: &DurableState,
     ) -> InvariantResult {
         let status = answer.status().as_u16();
-        let told: Value = serde_json::from_slice(answer.body()).unwrap();
-        let sent = &mut self.sent[asked.request];
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        let sent = &mut self.sent[sending.request];
         let reads = matches!(
-            asked.path,
+            sending.path,
             "/v1/orders/query" | "/v1/orders/institutions" | "/v1/refunds/query"
         );
         if !reads && matches!(status, 200 | 202 | 403 | 404 | 409 | 422) {
             sent.effects += 1;
             hold!(
                 sent.effects == 1,
-                "Q5: {asked:?} was admitted {} times",
+                "Q5: {sending:?} was admitted {} times",
                 sent.effects
             );
         }
         if !matches!(status, 200 | 202) {
             return Ok(());
         }
-        if asked.path.starts_with("/v1/refunds") {
-            return self.check_refund_answer(asked, &told, durable);
+        if sending.path.starts_with("/v1/refunds") {
+            return self.check_refund_answer(sending, &body, durable);
         }
-        let known = &mut self.orders[asked.order];
-        let no = told["payOrderNo"].as_str().unwrap().to_owned();
+        let known = &mut self.orders[sending.order];
+        let no = body["payOrderNo"].as_str().unwrap().to_owned();
         let first = known.pay_order_no.get_or_insert_with(|| no.clone());
         hold!(*first == no, "K1: {} is {first} and {no}", known.no);
         let Some(order) = find(known, durable) else {
@@ -103,33 +103,33 @@ impl SimulatedMerchants {
         };
         hold!(
             order.no.as_str() == no,
-            "O5: {no} was answered, {} is there",
+            "O5: {no} was answered, {} is stored",
             order.no
         );
-        let paid = told["orderStatus"] == "PAID";
+        let paid = body["orderStatus"] == "PAID";
         hold!(
             !paid || order.state == OrderState::Paid,
             "O5: {no} was answered as paid"
         );
         hold!(
-            paid || !asked.reported_paid,
-            "O5: {no} was paid and is answered {}",
-            told["orderStatus"]
+            paid || !sending.reported_paid,
+            "O5: {no} was paid and is answered as {}",
+            body["orderStatus"]
         );
         known.reported_paid |= paid;
         Ok(())
     }
 
-    /// R6, O5: one number, one refund; and what was answered exists, as far as it was answered.
+    /// R6, O5: one number, one refund; and what was answered is stored, at least as far.
     fn check_refund_answer(
         &mut self,
-        asked: &SimulatedRequest,
-        told: &Value,
+        sending: &SimulatedRequest,
+        body: &Value,
         durable: &DurableState,
     ) -> InvariantResult {
-        let merchant = self.orders[asked.order].merchant;
-        let no = told["refundOrderNo"].as_str().unwrap().to_owned();
-        let number = told["merchantRefundNo"].as_str().unwrap_or(&no).to_owned();
+        let merchant = self.orders[sending.order].merchant;
+        let no = body["refundOrderNo"].as_str().unwrap().to_owned();
+        let number = body["merchantRefundNo"].as_str().unwrap_or(&no).to_owned();
         let first = self.refunds.entry((merchant, number.clone()));
         let first = first.or_insert_with(|| no.clone());
         hold!(
@@ -146,19 +146,19 @@ impl SimulatedMerchants {
         };
         let sum = refund.amount.to_string();
         hold!(
-            told["refundAmount"] == sum,
-            "R6: {no} was answered with another sum"
+            body["refundAmount"] == sum,
+            "R6: {no} was answered with another amount"
         );
-        let request = &self.sent[asked.request].request;
-        let wanted: Value = serde_json::from_slice(request.body()).unwrap();
-        let wanted = wanted["refundAmount"].as_str();
+        let request = &self.sent[sending.request].request;
+        let expected: Value = serde_json::from_slice(request.body()).unwrap();
+        let expected = expected["refundAmount"].as_str();
         let currency = refund.amount.currency();
-        let wanted = wanted.and_then(|sum| Amount::parse(sum, currency).ok());
+        let expected = expected.and_then(|sum| Amount::parse(sum, currency).ok());
         hold!(
-            wanted.is_none_or(|wanted| wanted == refund.amount),
-            "R6: {no} of {sum} is the answer to another sum"
+            expected.is_none_or(|expected| expected == refund.amount),
+            "R6: {no} of {sum} is the answer to another amount"
         );
-        let back = told["refundStatus"] == "SUCCEEDED";
+        let back = body["refundStatus"] == "SUCCEEDED";
         hold!(
             !back || refund.state == RefundState::Succeeded,
             "R2: {no} was answered as refunded and is {}",
@@ -167,13 +167,13 @@ impl SimulatedMerchants {
         Ok(())
     }
 
-    /// What was answered stays so.
-    pub(crate) fn look(&self, durable: &DurableState) -> InvariantResult {
+    /// Earlier answers stay true.
+    pub(crate) fn check(&self, durable: &DurableState) -> InvariantResult {
         for known in &self.orders {
             let order = find(known, durable);
             hold!(
                 known.pay_order_no.is_none() || order.is_some(),
-                "O5: {} was answered and is gone",
+                "O5: {} was answered and is missing",
                 known.no
             );
             let paid = order.is_some_and(|order| order.state == OrderState::Paid);
@@ -186,9 +186,9 @@ impl SimulatedMerchants {
         Ok(())
     }
 
-    /// Section 14: every answer that was given exists.
+    /// Section 14: everything that was answered exists.
     pub(crate) fn end(&self, durable: &DurableState) -> InvariantResult {
-        self.look(durable)
+        self.check(durable)
     }
 }
 
@@ -221,13 +221,13 @@ impl SimulationRun {
 
     fn send(&mut self, request: usize) {
         let sent = &self.outside.sent[request];
-        let asked = SimulatedRequest {
+        let sending = SimulatedRequest {
             request,
             order: sent.order,
             path: sent.path,
             reported_paid: self.outside.orders[sent.order].reported_paid,
         };
-        self.ask(asked);
+        self.ask(sending);
     }
 
     pub(super) fn place_order(&mut self) {
@@ -271,7 +271,7 @@ impl SimulationRun {
         self.send_new(order, "/v1/orders", &fields);
     }
 
-    /// What names the order in a request to refund (R-A3.4-1).
+    /// The fields that identify the order in a refund request (R-A3.4-1).
     pub(super) fn refunding(&self, order: usize) -> Value {
         let known = &self.outside.orders[order];
         let mut body = self.naming(order);
@@ -306,7 +306,7 @@ impl SimulationRun {
         }
     }
 
-    /// Somebody repeats what was sent, byte for byte.
+    /// Somebody repeats an earlier request, byte for byte.
     pub(super) fn replay(&mut self) {
         let many = self.outside.sent.len();
         if many > 0 {

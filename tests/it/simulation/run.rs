@@ -1,6 +1,6 @@
-//! One life of a gateway, drawn from a seed: merchants, payers and institutions do what they like,
-//! the network and the machine fail, and somebody forges and repeats. After every step the checks
-//! look; at the end faults stop and everything must come to rest.
+//! One simulation run, drawn from a seed: merchants, payers and institutions act at random, the
+//! network and the machine fail, and messages are forged and repeated. The checks run after every
+//! step; at the end faults stop and everything must come to rest.
 
 mod rest;
 
@@ -38,37 +38,37 @@ use crate::world::network::{ScriptedOutcome, TestNetwork};
 use crate::world::random::{SeededEntropy, SeededRandom};
 use crate::world::test_gateway::{PEER, api, showing};
 
-/// The embedded store's.
+/// The file of the embedded store.
 const FILE: &str = "paymux.db";
 
-/// Steps of a life before faults stop.
+/// Steps of a run before faults stop.
 const STEPS: usize = 160;
 
-/// Steps between two looks of a merchant into its list of events.
+/// Steps between two reads of a merchant's event list.
 const LIST_EVERY: usize = 16;
 
-/// Rounds in which everything must come to rest once they have.
+/// Rounds within which everything must come to rest after that.
 const REST_ROUNDS_MAX: usize = 400;
 
-/// Things the gateway does at once at most.
+/// The most concurrent tasks of the gateway.
 const TASKS_MAX: usize = 12;
 
 pub(super) const INSTITUTIONS: [&str; 3] = ["bank", "purse", "other"];
 
-/// A protection that is missing.
+/// A missing protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlantedFlaw {
     Store(MissingProtection),
     Adapter(AdapterFlaw),
     /// Silence counts as "not sent" (E1).
     SilenceAsUnsent,
-    /// Sends or news are dated wrongly (A5, V5).
+    /// Sends or evidence are dated wrongly (A5, V5).
     Misdated(MisdatingFlaw),
-    /// What passed is read off the wall clock (T1, T2).
+    /// Elapsed time is read from the wall clock (T1, T2).
     WallUptime,
 }
 
-/// How something the gateway did came to its end.
+/// The outcome of a task.
 enum TaskOutcome {
     Answered(SimulatedRequest, Response<Bytes>, &'static str),
     Called(InstitutionId, String, Response<Bytes>),
@@ -76,14 +76,14 @@ enum TaskOutcome {
     Worked,
 }
 
-/// What a life runs on.
+/// The store of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreSetup {
     /// Memory.
     Memory,
-    /// Memory and the embedded store, asked the same.
+    /// Memory and the embedded store, with the same calls.
     Embedded,
-    /// Memory, with a protection missing somewhere.
+    /// Memory, with a planted flaw.
     Planted(PlantedFlaw),
 }
 
@@ -96,12 +96,12 @@ pub(crate) struct SimulationRun {
     pub(super) memory: Arc<MemoryStore>,
     trace: Vec<String>,
     tasks: Vec<SimulatedTask<TaskOutcome>>,
-    /// None while no process runs.
+    /// `None` while no process runs.
     process: Option<(Arc<FaultInjector>, Arc<Api>)>,
     gates: Vec<Arc<WorkerGate>>,
     checks: InvariantChecks,
     ground: StoreSetup,
-    /// Where the embedded store has its file, and what it was asked and has not answered yet.
+    /// The folder of the embedded store, and the number of calls it has not answered yet.
     folder: TempDir,
     asked: Arc<AtomicUsize>,
     abilities: Vec<(&'static str, FakeInstitutionAbility)>,
@@ -109,13 +109,13 @@ pub(crate) struct SimulationRun {
     runs: u64,
 }
 
-/// Lives one life; what broke, if something did.
-pub(crate) fn live(seed: u64, ground: StoreSetup) -> InvariantResult {
-    let mut life = SimulationRun::new(seed, ground);
-    let finished = life.run_steps().and_then(|()| life.store_verifies());
+/// Executes one run; returns the violation, if any.
+pub(crate) fn execute(seed: u64, ground: StoreSetup) -> InvariantResult {
+    let mut run = SimulationRun::new(seed, ground);
+    let finished = run.run_steps().and_then(|()| run.store_verifies());
     finished.map_err(|broken| {
-        let last = life.trace.len().saturating_sub(60);
-        format!("seed {seed}: {broken}\n{}", life.trace[last..].join("\n"))
+        let last = run.trace.len().saturating_sub(60);
+        format!("seed {seed}: {broken}\n{}", run.trace[last..].join("\n"))
     })
 }
 
@@ -140,7 +140,7 @@ impl SimulationRun {
                 parties.merchants.insert(origin, FakeMerchant::default());
             }
         }
-        let mut life = Self {
+        let mut run = Self {
             dice,
             clock,
             outside: SimulatedMerchants::default(),
@@ -159,8 +159,8 @@ impl SimulationRun {
             seed,
             runs: 0,
         };
-        life.start_again();
-        life
+        run.start_again();
+        run
     }
 
     fn api(&self) -> Arc<Api> {
@@ -175,7 +175,7 @@ impl SimulationRun {
         self.fault_injector().is_stopped()
     }
 
-    /// What the embedded store wrote must hold for operators as well.
+    /// The operators' verification of the embedded store's file must pass.
     fn store_verifies(&self) -> InvariantResult {
         if self.ground != StoreSetup::Embedded {
             return Ok(());
@@ -183,7 +183,10 @@ impl SimulationRun {
         let mut breaches = Vec::new();
         let file = self.folder.path().join(FILE);
         verify(&file, &mut |breach| breaches.push(breach)).map_err(|error| error.to_string())?;
-        hold!(breaches.is_empty(), "the file does not hold: {breaches:?}");
+        hold!(
+            breaches.is_empty(),
+            "the store's verification fails: {breaches:?}"
+        );
         Ok(())
     }
 
@@ -198,12 +201,12 @@ impl SimulationRun {
         self.rest()
     }
 
-    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn log(&mut self, what: impl FnOnce() -> String) {
         let at = self.clock.truth() % 10_000_000;
         self.trace.push(format!("{at:>8} {}", what()));
     }
 
-    /// One thing happens.
+    /// One event.
     fn step(&mut self) -> InvariantResult {
         match self.dice.below(122) {
             0..=6 => self.place_order(),
@@ -237,7 +240,7 @@ impl SimulationRun {
         self.go_on()
     }
 
-    /// Lets everything go on that can, looks, and starts again where the process stopped.
+    /// Runs all ready tasks, checks, and restarts the process if it stopped.
     fn go_on(&mut self) -> InvariantResult {
         loop {
             let ready = self.tasks.iter().position(SimulatedTask::is_ready);
@@ -245,7 +248,7 @@ impl SimulationRun {
                 if self.is_stopped() || self.asked.load(Ordering::SeqCst) == 0 {
                     break;
                 }
-                // The embedded store answers from a thread of its own, and wakes this one.
+                // The embedded store answers from its own thread, which unparks this one.
                 std::thread::park();
                 continue;
             };
@@ -253,7 +256,7 @@ impl SimulationRun {
                 drop(self.tasks.remove(at));
                 self.end_of(done)?;
             }
-            self.look()?;
+            self.check()?;
         }
         if self.is_stopped() {
             self.start_again();
@@ -262,22 +265,22 @@ impl SimulationRun {
         Ok(())
     }
 
-    fn look(&mut self) -> InvariantResult {
+    fn check(&mut self) -> InvariantResult {
         let durable = self.memory.durable();
         let parties = self.network.parties();
-        self.checks.look(&durable, &parties, self.clock.truth())?;
-        self.outside.look(&durable)
+        self.checks.check(&durable, &parties, self.clock.truth())?;
+        self.outside.check(&durable)
     }
 
     fn end_of(&mut self, done: TaskOutcome) -> InvariantResult {
         match done {
             TaskOutcome::Answered(asked, response, result) => {
-                self.note(|| format!("  {asked:?} -> {} {result}", response.status()));
+                self.log(|| format!("  {asked:?} -> {} {result}", response.status()));
                 let durable = self.memory.durable();
-                self.outside.hear(&asked, &response, &durable)
+                self.outside.check_answer(&asked, &response, &durable)
             }
             TaskOutcome::Called(id, payment, response) => {
-                self.note(|| format!("  {id} is answered {} about {payment}", response.status()));
+                self.log(|| format!("  {id} is answered {} about {payment}", response.status()));
                 let mut parties = self.network.parties();
                 let books = parties.institutions.get_mut(&id).unwrap();
                 if books.payments.contains_key(&payment) {
@@ -290,13 +293,13 @@ impl SimulationRun {
             }
             TaskOutcome::Listed(listing, response) => {
                 let durable = self.memory.durable();
-                self.lists.hear(&listing, &response, &durable)
+                self.lists.check_answer(&listing, &response, &durable)
             }
             TaskOutcome::Worked => Ok(()),
         }
     }
 
-    /// A merchant's question about its events reaches the gateway.
+    /// A merchant's request for its events reaches the gateway.
     pub(super) fn list(&mut self, listing: EventListing, request: Request<Bytes>) {
         let (api, peer) = (self.api(), showing(listing.merchant));
         self.tasks.push(SimulatedTask::new(async move {
@@ -305,11 +308,11 @@ impl SimulationRun {
         }));
     }
 
-    /// The process is gone with all it was doing; the next one starts on what is durable.
+    /// The process is lost with its tasks; the next one starts on the durable state.
     fn start_again(&mut self) {
         self.runs += 1;
         let runs = self.runs;
-        self.note(|| format!("process {runs} starts"));
+        self.log(|| format!("process {runs} starts"));
         self.tasks.clear();
         self.gates.clear();
         self.process = None;
@@ -401,7 +404,7 @@ impl SimulationRun {
         if self.is_busy() {
             return;
         }
-        self.note(|| format!("{asked:?}"));
+        self.log(|| format!("{asked:?}"));
         let request = self.outside.request(&asked);
         let (api, peer) = (self.api(), showing(self.outside.merchant(&asked)));
         self.tasks.push(SimulatedTask::new(async move {
@@ -429,7 +432,7 @@ impl SimulationRun {
         let count = u32::try_from(self.dice.between(1, 3)).unwrap();
         let admission = Arc::new(WorkerGate::default());
         if self.dice.one_in(5) {
-            self.note(|| format!("a worker leases {work:?} and stands still"));
+            self.log(|| format!("a worker leases {work:?} and is suspended"));
             self.gates.push(Arc::clone(&admission));
         } else {
             admission.open();
@@ -437,12 +440,12 @@ impl SimulationRun {
         self.worker(work, count, admission);
     }
 
-    /// Whoever stood still goes on with what it knew.
+    /// A suspended worker continues with what it knew.
     fn somebody_goes_on(&mut self) {
         let many = self.gates.len();
         if many > 0 {
             let at = self.dice.below(many);
-            self.note(|| "a worker goes on".to_owned());
+            self.log(|| "a worker continues".to_owned());
             self.gates.remove(at).open();
         }
     }
@@ -470,7 +473,7 @@ impl SimulationRun {
         }));
     }
 
-    /// Time passes; nothing on its way outlives its moment.
+    /// Time passes; nothing in flight outlives its moment.
     pub(super) fn pass(&mut self, ms: i64) -> InvariantResult {
         let until = self.clock.truth() + ms;
         while let Some(deadline) = self.network.deadline().filter(|one| *one <= until) {
@@ -483,7 +486,7 @@ impl SimulationRun {
         Ok(())
     }
 
-    /// What is due by now ends: the gateway stops waiting, and what was late arrives.
+    /// What is due ends: the gateway times out, and late messages arrive.
     fn network_gives_up(&mut self) {
         let truth = self.clock.truth();
         let overdue = {
@@ -506,7 +509,7 @@ impl SimulationRun {
         }
     }
 
-    /// Q6: as the worker that forgets nonces does it.
+    /// Q6: deletes nonces as the worker does.
     fn nonces_are_forgotten(&mut self) {
         let until =
             paymux::domain::identifiers::Timestamp::from_ms(self.clock.now().ms() - 480_000);

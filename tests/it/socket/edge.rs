@@ -1,4 +1,4 @@
-//! What the edge promises at its socket.
+//! The edge at its socket.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::running::{GET, RunningEdge, echo, post};
 use super::*;
 
-/// R-6.3.1-2d: TLS 1.2 and 1.3 are spoken, nothing older.
+/// R-6.3.1-2d: TLS 1.2 and 1.3 are accepted, nothing older.
 #[tokio::test]
 async fn only_tls_1_2_and_1_3_are_spoken() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -33,10 +33,10 @@ async fn only_tls_1_2_and_1_3_are_spoken() {
     assert_eq!(alert.first(), Some(&21), "an alert and nothing else");
 }
 
-/// Q4: the digest of a certificate whose key was proven reaches whoever answers, on every request
-/// and on resumed sessions; without one there is none.
+/// Q4: the responder gets the digest of a certificate whose key was proven, on every request and on
+/// resumed sessions; without a certificate it gets none.
 #[tokio::test]
-async fn the_client_certificate_is_told_by_its_digest() {
+async fn the_responder_gets_the_client_certificates_digest() {
     let edge = RunningEdge::echo(Bounds::default());
     let merchant = TestIdentity::new();
     for version in [&TLS12, &TLS13] {
@@ -49,7 +49,7 @@ async fn the_client_certificate_is_told_by_its_digest() {
     }
     ask(&mut edge.connect().await, GET).await.unwrap();
     let seen = edge.seen.lock().unwrap();
-    let told: Vec<_> = seen
+    let digests: Vec<_> = seen
         .iter()
         .map(|(_, peer)| peer.certificate.map(|shown| shown.digest))
         .collect();
@@ -57,15 +57,15 @@ async fn the_client_certificate_is_told_by_its_digest() {
     let mut shown = seen.iter().filter_map(|(_, peer)| peer.certificate);
     assert!(shown.all(|shown| (shown.not_before_s, shown.not_after_s) == (from, until)));
     let proven = Some(merchant.digest());
-    assert_eq!(told, [proven, proven, proven, proven, None]);
+    assert_eq!(digests, [proven, proven, proven, proven, None]);
     assert!(seen.iter().all(|(_, peer)| peer.address.is_loopback()));
 }
 
-/// F1: another certificate is shown from the next handshake on; standing connections go on.
+/// F1: another certificate is shown from the next handshake on; open connections go on.
 #[tokio::test]
 async fn a_certificate_is_swapped_without_a_restart() {
     let edge = RunningEdge::echo(Bounds::default());
-    let mut standing = edge.connect().await;
+    let mut open = edge.connect().await;
     let next = TestIdentity::new();
     edge.shown.replace(next.chain(), next.key()).unwrap();
     assert!(
@@ -78,10 +78,10 @@ async fn a_certificate_is_swapped_without_a_restart() {
         .await
         .unwrap();
     assert_eq!(ask(&mut new, GET).await.unwrap().status(), 200);
-    assert_eq!(ask(&mut standing, GET).await.unwrap().status(), 200);
+    assert_eq!(ask(&mut open, GET).await.unwrap().status(), 200);
 }
 
-/// RFC 9112, 9.3: one connection carries many requests, also sent ahead, answered in order.
+/// RFC 9112, 9.3: one connection carries many requests, also pipelined, answered in order.
 #[tokio::test]
 async fn one_connection_carries_many_requests() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -109,8 +109,8 @@ async fn one_connection_carries_many_requests() {
     assert!(read_message(&mut stream).await.is_none());
 }
 
-/// RFC 9112, 9.6: after the last answer what the client still sends is read away, or the answer to an
-/// order just placed would be lost with the connection.
+/// RFC 9112, 9.6: after the last reply what the client still sends is read and dropped; otherwise a
+/// reset could lose the reply to an order just placed.
 #[tokio::test]
 async fn the_last_answer_is_not_lost_by_what_follows_it() {
     let last = "Host: localhost\r\nConnection: close\r\n";
@@ -136,8 +136,8 @@ async fn the_last_answer_is_not_lost_by_what_follows_it() {
     }
 }
 
-/// RFC 9112, 2.2: one line end too many after a body is no request: it counts as none, no time runs
-/// and a stop ends the connection; where packets end makes no difference.
+/// RFC 9112, 2.2: an extra line end after a body is no request: no request time runs and a stop
+/// ends the connection; packet boundaries make no difference.
 #[tokio::test]
 async fn a_line_end_after_a_body_is_no_request() {
     let edge = RunningEdge::echo(Bounds {
@@ -152,7 +152,7 @@ async fn a_line_end_after_a_body_is_no_request() {
         assert_eq!(answer.header("connection"), Some("keep-alive"));
     }
     for byte in ["\r", "\n"] {
-        // The one after the third body was it already; this is of the next request.
+        // The extra one after the third body was accepted; this one belongs to the next request.
         let mut stream = edge.connect().await;
         for piece in ["\r", "\n", byte] {
             stream.write_all(piece.as_bytes()).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_line_end_after_a_body_is_no_request() {
     assert_eq!(edge.stopped().await, DrainOutcome::Whole);
 }
 
-/// Whoever answers sees path, query and every header line, whatever form the target had.
+/// The responder gets path, query and every header line, whatever the form of the target.
 #[tokio::test]
 async fn a_request_arrives_whole() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -192,9 +192,9 @@ async fn a_request_arrives_whole() {
     assert_eq!(lines, ["1", "2"]);
 }
 
-/// A request that ends in a panic is in doubt, and its caller is told so; others go on.
+/// A request that ends in a panic has an unknown outcome, and the reply says so; others go on.
 #[tokio::test]
-async fn a_panic_is_answered_as_unknown() {
+async fn a_panic_is_answered_as_unknown_outcome() {
     let responder: Responder = Arc::new(|request, _, _| {
         assert!(request.uri().path() != "/a", "as the test wants");
         Box::pin(async { echo(request) })
@@ -207,10 +207,10 @@ async fn a_panic_is_answered_as_unknown() {
     assert_eq!(ask(&mut stream, post("next")).await.unwrap().body, b"next");
 }
 
-/// Stopping: new connections are refused, idle ones closed, and what was handed over is finished,
-/// whether its client still waits or has gone; a second stop changes nothing.
+/// Stopping: new connections are refused, idle ones closed, and requests in flight are finished,
+/// whether the client still waits or has gone; a second stop changes nothing.
 #[tokio::test]
-async fn a_stop_finishes_what_was_handed_over() {
+async fn a_stop_finishes_requests_in_flight() {
     let (release, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
     let ended = Arc::new(Mutex::new(0));
     let (wait, arrive, count) = (
@@ -251,15 +251,15 @@ async fn a_stop_finishes_what_was_handed_over() {
     assert_eq!(*ended.lock().unwrap(), 2);
 }
 
-/// A stop that is asked for before anything is accepted is heeded.
+/// A stop requested before anything is accepted takes effect.
 #[tokio::test]
 async fn a_stop_right_after_a_start_is_not_missed() {
     let edge = RunningEdge::echo(Bounds::default());
-    // On this one thread nothing of it has run yet.
+    // On this single thread nothing of it has run yet.
     assert_eq!(edge.stopped().await, DrainOutcome::Whole);
 }
 
-/// A stop has an end: what is not answered by then is reported, not waited for.
+/// A stop has a deadline: what is not answered by then is reported, not waited for.
 #[tokio::test]
 async fn a_stop_does_not_wait_for_ever() {
     let bounds = Bounds {

@@ -1,4 +1,4 @@
-//! A client certificate that ends while its connection stands.
+//! A client certificate that expires while its connection is open.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::world::test_gateway::TestGateway;
 
 const PLACE: &str = "/v1/orders";
 
-/// Self-signed, in force for a minute of the town's time.
+/// Self-signed, valid for a minute of the test gateway's time.
 fn short_lived(now_s: i64) -> TestIdentity {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -47,7 +47,7 @@ fn raw(gateway: &TestGateway, number: &str) -> String {
     text + "\r\n" + std::str::from_utf8(&body).unwrap()
 }
 
-/// Q4, R-6.3.1-1c: over real TLS, a certificate that was in force at the handshake and has ended
+/// Q4, R-6.3.1-1c: over real TLS, a certificate that was valid at the handshake and has expired
 /// since is refused with the next request of the same connection, and nothing is recorded.
 #[tokio::test]
 async fn a_certificate_that_ends_mid_connection_is_refused() {
@@ -96,7 +96,7 @@ async fn a_certificate_that_ends_mid_connection_is_refused() {
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     assert_eq!(answer.status(), 403, "{text}");
     assert!(text.contains("certificate_expired"), "{text}");
-    // What was proven spends its nonce whatever the answer (Q5), and does nothing else.
+    // An authenticated request spends its nonce whatever the reply (Q5), and does nothing else.
     let mut after = gateway.durable_state();
     assert_eq!(after.nonces.len(), before.nonces.len() + 1);
     after.nonces.clone_from(&before.nonces);

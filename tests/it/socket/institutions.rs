@@ -1,5 +1,5 @@
-//! An institution that is silent, over real sockets: what waits for it holds up no other institution's
-//! questions (N10).
+//! A silent institution, over real sockets: the calls that wait for it delay no query to another
+//! institution (N10).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,14 +35,14 @@ use crate::world::enrolment::snapshot;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::random::SeededEntropy;
 
-/// Orders in doubt at the silent one.
+/// Unresolved orders at the silent institution.
 const UNFINISHED: u32 = 900;
-/// What one institution may hold of us.
+/// Calls in flight that one institution may have.
 const SLOTS: usize = 16;
-/// The same once it was silent for a while.
+/// The same once it has been silent for a while.
 const SLOTS_LATE: usize = 4;
 
-/// Runs on from the moment at which all orders of the story are in doubt.
+/// Runs on from the moment at which all orders of the test are unresolved.
 struct PollingClock(Instant);
 
 impl Clock for PollingClock {
@@ -55,16 +55,16 @@ impl Clock for PollingClock {
     }
 }
 
-/// What an institution sees.
+/// Queries that the institutions receive.
 #[derive(Debug, PartialEq, Eq)]
 enum ObservedQuery {
-    /// The silent one was asked, and so many of its questions were waiting then.
+    /// A query to the silent one, with the number of its queries in flight at that time.
     Silent(usize),
-    /// The other was asked about this attempt.
+    /// A query to the other one about this attempt.
     Prompt(String),
 }
 
-/// Real connections, to wherever an institution's listener is.
+/// Real connections, to the ports on which the institutions listen.
 struct RedirectedNetwork {
     hyper: HyperOutbound,
     ports: HashMap<InstitutionId, u16>,
@@ -90,7 +90,7 @@ impl Outbound for RedirectedNetwork {
     }
 }
 
-/// One institution on a port of its own, and what it sees.
+/// An institution on a port of its own, and the queries that it receives.
 async fn institution(
     identity: &TestIdentity,
     is_silent: bool,
@@ -124,8 +124,8 @@ async fn institution(
                         waiting.fetch_sub(1, Ordering::SeqCst);
                         return;
                     }
-                    let asked: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
-                    let id = asked["id"].as_str().unwrap().to_owned();
+                    let attempt: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+                    let id = attempt["id"].as_str().unwrap().to_owned();
                     let _ = see.send(ObservedQuery::Prompt(id));
                     let answer = b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n";
                     tls.write_all(answer).await.unwrap();
@@ -136,7 +136,7 @@ async fn institution(
     port
 }
 
-/// Order `n`, sent to an institution, and nobody knows what became of it.
+/// Order `n`, sent to an institution without a known outcome.
 async fn in_doubt(store: Arc<dyn Store>, n: u32, through: &'static str, s: i64) -> Order {
     let first = Some(start(n, through, store.epoch()));
     let order = done(&*store, place(n, first)).await;
@@ -170,7 +170,7 @@ struct PollingTestbed {
 }
 
 impl PollingTestbed {
-    /// With this many orders in doubt at the silent one.
+    /// With this many unresolved orders at the silent one.
     async fn start(unfinished: u32) -> Self {
         let (see, seen) = mpsc::unbounded_channel();
         let folder = TempDir::new().unwrap();
@@ -226,7 +226,7 @@ impl PollingTestbed {
     }
 }
 
-/// Both institutions, on ports of their own.
+/// Both institutions, each on a port of its own.
 async fn redirected(see: mpsc::UnboundedSender<ObservedQuery>) -> RedirectedNetwork {
     let identity = TestIdentity::new();
     let ids = ["silent", "harbour"].map(|name| InstitutionId::parse(name).unwrap());
@@ -250,24 +250,24 @@ async fn redirected(see: mpsc::UnboundedSender<ObservedQuery>) -> RedirectedNetw
     }
 }
 
-/// N10, Z1: nine hundred unfinished orders at an institution that never answers hold as many of our
-/// workers as it has slots, and a few once it was silent; a doubt at another institution is asked about
-/// before any further one of theirs.
+/// N10, Z1: nine hundred unresolved orders at an institution that never answers hold only as many
+/// workers as it has permits, and fewer once it has been silent for a while; an unresolved order at
+/// another institution is queried before any further one of theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_institution_delays_nobody_elses_questions() {
-    let mut asking = PollingTestbed::start(UNFINISHED).await;
-    // As many as it may hold are waiting there before anybody else needs anything.
+async fn a_silent_institution_delays_no_other_queries() {
+    let mut testbed = PollingTestbed::start(UNFINISHED).await;
+    // As many as it may hold are in flight there before the other institution is queried.
     for _ in 0..SLOTS {
-        assert!(matches!(asking.next().await, ObservedQuery::Silent(_)));
+        assert!(matches!(testbed.next().await, ObservedQuery::Silent(_)));
     }
     for round in 1..=6 {
         let n = UNFINISHED + round;
-        let order = in_doubt(Arc::clone(&asking.store), n, "harbour", 20).await;
+        let order = in_doubt(Arc::clone(&testbed.store), n, "harbour", 20).await;
         let id = order.attempts[0].id.as_str().to_owned();
         let mut between = 0;
         loop {
-            match asking.next().await {
-                ObservedQuery::Prompt(asked) if asked == id => break,
+            match testbed.next().await {
+                ObservedQuery::Prompt(attempt) if attempt == id => break,
                 ObservedQuery::Prompt(_) => (),
                 ObservedQuery::Silent(waiting) => {
                     assert!(waiting <= SLOTS, "{waiting} wait at the silent one");
@@ -277,16 +277,16 @@ async fn a_silent_institution_delays_nobody_elses_questions() {
         }
         assert!(
             between <= SLOTS,
-            "round {round}: {between} questions went before it"
+            "round {round}: {between} queries went before it"
         );
     }
-    // Once it was silent for a while, only a few wait there.
+    // Once it has been silent for a while, only a few are in flight.
     let mut fewer = 0;
     while fewer < 2 * SLOTS_LATE {
-        if let ObservedQuery::Silent(waiting) = asking.next().await {
+        if let ObservedQuery::Silent(waiting) = testbed.next().await {
             fewer = if waiting <= SLOTS_LATE { fewer + 1 } else { 0 };
         }
     }
-    asking.stop.send_replace(true);
-    timeout(TIMEOUT, asking.running).await.unwrap().unwrap();
+    testbed.stop.send_replace(true);
+    timeout(TIMEOUT, testbed.running).await.unwrap().unwrap();
 }

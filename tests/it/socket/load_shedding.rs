@@ -1,5 +1,5 @@
-//! More requests than can be answered, at a real socket: who is refused, in which order, and that it
-//! costs him nothing but the time.
+//! Overload at a real socket: which requests are rejected first, and that a rejection has no effect
+//! but a delay.
 
 use bytes::Bytes;
 use http::Response;
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::running::{GET, RunningEdge, echo, post};
 use super::*;
 
-/// An edge whose answers are held until they are let go, one by one.
+/// An edge whose replies are held until they are released, one by one.
 struct HeldEdge {
     edge: RunningEdge,
     shown: TestIdentity,
@@ -37,13 +37,13 @@ impl HeldEdge {
         }
     }
 
-    /// A connection of somebody who is known.
+    /// A connection of an enrolled caller.
     async fn connect(&self) -> TlsStream<TcpStream> {
         let client = self.edge.client(Some(&self.shown));
         connect(&client, self.edge.address).await.unwrap()
     }
 
-    /// A connection whose request is being answered.
+    /// A connection whose request is in flight.
     async fn under_way(&self, request: &str) -> TlsStream<TcpStream> {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -63,9 +63,10 @@ fn is_rejected(answer: &SocketMessage) {
     assert!(String::from_utf8_lossy(&answer.body).contains("\"code\":\"unavailable\""));
 }
 
-/// Q8: past the bound the answer is 503 at once, with `Retry-After`, and nobody was asked.
+/// Q8: past the limit the reply is 503 at once, with `Retry-After`, and the request goes no
+/// further.
 #[tokio::test]
-async fn too_many_at_once_are_refused_at_once() {
+async fn too_many_concurrent_requests_are_rejected_at_once() {
     let bounds = Bounds {
         in_flight_max: 1,
         ..Bounds::default()
@@ -86,11 +87,11 @@ async fn too_many_at_once_are_refused_at_once() {
     );
 }
 
-/// R-6.4-1c, Q8: as places fill, new orders are refused first, then choices, on the payer's page as
-/// well, and the rest last; each may come again on the same connection, and is answered when there
-/// is room. Nobody behind the edge saw what was refused.
+/// R-6.4-1c, Q8: as the permits run out, new orders are rejected first, then selections, also on
+/// the payer's page, and all others last; each may be repeated on the same connection, and is
+/// answered when there is a permit. A rejected request does not get past the edge.
 #[tokio::test]
-async fn orders_are_refused_before_choices_and_both_before_the_rest() {
+async fn orders_are_rejected_before_selections_and_both_before_the_rest() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 1,
         in_flight_selections_max: 2,
@@ -125,10 +126,10 @@ async fn orders_are_refused_before_choices_and_both_before_the_rest() {
     assert_eq!(ask(&mut caller, &order).await.unwrap().body, b"o");
 }
 
-/// A refused request is read away whole, however it comes: in pieces, in chunks, waiting to be asked
-/// for. What follows it on the connection is the next request, or there is no connection.
+/// A rejected request is read to its end, however it is sent: in pieces, in chunks, or after
+/// `100-continue`. What follows on the connection is the next request, or the connection ends.
 #[tokio::test]
-async fn what_is_refused_is_read_away() {
+async fn a_rejected_request_is_read_to_its_end() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 0,
         ..Bounds::default()
@@ -155,9 +156,9 @@ async fn what_is_refused_is_read_away() {
     }
 }
 
-/// Q9: a request that waited past its time is dropped before it has an effect, never after.
+/// Q9: a request that waited past its deadline is dropped before it has an effect, never after.
 #[tokio::test]
-async fn what_waited_too_long_is_not_begun() {
+async fn a_request_past_its_deadline_is_not_begun() {
     let bounds = Bounds {
         start_within: Duration::ZERO,
         ..Bounds::default()
@@ -173,10 +174,10 @@ async fn what_waited_too_long_is_not_begun() {
         .await;
 }
 
-/// R-6.4-1c: what a stranger asks for at no path of ours fills no place that an order could have,
-/// and is refused before one is.
+/// R-6.4-1c: an unauthenticated request for an unknown path takes no permit of an order, and is
+/// rejected before an order is.
 #[tokio::test]
-async fn junk_is_refused_before_orders() {
+async fn unknown_paths_are_rejected_before_orders() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 2,
         ..Bounds::default()
@@ -195,26 +196,26 @@ async fn junk_is_refused_before_orders() {
     }
 }
 
-/// A refusal of `HEAD` has no body, or the next answer would be taken for another's; and none of them
-/// says a time that is not now.
+/// A rejected `HEAD` has no body, which would be taken for the next reply; and no rejection has a
+/// stale date.
 #[tokio::test]
-async fn a_refused_head_leaves_no_body_behind() {
+async fn a_rejected_head_request_has_no_body() {
     let held = HeldEdge::start(Bounds {
         in_flight_max: 0,
         rejection_pause: Duration::ZERO,
         ..Bounds::default()
     });
     let mut caller = held.connect().await;
-    let asked = "HEAD /pay/abc HTTP/1.1\r\nHost: a\r\n\r\n";
-    caller.write_all(asked.as_bytes()).await.unwrap();
+    let head_request = "HEAD /pay/abc HTTP/1.1\r\nHost: a\r\n\r\n";
+    caller.write_all(head_request.as_bytes()).await.unwrap();
     let refused = read_head(&mut caller).await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("content-length: ") && !refused.contains("date: "));
     let next = ask(&mut caller, GET).await.unwrap();
     is_rejected(&next);
     assert_eq!(next.header("date"), None);
-    // Refused for what it is, its connection ends after the head.
-    let long = asked.replace("Host: a", "Host: a\r\nContent-Length: 9999999");
+    // Refused for its length; its connection ends after the head.
+    let long = head_request.replace("Host: a", "Host: a\r\nContent-Length: 9999999");
     caller.write_all(long.as_bytes()).await.unwrap();
     let refused = read_head(&mut caller).await;
     assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
@@ -222,8 +223,8 @@ async fn a_refused_head_leaves_no_body_behind() {
     assert!(read_message(&mut caller).await.is_none());
 }
 
-/// R-6.4-1c: whatever path strangers ask for, they fill half of the places of new orders and no more;
-/// a merchant that has proven itself places its order beside them.
+/// R-6.4-1c: unauthenticated requests, to whatever path, take at most half of the permits of new
+/// orders; an authenticated merchant places its order beside them.
 #[tokio::test]
 async fn unauthenticated_callers_displace_no_authenticated_order() {
     let (release, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
@@ -281,8 +282,8 @@ async fn unauthenticated_callers_displace_no_authenticated_order() {
     }
 }
 
-/// R-6.4-1c: an institution without a certificate is no stranger where it has proven itself lately,
-/// also on another connection.
+/// R-6.4-1c: an institution without a certificate counts as authenticated if it was authenticated
+/// recently, also on another connection.
 #[tokio::test]
 async fn a_recently_authenticated_caller_counts_as_authenticated() {
     let bounds = Bounds {
@@ -301,9 +302,9 @@ async fn a_recently_authenticated_caller_counts_as_authenticated() {
     assert_eq!(ask(&mut other, &query).await.unwrap().status(), 200);
 }
 
-/// R-6.4-1c: the pause after a refused order holds up orders, and nothing else on its connection.
+/// R-6.4-1c: the pause after a rejected order delays orders, and nothing else on its connection.
 #[tokio::test]
-async fn a_query_does_not_wait_for_a_refused_order() {
+async fn a_query_does_not_wait_for_a_rejected_order() {
     let held = HeldEdge::start(Bounds {
         in_flight_orders_max: 0,
         rejection_pause: TIMEOUT * 9,

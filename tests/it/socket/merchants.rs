@@ -1,4 +1,4 @@
-//! Many merchants over real sockets, most of them dead, slow or lying: nobody else is told late.
+//! Many merchants over real sockets, most of them dead, slow or failing: no other is notified late.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,13 +30,13 @@ use crate::store::builders::{at, paid, terms};
 use crate::world::enrolment::snapshot;
 use crate::world::random::SeededEntropy;
 
-/// A healthy merchant hears of its payment within this (N8). Unit: seconds.
+/// A healthy merchant is notified of its payment within this time (N8). Unit: seconds.
 const NOTIFIED_WITHIN_S: u64 = 3;
 
-/// Merchants that are not well: more than there are hands for notifications.
+/// Unhealthy merchants: more than there are worker slots for notifications.
 const UNWELL: u8 = 200;
 
-/// Runs on from the moment at which the orders of the story are paid.
+/// Runs on from the moment at which the orders of the test are paid.
 struct DeliveryClock(Instant);
 
 impl Clock for DeliveryClock {
@@ -53,20 +53,20 @@ impl Clock for DeliveryClock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EndpointReaction {
     Acknowledges,
-    /// Takes the connection and never says a word.
+    /// Accepts the connection and never sends a byte.
     Mute,
     /// Reads the request and does not answer.
     Silent,
-    /// A byte of its answer now and then.
+    /// Sends a byte of its reply now and then.
     Drips,
-    /// An answer without end.
+    /// Sends an endless reply.
     Endless,
-    /// 200, and not `SUCCESS`.
+    /// 200, without `SUCCESS`.
     Lies,
 }
 
-/// By the address that was called: .0.1 is well, of the others most are mute.
-fn manner(address: IpAddr) -> EndpointReaction {
+/// By the called address: .0.1 is healthy, most others are mute.
+fn reaction(address: IpAddr) -> EndpointReaction {
     let IpAddr::V4(address) = address else {
         panic!("{address} was called");
     };
@@ -82,16 +82,16 @@ fn manner(address: IpAddr) -> EndpointReaction {
     }
 }
 
-/// Two networks of them, so that there are more than hands.
+/// Two networks of them, so that there are more than worker slots.
 fn unresponsive() -> impl Iterator<Item = String> {
     (0..2).flat_map(|net| (2..=UNWELL).map(move |n| format!("127.0.{}.{n}", net + 1)))
 }
 
-/// Every merchant there is, on one port of many addresses of this machine.
+/// All merchants, on one port of many addresses of this machine.
 struct SocketMerchants {
     port: u16,
     identity: TestIdentity,
-    heard: mpsc::UnboundedReceiver<String>,
+    notified: mpsc::UnboundedReceiver<String>,
     connected: mpsc::UnboundedReceiver<()>,
 }
 
@@ -111,25 +111,25 @@ impl SocketMerchants {
             .with_single_cert(identity.chain(), identity.key())
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        // Every address of 127.0.0.0/8 is this machine's own.
+        // All of 127.0.0.0/8 is this machine's.
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (hear, heard) = mpsc::unbounded_channel();
+        let (notify, notified) = mpsc::unbounded_channel();
         let (check_rate, connected) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                let manner = manner(tcp.local_addr().unwrap().ip());
-                if manner != EndpointReaction::Acknowledges {
+                let reaction = reaction(tcp.local_addr().unwrap().ip());
+                if reaction != EndpointReaction::Acknowledges {
                     let _ = check_rate.send(());
                 }
-                tokio::spawn(receive(tcp, manner, acceptor.clone(), hear.clone()));
+                tokio::spawn(receive(tcp, reaction, acceptor.clone(), notify.clone()));
             }
         });
         Self {
             port,
             identity,
-            heard,
+            notified,
             connected,
         }
     }
@@ -141,13 +141,13 @@ impl SocketMerchants {
 
 async fn receive(
     mut tcp: TcpStream,
-    manner: EndpointReaction,
+    reaction: EndpointReaction,
     acceptor: TlsAcceptor,
-    hear: mpsc::UnboundedSender<String>,
+    notify: mpsc::UnboundedSender<String>,
 ) {
-    if manner == EndpointReaction::Mute {
-        let mut said = Vec::new();
-        let _ = tcp.read_to_end(&mut said).await;
+    if reaction == EndpointReaction::Mute {
+        let mut rest = Vec::new();
+        let _ = tcp.read_to_end(&mut rest).await;
         return;
     }
     let Ok(mut tls) = acceptor.accept(tcp).await else {
@@ -158,11 +158,11 @@ async fn receive(
             let length = body.len();
             format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
         };
-        match manner {
+        match reaction {
             EndpointReaction::Acknowledges => {
-                let told: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
-                let number = told["merchantOrderNo"].as_str().unwrap().to_owned();
-                let _ = hear.send(number);
+                let event: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+                let number = event["merchantOrderNo"].as_str().unwrap().to_owned();
+                let _ = notify.send(number);
                 let answer = whole(r#"{"noticeResult":"SUCCESS"}"#);
                 tls.write_all(answer.as_bytes()).await.unwrap();
             }
@@ -258,7 +258,7 @@ impl DeliveryTestbed {
         }
     }
 
-    /// A further order of the merchant that is well is paid; its number.
+    /// Pays a further order of the healthy merchant; its number.
     async fn pay(&mut self, url: Box<str>) -> String {
         self.next += 1;
         let terms = OrderTerms {
@@ -276,7 +276,7 @@ impl DeliveryTestbed {
     }
 }
 
-/// Orders from number 1 on, paid at the merchants of these addresses, `each` at every one.
+/// Orders from number 1 on, `each` paid at the merchant of every address.
 async fn enqueue_notifications(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
     let mut paying = JoinSet::new();
     let mut n = 0;
@@ -293,30 +293,32 @@ async fn enqueue_notifications(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each
     n
 }
 
-/// N7, N8, R-6.4-1b: destinations that are mute, silent, endless, dripping or lying, more of them than there
-/// are hands and each with several events, hold up nobody: whoever is well is told of each payment
-/// within three seconds, from the first on.
+/// N7, N8, R-6.4-1b: mute, silent, endless, dripping or failing destinations, more than there are
+/// worker slots and each with several events, delay no other: a healthy merchant is notified of
+/// each payment within three seconds, from the first on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_dead_merchants_delay_nobody_else() {
+async fn many_dead_merchants_delay_no_other() {
     let mut merchants = SocketMerchants::start().await;
     let folder = TempDir::new().unwrap();
     let (store, worker_signals) = DeliveryTestbed::opened(&folder.path().join("paymux.db"));
     let urls = unresponsive().map(|host| merchants.url(&host)).collect();
     let next = enqueue_notifications(&store, urls, 2).await;
-    let mut telling = DeliveryTestbed::start(&merchants, store, worker_signals, next);
+    let mut testbed = DeliveryTestbed::start(&merchants, store, worker_signals, next);
     for round in 0..10 {
         for _ in 0..50 {
             let check_rate = timeout(TIMEOUT, merchants.connected.recv()).await;
-            check_rate.expect("the dead are called").unwrap();
+            check_rate
+                .expect("the unresponsive merchants are called")
+                .unwrap();
         }
-        let number = telling.pay(merchants.url("127.0.0.1")).await;
+        let number = testbed.pay(merchants.url("127.0.0.1")).await;
         let within = Duration::from_secs(NOTIFIED_WITHIN_S);
-        let heard = timeout(within, merchants.heard.recv()).await;
-        let heard =
-            heard.unwrap_or_else(|_| panic!("round {round}: told later than in {within:?}"));
-        assert_eq!(heard, Some(number));
+        let notified = timeout(within, merchants.notified.recv()).await;
+        let notified =
+            notified.unwrap_or_else(|_| panic!("round {round}: notified later than in {within:?}"));
+        assert_eq!(notified, Some(number));
     }
-    let metrics = telling.stop().await.render();
+    let metrics = testbed.stop().await.render();
     assert!(
         metrics.contains(r#"paymux_notifications_total{result="delivered"} 10"#),
         "{metrics}"
@@ -324,7 +326,7 @@ async fn many_dead_merchants_delay_nobody_else() {
 }
 
 /// N1, N2, N7: a backlog to one destination that comes back is delivered whole, each event once
-/// where every answer arrives, and its share grows as it answers.
+/// where every reply arrives, and its share grows as it answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_is_delivered_whole() {
     let mut merchants = SocketMerchants::start().await;
@@ -333,16 +335,16 @@ async fn a_backlog_is_delivered_whole() {
     let backlog = 2_000;
     let next = enqueue_notifications(&store, vec![merchants.url("127.0.0.1")], backlog).await;
     let began = Instant::now();
-    let telling = DeliveryTestbed::start(&merchants, store, worker_signals, next);
+    let testbed = DeliveryTestbed::start(&merchants, store, worker_signals, next);
     let mut numbers = std::collections::BTreeSet::new();
     for _ in 0..backlog {
-        let heard = timeout(TIMEOUT, merchants.heard.recv()).await;
-        assert!(numbers.insert(heard.unwrap().unwrap()), "heard twice");
+        let notified = timeout(TIMEOUT, merchants.notified.recv()).await;
+        assert!(numbers.insert(notified.unwrap().unwrap()), "notified twice");
     }
     eprintln!(
         "{backlog} events to one destination in {:?}",
         began.elapsed()
     );
-    telling.stop().await;
-    assert!(merchants.heard.try_recv().is_err(), "heard twice");
+    testbed.stop().await;
+    assert!(merchants.notified.try_recv().is_err(), "notified twice");
 }

@@ -1,5 +1,5 @@
 //! The real edge and the real network on loopback: sockets, TLS, limits, draining. Ports are the
-//! system's choice, or given out once; whatever is waited for is waited for itself.
+//! system's choice, or handed out once; tests wait for events, not for time.
 
 mod edge;
 mod expiring;
@@ -25,9 +25,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Longer than anything here takes; only a test that fails waits for it.
+/// Longer than anything here takes; only a failing test waits for it.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A limit that is meant to be passed.
+/// A timeout that is meant to pass.
 const SHORT: Duration = Duration::from_millis(50);
 
 /// A certificate and its key, made for one test.
@@ -60,7 +60,7 @@ impl TestIdentity {
     }
 }
 
-/// A client that believes one certificate.
+/// A client that trusts one certificate.
 fn client(
     server: &TestIdentity,
     versions: &[&'static SupportedProtocolVersion],
@@ -120,12 +120,12 @@ impl SocketMessage {
     }
 }
 
-/// Reads a head; as much as there is before the end of the connection.
+/// Reads a head, or what there is of it at the end of the connection.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = tokio::time::timeout(TIMEOUT, stream.read_u8()).await;
-        match byte.expect("something comes or the connection ends") {
+        match byte.expect("data arrives or the connection ends") {
             Ok(byte) => head.push(byte),
             Err(_) => break,
         }
@@ -153,12 +153,12 @@ async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<SocketMes
     Some(message)
 }
 
-/// Sends bytes and reads one answer.
+/// Sends bytes and reads one reply.
 async fn ask<S>(stream: &mut S, bytes: impl AsRef<[u8]>) -> Option<SocketMessage>
 where
     S: AsyncRead + AsyncWriteExt + Unpin,
 {
-    // A server that has seen enough may have closed already; its answer is what counts.
+    // A server may close before it has read everything; its reply is what counts.
     let _ = stream.write_all(bytes.as_ref()).await;
     let _ = stream.flush().await;
     read_message(stream).await

@@ -1,5 +1,5 @@
-//! What the real network promises: what may have left is never called unsent, and a merchant's
-//! address never leads inside.
+//! The real outbound network: what may have been sent is never called unsent, and a merchant's
+//! address never leads to a private network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,21 +22,21 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// What the other side does with the connections it gets, one after another: each line is one
-/// connection, each word what follows one request on it.
+/// What the server does with its connections, one after another: an outer entry for each
+/// connection, an inner one for each request on it.
 type Script = Vec<Vec<ScriptStep>>;
 
 #[derive(Clone)]
 enum ScriptStep {
-    /// Answers with these bytes and keeps the connection.
+    /// Answers with these bytes and keeps the connection open.
     Say(String),
-    /// Closes after the request was read, without a word.
+    /// Closes after the request was read, without a reply.
     HangUp,
-    /// Waits for the caller to give up.
+    /// Waits until the caller gives up.
     Wait,
 }
 
-/// A server that follows a script and tells what it read, with the number of the connection.
+/// A server that follows a script and reports each message it read, with its connection's number.
 struct ScriptedServer {
     address: SocketAddr,
     identity: TestIdentity,
@@ -66,7 +66,7 @@ impl ScriptedServer {
         let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (tell, read) = mpsc::unbounded_channel();
+        let (sender, read) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             for (number, steps) in script.into_iter().enumerate() {
                 let (tcp, _) = listener.accept().await.unwrap();
@@ -77,7 +77,7 @@ impl ScriptedServer {
                     let Some(message) = read_message(&mut tls).await else {
                         break;
                     };
-                    let _ = tell.send((number, message));
+                    let _ = sender.send((number, message));
                     match step {
                         ScriptStep::Say(answer) => tls.write_all(answer.as_bytes()).await.unwrap(),
                         ScriptStep::HangUp => break,
@@ -108,7 +108,7 @@ impl ScriptedServer {
             .await
     }
 
-    async fn told(&mut self) -> (usize, SocketMessage) {
+    async fn received(&mut self) -> (usize, SocketMessage) {
         self.read.recv().await.unwrap()
     }
 }
@@ -133,7 +133,7 @@ fn request(url: &str) -> Request<Bytes> {
     request.body(Bytes::from_static(b"hello")).unwrap()
 }
 
-fn say(body: &str) -> ScriptStep {
+fn replying(body: &str) -> ScriptStep {
     let length = body.len();
     ScriptStep::Say(format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -148,12 +148,15 @@ fn is_unknown(sent: &Result<Response<Bytes>, SendError>) -> bool {
     matches!(sent, Err(SendError::Unknown(_)))
 }
 
-/// One exchange arrives whole, by name and by address, says who calls, and the connection is used
-/// again.
+/// One exchange arrives whole, by name and by address, with the client certificate, and the
+/// connection is reused.
 #[tokio::test]
 async fn a_request_goes_out_and_its_answer_comes_back() {
-    let mut other =
-        ScriptedServer::start(vec![vec![say("one"), say("two")], vec![say("three")]]).await;
+    let mut other = ScriptedServer::start(vec![
+        vec![replying("one"), replying("two")],
+        vec![replying("three")],
+    ])
+    .await;
     let network = other.network();
     for (host, answer, connection) in [
         ("localhost", "one", 0),
@@ -165,7 +168,7 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
             .send(&OutboundParty::Merchant, request(&url), PLENTY.into())
             .await;
         assert_eq!(sent.unwrap().body(), answer);
-        let (number, message) = other.told().await;
+        let (number, message) = other.received().await;
         assert_eq!(number, connection, "{host}");
         assert!(message.head.starts_with("POST /notice?x=1 HTTP/1.1\r\n"));
         assert_eq!(message.body, b"hello");
@@ -177,7 +180,7 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
     }
 }
 
-/// R-A3.3-3: an address that is not public is not called unless its network is allowed.
+/// R-A3.3-3: a private address is not called unless its network is allowed.
 #[tokio::test]
 async fn a_private_address_is_not_called() {
     let mut other = ScriptedServer::start(vec![]).await;
@@ -200,17 +203,17 @@ async fn a_private_address_is_not_called() {
     assert!(other.read.try_recv().is_err());
 }
 
-/// E1: what fails before the first byte was not sent.
+/// E1: a call that fails before its first byte was not sent.
 #[tokio::test]
-async fn a_connection_that_never_stood_sent_nothing() {
-    let mut other = ScriptedServer::start(vec![vec![say("one")]]).await;
+async fn a_connection_that_was_never_established_sent_nothing() {
+    let mut other = ScriptedServer::start(vec![vec![replying("one")]]).await;
     let unauthenticated = network(&TestIdentity::new(), &["127.0.0.0/8"]);
     let sent = other.ask(&unauthenticated).await;
-    assert!(was_not_sent(&sent), "an authority not believed: {sent:?}");
+    assert!(was_not_sent(&sent), "an untrusted authority: {sent:?}");
 
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = format!("https://{}/", taken.local_addr().unwrap());
-    drop(taken);
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("https://{}/", unused.local_addr().unwrap());
+    drop(unused);
     let network = other.network();
     for url in [closed.as_str(), "http://127.0.0.1/", "/only/a/path"] {
         let sent = network
@@ -218,7 +221,7 @@ async fn a_connection_that_never_stood_sent_nothing() {
             .await;
         assert!(was_not_sent(&sent), "{url}: {sent:?}");
     }
-    // Where no name server answers, it is ourselves who do not know (H1).
+    // Where no name server answers, the failure is ours (H1).
     let unknown = request("https://no-such-name.invalid/");
     let sent = network
         .send(&OutboundParty::Merchant, unknown, PLENTY.into())
@@ -227,16 +230,18 @@ async fn a_connection_that_never_stood_sent_nothing() {
         was_not_sent(&sent) || matches!(sent, Err(SendError::LocalShortage(_))),
         "{sent:?}"
     );
-    let nobody = OutboundParty::Institution(InstitutionId::parse("nobody").unwrap());
+    let unconfigured = OutboundParty::Institution(InstitutionId::parse("nobody").unwrap());
     let url = other.url("localhost");
-    let sent = network.send(&nobody, request(&url), PLENTY.into()).await;
+    let sent = network
+        .send(&unconfigured, request(&url), PLENTY.into())
+        .await;
     assert!(
         was_not_sent(&sent),
-        "an institution nobody configured: {sent:?}"
+        "an institution that is not configured: {sent:?}"
     );
 }
 
-/// V1, E5: once the request may have been read, every failure leaves it in doubt, and it is not
+/// V1, E5: once the request may have been read, every failure leaves it unresolved, and it is not
 /// sent a second time.
 #[tokio::test]
 async fn a_failure_after_the_request_leaves_it_unresolved() {
@@ -248,31 +253,35 @@ async fn a_failure_after_the_request_leaves_it_unresolved() {
         vec![ScriptStep::Say(format!("{long}{}", "x".repeat(33)))],
         vec![ScriptStep::Say(short.to_owned())],
     ] {
-        let mut other = ScriptedServer::start(vec![steps, vec![say("again")]]).await;
+        let mut other = ScriptedServer::start(vec![steps, vec![replying("again")]]).await;
         let network = other.network();
         let sent = other.ask(&network).await;
         assert!(is_unknown(&sent), "{sent:?}");
-        other.told().await;
+        other.received().await;
         assert!(other.read.try_recv().is_err(), "sent once");
     }
 }
 
-/// A failure on a kept connection after the request was read is in doubt as well: it is not sent
-/// again over a new one.
+/// After the request was read, a failure on a reused connection leaves it unresolved too: it is not
+/// sent again on a new connection.
 #[tokio::test]
-async fn a_kept_connection_that_breaks_leaves_its_request_unresolved() {
-    let steps = vec![vec![say("one"), ScriptStep::HangUp], vec![say("again")]];
+async fn a_reused_connection_that_breaks_leaves_its_request_unresolved() {
+    let steps = vec![
+        vec![replying("one"), ScriptStep::HangUp],
+        vec![replying("again")],
+    ];
     let mut other = ScriptedServer::start(steps).await;
     let network = other.network();
     other.ask(&network).await.unwrap();
     let sent = other.ask(&network).await;
     assert!(is_unknown(&sent), "{sent:?}");
-    assert_eq!(other.told().await.0, 0);
-    assert_eq!(other.told().await.0, 0);
+    assert_eq!(other.received().await.0, 0);
+    assert_eq!(other.received().await.0, 0);
     assert_eq!(other.ask(&network).await.unwrap().body(), "again");
 }
 
-/// Deadlines hold for the head and for the whole, and passing one leaves the request in doubt.
+/// There are deadlines for the head and for the whole reply; passing one leaves the request
+/// unresolved.
 #[tokio::test]
 async fn a_deadline_leaves_the_request_unresolved() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
@@ -300,32 +309,32 @@ async fn a_deadline_leaves_the_request_unresolved() {
             .send(&OutboundParty::Merchant, request(&url), timeouts.into())
             .await;
         assert!(is_unknown(&sent), "{sent:?}");
-        other.told().await;
+        other.received().await;
     }
 }
 
-/// R-A3.3-3: a redirect is an answer like any other and is not followed.
+/// R-A3.3-3: a redirect is a reply like any other and is not followed.
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let answer =
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
     let mut other = ScriptedServer::start(vec![vec![
         ScriptStep::Say(answer.to_owned()),
-        say("followed"),
+        replying("followed"),
     ]])
     .await;
     let network = other.network();
     assert_eq!(other.ask(&network).await.unwrap().status(), 307);
-    other.told().await;
+    other.received().await;
     assert!(other.read.try_recv().is_err());
 }
 
-/// An institution is shown our certificate, believed by its own authorities, and may lie in a
+/// An institution is shown our certificate, verified by its own authorities, and may be in a
 /// private network.
 #[tokio::test]
 async fn an_institution_has_its_own_connection_limit() {
     let ours = TestIdentity::new();
-    let mut other = ScriptedServer::demanding(vec![vec![say("one")]], Some(&ours)).await;
+    let mut other = ScriptedServer::demanding(vec![vec![replying("one")]], Some(&ours)).await;
     let harbour = InstitutionId::parse("harbour").unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let shown = CertifiedKey::from_der(ours.chain(), ours.key(), &provider).unwrap();
@@ -348,21 +357,21 @@ async fn an_institution_has_its_own_connection_limit() {
         )
         .await;
     assert_eq!(sent.unwrap().body(), "one");
-    other.told().await;
+    other.received().await;
 }
 
-/// E1, F1: an institution has as many calls under way at once as was set, and another number holds
-/// once it is set. What is over was kept back by us: it did not leave, and no fault of theirs.
+/// E1, F1: an institution has a configured number of calls in flight, and a new number applies once
+/// it is set. A call past it was held back by us: not sent, and not the institution's failure.
 #[tokio::test]
-async fn an_institution_has_as_many_calls_at_once_as_were_set() {
+async fn an_institution_has_a_configured_number_of_calls_in_flight() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let (tell, mut arrived) = mpsc::unbounded_channel();
+    let (sender, mut arrived) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let mut kept = Vec::new();
+        let mut connections = Vec::new();
         while let Ok((mut tcp, _)) = listener.accept().await {
-            tell.send(read_message(&mut tcp).await.unwrap()).unwrap();
-            kept.push(tcp);
+            sender.send(read_message(&mut tcp).await.unwrap()).unwrap();
+            connections.push(tcp);
         }
     });
     let harbour = InstitutionId::parse("harbour").unwrap();
@@ -385,7 +394,7 @@ async fn an_institution_has_as_many_calls_at_once_as_were_set() {
         for _ in 0..many {
             let mut call = Box::pin(network.send(&party, request(&url), PLENTY.into()));
             tokio::select! {
-                sent = &mut call => panic!("nobody answers: {sent:?}"),
+                sent = &mut call => panic!("there is no reply: {sent:?}"),
                 message = arrived.recv() => assert_eq!(message.unwrap().body, b"hello"),
             }
             calls.push(call);
@@ -403,7 +412,7 @@ async fn an_institution_has_as_many_calls_at_once_as_were_set() {
     }
 }
 
-/// How many calls may leave, and how many have.
+/// How many calls may be sent, and how many were.
 struct CountingPermit(u32, AtomicU32);
 
 #[async_trait]
@@ -421,11 +430,11 @@ impl HeldPermit for CountingPermit {
     }
 }
 
-/// E1: an institution's rate is counted on a connection that stands, right before the bytes leave;
-/// what may not leave then did not, and nothing is held against the institution.
+/// E1: an institution's rate is counted on an open connection, right before the bytes are sent; a
+/// call that the rate holds back was not sent, and does not count against the institution.
 #[tokio::test]
 async fn a_call_is_marked_sent_when_its_connection_is_established() {
-    let mut other = ScriptedServer::start(vec![vec![say("one"), say("two")]]).await;
+    let mut other = ScriptedServer::start(vec![vec![replying("one"), replying("two")]]).await;
     let network = other.network();
     let url = other.url("localhost");
     let through = |admission: &Arc<CountingPermit>| {
@@ -444,16 +453,20 @@ async fn a_call_is_marked_sent_when_its_connection_is_established() {
     assert_eq!(through(&open).await.unwrap().body(), "one");
     assert_eq!(through(&open).await.unwrap().body(), "two");
     assert_eq!(open.1.load(Ordering::SeqCst), 2);
-    assert_eq!(other.told().await.0, 0, "on the connection that stood");
-    assert_eq!(Arc::strong_count(&open), 1, "no turn is left anywhere");
+    assert_eq!(
+        other.received().await.0,
+        0,
+        "on the connection that was open"
+    );
+    assert_eq!(Arc::strong_count(&open), 1, "every permit is returned");
 }
 
-/// N7, H1: connections to merchants are bounded all together; what is kept idle makes room for
-/// whoever is called next, and what is in use does not.
+/// N7, H1: connections to merchants have a common limit; an idle one is closed for the next call,
+/// one in use is not.
 #[tokio::test]
-async fn kept_connections_make_room_for_others() {
-    let mut one = ScriptedServer::start(vec![vec![say("one"), ScriptStep::Wait]]).await;
-    let mut two = ScriptedServer::start(vec![vec![say("two")]]).await;
+async fn idle_connections_are_closed_for_others() {
+    let mut one = ScriptedServer::start(vec![vec![replying("one"), ScriptStep::Wait]]).await;
+    let mut two = ScriptedServer::start(vec![vec![replying("two")]]).await;
     let mut roots = one.identity.chain();
     roots.extend(two.identity.chain());
     let network = HyperOutbound::new(HyperOutboundSettings {
@@ -481,9 +494,9 @@ async fn kept_connections_make_room_for_others() {
     let url = third.url("localhost");
     let under_way = network.send(&OutboundParty::Merchant, request(&url), PLENTY.into());
     tokio::select! {
-        sent = under_way => panic!("nobody answers: {sent:?}"),
+        sent = under_way => panic!("there is no reply: {sent:?}"),
         sent = async {
-            third.told().await;
+            third.received().await;
             network.send(&OutboundParty::Merchant, request(&url.replace("localhost", "127.0.0.1")), hasty.into()).await
         } => assert!(matches!(sent, Err(SendError::LocalShortage(_))), "{sent:?}"),
     }

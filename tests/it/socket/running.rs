@@ -1,4 +1,4 @@
-//! An edge that runs, for the tests of its socket.
+//! A running edge, for the tests of its socket.
 
 use std::sync::Mutex;
 
@@ -18,10 +18,10 @@ use super::*;
 
 pub(super) const GET: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// What reached whoever answers.
+/// The requests that reached the responder.
 pub(super) type ReceivedRequests = Arc<Mutex<Vec<(Request<Bytes>, Peer)>>>;
 
-/// An edge that runs.
+/// A running edge.
 pub(super) struct RunningEdge {
     pub(super) address: SocketAddr,
     pub(super) identity: TestIdentity,
@@ -39,19 +39,19 @@ impl RunningEdge {
         let shown = TlsIdentity::new(identity.chain(), identity.key()).unwrap();
         let shown = Arc::new(shown);
         let seen = ReceivedRequests::default();
-        let keep = Arc::clone(&seen);
+        let recorded = Arc::clone(&seen);
         let responder: Responder = Arc::new(move |request: Request<Bytes>, peer, matched| {
             let mut copy = Request::new(request.body().clone());
             *copy.uri_mut() = request.uri().clone();
             *copy.headers_mut() = request.headers().clone();
-            keep.lock().unwrap().push((copy, peer));
+            recorded.lock().unwrap().push((copy, peer));
             responder(request, peer, matched)
         });
         let listener = Listener {
             address: "127.0.0.1:0".parse().unwrap(),
             identity: Some(Arc::clone(&shown)),
             responder,
-            // Whoever shows a certificate is enrolled here.
+            // Any certificate counts as enrolled here.
             enrolled: Arc::new(|_| true),
         };
         let refuse: Refuse = Arc::new(|refusal| problem(refusal, "R1"));
@@ -76,7 +76,7 @@ impl RunningEdge {
         )
     }
 
-    /// Everybody is taken for a merchant that has proven itself, with the first answer.
+    /// Every caller counts as an authenticated merchant from its first reply on.
     pub(super) fn proving(bounds: Bounds) -> Self {
         let responder: Responder = Arc::new(|request, _, _| {
             Box::pin(async {
@@ -97,7 +97,7 @@ impl RunningEdge {
         client(&self.identity, &[&TLS13, &TLS12], shown)
     }
 
-    /// The page of metrics, once this line is on it; what is counted a moment later is waited for.
+    /// Waits until the metrics page has this line; some counts lag behind.
     pub(super) async fn counts(&self, line: &str) {
         let seen = async {
             while !self.metrics.render().lines().any(|found| found == line) {

@@ -1,5 +1,5 @@
-//! Clients that are slow, or too many, or never come to an end: each is cut off at a named limit,
-//! counted, and nobody else is held up.
+//! Clients that are slow, too many or endless: each is cut off at a named limit and counted, and
+//! delays no other.
 
 use super::running::{GET, RunningEdge, post};
 use super::*;
@@ -9,7 +9,7 @@ use paymux::edge::{Bounds, Responder};
 
 const CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// Q1: a caller that sends slowly is told so and cut off.
+/// Q1: a caller that sends slowly gets a refusal and is cut off.
 #[tokio::test]
 async fn slow_callers_are_cut_off() {
     let bounds = Bounds {
@@ -42,7 +42,7 @@ async fn slow_callers_are_cut_off() {
     assert!(edge.seen.lock().unwrap().is_empty());
 }
 
-/// R-6.3.1-3a: a handshake that does not go on is cut off, whoever says nothing and whoever says half.
+/// R-6.3.1-3a: a handshake that stalls is cut off, whether nothing or half of it was sent.
 #[tokio::test]
 async fn a_slow_handshake_is_cut_off() {
     let bounds = Bounds {
@@ -64,9 +64,10 @@ async fn a_slow_handshake_is_cut_off() {
     edge.counts("paymux_connections 0").await;
 }
 
-/// Whoever does not shake hands is no client: it is counted and costs one handshake, not a place.
+/// A connection without a TLS handshake is counted and takes up a handshake, not a connection
+/// permit.
 #[tokio::test]
-async fn what_is_no_handshake_is_refused() {
+async fn a_connection_without_a_handshake_is_refused() {
     let edge = RunningEdge::echo(Bounds::default());
     let mut stream = TcpStream::connect(edge.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
@@ -78,10 +79,10 @@ async fn what_is_no_handshake_is_refused() {
     edge.counts("paymux_connections 0").await;
 }
 
-/// R-6.3.1-3a: whoever connects and says nothing, or a part of what a handshake begins with, takes no
-/// turn; and whoever has had our answer to it and says no more has given its turn back.
+/// R-6.3.1-3a: a connection that sends nothing, or only part of a ClientHello, takes no handshake
+/// permit; one that stalls after our reply to it has returned its permit.
 #[tokio::test]
-async fn handshakes_that_stand_still_keep_nobody_out() {
+async fn stalled_handshakes_block_no_other() {
     let bounds = Bounds {
         handshakes_max: 1,
         handshakes_per_address_max: 1,
@@ -91,12 +92,12 @@ async fn handshakes_that_stand_still_keep_nobody_out() {
     let edge = RunningEdge::echo(bounds);
     let hello = crate::socket::unauthenticated::hello(&edge);
     let mut still = Vec::new();
-    for said in [&b""[..], &hello[..1], &hello[..hello.len() - 1], &hello] {
+    for part in [&b""[..], &hello[..1], &hello[..hello.len() - 1], &hello] {
         let mut tcp = TcpStream::connect(edge.address).await.unwrap();
-        tcp.write_all(said).await.unwrap();
+        tcp.write_all(part).await.unwrap();
         still.push(tcp);
     }
-    // The whole one is answered.
+    // The complete one is answered.
     let last = still.last_mut().unwrap();
     assert_eq!(last.read_u8().await.unwrap(), 0x16);
     edge.counts("paymux_connections 4").await;
@@ -110,16 +111,16 @@ async fn handshakes_that_stand_still_keep_nobody_out() {
     edge.counts("paymux_connections 4").await;
 }
 
-/// R-6.3.1-3a: what never comes to an end as a beginning of a handshake is cut off by its size.
+/// R-6.3.1-3a: an endless ClientHello is cut off by its size.
 #[tokio::test]
-async fn a_hello_without_end_is_cut_off() {
+async fn an_endless_client_hello_is_cut_off() {
     let bounds = Bounds {
         handshake_within: TIMEOUT,
         ..Bounds::default()
     };
     let edge = RunningEdge::echo(bounds);
     let mut tcp = TcpStream::connect(edge.address).await.unwrap();
-    // A ClientHello that says it is 60,000 bytes long, in records of 4,096.
+    // A ClientHello of 60,000 bytes by its header, in records of 4,096.
     let mut record = vec![0x16, 3, 1, 0x10, 0, 1, 0, 0xea, 0x60];
     record.resize(5 + 4_096, 0);
     tcp.write_all(&record).await.unwrap();
@@ -133,7 +134,7 @@ async fn a_hello_without_end_is_cut_off() {
         .await;
 }
 
-/// R-6.3.1-3a: a body that drips, always a little before its time is up, is cut off by its rate.
+/// R-6.3.1-3a: a body that drips, always just within the timeout, is cut off by its rate.
 #[tokio::test]
 async fn a_dripping_body_is_cut_off() {
     let bounds = Bounds {
@@ -148,7 +149,7 @@ async fn a_dripping_body_is_cut_off() {
     assert_eq!(answer.unwrap().status(), 408);
 }
 
-/// R-6.3.1-3a: a client that takes no answer loses its connection; nobody else waits for it.
+/// R-6.3.1-3a: a client that does not read the reply loses its connection; no other waits for it.
 #[tokio::test]
 async fn a_slow_reader_is_cut_off() {
     const LARGE: usize = 64 << 20;
@@ -202,7 +203,7 @@ async fn one_address_has_only_its_share_of_connections() {
     }
 }
 
-/// All together have a bound as well; past it a connection ends before it costs a handshake.
+/// All connections together are limited as well; past that one ends before its handshake.
 #[tokio::test]
 async fn connections_are_bounded() {
     let bounds = Bounds {
@@ -218,7 +219,7 @@ async fn connections_are_bounded() {
     assert_eq!(ask(&mut first, GET).await.unwrap().status(), 200);
 }
 
-/// A connection ends properly after so many requests, and after so many in a row were sent ahead.
+/// A connection ends properly after a number of requests, and after a number of pipelined ones.
 #[tokio::test]
 async fn a_connection_carries_only_so_many_requests() {
     let bounds = Bounds {
@@ -227,11 +228,11 @@ async fn a_connection_carries_only_so_many_requests() {
     };
     let edge = RunningEdge::echo(bounds);
     let mut stream = edge.connect().await;
-    for life in ["keep-alive", "close"] {
+    for expected in ["keep-alive", "close"] {
         let answer = ask(&mut stream, GET).await.unwrap();
         assert_eq!(
             (answer.status(), answer.header("connection")),
-            (200, Some(life))
+            (200, Some(expected))
         );
     }
     assert!(read_message(&mut stream).await.is_none());
@@ -254,16 +255,13 @@ async fn a_connection_carries_only_so_many_requests() {
     );
 }
 
-/// F1: bounds are replaced while connections stand, and count from the next request on.
+/// F1: limits are replaced while connections are open, and apply from the next request on.
 #[tokio::test]
 async fn bounds_are_replaced_while_it_serves() {
     let edge = RunningEdge::proving(Bounds::default());
-    let mut standing = edge.connect().await;
+    let mut open = edge.connect().await;
     assert_eq!(
-        ask(&mut standing, post("0123456789"))
-            .await
-            .unwrap()
-            .status(),
+        ask(&mut open, post("0123456789")).await.unwrap().status(),
         200
     );
     edge.bounds.replace(Bounds {
@@ -273,14 +271,8 @@ async fn bounds_are_replaced_while_it_serves() {
         ..Bounds::default()
     });
     assert!(connect(&edge.client(None), edge.address).await.is_err());
-    assert_eq!(
-        ask(&mut standing, post("0123")).await.unwrap().status(),
-        200
-    );
-    assert_eq!(
-        ask(&mut standing, post("01234")).await.unwrap().status(),
-        413
-    );
+    assert_eq!(ask(&mut open, post("0123")).await.unwrap().status(), 200);
+    assert_eq!(ask(&mut open, post("01234")).await.unwrap().status(), 413);
     edge.bounds.replace(Bounds::default());
     while connect(&edge.client(None), edge.address).await.is_err() {
         tokio::task::yield_now().await;

@@ -1,12 +1,13 @@
-//! Requests over a real socket that two programs might read in two ways: each is refused, and the
-//! connection with it, before anybody answers it.
+//! Ambiguous requests over a real socket, which two programs might parse differently: each is
+//! refused together with its connection, before the responder sees it.
 
 use paymux::edge::Bounds;
 
 use super::running::{GET, RunningEdge, post, small};
 use super::*;
 
-/// Sends each on a connection of its own; each is refused with this status and nobody sees it.
+/// Sends each on a connection of its own; each is refused with this status and not seen by the
+/// responder.
 async fn refused(edge: &RunningEdge, status: u16, all: &[&str]) {
     for bytes in all {
         let mut stream = edge.connect().await;
@@ -18,9 +19,9 @@ async fn refused(edge: &RunningEdge, status: u16, all: &[&str]) {
     assert!(edge.seen.lock().unwrap().is_empty());
 }
 
-/// Q1: what is over a bound is refused before anybody answers it, and the refusal arrives.
+/// Q1: a request over a limit is refused before the responder sees it, and the refusal arrives.
 #[tokio::test]
-async fn what_is_over_a_bound_is_refused() {
+async fn a_request_over_a_limit_is_refused() {
     let edge = RunningEdge::echo(small());
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    a\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n";
@@ -55,8 +56,8 @@ async fn what_is_over_a_bound_is_refused() {
     assert_eq!(answer.unwrap().body.len(), 16);
 }
 
-/// Q1, R-6.3.1-3a: a body is framed in one way or the request is refused: both ways at once, twice,
-/// oddly written, by another coding than chunks.
+/// Q1, R-6.3.1-3a: a body has one framing or the request is refused: both framings at once, twice,
+/// malformed, or a coding other than chunked.
 #[tokio::test]
 async fn a_body_with_two_lengths_is_refused() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -87,8 +88,8 @@ async fn a_body_with_two_lengths_is_refused() {
     .await;
 }
 
-/// Q1, RFC 9112, 7.1: a chunk is a size and its bytes; whatever else programs have been seen to take
-/// for one is refused.
+/// Q1, RFC 9112, 7.1: a chunk is a size and its bytes; other forms that some programs accept are
+/// refused.
 #[tokio::test]
 async fn an_odd_chunk_is_refused() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -114,7 +115,7 @@ async fn an_odd_chunk_is_refused() {
     refused(&edge, 400, &whole.each_ref().map(String::as_str)).await;
 }
 
-/// Q1, RFC 9112, 2.2, 5.1, 5.2: header lines are not folded, not spaced out, not ended by half a
+/// Q1, RFC 9112, 2.2, 5.1, 5.2: header lines are not folded, have no extra spaces, end in a whole
 /// line end, and hold no control character.
 #[tokio::test]
 async fn an_odd_header_line_is_refused() {
@@ -141,8 +142,8 @@ async fn an_odd_header_line_is_refused() {
     refused(&edge, 400, &whole.each_ref().map(String::as_str)).await;
 }
 
-/// Q1, Q2, R-6.3.1-2d: one version is spoken, a request names one host, and its target is a path or
-/// names the same host. HTTP/2 is off: its preface is no request, and it is not offered in TLS.
+/// Q1, Q2, R-6.3.1-2d: HTTP/1.1 only; a request names one host, and its target is a path or names
+/// the same host. HTTP/2 is off: its preface is no request, and TLS does not offer it.
 #[tokio::test]
 async fn an_odd_first_line_is_refused() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -189,7 +190,7 @@ async fn an_odd_first_line_is_refused() {
     );
 }
 
-/// A client that offers HTTP/2 alone is refused in the handshake; one that offers both gets 1.1.
+/// A client that offers only HTTP/2 is refused in the handshake; one that offers both gets 1.1.
 #[tokio::test]
 async fn http_2_is_not_spoken() {
     let edge = RunningEdge::echo(Bounds::default());
@@ -208,9 +209,9 @@ async fn http_2_is_not_spoken() {
     }
 }
 
-/// Q2: a path arrives byte for byte, however it is written: nobody here decodes, collapses or cuts.
+/// Q2: a path arrives byte for byte: it is not decoded, normalised or shortened.
 #[tokio::test]
-async fn a_path_is_not_touched() {
+async fn a_path_is_not_normalised() {
     let edge = RunningEdge::echo(Bounds::default());
     let paths = [
         "/v1/%6frders",
@@ -240,7 +241,7 @@ async fn a_path_is_not_touched() {
     assert_eq!(seen, paths);
 }
 
-/// A smuggled request is never answered: what follows a refused one is not read as another.
+/// A smuggled request is never answered: what follows a refused request is not read as another.
 #[tokio::test]
 async fn what_follows_a_refused_request_is_not_read() {
     let edge = RunningEdge::echo(Bounds::default());

@@ -1,5 +1,5 @@
-//! Who has proven nothing holds nothing: not a place, not a turn, and no strange certificate ends in
-//! a fault of ours.
+//! Unauthenticated connections reserve nothing: no connection, no permit; and no unknown
+//! certificate causes a fault of ours.
 
 use bytes::Bytes;
 use http::Response;
@@ -14,14 +14,14 @@ use super::*;
 
 const UNPROVEN: &str = r#"paymux_connections_cut_total{cause="unproven"} 1"#;
 
-/// What a real client says first.
+/// The ClientHello of a real client.
 pub(super) fn hello(edge: &RunningEdge) -> Vec<u8> {
     let name = ServerName::try_from("localhost").unwrap();
     let config = Arc::clone(edge.client(None).config());
-    let mut said = Vec::new();
+    let mut written = Vec::new();
     let mut client = ClientConnection::new(config, name).unwrap();
-    client.write_tls(&mut said).unwrap();
-    said
+    client.write_tls(&mut written).unwrap();
+    written
 }
 
 fn few(connections_max: u32) -> Bounds {
@@ -38,10 +38,10 @@ async fn is_ended(stream: &mut (impl AsyncRead + Unpin)) {
     assert!(ended.expect("it is ended").is_err());
 }
 
-/// R-6.3.1-3a: when there are no more places, whoever came first of those that have proven nothing
-/// makes room, however far its handshake has come; who has proven something stays.
+/// R-6.3.1-3a: when all connections are taken, the oldest unauthenticated one is closed for a new
+/// one, however far its handshake has come; authenticated ones stay.
 #[tokio::test]
-async fn unauthenticated_connections_make_room_for_new_ones() {
+async fn unauthenticated_connections_are_closed_for_new_ones() {
     let edge = RunningEdge::proving(few(2));
     let mut merchant = edge.connect().await;
     assert_eq!(ask(&mut merchant, GET).await.unwrap().status(), 200);
@@ -58,9 +58,9 @@ async fn unauthenticated_connections_make_room_for_new_ones() {
     assert!(connect(&edge.client(None), edge.address).await.is_err());
 }
 
-/// R-6.3.1-3a: an enrolled certificate holds its place without a request.
+/// R-6.3.1-3a: a connection with an enrolled certificate stays open without a request.
 #[tokio::test]
-async fn an_enrolled_certificate_holds_its_place() {
+async fn an_enrolled_certificate_keeps_its_connection() {
     let edge = RunningEdge::echo(few(2));
     let shown = TestIdentity::new();
     let mut merchant = connect(&edge.client(Some(&shown)), edge.address)
@@ -73,9 +73,9 @@ async fn an_enrolled_certificate_holds_its_place() {
     assert_eq!(ask(&mut merchant, GET).await.unwrap().status(), 200);
 }
 
-/// What is being answered is not cut off for somebody else, whoever asked.
+/// A connection whose request is in flight is not closed for another, authenticated or not.
 #[tokio::test]
-async fn an_answer_is_not_cut_off() {
+async fn a_request_in_flight_is_not_cut_off() {
     let release = Arc::new(tokio::sync::Notify::new());
     let wait = Arc::clone(&release);
     let edge = RunningEdge::start(
@@ -88,20 +88,20 @@ async fn an_answer_is_not_cut_off() {
             })
         }),
     );
-    let mut asking = edge.connect().await;
-    asking.write_all(post("whole").as_bytes()).await.unwrap();
+    let mut in_flight = edge.connect().await;
+    in_flight.write_all(post("whole").as_bytes()).await.unwrap();
     edge.counts("paymux_requests_in_flight 1").await;
     assert!(connect(&edge.client(None), edge.address).await.is_err());
     release.notify_one();
-    assert_eq!(read_message(&mut asking).await.unwrap().body, b"whole");
+    assert_eq!(read_message(&mut in_flight).await.unwrap().body, b"whole");
     let _next = edge.connect().await;
-    is_ended(&mut asking).await;
+    is_ended(&mut in_flight).await;
 }
 
-/// R-6.3.1-3a: who asks and does not take the answer holds no place: it makes room for whoever comes,
-/// also while the answer is being written, and before the time to take it is over.
+/// R-6.3.1-3a: a connection whose client does not read the reply can be closed for a new one, also
+/// while the reply is being written and before its write timeout.
 #[tokio::test]
-async fn who_does_not_read_makes_room() {
+async fn a_connection_that_is_not_read_is_closed_for_others() {
     let large = Bytes::from(vec![b'x'; 64 << 20]);
     let bounds = Bounds {
         write_within: TIMEOUT * 9,
@@ -118,20 +118,23 @@ async fn who_does_not_read_makes_room() {
     for _ in 0..2 {
         let mut unauthenticated = edge.connect().await;
         unauthenticated.write_all(&GET.repeat(32)).await.unwrap();
-        // It has begun to come, so it is being written.
+        // The first byte has come, so it is being written.
         unauthenticated.read_u8().await.unwrap();
         crowd.push(unauthenticated);
     }
     let (shown, mut came_in) = (TestIdentity::new(), Vec::new());
-    for (who, shown) in [("a stranger", None), ("a merchant", Some(&shown))] {
+    for (who, shown) in [
+        ("an unauthenticated caller", None),
+        ("a merchant", Some(&shown)),
+    ] {
         let client = edge.client(shown);
-        let came = tokio::time::timeout(TIMEOUT, connect(&client, edge.address)).await;
-        came_in.push(came.unwrap().expect(who));
+        let outcome = tokio::time::timeout(TIMEOUT, connect(&client, edge.address)).await;
+        came_in.push(outcome.unwrap().expect(who));
     }
     edge.counts(&UNPROVEN.replace(" 1", " 2")).await;
 }
 
-/// Shows a certificate as it is, readable or not.
+/// Shows a certificate as it is, valid or not.
 #[derive(Debug)]
 struct FixedCertificate(Arc<CertifiedKey>);
 
@@ -145,7 +148,7 @@ impl ResolvesClientCert for FixedCertificate {
     }
 }
 
-/// What becomes of a client that shows these bytes: an answer, or an alert that says why not.
+/// The result for a client that shows these bytes: a reply, or the alert that says why not.
 async fn shown(edge: &RunningEdge, der: Vec<u8>, key: &Arc<dyn SigningKey>) -> Result<u16, String> {
     let mut roots = RootCertStore::empty();
     roots.add(edge.identity.certificate.clone()).unwrap();
@@ -156,31 +159,31 @@ async fn shown(edge: &RunningEdge, der: Vec<u8>, key: &Arc<dyn SigningKey>) -> R
         .with_root_certificates(roots)
         .with_client_cert_resolver(Arc::new(FixedCertificate(Arc::new(certified))));
     let client = TlsConnector::from(Arc::new(config));
-    let asked = async {
+    let exchange = async {
         let mut stream = connect(&client, edge.address).await?;
         stream.write_all(GET).await?;
         let mut first = [0; 12];
         stream.read_exact(&mut first).await?;
         Ok::<_, std::io::Error>(first)
     };
-    match asked.await {
+    match exchange.await {
         Ok(first) => Ok(String::from_utf8_lossy(&first[9..]).parse().unwrap()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// A fault of ours ends a connection without a word.
-fn is_said(came: &Result<u16, String>) -> bool {
-    match came {
+/// A fault of ours would end a connection without an alert.
+fn is_explained(outcome: &Result<u16, String>) -> bool {
+    match outcome {
         Ok(status) => *status == 200,
         Err(why) => why.contains("received fatal alert"),
     }
 }
 
-/// R-6.3.1-3a: whatever a stranger shows for a certificate, it is refused by an alert or taken: one
-/// that only one of two parsers can read ends in no panic. Some are chosen, most are drawn.
+/// R-6.3.1-3a: any certificate of an unauthenticated caller is refused by an alert or accepted: one
+/// that only one of two parsers can read causes no panic. Some are chosen, most are random.
 #[tokio::test]
-async fn no_unknown_certificate_ends_in_a_panic() {
+async fn no_unknown_certificate_causes_a_panic() {
     let edge = RunningEdge::echo(Bounds::default());
     let identity = TestIdentity::new();
     let der = identity.certificate.to_vec();
@@ -189,15 +192,15 @@ async fn no_unknown_certificate_ends_in_a_panic() {
         .load_private_key(identity.key());
     let key = key.unwrap();
     assert_eq!(shown(&edge, der.clone(), &key).await, Ok(200));
-    // A beginning of validity that is no time; whoever reads names only does not see it.
+    // A start of validity that is no time; a parser that reads names only does not see it.
     let at = der
         .windows(2)
         .position(|two| matches!(two, [0x17, 13] | [0x18, 15]))
         .unwrap();
     let mut misdated = der.clone();
     misdated[at + 4..at + 6].copy_from_slice(b"AB");
-    let came = shown(&edge, misdated, &key).await;
-    assert!(came.is_err() && is_said(&came), "{came:?}");
+    let outcome = shown(&edge, misdated, &key).await;
+    assert!(outcome.is_err() && is_explained(&outcome), "{outcome:?}");
     let (seed, mut drawn) = (0x9e37_79b9_7f4a_7c15_u64, 0x9e37_79b9_7f4a_7c15_u64);
     let mut draw = |below: usize| {
         drawn = drawn
@@ -216,10 +219,10 @@ async fn no_unknown_certificate_ends_in_a_panic() {
                 _ => odd.insert(at, u8::try_from(draw(256)).unwrap()),
             }
         }
-        let came = shown(&edge, odd, &key).await;
+        let outcome = shown(&edge, odd, &key).await;
         assert!(
-            is_said(&came),
-            "seed {seed:#x}, certificate {number}: {came:?}"
+            is_explained(&outcome),
+            "seed {seed:#x}, certificate {number}: {outcome:?}"
         );
     }
     edge.counts("paymux_connections 0").await;

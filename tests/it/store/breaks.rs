@@ -39,7 +39,7 @@ async fn a_late_refund_is_a_break_until_somebody_ends_it() {
         movement: Movement::Refund,
         number: order.refunds[0].no.as_str().into(),
         expected: "FAILED".into(),
-        found: "SUCCEEDED 5.00 CNY, of it beyond what was left 0".into(),
+        found: "SUCCEEDED 5.00 CNY, exceeding the refundable amount by 0".into(),
     };
     assert_eq!(open_break.difference, expected);
     assert_eq!(open_break.institution, institution("harbour"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use paymux::domain::identifiers::{OrderKey, PayOrderNo, Timestamp, Uptime};
 use paymux::domain::order::Order;
 use paymux::domain::verification::Breach;
-use paymux::flow::exchange_log::block::{MaskedEntry, OPEN_MAX, OpenBlock};
+use paymux::flow::exchange_log::block::{OPEN_MAX, OpenBlock};
 use paymux::metrics::Metrics;
 use paymux::seal::Seal;
 use paymux::store::exchange_log::{
@@ -59,8 +59,7 @@ fn somebodys(n: u32) -> OrderKey {
 fn block_of(entries: impl IntoIterator<Item = ExchangeEntry>) -> Block {
     let mut open = OpenBlock::default();
     for entry in entries {
-        let masked = MaskedEntry::of(entry).unwrap();
-        assert_eq!(open.append(masked, Uptime::from_ms(0)), None);
+        assert_eq!(open.append(&entry, Uptime::from_ms(0)), Ok(None));
     }
     open.close().unwrap()
 }
@@ -205,8 +204,7 @@ async fn the_callback_that_paid_is_always_told() {
             is_paying: n == unproven + many,
             ..entry(ours(&order), at(1), n, 16)
         };
-        let masked = MaskedEntry::of(entry).unwrap();
-        if let Some(full) = open.append(masked, Uptime::from_ms(0)) {
+        if let Some(full) = open.append(&entry, Uptime::from_ms(0)).unwrap() {
             log.append(&full).await.unwrap();
         }
     }

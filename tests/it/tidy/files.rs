@@ -1,10 +1,11 @@
-//! Who may open a file by its name. Closing any descriptor of the store's file drops the locks of all,
-//! so what runs inside a serving gateway opens files through `files.rs` alone, which looks first.
+//! Which code may open a file by its name. Closing any descriptor of the store's file drops the
+//! locks of all, so code in a serving gateway opens files only through `files.rs`, which checks
+//! first.
 
 use super::tree::{SourceFile, code};
-use super::{none, ours, standing};
+use super::{none, occurrences, ours};
 
-/// What opens a file.
+/// Functions that open a file.
 const OPENS: [&str; 8] = [
     "File::open",
     "File::create",
@@ -16,7 +17,7 @@ const OPENS: [&str; 8] = [
     "fs::copy",
 ];
 
-/// The one place, what runs in a process of its own, and what the system shows as files.
+/// The one place, code that runs in a process of its own, and what the system shows as files.
 const MAY: [&str; 5] = [
     "src/files.rs",
     "src/files/",
@@ -32,13 +33,14 @@ fn faults(file: &SourceFile) -> Vec<String> {
     let code = code(file.production());
     let opens = OPENS
         .iter()
-        .filter(|opens| standing(&code, opens).next().is_some());
+        .filter(|opens| occurrences(&code, opens).next().is_some());
     opens
         .map(|opens| format!("{}: {opens} is for files.rs alone", file.path))
         .collect()
 }
 
-/// S1: nothing that runs beside `SQLite` opens a file past the one place that knows the store's.
+/// S1: nothing that runs beside `SQLite` opens a file except through the one place that knows the
+/// store's.
 #[test]
 fn files_are_opened_in_one_place() {
     none(&ours().iter().flat_map(faults).collect::<Vec<_>>());

@@ -1,7 +1,8 @@
-//! Who may import whom, and which library is named where: the layout's table, held as data.
+//! Which module may import which, and where each library may be named: the layout's table, held as
+//! data.
 
 use super::tree::{SourceFile, code};
-use super::{is_name, module, none, ours, standing};
+use super::{is_name, module, none, occurrences, ours};
 
 /// By the first name of a path under `src/`. A module may always name itself.
 const IMPORTS: &str = "
@@ -31,7 +32,8 @@ const IMPORTS: &str = "
     terminal    ->
 ";
 
-/// Replacing a library is a change to one place: its name, and the files or folders that may use it.
+/// To replace a library is a change to one place: its name, and the files or directories that may
+/// use it.
 const HOMES: &str = "
     anyhow             -> main command run
     arc_swap           -> edge limits run
@@ -69,7 +71,7 @@ fn table(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
 fn modules_named(code: &str) -> Vec<String> {
     let mut named = Vec::new();
     for root in ["crate::", "paymux::"] {
-        for (before, after) in standing(code, root) {
+        for (before, after) in occurrences(code, root) {
             if before.ends_with("::") {
                 continue;
             }
@@ -128,7 +130,10 @@ fn import_faults(file: &SourceFile) -> Vec<String> {
         .map(|to| format!("{}: {from} may not import {to:?}", file.path))
         .collect();
     let depth = file.path.matches('/').count() - usize::from(file.path.ends_with("/mod.rs"));
-    if standing(&code, &"super::".repeat(depth)).next().is_some() {
+    if occurrences(&code, &"super::".repeat(depth))
+        .next()
+        .is_some()
+    {
         faults.push(format!(
             "{}: paths across modules start with crate::",
             file.path
@@ -139,7 +144,7 @@ fn import_faults(file: &SourceFile) -> Vec<String> {
             let below = inside.strip_prefix(home);
             below.is_some_and(|below| below == ".rs" || below.starts_with('/'))
         });
-        let named = standing(&code, library).any(|(before, after)| {
+        let named = occurrences(&code, library).any(|(before, after)| {
             let imported = before.trim_end().ends_with("use") && after.starts_with([';', ' ']);
             !before.ends_with("::") && (after.starts_with("::") || imported)
         });

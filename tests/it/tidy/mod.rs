@@ -1,5 +1,5 @@
-//! The rules of the layout and of the style sheet that a program can check, held as data.
-//! Every check is also shown something bad, because a check that cannot fail proves nothing.
+//! The rules of the layout and of the style sheet that a program can check, held as data. Every
+//! check is also run on bad input, because a check that cannot fail proves nothing.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,11 +14,11 @@ mod printing;
 pub(crate) mod tree;
 mod words;
 
-/// A file of `src/` over the first bound says here why. Over the second, and in tests and benches
-/// the second alone, a file is split along an idea.
+/// A file of `src/` over the first limit gives a reason here. Over the second, and in tests and
+/// benches over the second alone, a file is split along an idea.
 const LINES_MAX: usize = 400;
 const LINES_MAX_EXCUSED: usize = 600;
-/// Names of the trade are longer than those before them, and wrap.
+/// The trade's names are longer than those before them, and wrap.
 const WRAPPED: &str = "split with the work on the store, the endpoints and accounts";
 #[rustfmt::skip]
 const EXCUSED: &[(&str, &str)] = &[
@@ -51,20 +51,20 @@ const NAMELESS_SUFFIXES: &[&str] = &[
     "Wrapper",
 ];
 
-/// In every file, tests included. Put together here, so that a search for them does not find this page.
+/// In every file, tests included. Concatenated, so that a search for them does not find this page.
 const NEVER: &[(&str, &str)] = &[
     (concat!("todo", "!"), "is unfinished"),
     (concat!("unimplemented", "!"), "is unfinished"),
     (concat!("#[ig", "nore"), "switches a test off"),
-    ("fn test_", "says nothing: name the promise"),
+    ("fn test_", "names nothing: name the promise"),
 ];
-/// In tests: what they wait for they must be told, not guess.
+/// In tests: they wait for events, not for time.
 const NEVER_IN_TESTS: &[(&str, &str)] = &[
     (concat!("thread::", "sleep"), "sleeps in a test"),
     (concat!("time::", "sleep"), "sleeps in a test"),
 ];
 const PURE: &[&str] = &["crypto", "domain", "institution", "signature"];
-/// Pure code to which randomness is handed, because it is a door of `World`.
+/// Pure code that gets its randomness as an argument, because it comes through `World`.
 const DRAWS_NOTHING: &[&str] = &["domain", "institution"];
 
 fn ours() -> Vec<SourceFile> {
@@ -84,8 +84,8 @@ fn is_name(message: char) -> bool {
     message.is_alphanumeric() || message == '_'
 }
 
-/// Places where `needle` stands in `code` as a whole: what precedes it, and what follows.
-fn standing<'a>(code: &'a str, needle: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+/// Whole occurrences of `needle` in `code`: the text before, and the text after.
+fn occurrences<'a>(code: &'a str, needle: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     code.match_indices(needle)
         .map(move |(at, _)| (&code[..at], &code[at + needle.len()..]))
         .filter(move |(before, after)| {
@@ -132,7 +132,7 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
         concat!("FIX", "ME"),
         concat!("XX", "X"),
     ] {
-        if standing(&file.text, unfinished).next().is_some() {
+        if occurrences(&file.text, unfinished).next().is_some() {
             fault(format!("{unfinished} is unfinished"));
         }
     }
@@ -154,16 +154,18 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
         }
     }
     if module(&file.path).is_some_and(|name| PURE.contains(&name))
-        && standing(&code(file.production()), "async").next().is_some()
+        && occurrences(&code(file.production()), "async")
+            .next()
+            .is_some()
     {
         fault("async in a pure module: the waiting belongs in a flow".to_owned());
     }
     if module(&file.path).is_some_and(|name| DRAWS_NOTHING.contains(&name))
-        && standing(&code(file.production()), "random::fill")
+        && occurrences(&code(file.production()), "random::fill")
             .next()
             .is_some()
     {
-        fault("draws at random: what it needs is handed to it".to_owned());
+        fault("draws random numbers: it gets them as an argument".to_owned());
     }
     let mut last = "";
     for word in all
@@ -176,7 +178,7 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
                 .iter()
                 .any(|suffix| word.ends_with(suffix))
         {
-            fault(format!("{word} is no noun of the trade"));
+            fault(format!("{word} does not name a thing"));
         }
         if last == "mod" && NAMELESS_MODULES.contains(&word) {
             fault(format!("a module called {word} names no idea"));
@@ -186,8 +188,8 @@ fn word_faults(file: &SourceFile) -> Vec<String> {
     faults
 }
 
-/// An adapter that `mod.rs` does not know would never be compiled, nor held to the contract.
-/// What all dialects share, beside `mod.rs`: no dialects themselves.
+/// An adapter that `mod.rs` does not list would never be compiled, nor checked by the contract.
+/// What all dialects share, beside `mod.rs`, is no dialect.
 const SHARED_BY_DIALECTS: [&str; 3] = ["call", "statement", "step"];
 
 fn adapter_faults(files: &[SourceFile]) -> Vec<String> {
@@ -208,7 +210,7 @@ fn adapter_faults(files: &[SourceFile]) -> Vec<String> {
             continue;
         }
         for line in [format!("mod {name};"), format!("{name}::build")] {
-            if standing(&list_code, &line).next().is_none() {
+            if occurrences(&list_code, &line).next().is_none() {
                 faults.push(format!("{}: institution/mod.rs lacks `{line}`", file.path));
             }
         }
@@ -231,7 +233,7 @@ fn document_faults(documents: &[SourceFile]) -> Vec<String> {
 }
 
 fn key_faults(files: &[SourceFile]) -> Vec<String> {
-    // Read as bytes of a line's start: a page may speak of keys, a key file opens with this.
+    // Read as bytes of a line's start: a page may mention keys, a key file opens with this.
     let opens = |line: &str| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY-----");
     files
         .iter()
@@ -305,12 +307,12 @@ fn what_grew_too_large_is_found() {
 }
 
 #[test]
-fn words_that_must_not_appear_do_not() {
+fn forbidden_words_do_not_appear() {
     none(&ours().iter().flat_map(word_faults).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_word_that_must_not_appear_is_found() {
+fn a_forbidden_word_is_found() {
     for (path, text) in [
         ("src/a.rs", "struct OrderManager;".to_owned()),
         ("src/a.rs", "pub enum Context { A }".to_owned()),

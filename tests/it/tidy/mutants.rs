@@ -1,4 +1,4 @@
-//! The protections that `make mutants` takes out must still be where its table says they are.
+//! The safety checks that `make mutants` removes must be where its table says they are.
 
 use toml::{Table, Value};
 
@@ -6,9 +6,9 @@ use super::tree;
 
 const MUTANTS: &str = "tests/mutants/mutants.toml";
 
-/// A mutant whose text is gone would take nothing out, and prove nothing.
+/// A mutant whose text is gone would remove nothing, and prove nothing.
 #[test]
-fn every_mutant_finds_what_it_takes_out() {
+fn every_mutant_finds_what_it_removes() {
     let table: Table = toml::from_str(&tree::read(MUTANTS)).unwrap();
     let mutants = table["mutant"].as_array().unwrap();
     assert!(mutants.len() >= 3);

@@ -1,10 +1,10 @@
-//! Everything that is printed goes through `src/terminal.rs`, which escapes what a terminal would
-//! obey.
+//! Everything that is printed goes through `src/terminal.rs`, which escapes terminal control
+//! characters.
 
 use super::tree::{SourceFile, code};
-use super::{none, ours, standing};
+use super::{none, occurrences, ours};
 
-/// Whatever reaches standard output or standard error.
+/// Every way to standard output or standard error.
 const PRINTS: [&str; 7] = [
     "stdout()",
     "stderr()",
@@ -17,20 +17,20 @@ const PRINTS: [&str; 7] = [
 
 fn printing_faults(file: &SourceFile) -> Vec<String> {
     let is_ours = file.path.starts_with("src/") && file.path != "src/terminal.rs";
-    // Where the log goes: its lines are escaped by the same.
+    // The log's output: its lines are escaped by the same code.
     if !is_ours || file.path == "src/log.rs" {
         return Vec::new();
     }
     let code = code(file.production()).replace("terminal::std", "terminal::");
     let found = PRINTS
         .into_iter()
-        .filter(|word| standing(&code, word).next().is_some());
+        .filter(|word| occurrences(&code, word).next().is_some());
     found
         .map(|word| format!("{}: {word} beside terminal::stdout()", file.path))
         .collect()
 }
 
-/// Nobody prints beside the one writer.
+/// Nothing is printed except by the one writer.
 #[test]
 fn everything_is_printed_by_one_writer() {
     none(&ours().iter().flat_map(printing_faults).collect::<Vec<_>>());

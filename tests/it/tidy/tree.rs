@@ -1,9 +1,9 @@
-//! The project's own sources as text, for the tests that judge them. Never writes.
+//! The project's own sources as text, for the tests that check them. Never writes.
 
 use std::fs;
 use std::path::Path;
 
-/// One file: its path from the project's root, with forward slashes, and what is in it.
+/// One file: its path from the project's root, with forward slashes, and its text.
 pub(crate) struct SourceFile {
     pub(crate) path: String,
     pub(crate) text: String,
@@ -17,7 +17,7 @@ impl SourceFile {
         }
     }
 
-    /// The file without its closing `#[cfg(test)] mod tests`, which lives by the rules of tests.
+    /// The file without its closing `#[cfg(test)] mod tests`, to which the rules of tests apply.
     pub(crate) fn production(&self) -> &str {
         if self.path.ends_with("/tests.rs") {
             return "";
@@ -34,13 +34,13 @@ impl SourceFile {
         &self.text
     }
 
-    /// What [`Source::production`] leaves out.
+    /// What [`SourceFile::production`] leaves out.
     pub(crate) fn tests(&self) -> &str {
         &self.text[self.production().len()..]
     }
 }
 
-/// The project's root folder.
+/// The project's root directory.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -55,7 +55,7 @@ pub(crate) fn sources(folders: &[&str]) -> Vec<SourceFile> {
         .collect()
 }
 
-/// Every file under `folder`, in order of path; none if there is no such folder.
+/// Every file under `folder`, in order of path; none if there is no such directory.
 pub(crate) fn files(folder: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(root().join(folder)) else {
         return Vec::new();
@@ -86,13 +86,13 @@ pub(crate) fn files(folder: &str) -> Vec<String> {
     found
 }
 
-/// The text of a file of the project; what is not text reads as far as it is.
+/// The text of a file of the project; invalid UTF-8 is replaced.
 pub(crate) fn read(path: &str) -> String {
     let bytes = fs::read(root().join(path)).unwrap_or_else(|fault| panic!("{path}: {fault}"));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Rust text with comments and literals blanked, so that what is left is code.
+/// Rust text with comments and literals blanked, so that only code is left.
 pub(crate) fn code(text: &str) -> String {
     split(text).0
 }

@@ -1,11 +1,12 @@
-//! Names: one type name for one type in the whole tree, and none of the words that were given up.
+//! Names: one type name for one type in the whole tree, and walkthroughs that name existing
+//! functions.
 
 use std::collections::BTreeMap;
 
 use super::tree::{SourceFile, code};
 use super::{none, ours};
 
-/// Names of types with where they stand; those that a trait's implementation names are its own.
+/// Type names with their places, except the associated types of trait implementations.
 fn types(files: &[SourceFile]) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in files {
@@ -40,7 +41,7 @@ fn shared_names(files: &[SourceFile]) -> Vec<String> {
         .collect()
 }
 
-/// One name for one type: whoever reads it need not look which of several is meant.
+/// One name for one type: a reader need not look which of several is meant.
 #[test]
 fn every_type_has_a_name_of_its_own() {
     none(&shared_names(&ours()));
@@ -54,7 +55,7 @@ fn a_type_name_that_is_taken_is_found() {
     assert_eq!(shared_names(&[one, other, associated]).len(), 1);
 }
 
-/// Of a walkthrough's steps, `function` in `file`, those that are not there.
+/// Steps of a walkthrough, `function` in `file`, that do not exist.
 fn missing_steps(document: &str, read: impl Fn(&str) -> String) -> Vec<String> {
     let steps = document.split("` in\n`").collect::<Vec<_>>().join("` in `");
     let parts: Vec<&str> = steps.split("` in `").collect();
@@ -76,7 +77,7 @@ fn missing_steps(document: &str, read: impl Fn(&str) -> String) -> Vec<String> {
         .collect()
 }
 
-/// A walkthrough leads through functions that exist, in the files that it names.
+/// A walkthrough names functions that exist, in the files that it names.
 #[test]
 fn every_step_of_a_walkthrough_exists() {
     let document = super::tree::read("ARCHITECTURE.md");
@@ -87,7 +88,7 @@ fn every_step_of_a_walkthrough_exists() {
 }
 
 #[test]
-fn a_step_that_is_gone_is_found() {
+fn a_missing_step_is_found() {
     let document = "`open` in `a.rs` makes it; `close` in\n`a.rs` ends it.";
     let missing = missing_steps(document, |_| "pub fn open(order: Order) {}".to_owned());
     assert_eq!(missing.len(), 1, "{missing:?}");

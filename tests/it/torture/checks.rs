@@ -1,5 +1,5 @@
-//! What must be true at rest: what was promised, the gateway's file, the institution's book and the
-//! merchants' inboxes, each held against the others (section 14 of the invariants).
+//! Invariants at rest: acknowledged promises, the gateway's store, the institution's ledger and the
+//! merchants' inboxes, compared with each other (section 14 of the invariants).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub(super) fn unfinished(file: &Connection) -> Vec<String> {
     .collect()
 }
 
-/// What this finds, read row by row.
+/// The rows of a query.
 pub(super) fn rows<T>(
     file: &Connection,
     sql: &str,
@@ -42,7 +42,7 @@ pub(super) fn rows<T>(
     found.map(Result::unwrap).collect()
 }
 
-/// A payment as the gateway's file has it.
+/// A payment in the gateway's store.
 struct StoredAttempt {
     order: String,
     id: String,
@@ -51,7 +51,7 @@ struct StoredAttempt {
     settles: bool,
 }
 
-/// A refund as the gateway's file has it.
+/// A refund in the gateway's store.
 struct StoredRefund {
     no: String,
     attempt: String,
@@ -60,8 +60,8 @@ struct StoredRefund {
     is_surplus: bool,
 }
 
-/// C4, of one that has just been killed: what it acknowledged to the institution is in its file.
-pub(super) fn heard(stage: &DemoEnvironment) -> Result<(), String> {
+/// C4, after a kill: what it acknowledged to the institution is in its store.
+pub(super) fn acknowledged(stage: &DemoEnvironment) -> Result<(), String> {
     let eye = StoreObserver::open(stage);
     let book = stage.blue.books();
     let (paid, refunded) = (
@@ -76,16 +76,16 @@ pub(super) fn heard(stage: &DemoEnvironment) -> Result<(), String> {
         .chain(refunds)
         .find(|(no, over)| !over.contains(*no))
     {
-        Some((no, _)) => Err(format!("C4: {no} was acknowledged and is not in the file")),
+        Some((no, _)) => Err(format!("C4: {no} was acknowledged and is not in the store")),
         None => Ok(()),
     }
 }
 
-/// All of it; every violation found, a line each. How many events there are.
-pub(super) fn all(stage: &DemoEnvironment, said: &ReportedState) -> Result<usize, String> {
+/// All checks; returns the number of events, or every violation, a line each.
+pub(super) fn all(stage: &DemoEnvironment, reported: &ReportedState) -> Result<usize, String> {
     let file = super::file(stage);
     let book = stage.blue.books();
-    let mut broken = said.broken.clone();
+    let mut broken = reported.broken.clone();
     broken.extend(unfinished(&file));
     let damage = rows(&file, "PRAGMA integrity_check", |row| {
         row.get::<_, String>(0)
@@ -118,21 +118,21 @@ pub(super) fn all(stage: &DemoEnvironment, said: &ReportedState) -> Result<usize
             })
         },
     );
-    promised(&file, said, &mut broken);
+    promised(&file, reported, &mut broken);
     payments(&attempts, &refunds, &book, &mut broken);
     returned(&attempts, &refunds, &book, &mut broken);
-    let told = events(&file, (stage, said), &mut broken);
+    let delivered = events(&file, (stage, reported), &mut broken);
     journal::money(&file, &book, &mut broken);
     journal::audited(&file, &mut broken);
     if broken.is_empty() {
-        Ok(told)
+        Ok(delivered)
     } else {
         Err(broken.join("\n"))
     }
 }
 
-/// Every acknowledged order and refund is there, as it was acknowledged.
-fn promised(file: &Connection, said: &ReportedState, broken: &mut Vec<String>) {
+/// Every acknowledged order and refund is stored, as it was acknowledged.
+fn promised(file: &Connection, reported: &ReportedState, broken: &mut Vec<String>) {
     let read = |row: &rusqlite::Row<'_>| {
         let found: (String, String, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
         Ok((row.get::<_, String>(0)?, found))
@@ -144,7 +144,7 @@ fn promised(file: &Connection, said: &ReportedState, broken: &mut Vec<String>) {
     )
     .into_iter()
     .collect();
-    for (number, order) in &said.orders {
+    for (number, order) in &reported.orders {
         let state = if order.state == "OPEN" {
             orders
                 .get(number)
@@ -168,7 +168,7 @@ read,
 )
 .into_iter()
 .collect();
-    for (number, refund) in &said.refunds {
+    for (number, refund) in &reported.refunds {
         let found = refunds.get(number);
         let ended = matches!(refund.state.as_str(), "SUCCEEDED" | "FAILED");
         let holds = found.is_some_and(|(no, state, cents)| {
@@ -184,7 +184,7 @@ read,
     }
 }
 
-/// A7, A8, K2: what was taken is known here, and of each order at most one payment is kept.
+/// A7, A8, K2: every payment taken is known here, and at most one payment per order is retained.
 fn payments(
     attempts: &[StoredAttempt],
     refunds: &[StoredRefund],
@@ -196,42 +196,47 @@ fn payments(
     for payment in book.payments() {
         let id = payment.terms.merchant_order_no.as_str();
         let Some(attempt) = known.get(id) else {
-            broken.push(format!("A1: {id} stands in the institution's book only"));
+            broken.push(format!("A1: {id} is in the institution's ledger only"));
             continue;
         };
         let is_paid = payment.state == PaymentState::Paid;
         if payment.state == PaymentState::Open {
-            broken.push(format!("A5: {id} is over here and can still be paid there"));
+            broken.push(format!(
+                "A5: {id} is final here and can still be paid there"
+            ));
         }
         if is_paid != (attempt.state == "PAID") || payment.terms.sum_cents != attempt.cents {
             let (theirs, ours) = (payment.state, &attempt.state);
-            broken.push(format!("{id}: {theirs:?} in its book, {ours} here"));
+            broken.push(format!("{id}: {theirs:?} in its ledger, {ours} here"));
         }
         let excess = |one: &&StoredRefund| one.attempt == id && one.is_surplus;
         let back = refunds.iter().filter(excess);
         let is_back = back.clone().any(|one| one.state == "SUCCEEDED");
         if attempt.settles && back.count() > 0 {
             broken.push(format!(
-                "A4: {id} settles its order and went back as surplus"
+                "A4: {id} pays its order and was refunded as an excess payment"
             ));
         }
         if is_paid && !is_back {
             *kept.entry(attempt.order.as_str()).or_default() += 1;
             if !attempt.settles {
-                broken.push(format!("A4: {id} is surplus and never went back"));
+                broken.push(format!(
+                    "A4: {id} is an excess payment and was never refunded"
+                ));
             }
         }
     }
     for attempt in attempts.iter().filter(|one| one.state == "PAID") {
         if book.payment(&attempt.id).is_none() {
-            broken.push(format!("{} is PAID here and in no book", attempt.id));
+            broken.push(format!("{} is PAID here and in no ledger", attempt.id));
         }
     }
     let twice = kept.into_iter().filter(|(_, many)| *many > 1);
     broken.extend(twice.map(|(order, many)| format!("A7: {order} was charged {many} times")));
 }
 
-/// R1, R5: exactly the refunds that are SUCCEEDED here, and never more than was paid.
+/// R1, R5: the institution refunded exactly the refunds that are SUCCEEDED here, and never more
+/// than was paid.
 fn returned(
     attempts: &[StoredAttempt],
     refunds: &[StoredRefund],
@@ -253,7 +258,7 @@ fn returned(
         .collect();
     for refund in theirs.symmetric_difference(&ours) {
         broken.push(format!(
-            "R1: {refund:?} went back in one of the two books only"
+            "R1: {refund:?} succeeded in one of the two ledgers only"
         ));
     }
     for attempt in attempts {
@@ -261,22 +266,22 @@ fn returned(
         let back: i64 = back.map(|(.., cents)| cents).sum();
         if back > attempt.cents {
             broken.push(format!(
-                "R1: {back} of {} went back of {}",
+                "R1: {back} of {} was refunded of {}",
                 attempt.cents, attempt.id
             ));
         }
     }
 }
 
-/// N1 to N4: each transition one event, each event acknowledged by its merchant, the same each time.
+/// N1 to N4: one event per transition, each acknowledged by its merchant, the same each time.
 fn events(
     file: &Connection,
-    (stage, said): (&DemoEnvironment, &ReportedState),
+    (stage, reported): (&DemoEnvironment, &ReportedState),
     broken: &mut Vec<String>,
 ) -> usize {
     for shop in [&stage.tea, &stage.books] {
         let inbox = shop.merchant.inbox();
-        let heard: BTreeSet<_> = inbox
+        let acknowledged: BTreeSet<_> = inbox
             .events
             .iter()
             .map(|one| one.event_id.as_str())
@@ -297,14 +302,14 @@ fn events(
                     at + 1
                 ));
             }
-            if !heard.contains(id.as_str()) {
+            if !acknowledged.contains(id.as_str()) {
                 broken.push(format!("N2: {id} is not in the inbox of {}", shop.role.id));
             }
         }
-        let listed = said.listed.get(shop.role.id);
+        let listed = reported.listed.get(shop.role.id);
         if !listed.is_some_and(|listed| listed.iter().eq(events.iter().map(|one| &one.0))) {
             broken.push(format!(
-                "N3: /v1/events of {} has others: {listed:?}",
+                "N3: /v1/events of {} differs: {listed:?}",
                 shop.role.id
             ));
         }
@@ -312,10 +317,10 @@ fn events(
         for notice in &inbox.deliveries {
             let id = notice.event_id.as_str();
             if !events.iter().any(|one| one.0 == id) {
-                broken.push(format!("N1: {id} was told and is not in the file"));
+                broken.push(format!("N1: {id} was delivered and is not in the store"));
             }
             if *bodies.entry(id).or_insert(&notice.body) != &notice.body {
-                broken.push(format!("N3: {id} was told otherwise before"));
+                broken.push(format!("N3: {id} had other content before"));
             }
             let order = notice.fields["payOrderNo"].to_string();
             let of = (order, notice.version);
@@ -328,11 +333,11 @@ fn events(
     let refunds = "SELECT count(*) FROM refunds WHERE state IN ('SUCCEEDED', 'FAILED')";
     let count = |sql| file.query_one(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let ended = count(expected) + count(refunds);
-    let told = count("SELECT count(*) FROM events");
-    if told != ended {
+    let delivered = count("SELECT count(*) FROM events");
+    if delivered != ended {
         broken.push(format!(
-            "N1: {ended} things ended, {told} events report them"
+            "N1: {ended} things ended, {delivered} events report them"
         ));
     }
-    usize::try_from(told).unwrap()
+    usize::try_from(delivered).unwrap()
 }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::checks::rows;
 
-/// M1 to M3, and RECV is what the institution has.
+/// M1 to M3, and RECV equals the institution's ledger.
 pub(super) fn money(file: &Connection, book: &InstitutionLedger, broken: &mut Vec<String>) {
     let mut balances: BTreeMap<String, i64> = BTreeMap::new();
     let sql = "SELECT debit, credit, minor FROM journal";
@@ -45,16 +45,16 @@ pub(super) fn money(file: &Connection, book: &InstitutionLedger, broken: &mut Ve
         broken.push(format!("M3: {below:?}"));
     }
     if sum(&["HOLD", "SURP", "LOSS"]) != 0 {
-        broken.push("M3: something is held, surplus or lost at rest".to_owned());
+        broken.push("M3: HOLD, SURP or LOSS is not zero at rest".to_owned());
     }
     let theirs = book.taken_cents() - book.returned_cents();
     let ours = balances.get(&format!("RECV:{}", BLUE.id)).copied();
     if ours.unwrap_or_default() != theirs {
-        broken.push(format!("M7: RECV is {ours:?}, its book has {theirs}"));
+        broken.push(format!("M7: RECV is {ours:?}, its ledger has {theirs}"));
     }
 }
 
-/// L1: no gap, and each record holds the hash of the one before.
+/// L1: no gap, and each record contains the previous one's hash.
 pub(super) fn audited(file: &Connection, broken: &mut Vec<String>) {
     let sql = "SELECT chain_id, seq, at, actor, action, object, result, prev, hash FROM audit
         ORDER BY seq";

@@ -1,5 +1,5 @@
-//! When to kill: at moments that others can see, so that nothing is hooked into the product. What
-//! the file, the book and the inboxes say of the dead proves whether it was hit.
+//! When to kill: at points that are visible from outside, so that the product needs no hooks. The
+//! state of the store, the ledger and the inboxes afterwards proves whether the point was hit.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,60 +17,62 @@ use super::served::TortureGateway;
 use super::store_observer::{self, StoreObserver};
 use crate::world::random::SeededRandom;
 
-/// How long it is frozen at most: long enough for callbacks, notifications and payers to
-/// come and go.
+/// The maximum time it is frozen: long enough for callbacks, notifications and payers to come and
+/// go.
 const FROZEN_MAX: Duration = Duration::from_secs(3);
 
-/// How long a named moment is waited for.
+/// How long a named point is waited for.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What just happened when it is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum KillPoint {
-    /// Some answers after the start, and a few milliseconds more.
+    /// A random number of answers after the start, and a few milliseconds more.
     Drawn,
-    /// It does not listen yet: the file is opened and what was left is taken over.
+    /// It does not listen yet: the store is open and orphaned calls are being recovered.
     Starting,
     /// It has just begun to listen.
     JustStarted,
     /// The intent is durable and its call has not arrived.
     IntentDurable,
-    /// The institution has booked it and nothing of that is durable here; its reply is on its way.
+    /// The institution has recorded the create and nothing of its reply is durable here; the reply
+    /// is in flight.
     CreateArrived,
-    /// The same, and the reply will be late.
+    /// The same, with a late reply.
     CreateUnanswered,
-    /// Money was taken that is not known of here; the callback is on its way.
+    /// Money was taken that is not known here; the callback is in flight.
     MoneyTaken,
     /// A callback was acknowledged.
     CallbackAcknowledged,
-    /// The event is durable and nothing of it has arrived.
+    /// The event is durable and none of it has arrived.
     EventDurable,
-    /// A merchant has acknowledged a notification that is not settled.
+    /// A merchant has acknowledged a notification whose lease is not completed.
     NoticeArrived,
-    /// A merchant has refused one that is not settled.
+    /// A merchant has rejected one whose lease is not completed.
     NoticeRefused,
     /// The refund is reserved and its call has not arrived.
     RefundReserved,
-    /// Its call was booked and nothing of that is durable here; its reply is on its way.
+    /// Its call was recorded there and nothing of the reply is durable here; the reply is in
+    /// flight.
     RefundArrived,
-    /// The same, and the reply will be late.
+    /// The same, with a late reply.
     RefundUnanswered,
-    /// A refund's end was told by callback and acknowledged.
+    /// A refund's end was reported by a callback and acknowledged.
     RefundAcknowledged,
-    /// The institution has closed what is not over here.
+    /// The institution has closed an attempt that is not final here.
     CloseArrived,
-    /// A question about what is in doubt arrived.
+    /// A query about an unresolved outcome arrived.
     QueryArrived,
-    /// A merchant has its answer.
+    /// A merchant has its response.
     Answered,
-    /// The log is being carried over into the file.
+    /// The log is being checkpointed.
     Checkpointed,
-    /// It stood still for a while (SIGSTOP) in the midst of its work, while institutions, payers and
-    /// merchants went on, and then went on itself as if no time had passed.
+    /// It was frozen for a while (SIGSTOP) during its work, while institutions, payers and
+    /// merchants continued, and then resumed as if no time had passed.
     Suspended,
 }
 
-/// Each that has a name, to be taken in turn.
+/// The named points, taken in turn.
 pub(super) const KILL_POINTS: [KillPoint; 19] = [
     KillPoint::IntentDurable,
     KillPoint::CreateArrived,
@@ -93,21 +95,21 @@ pub(super) const KILL_POINTS: [KillPoint; 19] = [
     KillPoint::Suspended,
 ];
 
-/// Where a moment is seen.
+/// Where a kill point is observed.
 enum KillTrigger {
-    /// By nobody: it is at once.
+    /// Not observed: at once.
     Now,
-    /// In the buyers' hands: after so many answers, and a few milliseconds more.
+    /// At the buyers: after this many answers, and a few milliseconds more.
     Answers(u64, Duration),
-    /// In the file: something new is found by this.
+    /// In the store: this query returns a new row.
     File(&'static str),
     /// In the log's index.
     LogIndex,
-    /// By whoever froze it: after so many answers, for so long.
+    /// By the process that freezes it: after this many answers, for this long.
     Frozen(u64, Duration),
-    /// In the first merchant's inbox, refused or acknowledged.
+    /// In the first merchant's inbox, rejected or acknowledged.
     Inbox { refused: bool },
-    /// In the institution's book, where this grows; the next such call is answered late.
+    /// In the institution's ledger, when this count grows; the next such call is answered late.
     Book(fn(&InstitutionLedger) -> u64, Option<SandboxCall>),
 }
 
@@ -129,14 +131,14 @@ fn refund_acknowledgements(book: &InstitutionLedger) -> u64 {
     ended.map(|one| u64::from(one.acknowledged)).sum()
 }
 
-/// Numbers of refunds in an institution's book.
+/// Refund numbers in an institution's ledger.
 fn refunds_of(book: &InstitutionLedger) -> BTreeSet<String> {
     let refunds = book.refunds();
     refunds.map(|one| one.merchant_refund_no.clone()).collect()
 }
 
-/// Events that merchants acknowledged, or that only ever arrived.
-fn told(stage: &DemoEnvironment, acknowledged: bool) -> BTreeSet<String> {
+/// Events that merchants acknowledged, or that arrived.
+fn notified(stage: &DemoEnvironment, acknowledged: bool) -> BTreeSet<String> {
     let inboxes = [&stage.tea, &stage.books].map(|shop| shop.merchant.inbox());
     let deliveries = inboxes.iter().flat_map(|inbox| &inbox.deliveries);
     let of = deliveries.filter(|one| one.acknowledged || !acknowledged);
@@ -144,14 +146,14 @@ fn told(stage: &DemoEnvironment, acknowledged: bool) -> BTreeSet<String> {
 }
 
 impl KillPoint {
-    fn seen(self, dice: &mut SeededRandom) -> KillTrigger {
+    fn trigger(self, dice: &mut SeededRandom) -> KillTrigger {
         match self {
             Self::Starting | Self::JustStarted => KillTrigger::Now,
             Self::Drawn => {
                 let answers = u64::try_from(dice.between(1, 24)).unwrap();
                 KillTrigger::Answers(answers, Duration::from_micros(dice.draw() % 30_000))
             }
-            // Past the first few, so that it is in the midst of its work.
+            // After the first few, so that it is in the middle of its work.
             Self::Answered => KillTrigger::Answers(8, Duration::ZERO),
             Self::IntentDurable => KillTrigger::File(store_observer::INTENTS),
             Self::RefundReserved => KillTrigger::File(store_observer::RESERVED),
@@ -185,7 +187,7 @@ impl KillPoint {
         }
     }
 
-    /// Waits for it, kills at once, and says whether it was hit.
+    /// Waits for the point, kills at once, and returns whether it was hit.
     pub(super) async fn kill_when_reached(
         self,
         stage: &Arc<DemoEnvironment>,
@@ -193,7 +195,7 @@ impl KillPoint {
         dice: &mut SeededRandom,
         served: TortureGateway,
     ) -> bool {
-        let came = match self.seen(dice) {
+        let came = match self.trigger(dice) {
             KillTrigger::Now => true,
             KillTrigger::Answers(answers, more) => {
                 let came = load.answers(answers, TIMEOUT).await;
@@ -236,7 +238,7 @@ impl KillPoint {
         came && self.is_proven(stage)
     }
 
-    /// Whether the dead one's file, the book and the inboxes show that it was this moment.
+    /// Whether the store, the ledger and the inboxes show that this point was hit.
     fn is_proven(self, stage: &DemoEnvironment) -> bool {
         let eye = StoreObserver::open(stage);
         let book = stage.blue.books();
@@ -263,15 +265,16 @@ impl KillPoint {
                 .is_disjoint(&refunds_of(&book)),
             Self::EventDurable => !eye
                 .see(store_observer::UNDELIVERED)
-                .is_subset(&told(stage, false)),
+                .is_subset(&notified(stage, false)),
             Self::NoticeArrived => !eye
                 .see(store_observer::UNDELIVERED)
-                .is_disjoint(&told(stage, true)),
+                .is_disjoint(&notified(stage, true)),
             Self::NoticeRefused => {
-                let (arrived, heard) = (told(stage, false), told(stage, true));
-                let owed = eye.see(store_observer::UNDELIVERED);
-                owed.iter()
-                    .any(|id| arrived.contains(id) && !heard.contains(id))
+                let (arrived, acknowledged) = (notified(stage, false), notified(stage, true));
+                let undelivered = eye.see(store_observer::UNDELIVERED);
+                undelivered
+                    .iter()
+                    .any(|id| arrived.contains(id) && !acknowledged.contains(id))
             }
             Self::Checkpointed => eye.is_carrying_over(),
             Self::Drawn
@@ -286,7 +289,8 @@ impl KillPoint {
     }
 }
 
-/// Freezes it in the midst of its work for so long, then waits for answers again; whether there were.
+/// Freezes it during its work for this long, then waits for answers again; returns whether there
+/// were any.
 async fn stands_still(
     load: &BuyerLoad,
     served: &TortureGateway,
@@ -300,8 +304,8 @@ async fn stands_still(
     came && load.answers(answers, TIMEOUT).await
 }
 
-/// Watches the file until something new is found there, or until its log is being carried over, and
-/// kills in the same breath.
+/// Watches the store until a new row appears, or until its log is being checkpointed, and kills at
+/// once.
 async fn appears(
     stage: &Arc<DemoEnvironment>,
     served: &TortureGateway,
@@ -328,8 +332,8 @@ async fn appears(
     tokio::task::spawn_blocking(watching).await.unwrap()
 }
 
-/// Kills one at a drawn moment before it listens, of the time the last start took; whether it was
-/// that early.
+/// Kills a gateway at a random time before it listens, based on the last start's duration; returns
+/// whether it was that early.
 pub(super) async fn kill_while_starting(
     stage: &DemoEnvironment,
     took: Duration,

@@ -1,5 +1,5 @@
-//! Who buys, pays, closes and gives back while the gateway is killed, and what was said to them: an
-//! answer with 200 or 202 is a promise.
+//! Buyers who order, pay, close and refund while the gateway is killed, and the answers they
+//! received: an answer with 200 or 202 is a promise.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,14 +16,15 @@ use crate::world::random::SeededRandom;
 
 const PAYER: &str = "13800001234";
 
-/// Last two digits of sums: what the sandbox does wrong with a payment, and with a refund.
+/// The last two digits of amounts, which select the sandbox's faults for a payment and for a
+/// refund.
 const OF_PAYMENTS: [i64; 12] = [61, 63, 65, 66, 67, 68, 69, 72, 81, 82, 83, 85];
 const OF_REFUNDS: [i64; 9] = [63, 65, 66, 67, 81, 85, 91, 92, 93];
 
-/// Times a buyer repeats one request that is refused for now.
+/// How often a buyer repeats one request that is rejected temporarily.
 const REPEATS_MAX: usize = 100;
 
-/// What was promised of an order.
+/// What was promised about an order.
 #[derive(Debug, Clone)]
 pub(super) struct ReportedOrder {
     pub(super) is_tea: bool,
@@ -32,7 +33,7 @@ pub(super) struct ReportedOrder {
     pub(super) state: String,
 }
 
-/// What was promised of a refund.
+/// What was promised about a refund.
 #[derive(Debug, Clone)]
 pub(super) struct ReportedRefund {
     pub(super) refund_order_no: String,
@@ -40,32 +41,33 @@ pub(super) struct ReportedRefund {
     pub(super) state: String,
 }
 
-/// Everything that was promised, by the merchants' numbers, and what was broken at once.
+/// All promises, by the merchants' numbers, and immediate violations.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReportedState {
     pub(super) orders: BTreeMap<String, ReportedOrder>,
     pub(super) refunds: BTreeMap<String, ReportedRefund>,
-    /// Orders that were asked for, whether anybody answered or not: whose, and the sum in cents.
+    /// Orders that were requested, answered or not: whether the tea shop's, and the amount in
+    /// cents.
     tried: BTreeMap<String, (bool, i64)>,
-    /// Events as `/v1/events` lists them, by merchant.
+    /// Events listed by `/v1/events`, by merchant.
     pub(super) listed: BTreeMap<&'static str, Vec<String>>,
     pub(super) broken: Vec<String>,
 }
 
 pub(super) struct BuyerLoad {
     stage: Arc<DemoEnvironment>,
-    said: Mutex<ReportedState>,
-    heard: watch::Sender<u64>,
+    reported: Mutex<ReportedState>,
+    answered: watch::Sender<u64>,
     is_up: watch::Receiver<bool>,
     is_done: watch::Receiver<bool>,
 }
 
-/// Cents as a sum.
+/// Formats cents.
 pub(super) fn yuan(cents: i64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }
 
-/// `state` may follow what was said before, and never goes back (O5).
+/// Whether `state` may follow `before`: states never go back (O5).
 fn may_follow(before: &str, state: &str) -> bool {
     match before {
         "PAID" | "CLOSED" | "SUCCEEDED" | "FAILED" => state == before,
@@ -81,22 +83,22 @@ impl BuyerLoad {
     ) -> Self {
         Self {
             stage,
-            said: Mutex::default(),
-            heard: watch::Sender::new(0),
+            reported: Mutex::default(),
+            answered: watch::Sender::new(0),
             is_up,
             is_done,
         }
     }
 
-    pub(super) fn said(&self) -> ReportedState {
-        self.said.lock().unwrap().clone()
+    pub(super) fn reported(&self) -> ReportedState {
+        self.reported.lock().unwrap().clone()
     }
 
-    /// Waits for so many more answers; whether they came in time.
+    /// Waits for this many more answers; returns whether they came in time.
     pub(super) async fn answers(&self, more: u64, at_most: Duration) -> bool {
-        let mut heard = self.heard.subscribe();
-        let goal = *heard.borrow() + more;
-        let waiting = heard.wait_for(|count| *count >= goal);
+        let mut answered = self.answered.subscribe();
+        let goal = *answered.borrow() + more;
+        let waiting = answered.wait_for(|count| *count >= goal);
         tokio::time::timeout(at_most, waiting).await.is_ok()
     }
 
@@ -108,29 +110,29 @@ impl BuyerLoad {
         }
     }
 
-    /// Asks until it is taken or refused for good, through as many deaths as it takes.
+    /// Sends a request until it is accepted or finally rejected, across any number of kills.
     async fn post(&self, is_tea: bool, path: &str, body: &Value) -> Option<ClientResponse> {
         for _ in 0..REPEATS_MAX {
             let mut is_up = self.is_up.clone();
             is_up.wait_for(|up| *up).await.ok()?;
             match self.shop(is_tea).client.post(path, body).await {
                 Ok(answer) if answer.status < 429 => {
-                    self.heard.send_modify(|count| *count += 1);
+                    self.answered.send_modify(|count| *count += 1);
                     return Some(answer);
                 }
-                // Killed, or too much to do.
+                // Killed, or overloaded.
                 Ok(_) | Err(_) => pass(Duration::from_millis(30)).await,
             }
         }
         None
     }
 
-    fn broke(&self, what: String) {
-        self.said.lock().unwrap().broken.push(what);
+    fn record_violation(&self, what: String) {
+        self.reported.lock().unwrap().broken.push(what);
     }
 
-    /// Writes down what an answer about an order promises.
-    fn note(&self, is_tea: bool, number: &str, cents: i64, answer: &ClientResponse) {
+    /// Records what an answer about an order promises.
+    fn record(&self, is_tea: bool, number: &str, cents: i64, answer: &ClientResponse) {
         if !matches!(answer.status, 200 | 202) {
             return;
         }
@@ -140,18 +142,19 @@ impl BuyerLoad {
             cents,
             state: answer.text("orderStatus").to_owned(),
         };
-        let mut said = self.said.lock().unwrap();
-        let before = said.orders.insert(number.to_owned(), now.clone());
+        let mut reported = self.reported.lock().unwrap();
+        let before = reported.orders.insert(number.to_owned(), now.clone());
         if let Some(before) = before {
             let same = before.pay_order_no == now.pay_order_no;
             if !same || !may_follow(&before.state, &now.state) {
-                said.broken
+                reported
+                    .broken
                     .push(format!("O5, Q7: {number} was {before:?}, is {now:?}"));
             }
         }
     }
 
-    /// Buys one thing after the other until nobody should any more.
+    /// Buys one thing after another until told to stop.
     pub(super) async fn buy(self: Arc<Self>, buyer: usize, mut dice: SeededRandom) {
         let mut bought = 0;
         while !*self.is_done.borrow() {
@@ -171,7 +174,7 @@ impl BuyerLoad {
         let cents = dice.between(10, 90) * 100 + digits;
         let body = order_of(self.shop(is_tea), number, cents);
         let tried = (is_tea, cents);
-        self.said
+        self.reported
             .lock()
             .unwrap()
             .tried
@@ -181,7 +184,7 @@ impl BuyerLoad {
             let Some(answer) = self.post(is_tea, "/v1/orders", &body).await else {
                 return;
             };
-            self.note(is_tea, number, cents, &answer);
+            self.record(is_tea, number, cents, &answer);
             answer.text("payUrl").clone_into(&mut page);
             if !page.is_empty() || !matches!(answer.status, 200 | 202) {
                 break;
@@ -196,7 +199,7 @@ impl BuyerLoad {
             return;
         }
         if !page.is_empty() {
-            // Its page says so if it was paid or closed meanwhile.
+            // The page shows it if the order was paid or closed meanwhile.
             let _ = self.stage.payer.pay(&page).await;
         }
         for _ in 0..20 {
@@ -219,16 +222,16 @@ impl BuyerLoad {
         }
     }
 
-    /// Asks how an order stands.
+    /// Queries an order's state.
     async fn ask(&self, is_tea: bool, number: &str, cents: i64) -> String {
         let body = json!({ "merchantId": self.shop(is_tea).role.id, "merchantOrderNo": number });
         let Some(answer) = self.post(is_tea, "/v1/orders/query", &body).await else {
             return String::new();
         };
-        if answer.status == 404 && self.said().orders.contains_key(number) {
-            self.broke(format!("{number} was acknowledged and is unknown"));
+        if answer.status == 404 && self.reported().orders.contains_key(number) {
+            self.record_violation(format!("{number} was acknowledged and is unknown"));
         }
-        self.note(is_tea, number, cents, &answer);
+        self.record(is_tea, number, cents, &answer);
         answer.text("orderStatus").to_owned()
     }
 
@@ -253,7 +256,7 @@ impl BuyerLoad {
             "mobileNo": PAYER,
             "merchantRefundNo": refund_no,
         });
-        // The second is a repeat: it finds the first.
+        // The second is a repeat, which must find the first.
         for _ in 0..2 {
             let Some(answer) = self.post(is_tea, "/v1/refunds", &body).await else {
                 return;
@@ -266,32 +269,33 @@ impl BuyerLoad {
                 cents,
                 state: answer.text("refundStatus").to_owned(),
             };
-            let mut said = self.said.lock().unwrap();
-            if let Some(before) = said.refunds.insert(refund_no.clone(), now.clone())
+            let mut reported = self.reported.lock().unwrap();
+            if let Some(before) = reported.refunds.insert(refund_no.clone(), now.clone())
                 && (before.refund_order_no != now.refund_order_no
                     || !may_follow(&before.state, &now.state))
             {
-                said.broken
+                reported
+                    .broken
                     .push(format!("O5, R6: {refund_no} was {before:?}, is {now:?}"));
             }
         }
     }
 
-    /// Closes what nobody paid, whether its order was acknowledged or not: at rest every order is
+    /// Closes unpaid orders, whether their placing was acknowledged or not: at rest every order is
     /// paid or closed.
     pub(super) async fn end_all(&self) {
-        let said = self.said();
-        for (number, (is_tea, cents)) in said.tried {
-            let known = said.orders.get(&number);
+        let reported = self.reported();
+        for (number, (is_tea, cents)) in reported.tried {
+            let known = reported.orders.get(&number);
             if known.is_none_or(|order| order.state == "OPEN") {
                 self.close(is_tea, &number, cents).await;
             }
         }
     }
 
-    /// O5: asks about everything once more.
+    /// O5: queries every order once more.
     pub(super) async fn ask_all(&self) -> Result<(), String> {
-        for (number, order) in self.said().orders {
+        for (number, order) in self.reported().orders {
             let state = self.ask(order.is_tea, &number, order.cents).await;
             if !matches!(state.as_str(), "PAID" | "CLOSED") {
                 return Err(format!(
@@ -302,7 +306,7 @@ impl BuyerLoad {
         Ok(())
     }
 
-    /// Reads what `/v1/events` has for both merchants.
+    /// Reads `/v1/events` of both merchants.
     pub(super) async fn list_events(&self) -> Result<(), String> {
         for is_tea in [true, false] {
             let id = self.shop(is_tea).role.id;
@@ -310,7 +314,7 @@ impl BuyerLoad {
             loop {
                 let body = json!({ "merchantId": id, "afterSequence": after });
                 let answer = self.post(is_tea, "/v1/events", &body).await;
-                let answer = answer.ok_or("/v1/events does not answer")?;
+                let answer = answer.ok_or("/v1/events did not answer")?;
                 let events = answer.json["events"].as_array();
                 let events = events.ok_or_else(|| format!("/v1/events: {}", answer.json))?;
                 if events.is_empty() {
@@ -320,7 +324,7 @@ impl BuyerLoad {
                 listed.extend(ids.map(|id| id.as_str().unwrap_or_default().to_owned()));
                 after = answer.json["nextSequence"].clone();
             }
-            self.said.lock().unwrap().listed.insert(id, listed);
+            self.reported.lock().unwrap().listed.insert(id, listed);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! The real binary under load, killed at drawn and at named moments, frozen for a while at others, and
-//! started again on the same file; what was acknowledged, the institution's book and the merchants' inboxes must agree at the
-//! end. `make torture KILLS=n SEED=n` goes on for longer.
+//! The real binary under load, killed at random and at named points, frozen for a while at others,
+//! and restarted on the same store; acknowledgements, the institution's ledger and the merchants'
+//! inboxes must agree at the end. `make torture KILLS=n SEED=n` runs longer.
 
 mod checks;
 mod journal;
@@ -24,29 +24,29 @@ use kill_points::{KILL_POINTS, KillPoint};
 use load::BuyerLoad;
 use served::TortureGateway;
 
-/// Kills in every run of the tests, and the seed of their dice.
+/// Kills in every test run, and the seed.
 const KILLS: usize = 25;
 const SEED: u64 = 1;
 
-/// Who buys at the same time.
+/// Concurrent buyers.
 const BUYERS: usize = 4;
 
-/// Kills beside the wanted ones until every named moment was hit.
+/// Additional kills, at most, until every named point was hit.
 const TRIES_MAX: usize = 60;
 
-/// How long everything may take to come to rest once nobody buys and nobody kills.
+/// The time limit for coming to rest after the last kill and purchase.
 const REST: Duration = Duration::from_mins(3);
 
-/// Where other numbers may be said.
+/// The environment variables with other numbers.
 const KILLS_NAME: &str = "PAYMUX_KILLS";
 const SEED_NAME: &str = "PAYMUX_SEED";
 
-/// A moment passes: the machines draw when to kill, and look again whether everything is at rest.
+/// Waits: between kills, and between checks for rest.
 async fn pass(how_long: Duration) {
     let _ = tokio::time::timeout(how_long, std::future::pending::<()>()).await;
 }
 
-/// What counts at the end of a run.
+/// Statistics of a run.
 #[derive(Default)]
 struct KillReport {
     kills: usize,
@@ -72,7 +72,7 @@ impl fmt::Display for KillReport {
         } = self;
         writeln!(
             to,
-            "{kills} kills: {drawn} at drawn moments, {} at named ones, {} beside a named one",
+            "{kills} kills: {drawn} at random points, {} at named ones, {} missed a named one",
             self.hits.values().sum::<usize>(),
             self.missed.values().sum::<usize>()
         )?;
@@ -82,15 +82,16 @@ impl fmt::Display for KillReport {
         }
         write!(
             to,
-            "{orders} orders and {refunds} refunds acknowledged, {events} events told, at rest {} s \
+            "{orders} orders and {refunds} refunds acknowledged, {events} events delivered, at rest {} s \
              after the last start",
             rest.as_secs()
         )
     }
 }
 
-/// A1, A5, A7, A8, C4, K1, K2, L1, M2, N1 to N4, O5, Q7, R1, R4, S1, Z1 to Z3: no acknowledged order,
-/// event or refund is lost, nobody pays twice, every doubt ends, and the inboxes are complete.
+/// A1, A5, A7, A8, C4, K1, K2, L1, M2, N1 to N4, O5, Q7, R1, R4, S1, Z1 to Z3: no acknowledged
+/// order, event or refund is lost, nobody is charged twice, every unknown outcome is resolved, and
+/// the inboxes are complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn killing_it_loses_nothing_and_charges_nobody_twice() {
     let kills = said(KILLS_NAME).map_or(KILLS, |many| usize::try_from(many).unwrap());
@@ -100,23 +101,23 @@ async fn killing_it_loses_nothing_and_charges_nobody_twice() {
         .await
         .unwrap();
     let stage = Arc::new(stage);
-    let life = tokio::spawn(live(Arc::clone(&stage), kills, seed));
-    let broken = match life.await {
-        Ok(Ok(told)) => {
+    let running = tokio::spawn(run(Arc::clone(&stage), kills, seed));
+    let broken = match running.await {
+        Ok(Ok(report)) => {
             let took = begun.elapsed().as_secs();
-            eprintln!("torture: seed {seed}, {took} s, {told}");
+            eprintln!("torture: seed {seed}, {took} s, {report}");
             return;
         }
         Ok(Err(broken)) => broken,
         Err(panicked) => panicked.to_string(),
     };
     let folder = stage.config.parent().unwrap().display().to_string();
-    // Kept for whoever looks into it.
+    // Kept for analysis.
     std::mem::forget(stage);
-    panic!("seed {seed}, {kills} kills, everything is kept in {folder}:\n{broken}");
+    panic!("seed {seed}, {kills} kills, the files are in {folder}:\n{broken}");
 }
 
-async fn live(stage: Arc<DemoEnvironment>, kills: usize, seed: u64) -> Result<KillReport, String> {
+async fn run(stage: Arc<DemoEnvironment>, kills: usize, seed: u64) -> Result<KillReport, String> {
     let mut dice = SeededRandom::new(seed);
     let (up, is_up) = watch::channel(false);
     let (done, is_done) = watch::channel(false);
@@ -127,8 +128,8 @@ async fn live(stage: Arc<DemoEnvironment>, kills: usize, seed: u64) -> Result<Ki
             tokio::spawn(Arc::clone(&load).buy(buyer, dice))
         })
         .collect();
-    let mut told = KillReport::default();
-    kill(&stage, &load, (&mut dice, &up), kills, &mut told).await?;
+    let mut report = KillReport::default();
+    kill(&stage, &load, (&mut dice, &up), kills, &mut report).await?;
     let (served, _) = TortureGateway::start(&stage).await?;
     let begun = tokio::time::Instant::now();
     up.send_replace(true);
@@ -138,37 +139,37 @@ async fn live(stage: Arc<DemoEnvironment>, kills: usize, seed: u64) -> Result<Ki
     }
     load.end_all().await;
     rest(&stage).await?;
-    told.rest = begun.elapsed();
+    report.rest = begun.elapsed();
     load.ask_all().await?;
     load.list_events().await?;
     served.kill();
     served.ended().await;
-    let said = load.said();
-    told.events = checks::all(&stage, &said)?;
-    told.orders = said.orders.len();
-    told.refunds = said.refunds.len();
-    if kills >= KILL_POINTS.len() && told.hits.len() < KILL_POINTS.len() {
-        return Err(format!("not every named moment was hit: {told}"));
+    let reported = load.reported();
+    report.events = checks::all(&stage, &reported)?;
+    report.orders = reported.orders.len();
+    report.refunds = reported.refunds.len();
+    if kills >= KILL_POINTS.len() && report.hits.len() < KILL_POINTS.len() {
+        return Err(format!("not every named point was hit: {report}"));
     }
-    Ok(told)
+    Ok(report)
 }
 
-/// So many kills, every third at a drawn moment, the others at the named ones in turn; and more
+/// This many kills, every third at a random point, the others at the named ones in turn; and more
 /// until each of those was hit.
 async fn kill(
     stage: &Arc<DemoEnvironment>,
     load: &BuyerLoad,
     (dice, up): (&mut SeededRandom, &watch::Sender<bool>),
     kills: usize,
-    told: &mut KillReport,
+    report: &mut KillReport,
 ) -> Result<(), String> {
     let mut waiting = VecDeque::from(KILL_POINTS);
-    // Who kills less often than there are moments wants no more than that.
+    // With fewer kills than named points, not all have to be hit.
     let every = kills >= KILL_POINTS.len();
-    let lacks = |told: &KillReport| every && told.hits.len() < KILL_POINTS.len();
-    while told.kills < kills || (lacks(told) && told.kills < kills + TRIES_MAX) {
-        told.kills += 1;
-        let is_drawn = told.kills.is_multiple_of(3) && told.kills <= kills;
+    let lacks = |report: &KillReport| every && report.hits.len() < KILL_POINTS.len();
+    while report.kills < kills || (lacks(report) && report.kills < kills + TRIES_MAX) {
+        report.kills += 1;
+        let is_drawn = report.kills.is_multiple_of(3) && report.kills <= kills;
         let moment = if is_drawn {
             KillPoint::Drawn
         } else {
@@ -186,27 +187,27 @@ async fn kill(
             moment.kill_when_reached(stage, load, dice, served).await
         };
         up.send_replace(false);
-        checks::heard(stage)?;
+        checks::acknowledged(stage)?;
         match (moment, was_hit) {
-            (KillPoint::Drawn, _) => told.drawn += 1,
-            (named, true) => *told.hits.entry(named).or_default() += 1,
-            (named, false) => *told.missed.entry(named).or_default() += 1,
+            (KillPoint::Drawn, _) => report.drawn += 1,
+            (named, true) => *report.hits.entry(named).or_default() += 1,
+            (named, false) => *report.missed.entry(named).or_default() += 1,
         }
         if moment == KillPoint::Drawn {
             continue;
         }
-        // What was missed comes again before the others have their second turn.
-        if was_hit || told.hits.len() == KILL_POINTS.len() {
+        // A missed point is tried again before the others' second turn.
+        if was_hit || report.hits.len() == KILL_POINTS.len() {
             waiting.push_back(moment);
         } else {
-            let first = waiting.iter().position(|one| told.hits.contains_key(one));
+            let first = waiting.iter().position(|one| report.hits.contains_key(one));
             waiting.insert(first.unwrap_or(waiting.len()), moment);
         }
     }
     Ok(())
 }
 
-/// The gateway's own file, to be read only.
+/// The gateway's own store, read-only.
 fn file(stage: &DemoEnvironment) -> Connection {
     let path = stage.config.with_file_name("paymux.sqlite");
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -215,7 +216,7 @@ fn file(stage: &DemoEnvironment) -> Connection {
     file
 }
 
-/// Z1, Z2: waits until nothing is in doubt, on its way or owed.
+/// Z1, Z2: waits until nothing is unresolved, in flight or undelivered.
 async fn rest(stage: &DemoEnvironment) -> Result<(), String> {
     let until = tokio::time::Instant::now() + REST;
     loop {

@@ -9,18 +9,18 @@ use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Kills it, from wherever the moment is seen.
+/// Kills the process from wherever a kill point is observed.
 #[derive(Clone)]
 pub(super) struct KillSwitch(Arc<Mutex<Child>>);
 
 impl KillSwitch {
-    /// SIGKILL: nothing is finished, nothing is said. Once is enough.
+    /// SIGKILL: no cleanup, no output. Repeating it has no effect.
     pub(super) fn kill(&self) {
         let _ = self.0.lock().unwrap().kill();
     }
 }
 
-/// A gateway that serves; killed when it is dropped.
+/// A running gateway; killed on drop.
 pub(super) struct TortureGateway {
     child: KillSwitch,
     listens: watch::Receiver<bool>,
@@ -28,7 +28,7 @@ pub(super) struct TortureGateway {
 }
 
 impl TortureGateway {
-    /// Starts it. What it says is added to `serve.log` beside its configuration.
+    /// Starts it. Its output is appended to `serve.log` beside its configuration.
     pub(super) fn spawn(stage: &DemoEnvironment) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_paymux"))
             .arg("serve")
@@ -38,7 +38,7 @@ impl TortureGateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let heard = BufReader::new(child.stderr.take().unwrap());
+        let output = BufReader::new(child.stderr.take().unwrap());
         let log = stage.config.with_file_name("serve.log");
         let mut log = std::fs::OpenOptions::new()
             .create(true)
@@ -47,7 +47,7 @@ impl TortureGateway {
             .unwrap();
         let (listens, is_listening) = watch::channel(false);
         let log = tokio::task::spawn_blocking(move || {
-            for line in heard.lines().map_while(Result::ok) {
+            for line in output.lines().map_while(Result::ok) {
                 let _ = writeln!(log, "{line}");
                 if line.contains("listening") && line.contains("operations") {
                     listens.send_replace(true);
@@ -61,7 +61,7 @@ impl TortureGateway {
         }
     }
 
-    /// Starts it and waits until it says that it listens; how long that took.
+    /// Starts it and waits until it listens; returns how long that took.
     pub(super) async fn start(stage: &DemoEnvironment) -> Result<(Self, Duration), String> {
         let begun = tokio::time::Instant::now();
         let served = Self::spawn(stage);
@@ -88,7 +88,7 @@ impl TortureGateway {
         assert!(sent.success());
     }
 
-    /// Waits until it is gone and has said its last; whether it never listened.
+    /// Waits until the process and its output have ended; returns whether it never listened.
     pub(super) async fn ended(mut self) -> bool {
         let child = self.killer();
         let ending = move || child.0.lock().unwrap().wait().unwrap();

@@ -1,5 +1,5 @@
-//! What can be seen of the gateway without asking it: its file, read by somebody else. While it
-//! lives, to kill it at a moment that only the file shows; once it is dead, to prove the moment.
+//! Observes the gateway through its store, read by another process: while it runs, to kill it at a
+//! point that only the store shows; after a kill, to prove the point.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -8,35 +8,35 @@ use std::os::unix::fs::FileExt;
 use paymux::command::demo::environment::DemoEnvironment;
 use rusqlite::Connection;
 
-/// Where the index of the log says how far it was carried over, and how far that was begun, from
-/// the beginning of the `-shm` file (the file format's "WAL-Index Header").
+/// The offset, in the `-shm` file, of the checkpoint progress (the file format's "WAL-Index
+/// Header").
 const CARRIED: u64 = 96;
 const BEGUN: u64 = 128;
 
-/// Payments that were written down, and of whose reply nothing was. The states that are over are
-/// named for the index.
+/// Payments with an intent and without a reply. The final states are listed for the index.
 pub(super) const INTENTS: &str = "SELECT attempt_id FROM attempts
     WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED' AND state = 'INTENT'";
 
-/// Payments that are not over.
+/// Payments that are not final.
 pub(super) const UNFINISHED: &str = "SELECT attempt_id FROM attempts
     WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'";
 
-/// Payments whose money is known of.
+/// Payments whose money is known here.
 pub(super) const PAID: &str = "SELECT attempt_id FROM attempts WHERE state = 'PAID'";
 
-/// Refunds that were written down as sent, and of whose reply nothing was.
+/// Refunds sent according to the store, without a reply.
 pub(super) const RESERVED: &str = "SELECT refund_order_no FROM refunds
     WHERE state <> 'FAILED' AND state <> 'SUCCEEDED' AND state = 'RESERVED' AND left_at IS NOT NULL";
 
-/// Refunds that are over.
+/// Final refunds.
 pub(super) const REFUNDED: &str = "SELECT refund_order_no FROM refunds
     WHERE state = 'FAILED' OR state = 'SUCCEEDED'";
 
-/// Events that still have to be told.
+/// Events still to be delivered.
 pub(super) const UNDELIVERED: &str = "SELECT event_id FROM events WHERE due_at IS NOT NULL";
 
-/// An open file; closed before the next process starts, which then finds the file as a crash left it.
+/// An open store; closed before the next process starts, which then finds the files as the crash
+/// left them.
 pub(super) struct StoreObserver {
     file: Connection,
     log_index: Option<File>,
@@ -51,14 +51,14 @@ impl StoreObserver {
         }
     }
 
-    /// The first column of what this finds.
+    /// The first column of a query's rows.
     pub(super) fn see(&self, sql: &str) -> BTreeSet<String> {
         let mut asked = self.file.prepare_cached(sql).unwrap();
         let found = asked.query_map([], |row| row.get(0)).unwrap();
         found.map(Result::unwrap).collect()
     }
 
-    /// Whether pages of the log are being carried over into the file: begun and not finished.
+    /// Whether a checkpoint of the log is in progress.
     pub(super) fn is_carrying_over(&self) -> bool {
         let number = |at| {
             let mut bytes = [0; 4];

@@ -1,6 +1,6 @@
-//! Payers who take their time, by schedule: each order is placed, taken to an institution and paid a
-//! while later; one callback in a hundred is lost. What an order costs with all the questions about it,
-//! how long requests wait meanwhile, and how soon the merchant is told of what was lost.
+//! Payers who take a while, by schedule: each order is placed, selected and paid some time later;
+//! one callback in a hundred is lost. Measures the cost of an order with all its polling, the
+//! latency of requests meanwhile, and how soon the merchant learns of payments with lost callbacks.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,42 +21,42 @@ use crate::plan::BenchPlan;
 use crate::progress::ProgressLog;
 use crate::setup::{BenchSetup, SetupOptions};
 
-/// Orders that come, whatever becomes of those before them.
+/// The rate of orders, independent of earlier ones.
 const PER_SECOND: f64 = 500.0;
-/// How long they come.
+/// How long they arrive.
 const LASTING_S: f64 = 60.0;
-/// How long a payer takes: at least, at most. Unit: milliseconds.
+/// How long a payer takes: minimum and maximum. Unit: milliseconds.
 const PAYS_AFTER_MS: [u64; 2] = [5_000, 60_000];
-/// One callback in so many is lost.
+/// One callback in this many is lost.
 const LOST_ONE_IN: usize = 100;
-/// Of payers whose callback is lost, one in so many comes back to the page; of the others as well.
+/// Of payers whose callback is lost, one in this many returns to the page; of the others too.
 const BACK_ONE_IN: usize = 2;
-/// A lost callback that is not told by then never is.
+/// A lost callback whose payment is not notified by then counts as never notified.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(150);
-/// Connections among which those who come find a free one.
+/// More connections than are in use at once.
 const CONNECTIONS: usize = 128;
 
-/// What was found.
+/// The results.
 pub(crate) struct PollingMeasurement {
     pub(crate) orders: usize,
     pub(crate) offered_per_second: f64,
-    /// Of the gateway, from the first order until everything is told: for one order.
+    /// Processor time of the gateway per order, from the first order until the last notification.
     pub(crate) cpu_us: f64,
-    /// From the moment when a request was to be sent until its answer. Unit: microseconds; sorted.
+    /// From the scheduled time of a request to its response. Unit: microseconds; sorted.
     pub(crate) latencies_us: Vec<u32>,
-    /// Of the gateway's core while orders came: all it did, and questions.
+    /// Utilisation of the gateway's core while orders arrive: in total, and by polling.
     pub(crate) busy: f64,
     pub(crate) asking: f64,
-    /// Questions that left meanwhile.
+    /// Polls sent meanwhile.
     pub(crate) questions: f64,
-    /// From the payment of a lost callback until the merchant was told: payers who came back, others.
-    /// Unit: milliseconds; sorted.
+    /// From a payment with a lost callback to its notification: payers who returned, others. Unit:
+    /// milliseconds; sorted.
     pub(crate) told_ms: [Vec<u32>; 2],
     pub(crate) odd: usize,
     pub(crate) oddity: Option<String>,
 }
 
-/// One payer's order, whole.
+/// One payer's order, complete.
 struct PolledOrder {
     number: String,
     place: Bytes,
@@ -66,7 +66,7 @@ struct PolledOrder {
     comes_back: bool,
 }
 
-/// How it went.
+/// The outcome of an order.
 struct OrderTimings {
     latencies_us: Vec<u32>,
     /// Of a lost callback.
@@ -79,7 +79,7 @@ struct PollingCallerPool {
     stand: BenchSetup,
 }
 
-/// On a gateway of its own, as it is delivered.
+/// On a gateway of its own, with the default configuration.
 pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<PollingMeasurement> {
     let stand = BenchSetup::start(&SetupOptions {
         rejections: true,
@@ -94,7 +94,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Polli
     let count = (phase.lasting.as_secs_f64() * PER_SECOND) as usize;
     let orders = orders(plan, &stand, count)?;
     let callers = stand.callers(CONNECTIONS, true).await?;
-    let crowd = Arc::new(PollingCallerPool {
+    let pool = Arc::new(PollingCallerPool {
         permits: Semaphore::new(callers.len()),
         free: Mutex::new(callers.into()),
         stand,
@@ -103,36 +103,36 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Polli
         "polling: {PER_SECOND} orders/s for {:?}",
         phase.lasting
     ));
-    let before = crowd.stand.gateway.spent();
+    let before = pool.stand.gateway.spent();
     let (begin, mut coming) = metronome::start(&[phase]);
     let (mut going, mut orders) = (JoinSet::new(), orders.into_iter());
     while let (Some(moment), Some(order)) = (coming.recv().await, orders.next()) {
-        going.spawn(Arc::clone(&crowd).pay(order, moment));
+        going.spawn(Arc::clone(&pool).pay(order, moment));
     }
     let wall_s = begin.elapsed().as_secs_f64();
-    let while_they_came = crowd.stand.gateway.spent().since(&before).total_ns();
-    let asked = crowd.asked().await?;
+    let while_they_came = pool.stand.gateway.spent().since(&before).total_ns();
+    let polled = pool.polled().await?;
     let PollingTotals {
         latencies_us,
         told_ms,
         odd,
         oddity,
     } = all(going).await?;
-    let ended = crowd.stand.settled().await?;
+    let ended = pool.stand.settled().await?;
     let found = PollingMeasurement {
         orders: count,
         offered_per_second: PER_SECOND,
         cpu_us: ended.since(&before).total_ns() as f64 / 1e3 / count as f64,
         latencies_us,
         busy: while_they_came as f64 / 1e9 / wall_s,
-        asking: asked.cpu_s / wall_s,
-        questions: asked.questions,
+        asking: polled.cpu_s / wall_s,
+        questions: polled.questions,
         told_ms,
         odd,
         oddity,
     };
     log.say(&format!(
-        "polling: {:.0} µs an order, p99 {} ms, questions {:.1} % of the core, {odd} odd",
+        "polling: {:.0} µs an order, p99 {} ms, polling {:.1} % of the core, {odd} odd",
         found.cpu_us,
         shown_ms(percentile_ms(&found.latencies_us, 99)),
         found.asking * 100.0,
@@ -148,7 +148,7 @@ struct PollingTotals {
     oddity: Option<String>,
 }
 
-/// Waits until the last merchant is told.
+/// Waits until the last merchant is notified.
 async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> {
     let (mut latencies_us, mut told_ms) = (Vec::new(), [Vec::new(), Vec::new()]);
     let (mut odd, mut oddity) = (0, None);
@@ -156,8 +156,8 @@ async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> 
         match went? {
             Ok(went) => {
                 latencies_us.extend(went.latencies_us);
-                if let Some((came_back, told)) = went.told {
-                    told_ms[usize::from(!came_back)].push(u32::try_from(told.as_millis())?);
+                if let Some((came_back, notified)) = went.told {
+                    told_ms[usize::from(!came_back)].push(u32::try_from(notified.as_millis())?);
                 }
             }
             Err(why) => {
@@ -167,8 +167,8 @@ async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> 
         }
     }
     latencies_us.sort_unstable();
-    for told in &mut told_ms {
-        told.sort_unstable();
+    for times in &mut told_ms {
+        times.sort_unstable();
     }
     Ok(PollingTotals {
         latencies_us,
@@ -178,7 +178,7 @@ async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> 
     })
 }
 
-/// Orders with everything that is drawn for them: evenly spread, the same in each run.
+/// Orders with their random values: evenly distributed, the same in each run.
 fn orders(plan: &BenchPlan, stand: &BenchSetup, count: usize) -> Result<Vec<PolledOrder>> {
     let numbers = stand.merchant.numbers(count);
     let (place, select) = (
@@ -202,7 +202,8 @@ fn orders(plan: &BenchPlan, stand: &BenchSetup, count: usize) -> Result<Vec<Poll
 }
 
 impl PollingCallerPool {
-    /// Sends one request by whoever is free; its answer's body, and how long it took from a moment on.
+    /// Sends one request by an idle caller; returns its response's body and the latency from
+    /// `moment`.
     async fn ask(
         &self,
         request: &[u8],
@@ -210,19 +211,19 @@ impl PollingCallerPool {
         by_institution: bool,
     ) -> Result<(String, u32)> {
         let _permit = self.permits.acquire().await?;
-        let mut caller = held(&self.free).pop_front().context("nobody is free")?;
-        let seat = if by_institution {
+        let mut caller = lock(&self.free).pop_front().context("no caller is idle")?;
+        let connection = if by_institution {
             &mut caller.institution
         } else {
             &mut caller.merchant
         };
-        let answered = seat
+        let answered = connection
             .ask(request, |answer| {
                 let status = answer.head.get(9..12) == Some(b"200");
                 (status, String::from_utf8_lossy(answer.body).into_owned())
             })
             .await;
-        held(&self.free).push_back(caller);
+        lock(&self.free).push_back(caller);
         let took = u32::try_from(moment.elapsed().as_micros())?;
         match answered? {
             (true, body) if body.contains(expected) => Ok((body, took)),
@@ -236,8 +237,8 @@ impl PollingCallerPool {
         let (selected, second) = self.ask(&order.select, (now, ACCEPTED), false).await?;
         let attempt = address(&selected, "payUrl")?;
         let attempt = attempt.rsplit('/').next().context("no attempt")?.to_owned();
-        let hearing = self.stand.shop.expect(&order.number);
-        // Nothing is waited for but the payer, who takes so long.
+        let acknowledgement = self.stand.shop.expect(&order.number);
+        // Nothing to wait for but the payer, who takes this long.
         let payer = std::future::pending::<()>();
         let _ = tokio::time::timeout(order.pays_after, payer).await;
         let paid = Instant::now();
@@ -259,17 +260,17 @@ impl PollingCallerPool {
             let (_, fourth) = self.ask(&callback, (now, SUCCESS), true).await?;
             latencies_us.push(fourth);
         }
-        let told = tokio::time::timeout(NOTIFIED_WITHIN, hearing).await;
-        let told = told.context("the merchant was never told")??;
-        let told = told.saturating_duration_since(paid);
+        let notified = tokio::time::timeout(NOTIFIED_WITHIN, acknowledgement).await;
+        let notified = notified.context("the merchant was never notified")??;
+        let notified = notified.saturating_duration_since(paid);
         Ok(OrderTimings {
             latencies_us,
-            told: order.is_lost.then_some((order.comes_back, told)),
+            told: order.is_lost.then_some((order.comes_back, notified)),
         })
     }
 
-    /// What the gateway says of its questions.
-    async fn asked(&self) -> Result<PollingCost> {
+    /// The gateway's metrics of its polling.
+    async fn polled(&self) -> Result<PollingCost> {
         let mut page = TcpStream::connect(("127.0.0.1", self.stand.operations)).await?;
         let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         page.write_all(request.as_bytes()).await?;
@@ -292,12 +293,12 @@ struct PollingCost {
     questions: f64,
 }
 
-/// An address in an answer.
+/// A URL in a response.
 fn address<'a>(body: &'a str, name: &'static str) -> Result<&'a str> {
     let (_, found) = body.split_once(&format!("\"{name}\":\"")).context(name)?;
     Ok(found.split_once('"').context(name)?.0)
 }
 
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

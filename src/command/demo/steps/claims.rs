@@ -1,4 +1,4 @@
-//! What the acts claim, held against books and inboxes, and how answers are read and told.
+//! Checks of the scenarios against ledgers and inboxes, and helpers to read and format responses.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::command::demo::printing::{milliseconds, same};
 use crate::domain::amount::{Amount, CNY};
 use crate::sandbox::{ClientResponse, PaymentState, SandboxNotification};
 
-/// Queries in doubt until the institution's word is there; each of them asks it.
+/// Queries of an unresolved attempt; each of them makes the gateway query the institution.
 const QUERIES_MAX: u32 = 5;
 
-/// The answer is the gateway's own, proven, and says this.
+/// Checks the response's status and result, and that the gateway signed it.
 pub(super) fn answered(answer: &ClientResponse, status: u16, result: &str) -> anyhow::Result<()> {
-    let (found, said) = (answer.status, answer.text("result"));
+    let (found, found_result) = (answer.status, answer.text("result"));
     let (code, detail) = (answer.text("code"), answer.text("detail"));
     anyhow::ensure!(
-        found == status && said == result,
-        "expected {status} {result}, found {found} {said} {code} {detail}"
+        found == status && found_result == result,
+        "expected {status} {result}, found {found} {found_result} {code} {detail}"
     );
     if let Err(fault) = &answer.proof {
-        anyhow::bail!("expected an answer signed by the gateway, found {fault}");
+        anyhow::bail!("expected a response signed by the gateway, found {fault}");
     }
     Ok(())
 }
 
-/// A page of ours in this state.
+/// Checks the state of a page of the gateway.
 pub(super) fn shows(html: &str, state: &str) -> anyhow::Result<()> {
     let found = html
         .split_once("data-state=\"")
@@ -36,7 +36,7 @@ pub(super) fn shows(html: &str, state: &str) -> anyhow::Result<()> {
     same("state of the page", &Some(state), &found)
 }
 
-/// Fields of an order with others, or other ones.
+/// Adds fields to an order, or overrides them.
 pub(super) fn with(mut order: Value, more: Value) -> Value {
     if let (Some(order), Value::Object(more)) = (order.as_object_mut(), more) {
         order.extend(more);
@@ -48,7 +48,7 @@ pub(super) fn field<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Each institution of an answer, with the reason where it is withheld.
+/// Each institution of a response, with the reason if it is ineligible.
 pub(super) fn listed(answer: &ClientResponse) -> Vec<(&str, &str)> {
     institutions(answer)
         .map(|it| (field(it, "institutionId"), field(it, "reason")))
@@ -60,11 +60,11 @@ fn institutions(answer: &ClientResponse) -> impl Iterator<Item = &Value> {
     all.into_iter().flatten()
 }
 
-/// The same for people.
+/// The same as text.
 pub(super) fn offers(answer: &ClientResponse) -> String {
-    let of = |is_withheld: bool| {
+    let of = |is_ineligible: bool| {
         let names: Vec<String> = institutions(answer)
-            .filter(|it| field(it, "reason").is_empty() != is_withheld)
+            .filter(|it| field(it, "reason").is_empty() != is_ineligible)
             .map(|it| match field(it, "reason") {
                 "" => field(it, "nameEn").to_owned(),
                 reason => format!("{} ({reason})", field(it, "nameEn")),
@@ -74,24 +74,24 @@ pub(super) fn offers(answer: &ClientResponse) -> String {
     };
     let ineligible = of(true);
     if ineligible.is_empty() {
-        return format!("open: {}", of(false));
+        return format!("available: {}", of(false));
     }
-    format!("open: {}; withheld: {ineligible}", of(false))
+    format!("available: {}; not available: {ineligible}", of(false))
 }
 
-/// The merchant takes the payer's choice to the gateway.
+/// The merchant sends the payer's choice to the gateway.
 pub(super) async fn choose(
     shop: &DemoMerchant,
     number: &str,
-    cast: DemoInstitutionProfile,
+    profile: DemoInstitutionProfile,
 ) -> anyhow::Result<ClientResponse> {
-    let choice = json!({ "institutionId": cast.id, "mode": "WEBVIEW" });
+    let choice = json!({ "institutionId": profile.id, "mode": "WEBVIEW" });
     shop.ask("/v1/orders/select", number, choice).await
 }
 
-/// How an attempt in doubt stands: each query asks the institution, within the little time that a
-/// merchant waits.
-pub(super) async fn known(shop: &DemoMerchant, number: &str) -> anyhow::Result<String> {
+/// The status of an unresolved attempt. Each query makes the gateway query the institution, within
+/// the time that a merchant waits.
+pub(super) async fn resolved_status(shop: &DemoMerchant, number: &str) -> anyhow::Result<String> {
     let mut status = String::new();
     for _ in 0..QUERIES_MAX {
         let answer = shop.ask("/v1/orders/query", number, json!({})).await?;
@@ -103,8 +103,8 @@ pub(super) async fn known(shop: &DemoMerchant, number: &str) -> anyhow::Result<S
     Ok(status)
 }
 
-/// The merchant was told once, the money is in this institution's book once, the gateway says the
-/// same; how long the news took.
+/// Checks that the merchant was notified once, this institution's ledger has the payment once, and
+/// the gateway agrees; returns the delay of the notification.
 pub(super) async fn expect_notified_once(
     stage: &DemoEnvironment,
     number: &str,
@@ -114,7 +114,7 @@ pub(super) async fn expect_notified_once(
     let notice = shop.wait_for_notification("ORDER_PAID", number).await?;
     let sum = once(stage, number, through)?;
     same(
-        "sum of the notification",
+        "amount in the notification",
         &sum,
         &cents(field(&notice.fields, "orderAmount"))?,
     )?;
@@ -124,37 +124,42 @@ pub(super) async fn expect_notified_once(
     same("events of the order", &1, &events.count())?;
     let answer = shop.ask("/v1/orders/query", number, json!({})).await?;
     let found = (answer.text("orderStatus"), answer.text("institutionId"));
-    same("the gateway's word", &("PAID", through.id), &found)?;
+    same("status in the gateway", &("PAID", through.id), &found)?;
     Ok(milliseconds(Duration::from_millis(delay_ms(
         stage, &notice,
     )?)))
 }
 
-/// Paid exactly once, by the books of all institutions; the sum. Unit: cents.
+/// Checks in all institutions' ledgers that the order was paid exactly once; returns the amount.
+/// Unit: cents.
 pub(super) fn once(
     stage: &DemoEnvironment,
     number: &str,
     through: DemoInstitutionProfile,
 ) -> anyhow::Result<i64> {
     let mut found = Vec::new();
-    for (cast, institution) in stage.institutions() {
+    for (profile, institution) in stage.institutions() {
         let book = institution.books();
         let payments = book.payments();
         let of_order = payments.filter(|it| it.terms.goods_no.as_deref() == Some(number));
         found.extend(
             of_order
                 .filter(|it| it.taken_cents != 0 || it.state == PaymentState::Paid)
-                .map(|it| (cast.id, it.terms.sum_cents, it.taken_cents)),
+                .map(|it| (profile.id, it.terms.sum_cents, it.taken_cents)),
         );
     }
     let (_, sum, _) = *found
         .first()
-        .context("expected a payment in a book, found none")?;
-    same("paid, by the books", &vec![(through.id, sum, sum)], &found)?;
+        .context("expected a payment in a ledger, found none")?;
+    same(
+        "payments in the ledgers",
+        &vec![(through.id, sum, sum)],
+        &found,
+    )?;
     Ok(sum)
 }
 
-/// From the institution's booking to the arrival at the merchant. Unit: milliseconds.
+/// From the institution's booking to the notification's arrival. Unit: milliseconds.
 pub(super) fn delay_ms(
     stage: &DemoEnvironment,
     notice: &SandboxNotification,
@@ -164,11 +169,11 @@ pub(super) fn delay_ms(
         .institutions()
         .into_iter()
         .find_map(|(_, institution)| payment_of(&institution.books(), number)?.paid_ms)
-        .with_context(|| format!("expected {number} paid in a book, found it in none"))?;
+        .with_context(|| format!("expected {number} paid in a ledger, found it in none"))?;
     Ok(u64::try_from(notice.arrived_ms.saturating_sub(booked)).unwrap_or_default())
 }
 
-/// A sum on the wire. Unit: cents.
+/// Parses a decimal amount. Unit: cents.
 pub(super) fn cents(text: &str) -> anyhow::Result<i64> {
     Ok(Amount::parse(text, CNY)?.minor())
 }

@@ -1,4 +1,4 @@
-//! The act in which three payers want the same and are offered different institutions.
+//! The scenario in which three payers of equal orders are offered different institutions.
 
 use serde_json::json;
 
@@ -8,20 +8,20 @@ use crate::command::demo::steps::claims::{answered, choose, listed, masked, show
 use crate::command::demo::steps::{ALICE, DemoRun};
 use crate::sandbox::ClientResponse;
 
-/// A payer whom Green Card's list leaves out.
+/// A payer not served by Green Card.
 const BOB: &str = "18600005678";
 
-/// A payer whom Red Pay's list names as not served, too.
+/// A payer not served by Green Card or Red Pay.
 const CAROL: &str = "17000009012";
 
-/// What an institution's list says of who it does not serve.
+/// The reason for an institution that does not serve the payer.
 const NOT_SERVED: &str = "PAYER_NOT_SERVED";
 
 impl DemoRun<'_> {
-    /// R-A2.4.1-3a: who the payer is decides the list, at every door.
+    /// R-A2.4.1-3a: the payer decides the list of institutions, on every endpoint.
     pub async fn payers(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("PAYERS  the same order, and each payer sees a list of their own")?;
+            .head("PAYERS  equal orders, but each payer has a different list of institutions")?;
         let lists = [
             ("BOOK-1", ALICE, [BLUE.id, RED.id, GREEN.id].as_slice()),
             ("BOOK-2", BOB, &[BLUE.id, RED.id]),
@@ -32,21 +32,21 @@ impl DemoRun<'_> {
         }
         self.refused_alike().await?;
         let stage = self.stage;
-        let doing = async {
+        let action = async {
             let answer = stage
                 .tea
                 .ask("/v1/orders/query", "BOOK-1", json!({}))
                 .await?;
             let found = (answer.status, answer.text("code"));
-            same("a foreign order", &(404, "order_unknown"), &found)?;
-            Ok(((), "404, like any order that is not there".to_owned()))
+            same("another merchant's order", &(404, "order_unknown"), &found)?;
+            Ok(((), "404, as for an order that does not exist".to_owned()))
         };
         self.printer
-            .step("Tea House asks for Book Shop's order", doing)
+            .step("Tea House queries an order of Book Shop", action)
             .await
     }
 
-    /// One payer's list is this one, and printed with its reasons.
+    /// Checks one payer's list, and prints it with its reasons.
     async fn offered(
         &mut self,
         number: &str,
@@ -59,42 +59,50 @@ impl DemoRun<'_> {
             stage.books.order(number, "AGGREGATED", "50.00", mobile),
             json!({ "explainInstitutions": true }),
         );
-        let doing = async {
+        let action = async {
             let answer = stage.books.place(&order).await?;
             answered(&answer, 200, "ACCEPTED")?;
             let reason = |id| if open.contains(&id) { "" } else { NOT_SERVED };
             let expected: Vec<_> = INSTITUTIONS
                 .iter()
-                .map(|cast| (cast.id, reason(cast.id)))
+                .map(|profile| (profile.id, reason(profile.id)))
                 .collect();
             same("institutions and reasons", &expected, &listed(&answer))?;
-            let said = format!("{} of {} open", open.len(), INSTITUTIONS.len());
-            Ok((answer, said))
+            let detail = format!(
+                "{} of {} institutions available",
+                open.len(),
+                INSTITUTIONS.len()
+            );
+            Ok((answer, detail))
         };
-        let what = format!("Book Shop asks for ¥50.00 from {}", masked(mobile));
-        let answer = self.printer.step(&what, doing).await?;
+        let what = format!(
+            "Book Shop places an order for ¥50.00, payer {}",
+            masked(mobile)
+        );
+        let answer = self.printer.step(&what, action).await?;
         self.print_list(&answer)
     }
 
-    /// A line for each institution, in the list's order.
+    /// Prints a line for each institution, in the list's order.
     fn print_list(&self, answer: &ClientResponse) -> Result<(), StepError> {
         for (place, (id, reason)) in (1..).zip(listed(answer)) {
-            let name = INSTITUTIONS.iter().find(|cast| cast.id == id);
-            let name = name.map_or(id, |cast| cast.name_en);
-            let said = match reason {
-                "" => "open".to_owned(),
-                reason => format!("withheld: {reason}"),
+            let name = INSTITUTIONS.iter().find(|profile| profile.id == id);
+            let name = name.map_or(id, |profile| profile.name_en);
+            let status = match reason {
+                "" => "available".to_owned(),
+                reason => format!("not available: {reason}"),
             };
             self.printer
-                .line(&format!("{:25}{place}. {name:11} {said}", ""))?;
+                .line(&format!("{:25}{place}. {name:11} {status}", ""))?;
         }
         Ok(())
     }
 
-    /// What the list withholds neither a choice, nor a named order, nor the page gives.
+    /// An ineligible institution can be had neither by selection, nor in the order, nor on the
+    /// page.
     async fn refused_alike(&mut self) -> Result<(), StepError> {
         let stage = self.stage;
-        let doing = async {
+        let action = async {
             let chosen = choose(&stage.books, "BOOK-3", RED).await?;
             let order = with(
                 stage.books.order("BOOK-4", "AGGREGATED", "50.00", CAROL),
@@ -112,15 +120,15 @@ impl DemoRun<'_> {
             shows(&page, "choose")?;
             let shown: Vec<_> = INSTITUTIONS
                 .iter()
-                .filter(|cast| page.contains(cast.name))
-                .map(|cast| cast.id)
+                .filter(|profile| page.contains(profile.name))
+                .map(|profile| profile.id)
                 .collect();
             same("institutions on the page", &vec![BLUE.id], &shown)?;
-            let said = format!("422 {NOT_SERVED}, and the page does not show it");
-            Ok(((), said))
+            let detail = format!("422 {NOT_SERVED}, and the page does not show it");
+            Ok(((), detail))
         };
         self.placed = self.placed.saturating_add(1);
-        let what = format!("{} wants Red Pay all the same", masked(CAROL));
-        self.printer.step(&what, doing).await
+        let what = format!("{} requests Red Pay nevertheless", masked(CAROL));
+        self.printer.step(&what, action).await
     }
 }

@@ -1,4 +1,5 @@
-//! Acts in which money goes back: because a merchant says so, or because it should never have come.
+//! Scenarios with refunds: requested by a merchant, or of excess payments. Also the timeline of an
+//! order, and reconciliation.
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -18,23 +19,23 @@ use crate::sandbox::{
 };
 use crate::world::{Clock, SystemClock};
 
-/// What of an order's payment is back, by an institution's book. Unit: cents.
-fn back(book: &InstitutionLedger, number: &str) -> i64 {
+/// What was refunded of an order's payment, from an institution's ledger. Unit: cents.
+fn refunded_cents(book: &InstitutionLedger, number: &str) -> i64 {
     let Some(payment) = payment_of(book, number) else {
         return 0;
     };
-    let theirs = book
+    let refunds = book
         .refunds()
         .filter(|refund| refund.institution_no == payment.institution_no);
-    let back = theirs.filter(|refund| refund.standing == SandboxRefundState::Succeeded);
-    back.fold(0, |sum, refund| sum.saturating_add(refund.terms.sum_cents))
+    let succeeded = refunds.filter(|refund| refund.standing == SandboxRefundState::Succeeded);
+    succeeded.fold(0, |sum, refund| sum.saturating_add(refund.terms.sum_cents))
 }
 
 impl DemoRun<'_> {
-    /// A3.4, R-6.1.5-2: whole, in parts, and never more than was paid.
+    /// A3.4, R-6.1.5-2: partial refunds, and never more than was paid.
     pub async fn refunded(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("REFUND  the merchant gives back, in two parts")?;
+            .head("REFUND  the merchant refunds an order in two parts")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-8", "AGGREGATED", "20.00", ALICE),
@@ -45,26 +46,26 @@ impl DemoRun<'_> {
         self.expect_paid_once("TEA-8", BLUE).await?;
         self.part("5.00", "BACK-1", "PARTIAL").await?;
         self.part("15.00", "BACK-2", "FULL").await?;
-        let doing = async {
+        let action = async {
             let more = refund(&stage.tea, "TEA-8", "0.01", "BACK-3").await?;
             let found = (more.status, more.text("code"));
-            same("one fen more", &(409, "refund_over_rest"), &found)?;
+            same("a refund of ¥0.01 more", &(409, "refund_over_rest"), &found)?;
             let again = refund(&stage.tea, "TEA-8", "5.00", "BACK-1").await?;
             answered(&again, 200, "ACCEPTED")?;
             same(
-                "back, by its book",
+                "refunded in its ledger",
                 &2_000,
-                &back(&stage.blue.books(), "TEA-8"),
+                &refunded_cents(&stage.blue.books(), "TEA-8"),
             )?;
-            let said = "one fen more is refused (409); the same number again is the same refund";
-            Ok(((), said.to_owned()))
+            let detail = "¥0.01 more is refused (409); repeating a refund number has no effect";
+            Ok(((), detail.to_owned()))
         };
-        self.printer.step("nothing goes back twice", doing).await
+        self.printer.step("nothing is refunded twice", action).await
     }
 
     async fn part(&mut self, sum: &str, number: &str, view: &str) -> Result<(), StepError> {
         let stage = self.stage;
-        let doing = async {
+        let action = async {
             let answer = refund(&stage.tea, "TEA-8", sum, number).await?;
             answered(&answer, 200, "ACCEPTED")?;
             same(
@@ -72,24 +73,25 @@ impl DemoRun<'_> {
                 &view,
                 &answer.text("orderRefundStatus"),
             )?;
-            let heard =
+            let notified =
                 |inbox: &NotificationInbox| inbox.refund_event("REFUND_SUCCEEDED", number).cloned();
-            let notice = stage.tea.merchant.wait_for(heard, WAIT_MAX).await;
+            let notice = stage.tea.merchant.wait_for(notified, WAIT_MAX).await;
             let notice = notice.context("expected REFUND_SUCCEEDED, the inbox has none")?;
-            same("its sum", &sum, &field(&notice.fields, "refundAmount"))?;
+            same("its amount", &sum, &field(&notice.fields, "refundAmount"))?;
             Ok((
                 (),
-                format!("{view}; Blue Bank gave it back, the merchant is told"),
+                format!("{view}; Blue Bank paid it back, the merchant is notified"),
             ))
         };
-        let what = format!("the merchant gives back ¥{sum}");
-        self.printer.step(&what, doing).await
+        let what = format!("the merchant refunds ¥{sum}");
+        self.printer.step(&what, action).await
     }
 
-    /// E5, R4: a refund whose answer is lost; the gateway finds out instead of sending it twice.
+    /// E5, R4: a refund's response is lost; the gateway queries the outcome instead of resending
+    /// it.
     pub async fn lost_refund(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("LOST REFUND  the institution gave it back, its answer never came")?;
+            .head("LOST REFUND RESPONSE  the institution refunds, but its response is lost")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-9", "AGGREGATED", "70.00", ALICE),
@@ -98,37 +100,37 @@ impl DemoRun<'_> {
         let placed = self.place(order, |_| " at greencard".to_owned()).await?;
         self.pay(placed.text("payUrl")).await?;
         self.expect_paid_once("TEA-9", GREEN).await?;
-        // Its callback is lost as well: nobody but the gateway can find out.
+        // The callback is lost as well, so the gateway must query the outcome.
         let control = stage.green.control();
         control.next_at(SandboxCall::Refund, InstitutionFault::LostCallback, 1);
-        let doing = async {
+        let action = async {
             let answer = refund(&stage.tea, "TEA-9", "30.63", "BACK-9").await?;
             answered(&answer, 202, "PENDING")?;
-            let heard = |inbox: &NotificationInbox| {
+            let notified = |inbox: &NotificationInbox| {
                 inbox.refund_event("REFUND_SUCCEEDED", "BACK-9").cloned()
             };
-            let notice = stage.tea.merchant.wait_for(heard, WAIT_MAX).await;
+            let notice = stage.tea.merchant.wait_for(notified, WAIT_MAX).await;
             notice.context("expected REFUND_SUCCEEDED, the inbox has none")?;
             same(
-                "back, by its book",
+                "refunded in its ledger",
                 &3_063,
-                &back(&stage.green.books(), "TEA-9"),
+                &refunded_cents(&stage.green.books(), "TEA-9"),
             )?;
-            let said = "202 PENDING; then it asked, and it went back once";
-            Ok(((), said.to_owned()))
+            let detail = "202 PENDING; the gateway queried the outcome: refunded exactly once";
+            Ok(((), detail.to_owned()))
         };
-        let what = "the merchant gives back ¥30.63, its institution hangs up";
-        self.printer.step(what, doing).await
+        let what = "the merchant refunds ¥30.63; Green Card closes the connection";
+        self.printer.step(what, action).await
     }
 
-    /// V4, A4, A8: money that came after the close was confirmed.
+    /// V4, A4, A8: a payment taken after the close was confirmed.
     pub async fn payment_after_close(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("LATE MONEY  the institution took it after it had confirmed the close")?;
+            .head("LATE PAYMENT  the institution takes a payment after it confirmed the close")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-10", "AGGREGATED", "33.72", ALICE);
         self.place(order, |_| String::new()).await?;
-        let doing = async {
+        let action = async {
             let chosen = choose(&stage.tea, "TEA-10", RED).await?;
             answered(&chosen, 200, "ACCEPTED")?;
             let answer = stage
@@ -136,17 +138,20 @@ impl DemoRun<'_> {
                 .ask("/v1/orders/close", "TEA-10", json!({}))
                 .await?;
             answered(&answer, 200, "CLOSED")?;
-            Ok(((), "closed in Red Pay's book first, then here".to_owned()))
+            let detail = "closed at Red Pay first, then in the gateway";
+            Ok(((), detail.to_owned()))
         };
-        self.printer.step("the merchant closes it", doing).await?;
-        let doing = async {
+        self.printer
+            .step("the merchant closes the order", action)
+            .await?;
+        let action = async {
             let taken = |book: &InstitutionLedger| {
                 payment_of(book, "TEA-10")
                     .filter(|payment| payment.state == PaymentState::Paid)
                     .map(drop)
             };
             let taken = stage.red.wait_for(taken, WAIT_MAX).await;
-            taken.context("expected the money in its book, found none")?;
+            taken.context("expected the payment in its ledger, found none")?;
             wait_for_return(&stage.red, "TEA-10", 3_372).await?;
             let notice = stage
                 .tea
@@ -154,110 +159,114 @@ impl DemoRun<'_> {
                 .await?;
             let cause = field(&notice.fields, "refundCause");
             same("its cause", &"AFTER_CLOSE", &cause)?;
-            let asked = stage
+            let order = stage
                 .tea
                 .ask("/v1/orders/query", "TEA-10", json!({}))
                 .await?;
-            same("orderStatus", &"CLOSED", &asked.text("orderStatus"))?;
-            let said = "the surplus goes back on its own, with its cause; the order stays closed";
-            Ok(((), said.to_owned()))
+            same("orderStatus", &"CLOSED", &order.text("orderStatus"))?;
+            let detail = "the gateway refunds it automatically, with the cause AFTER_CLOSE; the \
+                          order stays closed";
+            Ok(((), detail.to_owned()))
         };
-        let what = "Red Pay takes ¥33.72 all the same";
-        self.printer.step(what, doing).await
+        let what = "Red Pay takes ¥33.72 after the close";
+        self.printer.step(what, action).await
     }
 }
 
 impl DemoRun<'_> {
-    /// What became of the order that was refunded, as an operator is told.
+    /// The timeline of the refunded order, as `paymux explain` prints it.
     pub async fn explained(&mut self) -> Result<(), StepError> {
-        self.printer.head("EXPLAIN  paymux explain M1001/TEA-8")?;
+        self.printer
+            .head("EXPLAIN  the timeline of an order: paymux explain M1001/TEA-8")?;
         let args = ExplainArgs {
             order: format!("{}/TEA-8", self.stage.tea.role.id),
             config: self.stage.config.clone(),
             json: false,
         };
-        let doing = async {
+        let action = async {
             let mut text = Vec::new();
             explain(&mut text, &args)?;
             let text = String::from_utf8(text)?;
             let refunds = text.matches("REFUND_SUCCEEDED").count();
             anyhow::ensure!(
                 refunds >= 4,
-                "expected both refunds posted and told, found {text}"
+                "expected both refunds posted and notified, found {text}"
             );
             let lines = text.lines().count();
             Ok((
                 text,
-                format!("{lines} lines: the ledger, and what both sides said"),
+                format!("{lines} lines: the ledger, and all messages exchanged"),
             ))
         };
-        let what = "read beside the running gateway";
-        let text = self.printer.step(what, doing).await?;
-        let mut said = 0_usize;
+        let what = "read from the store while the gateway runs";
+        let text = self.printer.step(what, action).await?;
+        let mut exchange_lines = 0_usize;
         for line in text.lines() {
-            // What was said fills screens; the first exchange shows what there is.
+            // Messages fill several screens; only the first exchange is shown.
             if line.starts_with(EXCHANGE_INDENT) {
-                said = said.saturating_add(1);
-                if said > EXCHANGE_LINES_SHOWN {
+                exchange_lines = exchange_lines.saturating_add(1);
+                if exchange_lines > EXCHANGE_LINES_SHOWN {
                     continue;
                 }
             }
             let shown: String = line.chars().take(110).collect();
             self.printer.line(&format!("      {shown}"))?;
         }
-        let more = said.saturating_sub(EXCHANGE_LINES_SHOWN);
+        let more = exchange_lines.saturating_sub(EXCHANGE_LINES_SHOWN);
         self.printer.line(&format!(
-            "      and {more} lines of what was said and signed"
+            "      and {more} more lines of messages and signatures"
         ))?;
         Ok(())
     }
 
-    /// M7: each institution's statement of the day against our books.
+    /// M7: each institution's daily statement against the gateway's ledger.
     pub async fn reconcile_day(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("RECONCILE  each institution's statement of the day against our books")?;
+            .head("RECONCILE  each institution's daily statement against the gateway's ledger")?;
         let stage = self.stage;
-        for (cast, _) in stage.institutions() {
-            let doing = async {
+        for (profile, _) in stage.institutions() {
+            let action = async {
                 let socket = control::socket(&config::store_url(&stage.config)?);
-                let question = ReconcileRequest {
-                    institution: cast.id.to_owned(),
+                let request = ReconcileRequest {
+                    institution: profile.id.to_owned(),
                     date: SystemClock::start().now().date(),
                     statement: None,
                 };
-                let asked = tokio::task::spawn_blocking(move || {
-                    let mut told = Vec::new();
-                    ask(&socket, &question, |line| told.push(line)).map(|()| told)
+                let reconciling = tokio::task::spawn_blocking(move || {
+                    let mut messages = Vec::new();
+                    ask(&socket, &request, |message| messages.push(message)).map(|()| messages)
                 });
-                let told = asked.await??;
+                let messages = reconciling.await??;
                 let Some(ReconcileMessage::Reconciled {
                     lines,
                     ours,
                     repaired: 0,
                     remaining: 0,
                     ..
-                }) = told.last()
+                }) = messages.last()
                 else {
-                    anyhow::bail!("expected that nothing differs, found {told:?}");
+                    anyhow::bail!("expected no differences, found {messages:?}");
                 };
-                let said = format!("{lines} lines, {ours} movements of ours; nothing differs");
-                Ok(((), said))
+                let detail =
+                    format!("{lines} lines, {ours} movements in our ledger; no differences");
+                Ok(((), detail))
             };
-            self.printer.step(cast.name_en, doing).await?;
+            self.printer.step(profile.name_en, action).await?;
         }
         Ok(())
     }
 }
 
-/// How a line of what was said begins.
+/// Indentation of the lines of an exchange.
 const EXCHANGE_INDENT: &str = "              ";
-/// So many of them are shown: the request and the answer of one exchange.
+/// Lines shown: the request and the response of one exchange.
 const EXCHANGE_LINES_SHOWN: usize = 14;
 
 async fn wait_for_return(at: &SandboxInstitution, number: &str, cents: i64) -> anyhow::Result<()> {
-    let all = |book: &InstitutionLedger| (back(book, number) == cents).then_some(());
-    let found = at.wait_for(all, WAIT_MAX).await;
-    found.context("expected the money back in its book, found it missing")
+    let is_refunded =
+        |book: &InstitutionLedger| (refunded_cents(book, number) == cents).then_some(());
+    let found = at.wait_for(is_refunded, WAIT_MAX).await;
+    found.context("expected the refund in its ledger, found none")
 }
 
 /// The five fields of A3.4, and the merchant's number.

@@ -1,4 +1,4 @@
-//! Acts in which something goes wrong, or comes twice, or is given up.
+//! Scenarios with lost responses, duplicates, closed orders and repeated requests.
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -6,32 +6,32 @@ use serde_json::{Value, json};
 use crate::command::demo::enrolment::{BLUE, RED};
 use crate::command::demo::environment::{WAIT_MAX, payment_of};
 use crate::command::demo::printing::{StepError, same};
-use crate::command::demo::steps::claims::{answered, choose, field, known, once, with};
+use crate::command::demo::steps::claims::{answered, choose, field, once, resolved_status, with};
 use crate::command::demo::steps::{ALICE, DemoRun};
 use crate::sandbox::{PaymentState, SandboxNotification, SandboxPayment};
 
 impl DemoRun<'_> {
-    /// E5, V1: an answer is lost; the gateway finds out instead of guessing.
+    /// E5, V1: a response is lost; the gateway queries the outcome instead of guessing.
     pub async fn lost_answer(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("LOST ANSWER  the institution acted, its answer never came")?;
+            .head("LOST RESPONSE  the institution creates the payment, but its response is lost")?;
         let stage = self.stage;
         let order = stage.tea.order("TEA-4", "AGGREGATED", "66.63", ALICE);
         self.place(order, |_| String::new()).await?;
-        let doing = async {
+        let action = async {
             let answer = choose(&stage.tea, "TEA-4", RED).await?;
             answered(&answer, 202, "PENDING")?;
-            let told = answer.headers.contains_key("retry-after");
-            anyhow::ensure!(told, "expected Retry-After, found none");
-            let there = payment_of(&stage.red.books(), "TEA-4").map(|payment| payment.state);
-            same("its book", &Some(PaymentState::Open), &there)?;
-            let said = "202 PENDING, nobody knows yet; the order is in its book";
-            Ok(((), said.to_owned()))
+            let has_retry_after = answer.headers.contains_key("retry-after");
+            anyhow::ensure!(has_retry_after, "expected Retry-After, found none");
+            let state = payment_of(&stage.red.books(), "TEA-4").map(|payment| payment.state);
+            same("its ledger", &Some(PaymentState::Open), &state)?;
+            let detail = "202 PENDING: the outcome is unknown; the payment is in Red Pay's ledger";
+            Ok(((), detail.to_owned()))
         };
-        let what = "the payer chooses Red Pay, which hangs up";
-        self.printer.step(what, doing).await?;
-        let doing = async {
-            let asked = stage
+        let what = "the payer chooses Red Pay, which closes the connection";
+        self.printer.step(what, action).await?;
+        let action = async {
+            let queried = stage
                 .red
                 .wait_for(
                     |book| {
@@ -42,24 +42,26 @@ impl DemoRun<'_> {
                     WAIT_MAX,
                 )
                 .await;
-            asked.context("expected a query in its book, found none")?;
-            let found = known(&stage.tea, "TEA-4").await?;
+            queried.context("expected a query in its ledger, found none")?;
+            let found = resolved_status(&stage.tea, "TEA-4").await?;
             same("attemptStatus", &"ACCEPTED", &found.as_str())?;
             Ok((
                 (),
-                "it asked, and sent nothing twice: the order is there".to_owned(),
+                "it queried Red Pay, and did not send the payment twice".to_owned(),
             ))
         };
-        self.printer.step("the gateway finds out", doing).await?;
+        self.printer
+            .step("the gateway resolves the outcome", action)
+            .await?;
         let link = self.select("TEA-4", RED, &stage.red).await?;
         self.pay(&link).await?;
         self.expect_paid_once("TEA-4", RED).await
     }
 
-    /// C5: the same news twice.
+    /// C5: the same callback twice.
     pub async fn duplicate_callback(&mut self) -> Result<(), StepError> {
         self.printer
-            .head("TWICE  the institution calls back two times")?;
+            .head("DUPLICATE CALLBACK  the institution sends its callback twice")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-5", "AGGREGATED", "18.81", ALICE),
@@ -68,16 +70,16 @@ impl DemoRun<'_> {
         let placed = self.place(order, |_| " at bluebank".to_owned()).await?;
         self.pay(placed.text("payUrl")).await?;
         self.expect_paid_once("TEA-5", BLUE).await?;
-        let doing = async {
-            let heard = |payment: &&SandboxPayment| payment.acknowledged >= 2;
+        let action = async {
+            let acknowledged = |payment: &&SandboxPayment| payment.acknowledged >= 2;
             let twice = stage
                 .blue
                 .wait_for(
-                    |book| payment_of(book, "TEA-5").filter(heard).map(drop),
+                    |book| payment_of(book, "TEA-5").filter(acknowledged).map(drop),
                     WAIT_MAX,
                 )
                 .await;
-            twice.context("expected two acknowledged callbacks in its book, found fewer")?;
+            twice.context("expected two acknowledged callbacks in its ledger, found fewer")?;
             let inbox = stage.tea.merchant.inbox();
             let of_order =
                 |it: &&SandboxNotification| field(&it.fields, "merchantOrderNo") == "TEA-5";
@@ -99,58 +101,66 @@ impl DemoRun<'_> {
             ))
         };
         self.printer
-            .step("the second one changes nothing", doing)
+            .step("the second callback changes nothing", action)
             .await
     }
 
-    /// the merchant gives up.
+    /// the merchant closes an unpaid order.
     pub async fn closed(&mut self) -> Result<(), StepError> {
-        self.printer.head("CLOSED  the merchant gives up")?;
+        self.printer
+            .head("CLOSE  the merchant closes an unpaid order")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-6", "WEBVIEW", "25.00", ALICE),
             json!({ "institutionId": RED.id }),
         );
         let placed = self.place(order, |_| " at redpay".to_owned()).await?;
-        let doing = async {
+        let action = async {
             let answer = stage
                 .tea
                 .ask("/v1/orders/close", "TEA-6", json!({}))
                 .await?;
             answered(&answer, 200, "CLOSED")?;
             let found = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.state);
-            same("its book", &Some(PaymentState::Closed), &found)?;
-            Ok(((), "closed in Red Pay's book first, then here".to_owned()))
+            same("its ledger", &Some(PaymentState::Closed), &found)?;
+            let detail = "closed at Red Pay first, then in the gateway";
+            Ok(((), detail.to_owned()))
         };
-        self.printer.step("the merchant closes it", doing).await?;
-        let doing = async {
+        self.printer
+            .step("the merchant closes the order", action)
+            .await?;
+        let action = async {
             stage
                 .tea
                 .wait_for_notification("ORDER_CLOSED", "TEA-6")
                 .await?;
             let tried = stage.payer.pay(placed.text("payUrl")).await;
-            anyhow::ensure!(tried.is_err(), "expected no way to pay, found {tried:?}");
+            anyhow::ensure!(
+                tried.is_err(),
+                "expected the payment to be refused, found {tried:?}"
+            );
             let taken = payment_of(&stage.red.books(), "TEA-6").map(|payment| payment.taken_cents);
             same("money taken", &Some(0), &taken)?;
             Ok((
                 (),
-                "the page has nothing to press; no money moved".to_owned(),
+                "the page offers no payment; no money was taken".to_owned(),
             ))
         };
-        let what = "the merchant is told, and the payer can pay no more";
-        self.printer.step(what, doing).await
+        let what = "the merchant is notified, and the payer can no longer pay";
+        self.printer.step(what, action).await
     }
 
-    /// Q7, R-6.1.1-2: asking again.
+    /// Q7, R-6.1.1-2: repeated requests are idempotent.
     pub async fn repeats(&mut self) -> Result<(), StepError> {
-        self.printer.head("AGAIN  a merchant that asks twice")?;
+        self.printer
+            .head("IDEMPOTENCY  the merchant repeats a request")?;
         let stage = self.stage;
         let order = with(
             stage.tea.order("TEA-7", "WEBVIEW", "9.90", ALICE),
             json!({ "institutionId": BLUE.id }),
         );
         let first = self.place(order.clone(), |_| String::new()).await?;
-        let doing = async {
+        let action = async {
             let again = stage.tea.place(&order).await?;
             answered(&again, 200, "ACCEPTED")?;
             same(
@@ -163,19 +173,21 @@ impl DemoRun<'_> {
             let refused = stage.tea.place(&other).await?;
             let found = (refused.status, refused.text("code"));
             same(
-                "another sum under the same number",
+                "another amount under the same order number",
                 &(409, "order_conflict"),
                 &found,
             )?;
             Ok((
                 (),
-                "the same order; another sum is refused (409)".to_owned(),
+                "the same order is returned; another amount is refused (409)".to_owned(),
             ))
         };
-        self.printer.step("the same request again", doing).await?;
+        self.printer
+            .step("the merchant repeats the same request", action)
+            .await?;
         self.pay(first.text("payUrl")).await?;
         self.expect_paid_once("TEA-7", BLUE).await?;
-        let doing = async {
+        let action = async {
             let placed = stage.tea.place(&order).await?;
             answered(&placed, 200, "ALREADY_PAID")?;
             let chosen = choose(&stage.tea, "TEA-7", RED).await?;
@@ -183,11 +195,11 @@ impl DemoRun<'_> {
             once(stage, "TEA-7", BLUE)?;
             Ok((
                 (),
-                "ALREADY_PAID, and nobody is asked to pay again".to_owned(),
+                "ALREADY_PAID; the payer cannot pay a second time".to_owned(),
             ))
         };
         self.printer
-            .step("and again, now that it is paid", doing)
+            .step("the merchant repeats it after the payment", action)
             .await
     }
 }

@@ -1,4 +1,4 @@
-//! The refunds in a pretend institution's book: each number once, and never more than was paid.
+//! Refunds in a simulated institution's ledger: each number once, and never more than was paid.
 
 use crate::sandbox::institution::faults::InstitutionFault;
 use crate::sandbox::institution::ledger::{
@@ -6,15 +6,15 @@ use crate::sandbox::institution::ledger::{
 };
 use crate::sandbox::institution::refunds::terms::{OWN_NUMBERS, RefundReference, RefundTerms};
 
-/// Why a refund failed, as `reason` has it: the merchant's account has not got the money.
+/// The `reason` of a failed refund: the merchant's account lacks funds.
 const NO_FUNDS: &str = "NO_FUNDS";
 
-/// Which refunds an institution offers beside a single one of the whole sum (R-6.1.5-2).
+/// Refunds an institution supports besides a single full one (R-6.1.5-2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefundCapabilities {
-    /// Of less than was paid.
+    /// Partial refunds.
     pub partial: bool,
-    /// More than one of a payment.
+    /// Several refunds of one payment.
     pub repeated: bool,
 }
 
@@ -28,19 +28,19 @@ impl Default for RefundCapabilities {
     }
 }
 
-/// Where a refund stands.
+/// State of a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxRefundState {
-    /// Taken, and not done yet.
+    /// Accepted, not completed.
     Processing,
-    /// The money went back.
+    /// Paid to the payer.
     Succeeded,
-    /// It did not.
+    /// Not paid.
     Failed,
 }
 
 impl SandboxRefundState {
-    /// As `refundStatus` has it.
+    /// The word in `refundStatus`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Processing => "PROCESSING",
@@ -53,25 +53,25 @@ impl SandboxRefundState {
 /// One refund.
 #[derive(Debug, Clone)]
 pub struct SandboxRefund {
-    /// What was asked, as it was asked.
+    /// The terms, as requested.
     pub terms: RefundTerms,
-    /// The merchant's number of it, or the one that was made for it here.
+    /// The merchant's number of the refund, or the one generated here.
     pub merchant_refund_no: String,
-    /// The institution's own number of it (`refundOrderNo`).
+    /// The institution's own number of the refund (`refundOrderNo`).
     pub refund_no: String,
     /// The institution's own number of the payment (`payOrderNo`).
     pub institution_no: String,
-    /// Where it stands.
+    /// Its state.
     pub standing: SandboxRefundState,
     /// Why it failed.
     pub reason: Option<&'static str>,
-    /// When it came. Unit: Unix seconds.
+    /// When it was requested. Unit: Unix seconds.
     pub asked_s: i64,
-    /// When it reached where it stands, unless it is on its way. Unit: Unix seconds.
+    /// When it reached its state, unless it is processing. Unit: Unix seconds.
     pub ended_s: Option<i64>,
-    /// Refund calls that named it.
+    /// Refund calls of this number.
     pub asks: u32,
-    /// Queries that named it.
+    /// Queries of this number.
     pub queries: u32,
     /// Callbacks sent.
     pub callbacks: u32,
@@ -91,53 +91,53 @@ impl SandboxRefund {
         self.terms.merchant_id == payment.0 && self.terms.merchant_order_no == payment.1
     }
 
-    fn end(&mut self, standing: SandboxRefundState, now_s: i64) {
-        self.standing = standing;
-        self.reason = (standing == SandboxRefundState::Failed).then_some(NO_FUNDS);
+    fn end(&mut self, state: SandboxRefundState, now_s: i64) {
+        self.standing = state;
+        self.reason = (state == SandboxRefundState::Failed).then_some(NO_FUNDS);
         self.ended_s = Some(now_s);
     }
 }
 
-/// What the institution adds to a new refund.
+/// The institution's own values of a new refund.
 pub(super) struct NewRefund {
     pub(super) refund_no: String,
     pub(super) now_s: i64,
 }
 
-/// A refund and its payment, as they stand.
+/// A refund and its payment.
 #[derive(Debug, Clone)]
 pub(in crate::sandbox::institution) struct RefundWithPayment {
     pub(in crate::sandbox::institution) refund: SandboxRefund,
     pub(in crate::sandbox::institution) payment: SandboxPayment,
-    /// What went back of the payment so far. Unit: cents.
+    /// The total refunded of the payment so far. Unit: cents.
     pub(in crate::sandbox::institution) returned_cents: i64,
 }
 
-/// What became of a refund call that was taken.
+/// Outcome of an accepted refund call.
 #[derive(Debug)]
 pub(super) enum RefundBooking {
-    /// Booked now, with what goes wrong with it.
+    /// Booked now, with the fault to apply to it.
     Created(Box<RefundWithPayment>, Option<InstitutionFault>),
     /// Booked before with the same content.
     Known(Box<RefundWithPayment>),
 }
 
-/// Why a refund call was not taken.
+/// Why a refund call was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RefundRejection {
-    /// The number is taken by other content.
+    /// The number is in use with other content.
     Conflict,
     /// No such payment of this account, date and payer.
     OrderUnknown,
     /// Nothing was paid.
     OrderUnpaid,
-    /// More than is left. Unit: cents.
+    /// More than the remaining amount, which is given. Unit: cents.
     OverRemaining(i64),
-    /// A kind of refund that is not offered; the word for `reason`.
+    /// A kind of refund that is not supported; the word for `reason`.
     NotOffered(&'static str),
 }
 
-/// How a refund ends that did not end at once, or did not end so.
+/// The delayed outcome of a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DelayedRefundOutcome {
     Succeeds,
@@ -150,13 +150,13 @@ impl InstitutionLedger {
         self.refunds.values()
     }
 
-    /// The refund of this number, the merchant's or the institution's, whatever its account.
+    /// The refund of this number, the merchant's or the institution's, in any account.
     pub fn refund(&self, number: &str) -> Option<&SandboxRefund> {
         self.refunds()
             .find(|refund| refund.merchant_refund_no == number || refund.refund_no == number)
     }
 
-    /// All that went back to payers. Unit: cents.
+    /// The total refunded to payers. Unit: cents.
     pub fn returned_cents(&self) -> i64 {
         sum(self
             .refunds()
@@ -168,9 +168,9 @@ impl InstitutionLedger {
         self.known_refund(terms).is_none()
     }
 
-    /// One effect per number (K2), looked up before what is left is counted. What goes wrong with a
-    /// new one is drawn only once it is certain to be booked.
-    pub(super) fn ask_refund(
+    /// One effect per number (K2), looked up before the remaining amount is checked. `draw` takes
+    /// the fault of a new refund only when it is certain to be booked.
+    pub(super) fn create_refund(
         &mut self,
         terms: &RefundTerms,
         fresh: NewRefund,
@@ -186,10 +186,11 @@ impl InstitutionLedger {
             if refund.terms != *terms {
                 return Err(RefundRejection::Conflict);
             }
-            let told = self.told(&key).ok_or(RefundRejection::OrderUnknown)?;
-            return Ok(RefundBooking::Known(Box::new(told)));
+            let found = self.refund_with_payment(&key);
+            let found = found.ok_or(RefundRejection::OrderUnknown)?;
+            return Ok(RefundBooking::Known(Box::new(found)));
         }
-        let institution_no = self.judge_refund(terms, offered)?;
+        let institution_no = self.check_refund(terms, offered)?;
         let fault = draw();
         let number = terms.merchant_refund_no.clone().unwrap_or_else(|| {
             let before = self.unnumbered(terms).count();
@@ -218,12 +219,13 @@ impl InstitutionLedger {
         }
         let key = refund.key();
         self.refunds.insert(key.clone(), refund);
-        let told = self.told(&key).ok_or(RefundRejection::OrderUnknown)?;
-        Ok(RefundBooking::Created(Box::new(told), fault))
+        let found = self.refund_with_payment(&key);
+        let found = found.ok_or(RefundRejection::OrderUnknown)?;
+        Ok(RefundBooking::Created(Box::new(found), fault))
     }
 
-    /// The payment's own number, if this may go back.
-    fn judge_refund(
+    /// The institution's number of the payment, if the refund is allowed.
+    fn check_refund(
         &self,
         terms: &RefundTerms,
         offered: RefundCapabilities,
@@ -237,24 +239,24 @@ impl InstitutionLedger {
         if payment.state != PaymentState::Paid {
             return Err(RefundRejection::OrderUnpaid);
         }
-        let held = self.reserved_cents(&key);
-        let rest = payment.taken_cents.saturating_sub(held);
-        if terms.sum_cents > rest {
-            return Err(RefundRejection::OverRemaining(rest));
+        let reserved = self.reserved_cents(&key);
+        let remaining = payment.taken_cents.saturating_sub(reserved);
+        if terms.sum_cents > remaining {
+            return Err(RefundRejection::OverRemaining(remaining));
         }
         if !offered.partial && terms.sum_cents < payment.taken_cents {
             return Err(RefundRejection::NotOffered("PARTIAL_REFUND"));
         }
-        if !offered.repeated && held > 0 {
+        if !offered.repeated && reserved > 0 {
             return Err(RefundRejection::NotOffered("REPEATED_REFUND"));
         }
         Ok(payment.institution_no.clone())
     }
 
-    /// Whatever was given has to match (K3).
+    /// Every field that was given must match (K3).
     pub(super) fn query_refund(&mut self, by: &RefundReference) -> Option<RefundWithPayment> {
         let same =
-            |given: &Option<String>, ours: &str| given.as_deref().is_none_or(|it| it == ours);
+            |given: &Option<String>, known: &str| given.as_deref().is_none_or(|it| it == known);
         let refund = self.refunds.values_mut().find(|refund| {
             refund.terms.merchant_id == by.merchant_id
                 && same(&by.merchant_refund_no, &refund.merchant_refund_no)
@@ -262,22 +264,23 @@ impl InstitutionLedger {
         })?;
         refund.queries = refund.queries.saturating_add(1);
         let key = refund.key();
-        self.told(&key)
+        self.refund_with_payment(&key)
     }
 
-    /// Whether it ended so now. One that failed succeeds only if its sum is still there.
+    /// Completes the refund; returns whether that changed it. A failed one succeeds only if enough
+    /// of the payment is left.
     pub(super) fn end_refund(
         &mut self,
         key: &PaymentKey,
         ending: DelayedRefundOutcome,
         now_s: i64,
     ) -> bool {
-        let Some(told) = self.told(key) else {
+        let Some(found) = self.refund_with_payment(key) else {
             return false;
         };
-        let held = self.reserved_cents(&told.refund.terms.payment_key());
-        let needed = held.saturating_add(told.refund.terms.sum_cents);
-        let to = match (told.refund.standing, ending) {
+        let reserved = self.reserved_cents(&found.refund.terms.payment_key());
+        let needed = reserved.saturating_add(found.refund.terms.sum_cents);
+        let to = match (found.refund.standing, ending) {
             (SandboxRefundState::Processing, DelayedRefundOutcome::Succeeds) => {
                 SandboxRefundState::Succeeded
             }
@@ -285,7 +288,7 @@ impl InstitutionLedger {
                 SandboxRefundState::Failed
             }
             (SandboxRefundState::Failed, DelayedRefundOutcome::Succeeds)
-                if needed <= told.payment.taken_cents =>
+                if needed <= found.payment.taken_cents =>
             {
                 SandboxRefundState::Succeeded
             }
@@ -309,8 +312,8 @@ impl InstitutionLedger {
         }
     }
 
-    /// A refund and its payment, as they stand.
-    pub(in crate::sandbox::institution) fn told(
+    /// A refund and its payment.
+    pub(in crate::sandbox::institution) fn refund_with_payment(
         &self,
         key: &PaymentKey,
     ) -> Option<RefundWithPayment> {
@@ -327,14 +330,14 @@ impl InstitutionLedger {
         })
     }
 
-    /// What went back of a payment or is on its way. Unit: cents.
+    /// The total of a payment's succeeded and processing refunds. Unit: cents.
     fn reserved_cents(&self, payment: &PaymentKey) -> i64 {
         sum(self.refunds().filter(|refund| {
             refund.is_of(payment) && refund.standing != SandboxRefundState::Failed
         }))
     }
 
-    /// By its number; without one by payment and sum, as long as that one has not failed (G-7).
+    /// Finds a refund by its number; without one by payment and amount, unless that failed (G-7).
     fn known_refund(&self, terms: &RefundTerms) -> Option<PaymentKey> {
         match &terms.merchant_refund_no {
             Some(number) => {
@@ -405,7 +408,7 @@ mod tests {
             refund_no: format!("R{}", book.refunds().count()),
             now_s: 10,
         };
-        book.ask_refund(&terms, fresh, RefundCapabilities::default(), || fault)
+        book.create_refund(&terms, fresh, RefundCapabilities::default(), || fault)
     }
 
     fn key(number: &str) -> PaymentKey {
@@ -414,7 +417,7 @@ mod tests {
 
     /// R-6.1.5-2
     #[test]
-    fn a_success_after_a_failure_needs_its_sum_to_be_there() {
+    fn a_success_after_a_failure_needs_enough_remaining() {
         let mut book = paid("12.00");
         let after = Some(InstitutionFault::RefundAfterFailure);
         ask(&mut book, Some("F1"), "7.00", after).unwrap();
@@ -444,16 +447,16 @@ mod tests {
 
     /// K2
     #[test]
-    fn without_a_number_payment_and_sum_are_the_number_until_it_failed() {
+    fn without_a_number_payment_and_amount_identify_a_refund_unless_it_failed() {
         let mut book = paid("12.00");
         let refused = Some(InstitutionFault::RefundRefused);
         ask(&mut book, None, "3.00", refused).unwrap();
         ask(&mut book, None, "3.00", None).unwrap();
         let again = ask(&mut book, None, "3.0", None).unwrap();
-        let RefundBooking::Known(told) = again else {
+        let RefundBooking::Known(found) = again else {
             panic!("{again:?}")
         };
-        assert_eq!(told.refund.merchant_refund_no, "AUTO-P1-300-1");
+        assert_eq!(found.refund.merchant_refund_no, "AUTO-P1-300-1");
         ask(&mut book, None, "4.00", None).unwrap();
         assert_eq!((book.refunds().count(), book.returned_cents()), (3, 700));
     }

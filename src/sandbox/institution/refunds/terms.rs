@@ -1,4 +1,4 @@
-//! The refund calls' requests as a pretend institution reads them (A3.4, X-5).
+//! Parses refund requests at a simulated institution (A3.4, X-5).
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::sandbox::institution::terms::{
 };
 use crate::sandbox::refusal::SandboxRefusal;
 
-/// Numbers that begin so are made here, for refunds that came without one.
+/// Prefix of the numbers generated here, for refunds without a merchant's number.
 pub(super) const OWN_NUMBERS: &str = "AUTO-";
 const REASON_CHARS_MAX: usize = 128;
-/// Digits before the point; a longer sum is more money than there is.
+/// Most digits before the decimal point.
 const YUAN_DIGITS_MAX: usize = 13;
 
-/// A3.4's request, as it was asked.
+/// A3.4's request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefundTerms {
     /// The merchant's account at the institution.
@@ -25,19 +25,19 @@ pub struct RefundTerms {
     pub merchant_order_no: String,
     /// The payment's `orderDate`, `yyyyMMdd`.
     pub order_date: String,
-    /// What is to go back. Unit: cents.
+    /// The amount to refund. Unit: cents.
     pub sum_cents: i64,
-    /// The payer's number.
+    /// The payer's mobile number.
     pub mobile_no: String,
     /// The merchant's number of the refund.
     pub merchant_refund_no: Option<String>,
-    /// Why.
+    /// The reason.
     pub refund_reason: Option<String>,
-    /// Where the result is sent.
+    /// The callback URL.
     pub notice_url: Option<String>,
 }
 
-/// Whose payer it is stays out of logs.
+/// Keeps personal data out of logs.
 impl fmt::Debug for RefundTerms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (of, cents) = (&self.merchant_order_no, self.sum_cents);
@@ -64,7 +64,7 @@ struct RefundRequestBody {
 }
 
 impl RefundTerms {
-    /// Reads and judges a refund call's body.
+    /// Parses and validates a refund call's body.
     pub(super) fn read(body: &[u8]) -> Result<Self, SandboxRefusal> {
         let wire: RefundRequestBody =
             serde_json::from_slice(body).map_err(|fault| SandboxRefusal::unreadable(&fault))?;
@@ -111,28 +111,28 @@ impl RefundTerms {
         })
     }
 
-    /// Under what the payment stands in the book.
+    /// The payment's key in the ledger.
     pub(super) fn payment_key(&self) -> PaymentKey {
         (self.merchant_id.clone(), self.merchant_order_no.clone())
     }
 }
 
-/// A sum above zero, without loss, or which of three things is wrong with it.
+/// Parses an amount above zero without loss; refuses unreadable, too precise and out-of-range ones.
 fn read_sum(text: &str) -> Result<i64, SandboxRefusal> {
     let refused =
         |status, code, detail| SandboxRefusal::of(status, code, detail).at("refundAmount");
     let (yuan, fen) = text.split_once('.').unwrap_or((text, "0"));
     let padded = yuan.len() > 1 && yuan.starts_with('0');
     if yuan.is_empty() || fen.is_empty() || padded || !all_digits(yuan) || !all_digits(fen) {
-        let detail = "a sum such as 12.30: digits and at most one point";
+        let detail = "an amount such as 12.30: digits and at most one point";
         return Err(refused(400, "amount_unreadable", detail));
     }
     if fen.len() > 2 {
-        let detail = "two digits after the point at most";
+        let detail = "at most two digits after the point";
         return Err(refused(422, "amount_too_precise", detail));
     }
     let cents = read_cents(text).filter(|cents| yuan.len() <= YUAN_DIGITS_MAX && *cents > 0);
-    let detail = "above zero, thirteen digits before the point at most";
+    let detail = "above zero, at most thirteen digits before the point";
     cents.ok_or_else(|| refused(422, "amount_out_of_range", detail))
 }
 
@@ -165,7 +165,7 @@ mod tests {
 
     /// G-11
     #[test]
-    fn a_refunds_sum_is_exact_or_refused() {
+    fn a_refunds_amount_is_exact_or_refused() {
         for (text, sum) in [("12.30", 1_230), ("12.3", 1_230), ("0.01", 1), ("7", 700)] {
             assert_eq!(read_sum(text).unwrap(), sum, "{text}");
         }

@@ -1,4 +1,4 @@
-//! Clause 6.3.1: our own keys have a validity, and one that has ended signs nothing more.
+//! Clause 6.3.1: our own keys have a validity period, and an expired one signs nothing.
 
 use paymux::command::demo::enrolment::{BLUE, RED};
 use paymux::command::demo::environment::DemoEnvironment;
@@ -6,7 +6,7 @@ use paymux::command::demo::environment::DemoEnvironment;
 use super::super::{open, operations, order, placed};
 use super::{changed, checked};
 
-/// Red Pay's key of ours as the stage enrols it.
+/// Our key at Red Pay as the environment enrols it.
 fn own_key(stage: &DemoEnvironment) -> (String, String) {
     let text = std::fs::read_to_string(&stage.config).unwrap();
     let (_, after) = text
@@ -17,21 +17,21 @@ fn own_key(stage: &DemoEnvironment) -> (String, String) {
     (named.clone(), named.replace(days, ""))
 }
 
-/// F3, R-6.3.1-1c: a key of ours that has ended is a finding of `paymux check`; nobody is called with
-/// it and nothing new is taken there; the others go on.
+/// F3, R-6.3.1-1c: an expired key of ours is a finding of `paymux check`; nothing is called with it
+/// and nothing new is taken there; the others go on.
 #[tokio::test(flavor = "multi_thread")]
-async fn own_key_that_is_over_is_a_finding() {
+async fn an_expired_key_of_ours_is_a_finding() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
     let (valid, bare) = own_key(&stage);
     let ended = format!("{bare}key_not_before = 2020-01-01\nkey_not_after = 2020-12-31\n");
-    let (served, said) = checked(&stage, &[(&valid, &ended)]);
-    assert!(!served && said.contains("key_not_after"), "{said}");
+    let (served, printed) = checked(&stage, &[(&valid, &ended)]);
+    assert!(!served && printed.contains("key_not_after"), "{printed}");
     let found = "a key in force today, found one from 2020-01-01 to 2020-12-31";
     assert!(
-        said.contains(found) && said.contains("1 cannot be used"),
-        "{said}"
+        printed.contains(found) && printed.contains("1 cannot be used"),
+        "{printed}"
     );
 
     let _open = stage.open().await.unwrap();
@@ -50,8 +50,8 @@ async fn own_key_that_is_over_is_a_finding() {
         .unwrap();
 }
 
-/// R-6.3.1-1c: the end of our key towards an institution is measured, so that an alarm can be raised;
-/// one whose end nobody wrote down is warned of.
+/// R-6.3.1-1c: the expiry of our key at an institution is measured, so that an alarm can be raised;
+/// a key without an expiry date is warned about.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_expiry_of_our_key_is_announced_in_advance() {
     let (stage, _open) = open().await;
@@ -59,16 +59,16 @@ async fn the_expiry_of_our_key_is_announced_in_advance() {
     let line = "paymux_key_expiry_timestamp_seconds{class=\"towards_institution\"}";
     assert!(page.contains(line), "{page}");
     let (valid, bare) = own_key(&stage);
-    let (served, said) = checked(&stage, &[(&valid, &bare)]);
-    assert!(served, "{said}");
-    let warned = said.lines().any(|line| {
+    let (served, printed) = checked(&stage, &[(&valid, &bare)]);
+    assert!(served, "{printed}");
+    let warned = printed.lines().any(|line| {
         line.starts_with("warning") && line.contains("key_not_after: expected the last day")
     });
-    assert!(warned, "{said}");
+    assert!(warned, "{printed}");
     changed(
         &stage,
         &[(&bare, &format!("{bare}key_not_after = 2099-12-31\n"))],
     );
-    let (served, said) = checked(&stage, &[]);
-    assert!(!served && said.contains("key_not_before"), "{said}");
+    let (served, printed) = checked(&stage, &[]);
+    assert!(!served && printed.contains("key_not_before"), "{printed}");
 }

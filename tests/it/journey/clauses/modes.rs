@@ -1,20 +1,20 @@
-//! Clauses 5.1, A1, A2 and A3.2: the modes, each from the order to the news.
+//! Clauses 5.1, A1, A2 and A3.2: the modes, each from the order to the notification.
 
 use paymux::command::demo::enrolment::{BLUE, GREEN, RED};
 use paymux::command::demo::environment::payment_of;
 use serde_json::json;
 
-use super::super::{PAYER, attempt, open, order, placed, queried, standing};
+use super::super::{PAYER, attempt, open, order, placed, queried, states};
 use super::{ClauseMode, chosen, read};
 
-/// A payer who cannot prove who he is has not paid; once the institution has verified him, the
-/// payment is completed, once and in full.
+/// A payer who fails verification has not paid; once the institution has verified the payer, the
+/// payment completes, once and in full.
 async fn completes(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
     way.does(&stage, &ready, "fail").await;
     let waiting = ("OPEN".to_owned(), "ACCEPTED".to_owned());
-    assert_eq!(standing(&stage.tea, "T1").await, waiting, "{way:?}");
+    assert_eq!(states(&stage.tea, "T1").await, waiting, "{way:?}");
     assert_eq!(way.institution(&stage).books().taken_cents(), 0);
     way.does(&stage, &ready, "pay").await;
     stage
@@ -23,11 +23,11 @@ async fn completes(way: ClauseMode) {
         .await
         .unwrap();
     let paid = ("PAID".to_owned(), "PAID".to_owned());
-    assert_eq!(standing(&stage.tea, "T1").await, paid, "{way:?}");
+    assert_eq!(states(&stage.tea, "T1").await, paid, "{way:?}");
     assert_eq!(way.institution(&stage).books().taken_cents(), 1_230);
 }
 
-/// The merchant hears the result at its address, unasked, and finds the same when it asks.
+/// The merchant is notified of the result at its address, and a query returns the same.
 async fn is_notified(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
@@ -84,8 +84,8 @@ async fn the_merchant_is_notified_of_a_payment_in_the_chosen_sdk() {
     is_notified(ClauseMode::AggregatedNative).await;
 }
 
-/// What an SDK reads at the address that came with its start parameters, without a key of anybody's:
-/// first that the order is open, then that it is paid.
+/// What an SDK reads, without a key, at the address that came with its start parameters: first that
+/// the order is open, then that it is paid.
 async fn shows_the_result(way: ClauseMode) {
     let (stage, _open) = open().await;
     let ready = way.ready(&stage, "T1", "12.30").await;
@@ -120,7 +120,8 @@ async fn an_sdk_shows_the_result_of_the_chosen_institution() {
     shows_the_result(ClauseMode::AggregatedNative).await;
 }
 
-/// R-5.1.4-5: the button of a chosen institution opens its page in the webview, with the order on it.
+/// R-5.1.4-5: the button of a chosen institution opens its page in the webview, with the order on
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_button_opens_the_page_of_the_chosen_institution() {
     let (stage, _open) = open().await;
@@ -128,8 +129,8 @@ async fn the_button_opens_the_page_of_the_chosen_institution() {
     placed(shop, &shop.order("T1", "AGGREGATED", "12.30", PAYER)).await;
     chosen(shop, "T1", RED.id, "WEBVIEW").await;
     let wanted = json!({ "withCards": true });
-    let asked = shop.ask("/v1/orders/institutions", "T1", wanted).await;
-    let cards = &asked.unwrap().json["cards"];
+    let listed = shop.ask("/v1/orders/institutions", "T1", wanted).await;
+    let cards = &listed.unwrap().json["cards"];
     let card = &cards[0]["message"]["generalPurposeCard"]["content"];
     let button = &card["suggestions"][0]["action"]["urlAction"]["openUrl"];
     assert_eq!(button["application"], "webview", "{cards:#}");
@@ -144,8 +145,8 @@ async fn the_button_opens_the_page_of_the_chosen_institution() {
         .unwrap();
 }
 
-/// R-3-1: the same request, but for the institution's name and the mode, pays in every way there is,
-/// and the same fields come back, but for how to pay.
+/// R-3-1: the same request, except for the institution's name and the mode, pays in every way, and
+/// the reply has the same fields, except for how to pay.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_interface_serves_every_way_to_pay() {
     let (stage, _open) = open().await;
@@ -173,8 +174,8 @@ async fn one_interface_serves_every_way_to_pay() {
             .wait_for_notification("ORDER_PAID", number)
             .await
             .unwrap();
-        let told: Vec<_> = notice.fields.as_object().unwrap().keys().cloned().collect();
-        seen.push((fields, told));
+        let names: Vec<_> = notice.fields.as_object().unwrap().keys().cloned().collect();
+        seen.push((fields, names));
     }
     seen.dedup();
     assert_eq!(seen.len(), 1, "{seen:#?}");
@@ -200,8 +201,8 @@ async fn no_institution_needs_a_messaging_platform() {
     }
 }
 
-/// R-A2.5-3: an order that is sound is answered with the page that asks for the password, and no
-/// other is.
+/// R-A2.5-3: a valid order is answered with the page that asks for the password, and no other order
+/// is.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_leads_to_the_page_that_asks_for_the_password() {
     let (stage, _open) = open().await;
@@ -217,29 +218,29 @@ async fn the_answer_leads_to_the_page_that_asks_for_the_password() {
     assert!(page.html.contains("type=\"password\""), "{}", page.html);
 }
 
-/// R-A1-10: a business customer's order is asked of the institution as a payment with password, and
-/// is paid only when the institution has verified the payer.
+/// R-A1-10: a business customer's order reaches the institution as a payment with password, and is
+/// paid only when the institution has verified the payer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_paid_with_a_password() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
-    let asked = payment_of(&stage.blue.books(), "T1").unwrap().terms.clone();
-    assert_eq!(asked.transaction_type, "PASSWORD_PAY");
-    assert_eq!(asked.merchant_order_no, attempt(&stage.blue, "T1"));
+    let terms = payment_of(&stage.blue.books(), "T1").unwrap().terms.clone();
+    assert_eq!(terms.transaction_type, "PASSWORD_PAY");
+    assert_eq!(terms.merchant_order_no, attempt(&stage.blue, "T1"));
     stage.payer.fail(answer.text("payUrl")).await.unwrap();
-    assert_eq!(standing(shop, "T1").await.0, "OPEN");
+    assert_eq!(states(shop, "T1").await.0, "OPEN");
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
     shop.wait_for_notification("ORDER_PAID", "T1")
         .await
         .unwrap();
-    assert_eq!(standing(shop, "T1").await.0, "PAID");
+    assert_eq!(states(shop, "T1").await.0, "PAID");
 }
 
-/// R-A3.2-1, G-1, G-34: five fields, the payer's number as text or as a JSON number; all that is said
-/// must be of one order of the caller, and one of the two order numbers is needed.
+/// R-A3.2-1, G-1, G-34: five fields, the payer's number as string or as JSON number; all given
+/// fields must match one order of the caller, and one of the two order numbers is required.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_takes_the_payers_number_as_text_or_as_a_number() {
+async fn a_query_accepts_the_payers_number_as_text_or_as_a_number() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     let placed = placed(shop, &shop.order("T1", "AGGREGATED", "12.30", PAYER)).await;
@@ -258,10 +259,10 @@ async fn a_query_takes_the_payers_number_as_text_or_as_a_number() {
         ("merchantOrderNo", json!("T2"), 404),
         ("merchantId", json!("M2002"), 403),
     ] {
-        let mut asked = whole.clone();
-        asked[field] = value;
-        let answer = shop.client.post("/v1/orders/query", &asked).await.unwrap();
-        assert_eq!(answer.status, status, "{asked} {}", answer.json);
+        let mut query = whole.clone();
+        query[field] = value;
+        let answer = shop.client.post("/v1/orders/query", &query).await.unwrap();
+        assert_eq!(answer.status, status, "{query} {}", answer.json);
     }
     let unnamed = json!({ "merchantId": shop.role.id, "mobileNo": number });
     let answer = shop

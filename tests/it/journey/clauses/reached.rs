@@ -1,5 +1,5 @@
-//! Clauses 6.3.1, 6.4, A3.3: to whom news goes, how soon answers come, and that nothing is said in the
-//! clear.
+//! Clauses 6.3.1, 6.4, A3.3: where notifications go, how soon replies come, and that nothing is
+//! sent in the clear.
 
 use paymux::command::demo::enrolment::{BLUE, RED};
 use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX};
@@ -7,10 +7,10 @@ use paymux::sandbox::{InstitutionFault, MerchantFault, SandboxCall};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::super::{booked, open, operations, order, placed, standing};
+use super::super::{booked, open, operations, order, placed, states};
 use super::{changed, checked};
 
-/// R-6.1.1-4: a merchant that could not hear at first hears all the same, and once.
+/// R-6.1.1-4: a merchant that was unreachable at first is notified all the same, and once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merchant_that_was_unreachable_is_notified_of_the_result() {
     let (stage, _open) = open().await;
@@ -19,34 +19,39 @@ async fn a_merchant_that_was_unreachable_is_notified_of_the_result() {
     shop.merchant.next(MerchantFault::Refuses, 1);
     let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
     stage.payer.pay(answer.text("payUrl")).await.unwrap();
-    let heard = shop
+    let notification = shop
         .wait_for_notification("ORDER_PAID", "T1")
         .await
         .unwrap();
     let inbox = shop.merchant.inbox();
     assert_eq!((inbox.events.len(), inbox.deliveries.len()), (1, 2));
-    assert_eq!(inbox.deliveries[0].body, heard.body, "the same bytes");
+    assert_eq!(
+        inbox.deliveries[0].body, notification.body,
+        "the same bytes"
+    );
 }
 
-/// R-6.4-1a: an institution that says nothing holds no answer back: the merchant is answered while the
-/// institution still keeps the call.
+/// R-6.4-1a: a silent institution delays no reply: the merchant is answered while the call is still
+/// open.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_institution_holds_no_answer_back() {
+async fn a_silent_institution_delays_no_reply() {
     let (stage, _open) = open().await;
     let shop = &stage.tea;
     let control = stage.blue.control();
     control.next_at(SandboxCall::Create, InstitutionFault::NoAnswer, 1);
     let wanted = order(shop, "T1", "12.30", BLUE.id);
     let answer = tokio::time::timeout(WAIT_MAX, shop.place(&wanted)).await;
-    let answer = answer.expect("the institution keeps it longer").unwrap();
+    let answer = answer
+        .expect("the institution's call takes longer")
+        .unwrap();
     let found = (answer.status, answer.text("result"));
     assert_eq!(found, (202, "PENDING"), "{}", answer.json);
     assert!(answer.headers.contains_key("retry-after"));
     booked(&stage.blue, "T1").await;
 }
 
-/// R-A3.3-3: news of an order goes to the address given with it and nowhere else; an address that is
-/// not under the merchant's origins is refused with the order.
+/// R-A3.3-3: an order's notifications go to the address given with it and nowhere else; an order
+/// whose address is not under the merchant's origins is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_go_to_the_address_of_the_order() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -85,8 +90,8 @@ async fn notifications_go_to_the_address_of_the_order() {
     assert_eq!(stage.blue.books().payments().count(), 1);
 }
 
-/// R-6.3.1-2c: who speaks without TLS gets no word of HTTP; an institution or merchant whose
-/// certificate is not vouched for is not called; no plain address can be configured.
+/// R-6.3.1-2c: a connection without TLS gets no HTTP; an institution or merchant with an untrusted
+/// certificate is not called; no plain-text address can be configured.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_unencrypted() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -111,12 +116,15 @@ async fn nothing_is_sent_unencrypted() {
 
     let address = ("127.0.0.1", stage.ports.public);
     let mut plain = tokio::net::TcpStream::connect(address).await.unwrap();
-    let asked = b"GET /openapi.yaml HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    plain.write_all(asked).await.unwrap();
-    let mut said = Vec::new();
-    let read = tokio::time::timeout(WAIT_MAX, plain.read_to_end(&mut said)).await;
+    let request = b"GET /openapi.yaml HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    plain.write_all(request).await.unwrap();
+    let mut received = Vec::new();
+    let read = tokio::time::timeout(WAIT_MAX, plain.read_to_end(&mut received)).await;
     let _ = read.expect("the connection is ended");
-    assert!(!said.windows(4).any(|part| part == b"HTTP"), "{said:?}");
+    assert!(
+        !received.windows(4).any(|part| part == b"HTTP"),
+        "{received:?}"
+    );
 
     let shop = &stage.tea;
     let refused = placed(shop, &order(shop, "T1", "12.30", RED.id)).await;
@@ -129,8 +137,8 @@ async fn nothing_is_sent_unencrypted() {
         while !operations(&stage, "/metrics").await.contains(line) {}
     };
     let tried = tokio::time::timeout(WAIT_MAX, tried).await;
-    tried.expect("telling the merchant is tried");
-    assert_eq!(standing(shop, "T2").await.0, "PAID");
+    tried.expect("a delivery to the merchant is tried");
+    assert_eq!(states(shop, "T2").await.0, "PAID");
     assert!(shop.merchant.inbox().deliveries.is_empty());
 
     for (from, to) in [
@@ -143,9 +151,9 @@ async fn nothing_is_sent_unencrypted() {
             format!("operations = \"0.0.0.0:{}\"", stage.ports.operations),
         ),
     ] {
-        let kept = std::fs::read_to_string(&stage.config).unwrap();
-        let (served, said) = checked(&stage, &[(&from, &to)]);
-        assert!(!served, "{said}");
-        std::fs::write(&stage.config, kept).unwrap();
+        let original = std::fs::read_to_string(&stage.config).unwrap();
+        let (served, received) = checked(&stage, &[(&from, &to)]);
+        assert!(!served, "{received}");
+        std::fs::write(&stage.config, original).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Clauses 6.1.1, 6.1.3, 6.3.2: what no merchant can collect, and what nobody can read.
+//! Clauses 6.1.1, 6.1.3, 6.3.2: what no merchant can collect, and what is never disclosed.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::{PAYER, open, operations, order, placed};
 use super::ClauseMode;
 
-/// Every interface that a merchant has.
+/// Every merchant interface.
 const INTERFACES: [&str; 8] = [
     "/v1/orders",
     "/v1/orders/institutions",
@@ -23,8 +23,8 @@ const INTERFACES: [&str; 8] = [
     "/v1/events",
 ];
 
-/// Whatever the merchant sends beside what the interface has is refused by its name, at every
-/// interface, and reaches no institution.
+/// A field that the interface does not have is refused by its name, on every interface, and reaches
+/// no institution.
 async fn refused_everywhere(stage: &DemoEnvironment, names: &[&str]) {
     let shop = &stage.tea;
     for path in INTERFACES {
@@ -43,8 +43,8 @@ async fn refused_everywhere(stage: &DemoEnvironment, names: &[&str]) {
     assert_eq!(stage.blue.books().payments().count(), 0);
 }
 
-/// R-6.1.1-3a: no interface takes a password from a merchant; the pages where one is entered are never
-/// the merchant's, and nobody can put ours into a frame of his.
+/// R-6.1.1-3a: no interface takes a password from a merchant; the pages where one is entered are
+/// never the merchant's, and ours cannot be framed.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_merchant_can_collect_a_password() {
     let (stage, _open) = open().await;
@@ -65,7 +65,7 @@ async fn no_merchant_can_collect_a_password() {
     assert!(!page.html.contains("type=\"password\""), "{}", page.html);
 }
 
-/// R-6.1.3-1: no interface takes card data from a merchant, and none hands any out.
+/// R-6.1.3-1: no interface takes card data from a merchant, and none returns any.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_merchant_can_collect_card_data() {
     let (stage, _open) = open().await;
@@ -78,34 +78,34 @@ async fn no_merchant_can_collect_card_data() {
         .await
         .unwrap();
     let found = super::super::queried(&stage.tea, "T2").await;
-    for told in [&ready.0.json, &notice.fields, &found.json] {
-        let names = told.as_object().unwrap().keys();
+    for fields in [&ready.0.json, &notice.fields, &found.json] {
+        let names = fields.as_object().unwrap().keys();
         let card = names.filter(|name| name.to_lowercase().contains("card"));
-        assert_eq!(card.count(), 0, "{told}");
+        assert_eq!(card.count(), 0, "{fields}");
     }
 }
 
-/// `paymux explain` of the order, as JSON, once it tells this.
+/// `paymux explain` of the order, as JSON, once it contains this.
 async fn explained(stage: &DemoEnvironment, part: &str) -> String {
-    let telling = async {
+    let waiting = async {
         loop {
             let mut command = Command::new(env!("CARGO_BIN_EXE_paymux"));
             command.args(["explain", "M1001/T1", "--json", "--config"]);
             command.arg(&stage.config);
-            let asked = tokio::task::spawn_blocking(move || command.output().unwrap());
-            let output = asked.await.unwrap();
-            let said = String::from_utf8(output.stdout).unwrap();
-            if said.contains(part) {
-                return said;
+            let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+            let output = run.await.unwrap();
+            let printed = String::from_utf8(output.stdout).unwrap();
+            if printed.contains(part) {
+                return printed;
             }
         }
     };
-    let told = tokio::time::timeout(WAIT_MAX, telling).await;
-    told.expect("it is told")
+    let found = tokio::time::timeout(WAIT_MAX, waiting).await;
+    found.expect("it is shown")
 }
 
-/// R-6.3.2-3b, D5: the payer's number is shown with the same character in place of most digits on our
-/// page and on the operators' screen, and stands in no line of the log, however much is logged.
+/// R-6.3.2-3b, D5: most digits of the payer's number are masked by the same character on our page
+/// and in `explain`, and the number is in no line of the log, at any log level.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payers_number_is_masked_wherever_it_is_shown() {
     let masked = format!("{}****{}", &PAYER[..3], &PAYER[7..]);
@@ -155,8 +155,8 @@ async fn a_payers_number_is_masked_wherever_it_is_shown() {
     assert!(screen.contains('*') && !screen.contains('•'), "{screen}");
 }
 
-/// R-6.3.2-3d: what anybody may read without proof, and what operators' machines read, names no
-/// payment and nobody who paid.
+/// R-6.3.2-3d: what is readable without authentication, and what monitoring reads, names no payment
+/// and no payer.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_public_names_a_payment() {
     let (stage, _open) = open().await;

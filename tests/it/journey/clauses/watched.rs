@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{PAYER, open, operations, order, placed};
 
-/// The interfaces with their class of caller and result, as they are counted.
+/// The interfaces with caller class and result, as counted.
 fn counted(page: &str) -> BTreeSet<(String, String, String)> {
     let value = |line: &str, name: &str| {
         let (_, after) = line.split_once(&format!("{name}=\"")).unwrap();
@@ -23,8 +23,8 @@ fn counted(page: &str) -> BTreeSet<(String, String, String)> {
         .collect()
 }
 
-/// R-6.3.1-4a: each interface's use is counted by caller and result, refused use as well, and so is
-/// how long it took.
+/// R-6.3.1-4a: each interface's use is counted by caller and result, refused use too, with its
+/// duration.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_use_of_every_interface_is_counted() {
     let (stage, _open) = open().await;

@@ -1,4 +1,4 @@
-//! What `paymux check` admits, the gateway serves.
+//! What `paymux check` accepts, the gateway serves.
 
 use paymux::command::demo::enrolment::RED;
 use paymux::command::demo::environment::DemoEnvironment;
@@ -8,23 +8,25 @@ use serde_json::json;
 use super::{paymux, ran, text};
 use crate::journey::{PAYER, open, placed};
 
-/// What check says of the words that it holds back.
-async fn held_back(stage: &DemoEnvironment) -> String {
-    let said = text(&ran(paymux(&["check"], &stage.config)).await.stdout);
-    let lines = said.lines().filter(|line| line.contains("does not serve"));
+/// The lines of `check` about configured values that are not served.
+async fn not_served(stage: &DemoEnvironment) -> String {
+    let printed = text(&ran(paymux(&["check"], &stage.config)).await.stdout);
+    let lines = printed
+        .lines()
+        .filter(|line| line.contains("does not serve"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every type and mode that the file can name is either served or held back by name.
+/// Every type and mode that the file can name is either served or reported as not served.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_check_admits_is_served() {
+async fn what_check_accepts_is_served() {
     let (stage, open) = open().await;
     let right = std::fs::read_to_string(&stage.config).unwrap();
     for (number, kind) in TransactionType::ALL.into_iter().enumerate() {
         let types = format!("transaction_types = [\"{}\"]", kind.name());
         let file = right.replace("transaction_types = [\"PASSWORD_PAY\"]", &types);
         std::fs::write(&stage.config, file).unwrap();
-        let held = held_back(&stage).await;
+        let held = not_served(&stage).await;
         let mut wanted = stage
             .tea
             .order(&format!("T-{number}"), "AGGREGATED", "12.30", PAYER);
@@ -45,7 +47,7 @@ async fn what_check_admits_is_served() {
     std::fs::write(&stage.config, with).unwrap();
     let reload = ran(paymux(&["reload"], &stage.config)).await;
     assert!(reload.status.success(), "{}", text(&reload.stdout));
-    let held = held_back(&stage).await;
+    let held = not_served(&stage).await;
     for mode in Mode::ALL {
         let mut wanted = stage.tea.order(mode.name(), mode.name(), "12.30", PAYER);
         wanted["institutionId"] = json!("bluebank");
@@ -61,10 +63,9 @@ async fn what_check_admits_is_served() {
     open.close().await.unwrap();
 }
 
-/// What a refusal lists as expected is not refused in turn, and only what nobody may leave out is
-/// called required.
+/// What a refusal lists as expected is accepted, and only mandatory fields are called required.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_refusal_asks_for_is_taken() {
+async fn what_a_refusal_expects_is_accepted() {
     let (stage, open) = open().await;
     for (field, expected) in [
         ("businessType", "expected one of WEBVIEW NATIVE AGGREGATED"),
@@ -100,9 +101,9 @@ async fn what_a_refusal_asks_for_is_taken() {
     open.close().await.unwrap();
 }
 
-/// The merchant's own institution stands first on our page, for a payer who never chose before.
+/// The merchant's default institution comes first on our page for a payer without a last one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_merchants_default_stands_first_on_the_page() {
+async fn the_merchants_default_comes_first_on_the_page() {
     let (stage, open) = open().await;
     let right = std::fs::read_to_string(&stage.config).unwrap();
     let table = "[merchant.default_institution]\n";

@@ -1,4 +1,4 @@
-//! What merchants' servers answer to a notification, as they are found in the field.
+//! How real merchants' servers answer a notification.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use super::{paymux, ran};
 use crate::journey::{open, order, placed};
 
-/// A merchant's server that answers each request with the next of these bytes and closes without a
-/// word of TLS; it tells the delivery's number.
+/// A merchant's server that answers each request with the next of these bytes and closes without
+/// TLS close_notify; it sends the delivery's number to the channel.
 async fn server(
     (certs, port): (&Path, u16),
     answers: Vec<String>,
@@ -34,7 +34,7 @@ async fn server(
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, deliveries) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         for answer in answers {
             let (tcp, _) = listener.accept().await.unwrap();
@@ -51,44 +51,47 @@ async fn server(
             let number = text
                 .lines()
                 .find_map(|line| line.strip_prefix("paymux-delivery: "));
-            let _ = tell.send(number.unwrap_or_default().to_owned());
+            let _ = sender.send(number.unwrap_or_default().to_owned());
             // The socket alone is closed: no close_notify.
             drop(tls.into_inner());
         }
     });
-    told
+    deliveries
 }
 
-/// R-A3.3-2: an answer with a byte order mark, and one that ends by the connection's end and is
-/// whole, are heard at once; one that is cut in the middle is not, and `explain` and the log say why.
+/// R-A3.3-2: a reply with a byte order mark, and one that ends with the connection and is complete,
+/// acknowledge at once; a truncated one does not, and `explain` and the log say why.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_just_closes_is_heard_if_it_is_whole() {
+async fn a_reply_without_close_notify_counts_if_complete() {
     let (stage, open) = open().await;
     let body = "\u{feff}{\"noticeResult\":\"SUCCESS\"}\r\n";
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n";
     let wanted = order(&stage.tea, "T1", "12.30", BLUE.id);
     let link = placed(&stage.tea, &wanted).await.text("payUrl").to_owned();
-    // In the place of the merchant's own server.
+    // In place of the merchant's own server.
     let cut = format!("{head}{{\"noticeResult\":\"SUCC");
     let (certs, port) = (stage.certs(), stage.ports.tea);
     stage.tea.merchant.stop().await;
-    let mut told = server((&certs, port), vec![cut, format!("{head}{body}")]).await;
+    let mut deliveries = server((&certs, port), vec![cut, format!("{head}{body}")]).await;
     stage.payer.pay(&link).await.unwrap();
     for number in ["1", "2"] {
-        let number_told = tokio::time::timeout(WAIT_MAX, told.recv()).await;
-        assert_eq!(number_told.expect("it is told").as_deref(), Some(number));
+        let number_sent = tokio::time::timeout(WAIT_MAX, deliveries.recv()).await;
+        assert_eq!(
+            number_sent.expect("it is notified").as_deref(),
+            Some(number)
+        );
     }
     let explaining = async {
         loop {
             let output = ran(paymux(&["explain", "M1001/T1", "--json"], &stage.config)).await;
-            let said = String::from_utf8(output.stdout).unwrap();
-            // The ledger knows at once; what was said on the way is written a moment later.
-            if said.contains("\"acknowledged, ") && said.contains("it ends in the middle") {
-                break said;
+            let printed = String::from_utf8(output.stdout).unwrap();
+            // The ledger has it at once; the exchange log is written a moment later.
+            if printed.contains("\"acknowledged, ") && printed.contains("it ends in the middle") {
+                break printed;
             }
         }
     };
-    let said = tokio::time::timeout(WAIT_MAX, explaining).await;
-    said.expect("it is heard, and explained");
+    let printed = tokio::time::timeout(WAIT_MAX, explaining).await;
+    printed.expect("it is acknowledged, and explained");
     open.close().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A wall clock that was wrong, once, in either direction, before and after a start.
+//! A wall clock that is wrong for a time, in either direction, before and after a start.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,7 +27,7 @@ impl ShiftedMachine {
         Self { folder }
     }
 
-    /// Sets the wall clock so many seconds ahead of the right time; negative is behind.
+    /// Sets the wall clock this many seconds ahead of the right time; negative is behind.
     fn set(&self, seconds: i64) {
         let next = self.folder.join("ahead.next");
         std::fs::write(&next, seconds.to_string()).unwrap();
@@ -42,7 +42,7 @@ impl ShiftedMachine {
     }
 }
 
-/// Places orders, signed by a right clock, until one has this result.
+/// Places orders, signed under a right clock, until one has this result.
 async fn placed_with(stage: &DemoEnvironment, result: &str, tag: &str) {
     let placing = async {
         for number in 0.. {
@@ -62,11 +62,10 @@ async fn placed_with(stage: &DemoEnvironment, result: &str, tag: &str) {
     assert!(placed.is_ok(), "{tag}: never {result}");
 }
 
-/// H2, T2: whatever a clock once was, before a start or after, whoever signs by a right clock is
-/// served again within a quarter of a minute after it is right; that it was set is measured and in the
-/// audit log.
+/// H2, T2: whatever the clock was, before a start or after, callers with a right clock are served
+/// again within 15 seconds after it is corrected; the step is measured and in the audit log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
+async fn a_corrected_clock_serves_again() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -91,7 +90,7 @@ async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
     served.signal("-TERM");
     assert!(served.ended().await.success());
 
-    // A process that lives under a clock that is ahead leaves nothing behind for one that does not.
+    // A process that runs under a clock ahead leaves nothing behind for the next one.
     machine.set(86_400);
     let mut served = machine.serve(&stage);
     assert!(served.is_open(&stage).await);
@@ -107,10 +106,10 @@ async fn a_clock_that_was_wrong_is_over_when_it_is_right() {
     assert!(verify.status.success(), "{}", text(&verify.stdout));
 }
 
-/// F1, T2: that the clock was set puts nothing in force: what somebody is writing waits for its reload,
-/// and keys and certificates are judged by the clock that is followed, not read again.
+/// F1, T2: a clock step applies no configuration: an edited file waits for its reload, and keys and
+/// certificates are judged by the followed clock, not read again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_set_releases_no_edit() {
+async fn a_clock_step_applies_no_edit() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -137,11 +136,11 @@ async fn a_clock_that_was_set_releases_no_edit() {
     assert!(served.ended().await.success());
 }
 
-/// T2, L5: a process dies under a clock a day ahead, the clock is put right, and somebody reconciles
-/// before the gateway is started again: what the clock had put off comes forward all the same, and it is
-/// recorded once.
+/// T2, L5: a process dies under a clock a day ahead, the clock is corrected, and reconciliation
+/// runs before the gateway starts again: what the clock had put off is still brought forward, and
+/// is recorded once.
 #[tokio::test(flavor = "multi_thread")]
-async fn reconciling_alone_hides_no_clock() {
+async fn reconciling_does_not_hide_a_clock_step() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -159,14 +158,14 @@ async fn reconciling_alone_hides_no_clock() {
         "--date",
         "2026-01-01",
     ];
-    let said = text(&ran(paymux(&words, &stage.config)).await.stderr);
-    assert!(said.contains("records lie in the future"), "{said}");
+    let printed = text(&ran(paymux(&words, &stage.config)).await.stderr);
+    assert!(printed.contains("records lie in the future"), "{printed}");
     let mut served = MachineGateway::start(&stage, Stdio::piped(), "info");
     assert!(served.is_open(&stage).await);
     served.signal("-TERM");
     assert!(served.ended().await.success());
-    let mut said = String::new();
+    let mut printed = String::new();
     let log = served.0.stderr.take();
-    std::io::Read::read_to_string(&mut log.unwrap(), &mut said).unwrap();
-    assert!(!said.contains("records lie in the future"), "{said}");
+    std::io::Read::read_to_string(&mut log.unwrap(), &mut printed).unwrap();
+    assert!(!printed.contains("records lie in the future"), "{printed}");
 }

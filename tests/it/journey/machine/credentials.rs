@@ -1,4 +1,4 @@
-//! Keys and certificates of single parties that are over or cannot be read (F3).
+//! Keys and certificates of single parties that have expired or cannot be read (F3).
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use super::{paymux, ran, text};
 use crate::journey::{operations, order, placed};
 
-/// A certificate that was an authority's, or anybody's, until some years ago.
+/// A certificate of an authority or a party that expired some years ago.
 fn over() -> String {
     let mut params = CertificateParams::new(vec!["old.example".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -23,13 +23,13 @@ fn over() -> String {
         .pem()
 }
 
-/// What is spoiled, and whose it is.
+/// What is made unusable, and whose it is.
 struct CredentialFault {
     party: &'static str,
-    /// Findings: where one of several is over, and where none is left.
+    /// Findings: one of several has expired, or none is left.
     count: u8,
     spoil: fn(&DemoEnvironment),
-    /// What an order of the second merchant, and one through the red institution, are refused with.
+    /// The refusals of an order of the second merchant, and of one through the red institution.
     books: Option<(u16, &'static str)>,
     red: Option<(u16, &'static str)>,
 }
@@ -40,7 +40,7 @@ fn replace(stage: &DemoEnvironment, from: &str, to: &str) {
     fs::write(&stage.config, text.replace(from, to)).unwrap();
 }
 
-/// In the table of the red institution only.
+/// Replaces in the table of the red institution only.
 fn replace_of_red(stage: &DemoEnvironment, from: &str, to: &str) {
     let text = fs::read_to_string(&stage.config).unwrap();
     let (before, red) = text.split_once("id = \"redpay\"\n").unwrap();
@@ -145,11 +145,11 @@ async fn holds(stage: &DemoEnvironment, spoiled: &CredentialFault, permit: &str)
     }
 }
 
-/// F3: what is over or unreadable of one party concerns that party: a reload and a start go on for
-/// everybody else, that party's requests are refused with the reason, a metric counts it, and
-/// `paymux check` finds it.
+/// F3: an expired or unreadable key or certificate of one party affects that party only: a reload
+/// and a start go on for all others, its requests are refused with the reason, a metric counts it,
+/// and `paymux check` finds it.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_partys_key_or_certificate_concerns_that_party() {
+async fn an_unusable_credential_affects_only_its_party() {
     for spoiled in &SPOILED {
         let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
             .await
@@ -157,28 +157,29 @@ async fn one_partys_key_or_certificate_concerns_that_party() {
         let open = stage.open().await.unwrap();
         (spoiled.spoil)(&stage);
         let reload = ran(paymux(&["reload"], &stage.config)).await;
-        let said = text(&reload.stdout);
-        assert!(reload.status.success(), "{said}");
-        assert!(said.contains("cannot be used: "), "{said}");
+        let printed = text(&reload.stdout);
+        assert!(reload.status.success(), "{printed}");
+        assert!(printed.contains("cannot be used: "), "{printed}");
         holds(&stage, spoiled, "reloaded").await;
         open.close().await.unwrap();
         let open = stage.open().await.unwrap();
         holds(&stage, spoiled, "started").await;
         open.close().await.unwrap();
         let check = ran(paymux(&["check"], &stage.config)).await;
-        let said = text(&check.stdout);
-        assert_eq!(check.status.code(), Some(3), "{said}");
+        let printed = text(&check.stdout);
+        assert_eq!(check.status.code(), Some(3), "{printed}");
         let found = format!("cannot be used, of one {}: ", spoiled.party);
         assert!(
-            said.contains(&found) && said.contains(&format!("{} cannot be used", spoiled.count)),
-            "{said}"
+            printed.contains(&found)
+                && printed.contains(&format!("{} cannot be used", spoiled.count)),
+            "{printed}"
         );
     }
 }
 
-/// F3: without a key that the gateway itself signs with nobody could be served: that stops a start.
+/// F3: without a usable platform key nothing could be signed: that stops a start.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateways_own_key_is_everybodys() {
+async fn an_unusable_platform_key_stops_the_start() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -196,12 +197,12 @@ fn rfc3339(second: i64) -> String {
 
 async fn reloaded(stage: &DemoEnvironment) -> String {
     let reload = ran(paymux(&["reload"], &stage.config)).await;
-    let said = text(&reload.stdout);
-    assert!(reload.status.success(), "{said}");
-    said
+    let printed = text(&reload.stdout);
+    assert!(reload.status.success(), "{printed}");
+    printed
 }
 
-/// What an order through the red institution is answered.
+/// The reply to an order through the red institution.
 async fn through_red(stage: &DemoEnvironment, number: &str) -> (u16, String) {
     let wanted = order(&stage.tea, number, "12.30", RED.id);
     let answer = stage.tea.place(&wanted).await.unwrap();
@@ -212,7 +213,7 @@ fn down() -> (u16, String) {
     (422, "INSTITUTION_DOWN".to_owned())
 }
 
-/// F3, R-6.3.1-1c: a key that begins tomorrow proves nothing today: it is a finding, and its
+/// F3, R-6.3.1-1c: a key that begins tomorrow is not valid today: it is a finding, and its
 /// institution takes nothing new.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
@@ -231,12 +232,15 @@ async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
     let tomorrow = days(now_s + DAY_S, now_s + 400 * DAY_S);
     replace(&stage, &format!("{file}{named}"), &tomorrow);
     let check = ran(paymux(&["check"], &stage.config)).await;
-    let said = text(&check.stdout);
-    assert_eq!(check.status.code(), Some(3), "{said}");
-    assert!(said.contains("the first day of the next one on"), "{said}");
+    let printed = text(&check.stdout);
+    assert_eq!(check.status.code(), Some(3), "{printed}");
     assert!(
-        said.contains("redpay (no usable key or certificate)"),
-        "{said}"
+        printed.contains("the first day of the next one on"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("redpay (no usable key or certificate)"),
+        "{printed}"
     );
     let open = stage.open().await.unwrap();
     assert_eq!(through_red(&stage, "T1").await, down());
@@ -244,8 +248,8 @@ async fn an_institution_whose_key_begins_tomorrow_takes_nothing_new() {
     open.close().await.unwrap();
 }
 
-/// F3, R-6.3.1-1c: a key that ends while the gateway runs is counted from that second on, and nothing
-/// new is taken there; nobody has to reload for that.
+/// F3, R-6.3.1-1c: a key that expires while the gateway runs is counted from that second on, and
+/// nothing new is taken there, without a reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_ends_while_running_stops_new_orders() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -263,8 +267,8 @@ async fn a_key_that_ends_while_running_stops_new_orders() {
         old,
         &format!("key_not_after = {}", rfc3339(now_s + 3)),
     );
-    let said = reloaded(&stage).await;
-    assert!(!said.contains("cannot be used: "), "{said}");
+    let printed = reloaded(&stage).await;
+    assert!(!printed.contains("cannot be used: "), "{printed}");
     let ending = async {
         for number in 0.. {
             let found = through_red(&stage, &format!("after-{number}")).await;

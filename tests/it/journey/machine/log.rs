@@ -28,8 +28,8 @@ async fn serves(served: &mut MachineGateway, stage: &DemoEnvironment) -> u64 {
     line.expect("dropped lines are counted").parse().unwrap()
 }
 
-/// A full disk of the log, and a reader that is gone, end nothing: the gateway starts, serves,
-/// reloads and ends as ever, and counts the lines.
+/// A full log disk or a closed log reader stops nothing: the gateway starts, serves, reloads and
+/// ends as usual, and counts the dropped lines.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_stops_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -44,16 +44,13 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
         .unwrap();
     let mut served = MachineGateway::start(&stage, Stdio::piped(), "info");
     drop(served.0.stderr.take());
-    assert!(
-        serves(&mut served, &stage).await > 0,
-        "a reader that is gone"
-    );
+    assert!(serves(&mut served, &stage).await > 0, "a closed reader");
 }
 
-/// A reader that stops reading holds nobody up: what does not fit into the pipe waits and is then
-/// dropped.
+/// A log reader that stops reading blocks nothing: what does not fit into the pipe waits and is
+/// then dropped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_holds_nobody_up() {
+async fn an_unread_log_blocks_nothing() {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
         .await
         .unwrap();
@@ -61,10 +58,9 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     serves(&mut served, &stage).await;
 }
 
-/// H1: a start that fails ends, with its exit status, though its log is a pipe that is full and that nobody
-/// reads.
+/// H1: a start that fails exits with its status although its log is a full pipe that nothing reads.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_ends_though_nobody_reads() {
+async fn a_failing_start_exits_with_an_unread_log() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let right = std::fs::read_to_string(&stage.config).unwrap();
     std::fs::write(&stage.config, right + "\n[nonsense]\n").unwrap();

@@ -1,4 +1,4 @@
-//! What commands print, and to whom.
+//! What commands print, and on which stream.
 
 use std::process::Stdio;
 
@@ -10,13 +10,13 @@ use serde_json::json;
 use super::{paymux, ran, text};
 use crate::journey::{client, open, order, placed};
 
-/// Nobody reads what a command prints: it ends at once, says nothing, and has an exit status of its
-/// own.
+/// With standard output closed a command exits at once, prints nothing, and has its own exit
+/// status.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_whose_reader_is_gone_ends_quietly() {
+async fn a_command_with_a_closed_pipe_exits_quietly() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     for words in [&["check"][..], &["keys", "list"], &["keys", "show"]] {
-        // The reader is gone before the command begins: one that goes away later can be too late.
+        // The reader is closed before the command begins: one that closes later may be too late.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = paymux(words, &stage.config);
@@ -30,8 +30,8 @@ async fn a_command_whose_reader_is_gone_ends_quietly() {
     }
 }
 
-/// A command that could not do it says why and what to do, in a line or two and never with a
-/// backtrace, whatever the environment asks for.
+/// A command that fails prints the reason and the remedy in one or two lines, never a backtrace,
+/// whatever the environment asks for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commands_error_is_a_line_or_two() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
@@ -65,20 +65,23 @@ async fn a_commands_error_is_a_line_or_two() {
             let mut command = paymux(words, config);
             command.env("RUST_BACKTRACE", backtrace);
             let output = ran(command).await;
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
-            assert!((1..=2).contains(&said.lines().count()), "{words:?}: {said}");
+            let printed = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{words:?}: {printed}");
             assert!(
-                !said.contains("backtrace") && !said.contains("Caused by"),
-                "{said}"
+                (1..=2).contains(&printed.lines().count()),
+                "{words:?}: {printed}"
+            );
+            assert!(
+                !printed.contains("backtrace") && !printed.contains("Caused by"),
+                "{printed}"
             );
         }
     }
 }
 
-/// What somebody has to choose is said with every choice there is, and is not chosen for him.
+/// A required choice that was not made is an error that lists every choice; none is the default.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_choice_that_was_not_made_is_not_understood() {
+async fn a_missing_choice_is_a_usage_error() {
     let sign = "refunds sign --merchant M1001 --refund R00000000000000000000000000 --statement s --key k --key-id k-1";
     for (words, named) in [
         (sign, "<--succeeded|--failed>"),
@@ -90,18 +93,18 @@ async fn a_choice_that_was_not_made_is_not_understood() {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_paymux"));
         command.args(words.split_whitespace());
         let output = ran(command).await;
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{words}: {said}");
-        let is_said = |(at, line): (usize, &str)| at < 2 && line.contains(named);
-        assert!(said.lines().enumerate().any(is_said), "{said}");
-        let usage = said.lines().find(|line| line.starts_with("Usage:"));
-        assert!(usage.is_some_and(|line| line.contains(named)), "{said}");
+        let printed = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}: {printed}");
+        let is_printed = |(at, line): (usize, &str)| at < 2 && line.contains(named);
+        assert!(printed.lines().enumerate().any(is_printed), "{printed}");
+        let usage = printed.lines().find(|line| line.starts_with("Usage:"));
+        assert!(usage.is_some_and(|line| line.contains(named)), "{printed}");
     }
 }
 
-/// Faults that a command found have an exit status of their own.
+/// Faults that a command found have their own exit status.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_found_has_an_exit_status_of_its_own() {
+async fn faults_found_have_their_own_exit_status() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let output = ran(paymux(&["check"], &stage.config)).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
@@ -119,12 +122,12 @@ async fn what_was_found_has_an_exit_status_of_its_own() {
     ] {
         let help = ran(paymux(words, &stage.config)).await;
         let help = text(&help.stdout);
-        let is_said = help.contains("Exit status:") && help.contains("141");
-        assert!(is_said, "{words:?}: {help}");
+        let is_printed = help.contains("Exit status:") && help.contains("141");
+        assert!(is_printed, "{words:?}: {help}");
     }
 }
 
-/// F1: a path that is written in another way and means the same file is no difference.
+/// F1: a path written in another way that means the same file is no difference.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_is_compared_by_what_it_means() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
@@ -142,8 +145,8 @@ async fn a_path_is_compared_by_what_it_means() {
         std::fs::write(&other, &written).unwrap();
         let mut command = paymux(&["check"], &other);
         command.arg("--diff").arg(&stage.config);
-        let said = text(&ran(command).await.stdout);
-        assert!(said.starts_with("nothing would change"), "{said}");
+        let printed = text(&ran(command).await.stdout);
+        assert!(printed.starts_with("nothing would change"), "{printed}");
     }
     let elsewhere = text_of.replace("\"certs/ca.pem", "\"../certs/server.pem");
     std::fs::write(
@@ -155,17 +158,17 @@ async fn a_path_is_compared_by_what_it_means() {
     .unwrap();
     let mut command = paymux(&["check"], &other);
     command.arg("--diff").arg(&stage.config);
-    let said = text(&ran(command).await.stdout);
+    let printed = text(&ran(command).await.stdout);
     assert!(
-        said.contains("merchant_roots"),
-        "another file is another: {said}"
+        printed.contains("merchant_roots"),
+        "another file is a change: {printed}"
     );
 }
 
-/// What a stranger wrote about an order reaches a person's terminal as text, never as something that
-/// the terminal obeys or shows as another.
+/// Text from unauthenticated callers about an order reaches a terminal as plain text, never as
+/// control sequences or as characters that change how other text is shown.
 #[tokio::test(flavor = "multi_thread")]
-async fn text_from_unauthenticated_callers_is_never_obeyed() {
+async fn text_from_unauthenticated_callers_controls_no_terminal() {
     let (stage, open) = open().await;
     placed(&stage.tea, &order(&stage.tea, "T1", "12.30", BLUE.id)).await;
     let (pem, _) = SigningKey::generate_ed25519().unwrap();
@@ -179,23 +182,23 @@ async fn text_from_unauthenticated_callers_is_never_obeyed() {
     assert!((400..500).contains(&refused.status));
     let explaining = async {
         loop {
-            let said = text(
+            let printed = text(
                 &ran(paymux(&["explain", "M1001/T1"], &stage.config))
                     .await
                     .stdout,
             );
-            if said.contains("not proven") {
-                break said;
+            if printed.contains("not proven") {
+                break printed;
             }
         }
     };
-    let said = tokio::time::timeout(WAIT_MAX, explaining)
+    let printed = tokio::time::timeout(WAIT_MAX, explaining)
         .await
-        .expect("it is noted");
+        .expect("it is in the exchange log");
     let obeyed = |message: &char| {
         *message != '\n' && (message.is_control() || "\u{202e}\u{200b}\u{feff}".contains(*message))
     };
-    let found: Vec<char> = said.chars().filter(obeyed).collect();
-    assert_eq!(found, [], "{said:?}");
+    let found: Vec<char> = printed.chars().filter(obeyed).collect();
+    assert_eq!(found, [], "{printed:?}");
     open.close().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Commands that are given a pipe where a file belongs.
+//! Commands given a pipe where a file is expected.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use paymux::command::demo::environment::DemoEnvironment;
 
 use super::text;
 
-/// Runs it; the program that ends it after a while says 124.
+/// Runs the command under a time limit, whose exit status is 124.
 fn ended(words: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new("timeout");
     let ran = command
@@ -19,9 +19,9 @@ fn ended(words: &[&str]) -> (Option<i32>, String) {
     (ran.status.code(), text(&[ran.stdout, ran.stderr].concat()))
 }
 
-/// H1: a pipe, into which nobody may ever write, keeps no command: it is refused with its name.
+/// H1: a pipe that may never be written to blocks no command: it is refused by its name.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_take_plain_files_only() {
+async fn commands_accept_plain_files_only() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let folder = stage.config.parent().unwrap();
     let pipe = folder.join("pipe");
@@ -55,10 +55,10 @@ async fn commands_take_plain_files_only() {
                 other => other,
             })
             .collect();
-        let (code, said) = ended(&words);
+        let (code, printed) = ended(&words);
         assert!(
-            !matches!(code, Some(0 | 124)) && said.contains("plain file"),
-            "{words:?}: {code:?} {said}"
+            !matches!(code, Some(0 | 124)) && printed.contains("plain file"),
+            "{words:?}: {code:?} {printed}"
         );
     }
     // A store that a configuration names.
@@ -74,7 +74,7 @@ async fn commands_take_plain_files_only() {
     let order = "P01M8NW6V6MPXHXEC8CPVD3HE1K";
     for words in [&["audit", "verify"][..], &["explain", order], &["serve"]] {
         let words = [words, &["--config", &config]].concat();
-        let (code, said) = ended(&words);
-        assert!(!matches!(code, Some(0 | 124)), "{words:?}: {said}");
+        let (code, printed) = ended(&words);
+        assert!(!matches!(code, Some(0 | 124)), "{words:?}: {printed}");
     }
 }

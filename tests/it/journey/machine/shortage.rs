@@ -1,4 +1,5 @@
-//! The real binary on a machine that has too little: its own shortage is nobody else's failure (H1).
+//! The real binary on a machine with too few resources: its own shortage is no other party's
+//! failure (H1).
 
 use std::process::Command;
 
@@ -22,7 +23,7 @@ fn limited(limits: &str) -> Command {
     shell
 }
 
-/// A line of `/proc/PID/limits`: the soft and the hard one.
+/// A line of `/proc/PID/limits`: the soft and the hard limit.
 fn limit(served: &GatewayProcess, name: &str) -> (String, String) {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.id())).unwrap();
     let line = limits
@@ -36,9 +37,9 @@ fn limit(served: &GatewayProcess, name: &str) -> (String, String) {
     )
 }
 
-/// H1: a gateway raises the soft limit of open files by itself, and leaves no image of its memory.
+/// H1: a gateway raises its soft limit of open files, and leaves no core dump.
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_raised_and_no_memory_is_left_behind() {
+async fn the_file_limit_is_raised_and_no_core_is_dumped() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let served = GatewayProcess::under(limited("-Sn 256"), &stage);
     let (soft, hard) = limit(&served, "Max open files");
@@ -50,8 +51,8 @@ async fn files_are_raised_and_no_memory_is_left_behind() {
     assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
 }
 
-/// H1: limits that add up to more files than there may be are refused before anything begins, and
-/// said by whoever checks the file on that machine.
+/// H1: limits that add up to more files than allowed are refused at the start, and reported by
+/// `paymux check` on that machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_that_do_not_fit_the_machine_are_refused() {
     let stage = DemoEnvironment::start_on_free_ports("\n[limits]\nconnections_max = 3_000\n")
@@ -61,12 +62,12 @@ async fn limits_that_do_not_fit_the_machine_are_refused() {
         let mut limited = limited("-n 2000");
         limited.arg(command).arg("--config").arg(&stage.config);
         let (output, text) = ran(limited).await;
-        let said = text + &String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{said}");
+        let printed = text + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{printed}");
         let expected = "[limits] connections_max: expected limits that add up to at most 2000";
         assert!(
-            said.contains(expected) && said.contains("LimitNOFILE"),
-            "{said}"
+            printed.contains(expected) && printed.contains("LimitNOFILE"),
+            "{printed}"
         );
     }
     let mut check = paymux();
@@ -88,10 +89,10 @@ async fn chosen(stage: &DemoEnvironment, number: &str) -> Value {
     answer.json
 }
 
-/// H1, R-6.3.1-3a: on a machine with few files idle callers take none that a call needs: whoever has
-/// proven something is served, and an institution is reached.
+/// H1, R-6.3.1-3a: on a machine with few files idle connections take none that a call needs: an
+/// authenticated caller is served, and an institution is reached.
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_callers_take_no_file_from_a_call() {
+async fn idle_connections_take_no_file_from_a_call() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
     let served = GatewayProcess::under(limited("-n 256"), &stage);
     let shop = &stage.tea;
@@ -112,7 +113,7 @@ async fn idle_callers_take_no_file_from_a_call() {
     drop((idle, served));
 }
 
-/// The number that the next file which is opened has.
+/// The descriptor that the next opened file gets.
 fn first_free(served: &GatewayProcess) -> u64 {
     let open = std::fs::read_dir(format!("/proc/{}/fd", served.id())).unwrap();
     let open: std::collections::BTreeSet<u64> = open
@@ -121,7 +122,7 @@ fn first_free(served: &GatewayProcess) -> u64 {
     (0..u64::MAX).find(|number| !open.contains(number)).unwrap()
 }
 
-/// Whether anybody's connection is still held at this port.
+/// Whether a connection is still held at this port.
 fn has_callers(port: u16) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     table.lines().skip(1).any(|line| {
@@ -131,7 +132,7 @@ fn has_callers(port: u16) -> bool {
     })
 }
 
-/// Lets a process that runs open so many files, or as many as this one.
+/// Sets the file limit of a running process to this number, or to this process's own limit.
 fn allow(served: &GatewayProcess, files: Option<u64>) {
     let pid = Pid::from_raw(i32::try_from(served.id()).unwrap());
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -142,9 +143,8 @@ fn allow(served: &GatewayProcess, files: Option<u64>) {
     prlimit(pid, Resource::Nofile, limit).unwrap();
 }
 
-/// H1, E1: a gateway that may open no file at all says of no institution that it was not reached by
-/// its fault: the breaker stays shut, however often it is tried, and the first payer after the
-/// shortage is taken there.
+/// H1, E1: a gateway that cannot open a file blames no institution: the circuit breaker stays
+/// closed, however often the call is tried, and the first payer after the shortage is taken there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shortage_of_ours_is_no_institutions_failure() {
     let stage = DemoEnvironment::start_on_free_ports("").await.unwrap();
@@ -157,7 +157,7 @@ async fn a_shortage_of_ours_is_no_institutions_failure() {
     while has_callers(stage.ports.public) {
         tokio::task::yield_now().await;
     }
-    // One more file, for whoever asks; none for the call, nor for looking its name up.
+    // One more file, for the caller; none for the call, nor for resolving its name.
     allow(&served, Some(first_free(&served) + 1));
     for number in 0..8 {
         let answer = chosen(&stage, &format!("T{number}")).await;
@@ -169,7 +169,7 @@ async fn a_shortage_of_ours_is_no_institutions_failure() {
     assert_eq!(
         chosen(&stage, "T0").await["result"],
         "ACCEPTED",
-        "nothing had left"
+        "nothing was sent"
     );
     let page = operations(&stage, "/metrics").await;
     for line in [

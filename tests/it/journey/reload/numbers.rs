@@ -1,4 +1,4 @@
-//! Limits, permits and measures: no number of a configuration needs a restart (F1).
+//! Limits, permits and health thresholds: no number of a configuration needs a restart (F1).
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use paymux::sandbox::{InstitutionFault, SandboxCall};
 use super::{KeptConnection, accepted, tea, written};
 use crate::journey::{PAYER, open, order, placed};
 
-/// Q1, Q8, F1: other limits hold from the reload on: of the edge and of merchants. The file from
-/// before brings everything back.
+/// Q1, Q8, F1: a reload applies other limits, of the edge and of merchants; the earlier file
+/// restores them.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_limits_hold_from_the_reload_on() {
+async fn a_reload_applies_limits() {
     let (stage, _open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     placed(shop, &shop.order("T1", "AGGREGATED", "1.00", PAYER)).await;
@@ -44,9 +44,9 @@ async fn other_limits_hold_from_the_reload_on() {
     }
 }
 
-/// Q8, F1: another rate of an institution and other measures of its health hold from the reload on.
+/// Q8, F1: a reload applies another rate of an institution and other health thresholds.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_permits_and_measures_hold_from_the_reload_on() {
+async fn a_reload_applies_rates_and_health_thresholds() {
     let (stage, _open) = open().await;
     let (shop, first) = (&stage.tea, written(&stage));
     let named = format!("id = \"{}\"\n", BLUE.id);

@@ -1,9 +1,9 @@
-//! What a reload leaves in the audit log.
+//! A reload's audit entries.
 
 use super::*;
 
-/// L2, L5: start, each reload, accepted or refused, and stop are in the audit log, with who wanted
-/// it; the socket is for its owner alone, and gone afterwards.
+/// L2, L5: start, each reload, accepted or refused, and stop are in the audit log, with who
+/// requested it; the socket is accessible to its owner only, and removed afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn reloads_are_recorded() {
     let (stage, open) = open().await;
@@ -13,7 +13,7 @@ async fn reloads_are_recorded() {
     assert_eq!(mode & 0o777, 0o600);
     let (version, ..) = accepted(&stage, &first).await;
     refused(&stage, &format!("{first}\n[nonsense]\n")).await;
-    let reply = asked(&stage, "nonsense").await;
+    let reply = send_control(&stage, "nonsense").await;
     assert!(matches!(reply, ControlReply::Unknown { .. }), "{reply:?}");
     open.close().await.unwrap();
     assert!(!socket.exists());
@@ -33,17 +33,20 @@ async fn reloads_are_recorded() {
         Ok((who, what, row.get::<_, String>(2)?))
     });
     let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
-    let said: Vec<_> = rows
+    let entries: Vec<_> = rows
         .iter()
         .map(|(_, what, how)| format!("{what} {how}"))
         .collect();
-    assert!(said[0].starts_with("gateway.start version="), "{said:?}");
-    for (line, what) in said[1..].iter().zip(["prepared", "accepted"]) {
-        let taken = format!("configuration.reload {what} version={version} sha256=");
-        assert!(line.starts_with(&taken), "{said:?}");
+    assert!(
+        entries[0].starts_with("gateway.start version="),
+        "{entries:?}"
+    );
+    for (line, what) in entries[1..].iter().zip(["prepared", "accepted"]) {
+        let expected = format!("configuration.reload {what} version={version} sha256=");
+        assert!(line.starts_with(&expected), "{entries:?}");
     }
     assert_eq!(
-        said[3..],
+        entries[3..],
         [
             "configuration.reload refused faults=1",
             "gateway.stop drained"

@@ -1,12 +1,12 @@
-//! Where an institution is asked does not change unseen while something is unfinished there.
+//! An institution's address does not change unseen while something is unfinished there.
 
 use paymux::command::demo::enrolment::RED;
 
 use super::{accepted, fs, open, order, placed, refused, stopped, written};
 
-/// F2, A5: neither a reload nor a start moves an institution that has something unfinished; the fault says
-/// how much, and what to do. An operator may say that the same institution answers elsewhere; and what is
-/// stopped and has nothing unfinished may move.
+/// F2, A5: neither a reload nor a start moves an institution with unfinished payments; the fault
+/// says how many, and what to do. Staff may declare that the same institution answers elsewhere;
+/// one that is stopped and has nothing unfinished may move.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_route_of_a_live_payment_does_not_move_unseen() {
     let (stage, running) = open().await;
@@ -37,13 +37,13 @@ async fn the_route_of_a_live_payment_does_not_move_unseen() {
     accepted(&stage, &shut).await;
     for text in [&moved, &at(&shut, wrong, "")] {
         let why = refused(&stage, text).await;
-        for said in [
+        for expected in [
             "institution redpay: expected kind \"standard\" and url",
             &old,
             "where 1 payments and refunds are unfinished",
             "moved_from = ",
         ] {
-            assert!(why.contains(said), "{said} is not in {why}");
+            assert!(why.contains(expected), "{expected} is not in {why}");
         }
     }
     running.close().await.unwrap();

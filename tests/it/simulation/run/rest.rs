@@ -1,11 +1,11 @@
-//! The end of a run: everything comes to rest, and is looked at once more.
+//! The end of a run: everything comes to rest, and is checked once more.
 
 use super::*;
 
 impl SimulationRun {
     /// Faults stop; everything must come to rest.
     pub(super) fn rest(&mut self) -> InvariantResult {
-        self.note(|| "faults stop".to_owned());
+        self.log(|| "faults stop".to_owned());
         self.fault_injector().stop();
         self.clock.set_off(0);
         self.go_on()?;
@@ -33,7 +33,7 @@ impl SimulationRun {
             }
             self.finish_pending()?;
             let (due, truth) = (self.next_due(), self.clock.truth());
-            self.note(|| format!("next due {:?}", due.map(|due| due - truth)));
+            self.log(|| format!("next due {:?}", due.map(|due| due - truth)));
             let wait = due.map_or(60_000, |due| due - truth);
             self.pass(wait.clamp(30_000, 3_600_000) + 1)?;
         }
@@ -46,7 +46,7 @@ impl SimulationRun {
         self.outside.end(&durable)
     }
 
-    /// Everything on its way arrives and is answered; every institution tells what it owes.
+    /// Everything in flight arrives and is answered; every institution sends its due callbacks.
     pub(super) fn finish_pending(&mut self) -> InvariantResult {
         self.go_on()?;
         loop {
@@ -61,7 +61,7 @@ impl SimulationRun {
         }
         hold!(
             self.tasks.is_empty(),
-            "Z4: {} things wait for ever",
+            "Z4: {} tasks wait for ever",
             self.tasks.len()
         );
         let mut messages = Vec::new();
