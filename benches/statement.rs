@@ -38,7 +38,7 @@ use paymux::store::{self, OnFatal};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{
-    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
     SystemClock, SystemEntropy, World,
 };
 use rusqlite::{Connection, params};
@@ -60,7 +60,7 @@ impl Outbound for UncalledNetwork {
         &self,
         _: &OutboundParty,
         _: Request<Bytes>,
-        _: CallTimeouts,
+        _: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         Err(SendError::NotSent("no network in this benchmark".into()))
     }

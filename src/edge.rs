@@ -1,8 +1,7 @@
 //! The edge: pingora's connections and TLS, HTTP/1.1 read strictly on top; bytes in, bytes out.
 //!
-//! Reads one whole request within bounds, hands it over as `http` types, writes the answer; refuses
-//! early when there is more than can be done. Decides nothing about money. No other file names
-//! pingora.
+//! Reads one whole request within bounds, passes it on as `http` types and writes the response; rejects
+//! early in overload. Decides nothing about money. No other module names pingora.
 
 mod accepting;
 mod answer;
@@ -28,7 +27,7 @@ use pingora_core::listeners::tls::Acceptor;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::api::Peer;
+use crate::api::{EndpointMatch, Peer};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::limits::bound::Bound;
@@ -45,43 +44,58 @@ use rejection::Rejections;
 pub use bounds::{Bounds, LiveBounds};
 pub use identity::TlsIdentity;
 
-/// What answers: from a whole request to a whole answer.
-pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer) -> Responding + Send + Sync>;
-/// An answer in the making.
-pub type Responding = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
-/// Writes the answer to a request that never became one.
+/// Answers a whole request. Its endpoint was matched when the head was read, for its priority.
+pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer, EndpointMatch) -> Responding + Send + Sync>;
+/// The future of a response.
+pub type Responding = Pin<Box<dyn Future<Output = EdgeResponse> + Send>>;
+/// Makes the response to a request that could not be read or is rejected.
 pub type Refuse = Arc<dyn Fn(&Refusal) -> Response<Bytes> + Send + Sync>;
-/// Whether a certificate that a client has shown is one of somebody enrolled.
+/// Whether a client certificate is enrolled.
 pub type EnrolmentCheck = Arc<dyn Fn(&ShownCertificate) -> bool + Send + Sync>;
 
-/// An answer's extension: who asked has proven who it is. Such a connection keeps its place when
-/// there are no more.
+/// A response, and what the request proved of the caller.
+pub struct EdgeResponse {
+    /// The response.
+    pub response: Response<Bytes>,
+    /// Nothing, unless the caller proved who it is.
+    pub proof: Option<ConnectionProof>,
+}
+
+impl From<Response<Bytes>> for EdgeResponse {
+    /// A response to a caller that proved nothing.
+    fn from(response: Response<Bytes>) -> Self {
+        let proof = None;
+        Self { response, proof }
+    }
+}
+
+/// The caller has proven who it is: its connection is not closed to make room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionProof {
     /// A merchant or an institution.
     Party,
-    /// Somebody who knows the address of a payer's page; the same number is the same page.
+    /// Whoever has the address of a payer's page; equal numbers are the same page.
     Payer(u64),
 }
 
 /// One address to listen on.
 pub struct Listener {
-    /// Where; port 0 lets the system choose, see [`Edge::addresses`].
+    /// The address; port 0 lets the system choose, see [`Edge::addresses`].
     pub address: SocketAddr,
-    /// The certificate shown; none makes a plain listener, for operations on loopback.
+    /// The server certificate; none makes a plain listener, for operations on loopback.
     pub identity: Option<Arc<TlsIdentity>>,
-    /// What answers here.
+    /// What answers its requests.
     pub responder: Responder,
-    /// Whose certificates are enrolled: some places are left to them.
+    /// Which certificates are enrolled: some connections are reserved for them.
     pub enrolled: EnrolmentCheck,
 }
 
-/// How a stop went.
+/// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainOutcome {
-    /// Everything that was handed over was answered.
+    /// Every request in progress was answered.
     Whole,
-    /// The limit passed first. What was handed over still runs, until its runtime ends.
+    /// The timeout passed first. Requests in progress still run, until their runtime ends.
     Cut,
 }
 
@@ -95,12 +109,12 @@ impl DrainOutcome {
     }
 }
 
-/// Asks an edge to stop; can be cloned and kept.
+/// Stops an edge; can be cloned and kept.
 #[derive(Clone)]
 pub struct Stop(Arc<watch::Sender<bool>>);
 
 impl Stop {
-    /// Refuses new connections and lets what is here finish. A second call changes nothing.
+    /// Accepts no more connections and lets requests in progress finish. A second call changes nothing.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
@@ -108,18 +122,18 @@ impl Stop {
 
 /// Listeners that are bound and not yet accepting.
 pub struct Edge {
-    doors: Vec<(tokio::net::TcpListener, Arc<ListenerConnections>)>,
+    listeners: Vec<(tokio::net::TcpListener, Arc<ListenerConnections>)>,
     addresses: Vec<SocketAddr>,
     live: LiveBounds,
     metrics: Arc<Metrics>,
     stop: Stop,
-    /// From before anybody can ask: a stop that comes before anything is accepted is a change as well.
+    /// Created with the sender, so that a stop before the first accept is seen as well.
     stopped: watch::Receiver<bool>,
 }
 
 impl Edge {
-    /// Binds every address, so that a taken port is an error here. To be called on the runtime that
-    /// will serve.
+    /// Binds every address, so that a port in use is an error here. Call it on the runtime that will
+    /// serve.
     ///
     /// # Errors
     /// If an address cannot be bound or the TLS configuration cannot be built.
@@ -131,7 +145,7 @@ impl Edge {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut edge = Self {
-            doors: Vec::new(),
+            listeners: Vec::new(),
             addresses: Vec::new(),
             live: LiveBounds::of(bounds),
             metrics: Arc::clone(metrics),
@@ -142,16 +156,16 @@ impl Edge {
             let socket = TcpListener::bind(listener.address)?;
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
-            let door = edge.door(listener, &bounds, refuse)?;
+            let connections = edge.connections(listener, &bounds, refuse)?;
             let socket = tokio::net::TcpListener::from_std(socket)?;
-            edge.doors.push((socket, Arc::new(door)));
+            edge.listeners.push((socket, Arc::new(connections)));
             edge.addresses.push(address);
         }
         Ok(edge)
     }
 
-    /// Each door counts its own: whoever crowds the public one must not keep operations out.
-    fn door(
+    /// Each listener has limits of its own: load on the public one must not keep operations out.
+    fn connections(
         &mut self,
         listener: Listener,
         bounds: &Bounds,
@@ -189,36 +203,36 @@ impl Edge {
         })
     }
 
-    /// Where it listens, in the order of the listeners.
+    /// The addresses it listens on, in the order of the listeners.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The way to stop it.
+    /// A handle that stops it.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// The way to replace its bounds.
+    /// A handle that replaces its bounds.
     pub fn bounds(&self) -> LiveBounds {
         self.live.clone()
     }
 
-    /// Accepts on the present runtime until stopped, then drains.
+    /// Accepts connections on the current runtime until stopped, then drains.
     ///
-    /// Each request is handed over as a task of its own: neither a client that hangs up nor the
-    /// end of its connection cuts an order in progress off.
+    /// Each request runs as a task of its own, so that neither a client that disconnects nor the end of
+    /// its connection interrupts an order in progress.
     pub async fn serve(self) -> DrainOutcome {
         let mut accepting = tokio::task::JoinSet::new();
         let overloads = &self.live.overloads;
         let open = &self.live.open;
-        for (socket, door) in self.doors {
-            accepting.spawn(door.accept(socket, self.stopped.clone()));
+        for (socket, connections) in self.listeners {
+            accepting.spawn(connections.accept(socket, self.stopped.clone()));
         }
         let drained = async {
             accepting.join_all().await;
             let leaving = async {
-                // First the connections, then what clients that have gone had handed over.
+                // First the connections, then the requests of clients that have disconnected.
                 for connections in open {
                     connections.bound.all_back().await;
                 }
@@ -239,15 +253,15 @@ impl Edge {
         let requests: u32 = requests.sum();
         tracing::error!(
             requests,
-            "the time to drain passed with requests not answered"
+            "the drain timeout passed with unanswered requests"
         );
         DrainOutcome::Cut
     }
 }
 
-/// Ticks, sees how late each tick is served, and says once in a while who was rejected.
+/// Measures the scheduling delay with a timer, and logs every second how many requests were rejected.
 async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::Infallible {
-    const TICKS_BETWEEN_WORDS: u32 = 100;
+    const TICKS_BETWEEN_LOGS: u32 = 100;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut since = 0_u32;
@@ -258,7 +272,7 @@ async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::
             overload.tick(late_by, Instant::now());
         }
         since = since.saturating_add(1);
-        if since < TICKS_BETWEEN_WORDS {
+        if since < TICKS_BETWEEN_LOGS {
             continue;
         }
         since = 0;
@@ -270,7 +284,7 @@ async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::
                     new_orders,
                     selections,
                     other,
-                    "overload: these requests were rejected with 503 and may come again"
+                    "overload: so many requests were rejected with 503 and may be repeated"
                 );
             }
         }

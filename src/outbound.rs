@@ -27,8 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::world::sends::InFlightSend;
 use crate::world::{
-    AllowedNetwork, CallLabel, CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable,
-    SendError,
+    AllowedNetwork, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 
 use party_client::{DialRules, PartyClient, PooledConnection, TargetOrigin};
@@ -162,8 +161,8 @@ impl Outbound for HyperOutbound {
     async fn send(
         &self,
         party: &OutboundParty,
-        mut request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        request: Request<Bytes>,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         let line = match party {
             OutboundParty::Institution(id) => {
@@ -172,10 +171,8 @@ impl Outbound for HyperOutbound {
             }
             OutboundParty::Merchant => &self.merchants,
         };
-        let call_label = request.extensions_mut().remove::<CallLabel>();
-        let in_flight = request.extensions_mut().remove::<InFlightSend>();
-        let permit = call_label.and_then(|CallLabel(_, permit)| permit);
-        let permit = permit.unwrap_or_else(Permit::free);
+        let (timeouts, in_flight) = (options.timeouts, options.in_flight);
+        let permit = options.permit.unwrap_or_else(Permit::free);
         let target = TargetOrigin::of(request.uri())?;
         let request = in_origin_form(request)?;
         let destination = line.destination((target.host.clone(), target.port));

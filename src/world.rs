@@ -24,7 +24,7 @@ use crate::domain::order::Urgency;
 use crate::health::HealthTracker;
 use disk_space::DiskSpace;
 use exchange_log::Recorder;
-use sends::Sends;
+use sends::{InFlightSend, Sends};
 use signals::PaymentSignals;
 
 pub use clock::{ClockCheck, SystemClock};
@@ -94,7 +94,7 @@ pub trait Outbound: Send + Sync {
         &self,
         party: &OutboundParty,
         request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError>;
 
     /// Waits, within bounds, for a permit to send a create: an institution declares how many calls
@@ -126,8 +126,7 @@ pub trait Outbound: Send + Sync {
     }
 }
 
-/// Permission to make one call to an institution while it is held. It travels in the request's
-/// extensions.
+/// Permission to make one call to an institution while it is held.
 #[derive(Clone)]
 pub struct Permit {
     place: Option<Arc<dyn HeldPermit>>,
@@ -263,10 +262,29 @@ impl AllowedNetwork {
     }
 }
 
-/// The purpose of a request, as a metrics label, and its permit if it has one; travels in the
-/// request's extensions, not on the wire.
-#[derive(Clone)]
-pub struct CallLabel(pub &'static str, pub Option<Permit>);
+/// How one request is sent.
+pub struct OutboundOptions {
+    /// How long and how much the exchange may take.
+    pub timeouts: CallTimeouts,
+    /// What the request is for, as a word for metrics.
+    pub label: &'static str,
+    /// The permit of a call to an institution; held until the exchange has ended.
+    pub permit: Option<Permit>,
+    /// Of a request that may move money; held until no byte of it can leave any more.
+    pub in_flight: Option<InFlightSend>,
+}
+
+impl From<CallTimeouts> for OutboundOptions {
+    /// No permit is held, and no money moves.
+    fn from(timeouts: CallTimeouts) -> Self {
+        Self {
+            timeouts,
+            label: "other",
+            permit: None,
+            in_flight: None,
+        }
+    }
+}
 
 /// Time and size limits of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,9 +13,9 @@ const CAROUSEL_MAX: usize = 12;
 /// Characters of a card's title at most (GSMA RCC.07).
 const TITLE_CHARS_MAX: usize = 200;
 
-/// Messages in the order in which they are to be sent: one payment card where there is an address
-/// to pay at, else the institutions of an aggregated order to choose from; nothing for an order
-/// that can no longer be paid.
+/// Messages in the order in which they are to be sent: one payment card where there is an address to pay
+/// at, else the institutions of an aggregated order to choose from; none for an order that can no longer
+/// be paid.
 ///
 /// Shape: each is the `contentText` of one part with content type
 /// `application/vnd.gsma.botmessage.v1.0+json`. A tap comes back to the merchant as
@@ -103,8 +103,8 @@ fn reply(text: &str, data: &str) -> Value {
     json!({"reply": {"displayText": text, "postback": {"data": data}}})
 }
 
-/// Text from outside, within a card's bounds, without characters that make it read as another.
+/// Text from outside, shortened to a card's limit, without characters that change how it reads.
 fn plain(text: &str) -> String {
-    let shown = text.chars().filter(|message| !is_format_control(*message));
+    let shown = text.chars().filter(|letter| !is_format_control(*letter));
     shown.take(TITLE_CHARS_MAX).collect()
 }

@@ -1,58 +1,58 @@
-//! A merchant's events by their numbers: what it missed while it was down (`interface.md`).
+//! A merchant's events by sequence number: what it missed while it was down (`interface.md`).
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::order::json;
 use crate::api::reading::AuthenticatedFields;
+use crate::api::response::json;
 use crate::domain::refusal::Refusal;
 use crate::store::outbox::{EventPageLimit, NumberedEvent};
 
 /// Every field of the request.
 pub(super) const FIELDS: [&str; 3] = ["merchantId", "afterSequence", "limit"];
 
-/// Events in one answer where the merchant does not say.
+/// Events in one response where the request has no limit.
 const COUNT_DEFAULT: u32 = 100;
 
-/// Events in one answer at most.
+/// Events in one response at most.
 const COUNT_MAX: u32 = 500;
 
-/// Bytes of bodies in one answer at most; then fewer events are given, and one at least. A body is
-/// at most some 4 KiB, so the answer stays below 300 KiB.
+/// Bytes of event bodies in one response at most; past it fewer events are returned, and one at least. A
+/// body is at most some 4 KiB, so the response stays below 300 KiB.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// The largest number that every reader of JSON keeps exact (RFC 8259, 6).
 const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 
-/// Behind which number, and how much.
+/// The sequence number after which events are wanted, and how many.
 ///
 /// # Errors
-/// A number that is none, or out of its range.
+/// A number that is malformed or out of range.
 pub(super) fn read_fields(
-    asked: &AuthenticatedFields<'_>,
+    request: &AuthenticatedFields<'_>,
 ) -> Result<(u64, EventPageLimit), Refusal> {
-    let after = whole(asked, "afterSequence", (0, SEQUENCE_MAX))?;
-    let limit = whole(asked, "limit", (1, u64::from(COUNT_MAX)))?;
+    let after = whole(request, "afterSequence", (0, SEQUENCE_MAX))?;
+    let limit = whole(request, "limit", (1, u64::from(COUNT_MAX)))?;
     let count = limit.and_then(|limit| u32::try_from(limit).ok());
-    let room = EventPageLimit {
+    let page = EventPageLimit {
         count: count.unwrap_or(COUNT_DEFAULT),
         bytes: ANSWER_BYTES_MAX,
     };
-    Ok((after.unwrap_or(0), room))
+    Ok((after.unwrap_or(0), page))
 }
 
 fn whole(
-    asked: &AuthenticatedFields<'_>,
+    request: &AuthenticatedFields<'_>,
     field: &'static str,
     (least, most): (u64, u64),
 ) -> Result<Option<u64>, Refusal> {
-    let Some(text) = asked.scalar(field)? else {
+    let Some(text) = request.scalar(field)? else {
         return Ok(None);
     };
     let number = text.parse().ok().filter(|number: &u64| {
-        // Written as a number is: `+1` and `01` are not.
+        // In canonical form: `+1` and `01` are not.
         (least..=most).contains(number) && number.to_string() == text
     });
     let expected = if field == "limit" {
@@ -77,10 +77,10 @@ struct EventItem<'a> {
     event: &'a RawValue,
 }
 
-/// The events, each as the very bytes that are delivered (N3, N9), and what to ask with next.
+/// The events, each as the very bytes that are delivered (N3, N9), and the number to continue from.
 ///
 /// # Errors
-/// A stored body is no JSON: a person must look.
+/// A stored body is no JSON, which needs manual review.
 pub(super) fn answer(found: &[NumberedEvent], after: u64) -> Result<Response<Bytes>, Refusal> {
     let mut events = Vec::with_capacity(found.len());
     for one in found {

@@ -1,8 +1,9 @@
-//! What a merchant asked about an order, or a payer chose, and what the reply was: entries of the exchange log.
+//! Exchange log entries of merchants' requests and payers' selections.
 
 use bytes::Bytes;
 use http::Request;
 
+use crate::api::endpoint::Endpoint;
 use crate::api::{Api, ApiResponse};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{MerchantId, OrderKey, PageToken, Timestamp};
@@ -11,18 +12,17 @@ use crate::flow::exchange_log::named;
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 
 impl Api {
-    /// Appends it. Who names another merchant's order counts as not proven, as does whoever was not
-    /// known (`known`: who is) and whoever says again what was said before, which anybody could who
-    /// heard it. A question that was answered is not worth an entry: merchants ask every second.
+    /// Enters a merchant's exchange. It counts as unproven where the caller was not authenticated
+    /// (`authenticated`), names another merchant, or replays a request, which anybody could who saw it.
     pub(in crate::api) fn log_exchange(
         &self,
+        endpoint: &Endpoint,
         fields: &Fields<'_>,
-        known: Option<&MerchantId>,
+        authenticated: Option<&MerchantId>,
         (request, origin): (&Request<Bytes>, &str),
         (at, answer): (Timestamp, &ApiResponse),
     ) {
-        let is_question = ["X-1", "X-5", "A3.2", "events"].contains(&answer.interface);
-        if is_question && !answer.response.status().is_client_error() {
+        if !endpoint.exchange_log.includes(answer.response.status()) {
             return;
         }
         let Some(about) = named(fields) else {
@@ -39,32 +39,36 @@ impl Api {
             with: format!("merchant {}", merchant.unwrap_or_default()),
             what: answer.interface.to_owned(),
             result: answer.result.to_owned(),
-            is_unproven: is_repeat || known.is_none_or(|known| merchant != Some(known.as_str())),
+            is_unproven: is_repeat
+                || authenticated.is_none_or(|known| merchant != Some(known.as_str())),
             is_paying: false,
             request: RequestCopy::of(request, format!("{origin}{path}")),
             reply: Some(ReplyCopy::of(&answer.response)),
         });
     }
 
-    /// Appends what was chosen on a payer's page. Whoever holds its address may do so, and is proven by
-    /// nothing else: that address is not written down.
+    /// Enters an exchange of a payer's page. Nothing but the page's address authenticates the payer, so
+    /// that address is not logged.
     pub(in crate::api) fn log_choice(
         &self,
-        token: PageToken,
-        request: &Request<Bytes>,
-        origin: &str,
+        endpoint: &Endpoint,
+        token: &PageToken,
+        (request, origin): (&Request<Bytes>, &str),
         (at, answer): (Timestamp, &ApiResponse),
     ) {
+        if !endpoint.exchange_log.includes(answer.response.status()) {
+            return;
+        }
         self.world.exchange_log.append(ExchangeEntry {
-            about: OrderKey::Page(token),
+            about: OrderKey::Page(token.clone()),
             at,
             took: self.world.clock.now().since(at),
             with: "payer".to_owned(),
-            what: "page".to_owned(),
+            what: answer.interface.to_owned(),
             result: answer.result.to_owned(),
             is_unproven: true,
             is_paying: false,
-            request: RequestCopy::of(request, format!("{origin}/pay/***")),
+            request: RequestCopy::of(request, endpoint.path.address(origin, "***")),
             reply: Some(ReplyCopy::of(&answer.response)),
         });
     }

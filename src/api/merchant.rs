@@ -1,21 +1,25 @@
-//! What merchants ask (A3.1, A3.2, A3.4, X-1 to ), and
-//! the events it is owed: syntax, then identity, then fields, then the
-//! journey; what leaves is signed once the caller is known.
+//! Merchants' requests (A3.1, A3.2, A3.4, X-1 to) and their events: syntax, then identity, then
+//! fields, then the flow; the response is signed once the caller is authenticated.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 
-use crate::api::order::ResponseExtras;
+use crate::api::endpoint::Endpoint;
+use crate::api::endpoint::MerchantFunction::{
+    self, CloseOrder, ListEvents, ListInstitutions, PlaceOrder, QueryOrder, QueryRefund,
+    RefundOrder, SelectInstitution,
+};
+use crate::api::order::reply::{self, ResponseExtras};
 use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS};
-use crate::api::{Api, ApiEndpoint, ApiResponse, Peer, events, order, query, refund};
+use crate::api::{AnsweredCaller, Api, ApiResponse, Peer, events, order, query, refund};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::BusinessType;
 use crate::domain::order::OrderState;
 use crate::domain::refusal::Refusal;
-use crate::flow::admit_request::refused_callers::RefusedCaller;
 use crate::flow::admit_request::{
-    AdmissionRequest, Admitted, NonceSpending, NotAdmitted, RequestPurpose, admit_request,
+    AdmissionRequest, Admitted, NonceSpending, NotAdmitted, ProvenCaller, RequestPurpose,
+    admit_request,
 };
 use crate::flow::answer::commit_once::{Refused, SpentNonce};
 use crate::flow::answer::sign_answer;
@@ -30,34 +34,17 @@ use crate::flow::select_institution::select_institution;
 use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 use crate::world::signals::Signal;
 
-/// What a merchant's request may have for its effect.
-fn purpose(endpoint: ApiEndpoint<'_>) -> RequestPurpose {
-    match endpoint {
-        ApiEndpoint::Place | ApiEndpoint::Select => RequestPurpose::Start,
-        ApiEndpoint::Close | ApiEndpoint::Refund => RequestPurpose::Continue,
-        ApiEndpoint::Institutions
-        | ApiEndpoint::Query
-        | ApiEndpoint::RefundQuery
-        | ApiEndpoint::Events
-        | ApiEndpoint::Callback(_)
-        | ApiEndpoint::Keys
-        | ApiEndpoint::Interface
-        | ApiEndpoint::Page(_)
-        | ApiEndpoint::PageStatus(_) => RequestPurpose::Read,
-    }
-}
-
 impl Api {
-    /// A merchant's request: syntax, then identity, then fields, then the journey; what leaves is
-    /// signed once the caller is known (`interface.md`, Order of judgement).
+    /// Answers a merchant's request: syntax, then identity, then fields, then the flow; the response is
+    /// signed once the caller is authenticated (`interface.md`, Order of judgement).
     pub(in crate::api) async fn merchant(
         &self,
-        snapshot: &ConfigurationSnapshot,
-        endpoint: ApiEndpoint<'_>,
-        interface: &'static str,
+        endpoint: &'static Endpoint,
+        (purpose, function): (RequestPurpose, MerchantFunction),
         request: &Request<Bytes>,
         peer: Peer,
     ) -> ApiResponse {
+        let (interface, snapshot) = (endpoint.interface, &*self.snapshot);
         let now = self.world.clock.now();
         if !is_json(request.headers()) {
             return self.refused(interface, &Refusal::MediaTypeWrong);
@@ -70,136 +57,117 @@ impl Api {
             store: &*self.store,
             reads: &self.reads,
         };
-        let check_rate = AdmissionRequest {
+        let admission = AdmissionRequest {
             address: peer.address,
             certificate: peer.certificate,
-            purpose: purpose(endpoint),
+            purpose,
         };
         let admitted = admit_request(
             &self.admission,
             snapshot,
             spending,
             request,
-            &check_rate,
+            &admission,
             now,
         )
         .await;
-        let mut known = None;
-        let (mut answer, proven) = match admitted {
-            Err(refused) => (
-                self.refuse_not_admitted((interface, peer), &refused),
-                refused.proven.map(|proven| proven.label),
-            ),
+        let (mut answer, merchant, proven) = match admitted {
+            Err(NotAdmitted { refusal, proven }) => {
+                let answer = match proven {
+                    Some(_) => self.refused_authenticated(interface, &refusal),
+                    None => self.refused(interface, &refusal),
+                };
+                (answer, None, proven)
+            }
             Ok(caller) => {
-                known = Some(caller.merchant().clone());
-                let label: Box<str> = caller.label().into();
-                let key = caller.key().clone();
-                let key = key.as_str();
-                let done = self.journey(snapshot, endpoint, &fields, caller).await;
-                let answer = match done {
+                let merchant = caller.merchant().clone();
+                let proven = ProvenCaller {
+                    label: caller.label().into(),
+                    key: caller.key().as_str().into(),
+                };
+                let answer = match self.perform(snapshot, function, &fields, caller).await {
                     Ok((response, result, SpentNonce { .. })) => ApiResponse {
                         response,
                         interface,
                         result,
+                        caller: AnsweredCaller::Merchant,
                     },
                     Err(refused) => self.refused_authenticated(interface, &refused.into_refusal()),
                 };
-                if is_unauthorized_or_forbidden(&answer.response) {
-                    let caller = RefusedCaller::Key(key);
-                    self.refused_callers.count(caller, interface, answer.result);
-                }
-                (answer, Some(label))
+                (answer, Some(merchant), Some(proven))
             }
         };
-        if let Some(label) = proven {
-            let question = (request, &*label);
+        if is_unauthorized_or_forbidden(&answer.response) {
+            let key = proven.as_ref().map(|proven| &*proven.key);
+            self.count_refused((peer, key), interface, answer.result);
+        }
+        if let Some(proven) = proven {
+            answer.caller = AnsweredCaller::Merchant;
+            let question = (request, &*proven.label);
             sign_answer(&snapshot.platform, question, &mut answer.response, now).await;
         }
         if self.world.exchange_log.is_on() {
-            let asked = (request, &*snapshot.platform.origin);
-            self.log_exchange(&fields, known.as_ref(), asked, (now, &answer));
+            let sent = (request, &*snapshot.platform.origin);
+            self.log_exchange(endpoint, &fields, merchant.as_ref(), sent, (now, &answer));
         }
         answer
     }
 
-    /// L5: whoever was refused is counted for the audit log, by key where one was proven.
-    fn refuse_not_admitted(
-        &self,
-        (interface, peer): (&'static str, Peer),
-        refused: &NotAdmitted,
-    ) -> ApiResponse {
-        let Some(proven) = &refused.proven else {
-            let answer = self.refused(interface, &refused.refusal);
-            if is_unauthorized_or_forbidden(&answer.response) {
-                self.count_refused(peer, interface, answer.result);
-            }
-            return answer;
-        };
-        let answer = self.refused_authenticated(interface, &refused.refusal);
-        if is_unauthorized_or_forbidden(&answer.response) {
-            let caller = RefusedCaller::Key(&proven.key);
-            self.refused_callers.count(caller, interface, answer.result);
-        }
-        answer
-    }
-
-    async fn journey(
+    /// Runs the flow of an admitted request.
+    async fn perform(
         &self,
         snapshot: &ConfigurationSnapshot,
-        endpoint: ApiEndpoint<'_>,
+        function: MerchantFunction,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
-        match endpoint {
-            ApiEndpoint::Place => self.place(snapshot, fields, caller).await,
-            ApiEndpoint::Institutions => self.institutions(snapshot, fields, caller).await,
-            ApiEndpoint::Select => self.select(snapshot, fields, caller).await,
-            ApiEndpoint::Query => self.query(snapshot, fields, caller).await,
-            ApiEndpoint::Close => self.close(snapshot, fields, caller).await,
-            ApiEndpoint::Refund => self.refund(snapshot, fields, caller).await,
-            ApiEndpoint::RefundQuery => self.refund_query(snapshot, fields, caller).await,
-            ApiEndpoint::Events => self.events(fields, caller).await,
-            ApiEndpoint::Callback(_)
-            | ApiEndpoint::Keys
-            | ApiEndpoint::Interface
-            | ApiEndpoint::Page(_)
-            | ApiEndpoint::PageStatus(_) => {
-                let (_, spent) = caller.into_reader(&self.reads)?;
-                Err(spent.refuse(Refusal::PathUnknown))
-            }
+        match function {
+            PlaceOrder => self.place_order(snapshot, fields, caller).await,
+            ListInstitutions => self.list_institutions(snapshot, fields, caller).await,
+            SelectInstitution => self.select_institution(snapshot, fields, caller).await,
+            QueryOrder => self.query_order(snapshot, fields, caller).await,
+            CloseOrder => self.close_order(snapshot, fields, caller).await,
+            RefundOrder => self.refund_order(snapshot, fields, caller).await,
+            QueryRefund => self.query_refund(snapshot, fields, caller).await,
+            ListEvents => self.list_events(fields, caller).await,
         }
     }
 
-    async fn place(
+    async fn place_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
-        let (caller, (terms, wanted)) = caller.with(&*self.store, read).await?;
+        let (caller, (terms, options)) = caller.with(&*self.store, read).await?;
         let placed = place_order(self.context(snapshot), caller, terms).await?;
-        let (answered, spent) = placed;
-        let listed = answered.order.terms.business_type == BusinessType::Aggregated
-            && answered.order.state == OrderState::Open;
+        let (order_reply, spent) = placed;
+        let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
+            && order_reply.order.state == OrderState::Open;
         let offers = if listed {
-            Some(list_institutions(self.context(snapshot), &answered.order).await)
+            Some(list_institutions(self.context(snapshot), &order_reply.order).await)
         } else {
             None
         };
-        Ok(listing(snapshot, &answered, &wanted.with(offers), spent))
+        Ok(listing(
+            snapshot,
+            &order_reply,
+            &options.with(offers),
+            spent,
+        ))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn institutions(
+    async fn list_institutions(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let (named, wanted) = match order::listing(fields, &merchant) {
-            Ok(asked) => asked,
+        let (named, options) = match order::listing(fields, &merchant) {
+            Ok(read) => read,
             Err(refusal) => return Err(spent.refuse(refusal)),
         };
         let found = match read_order(&*self.store, &named).await {
@@ -211,43 +179,48 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Closed => OrderOutcome::Closed,
         };
-        let answered = OrderReply {
+        let order_reply = OrderReply {
             order: found,
             outcome,
         };
-        let offers = Some(list_institutions(self.context(snapshot), &answered.order).await);
-        Ok(listing(snapshot, &answered, &wanted.with(offers), spent))
+        let offers = Some(list_institutions(self.context(snapshot), &order_reply.order).await);
+        Ok(listing(
+            snapshot,
+            &order_reply,
+            &options.with(offers),
+            spent,
+        ))
     }
 
-    async fn select(
+    async fn select_institution(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
-        let (caller, (named, choice, wanted)) = caller.with(&*self.store, read).await?;
+        let (caller, (named, choice, options)) = caller.with(&*self.store, read).await?;
         let (context, cause) = (self.context(snapshot), caller.into_cause());
         let (institution, mode) = choice;
         let selected = select_institution(context, &named, cause, institution, mode).await?;
-        let (answered, spent) = selected;
-        Ok(listing(snapshot, &answered, &wanted.with(None), spent))
+        let (order_reply, spent) = selected;
+        Ok(listing(snapshot, &order_reply, &options.with(None), spent))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn query(
+    async fn query_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let asked = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
-            let found = read_order(&*self.store, &asked.order()?).await?;
+        let reply = async {
+            let request = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
+            let found = read_order(&*self.store, &request.order()?).await?;
             refresh(&*self.store, &self.world, snapshot, found).await
         };
-        match asked.await {
+        match reply.await {
             Ok(found) => {
                 signal_look(&self.world, &found, Signal::Looked);
                 Ok((query::answer(&found), "ACCEPTED", spent))
@@ -256,14 +229,14 @@ impl Api {
         }
     }
 
-    async fn close(
+    async fn close_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
         let read = AuthenticatedFields::of(fields, caller.merchant(), &ORDER_KEY_FIELDS)
-            .and_then(|asked| asked.order());
+            .and_then(|request| request.order());
         let (caller, named) = caller.with(&*self.store, read).await?;
         let closed = close_order(&*self.store, &self.world, snapshot, caller, &named).await?;
         let (found, spent) = closed;
@@ -272,19 +245,19 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Open => OrderOutcome::Pending,
         };
-        let answered = OrderReply {
+        let order_reply = OrderReply {
             order: found,
             outcome,
         };
         Ok(listing(
             snapshot,
-            &answered,
+            &order_reply,
             &ResponseExtras::default(),
             spent,
         ))
     }
 
-    async fn refund(
+    async fn refund_order(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
@@ -298,50 +271,50 @@ impl Api {
         let merchant = caller.merchant().clone();
         let enrolled = snapshot.routing.merchants.get(&merchant);
         let read = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &refund::FIELDS)?;
-            refund::read_refund_request(&asked, store, enrolled, made).await
+            let request = AuthenticatedFields::of(fields, &merchant, &refund::FIELDS)?;
+            refund::read_refund_request(&request, store, enrolled, made).await
         };
-        let (caller, (paid, asked)) = caller.with(store, read.await).await?;
-        let refunded = refund_order(store, &self.world, snapshot, caller, (&paid, asked)).await?;
+        let (caller, (paid, request)) = caller.with(store, read.await).await?;
+        let refunded = refund_order(store, &self.world, snapshot, caller, (&paid, request)).await?;
         let (refunded, spent) = refunded;
         spent_result(refund::answer(&refunded), spent)
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn refund_query(
+    async fn query_refund(
         &self,
         snapshot: &ConfigurationSnapshot,
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let asked = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
-            let key = refund::key(&asked)?;
+        let reply = async {
+            let request = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
+            let key = refund::key(&request)?;
             let refunded = read_refund(&*self.store, &self.world, snapshot, &key).await?;
             refund::answer(&refunded)
         };
-        spent_result(asked.await, spent)
+        spent_result(reply.await, spent)
     }
 
-    /// What a merchant that was down missed. Reads only: the nonce is spent in memory (Q5).
-    async fn events(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
+    /// The events that a merchant missed while it was down. Reads only: the nonce is spent in memory (Q5).
+    async fn list_events(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
-        let asked = async {
-            let asked = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
-            let (after, room) = events::read_fields(&asked)?;
-            let found = self.store.events_after(&merchant, after, room).await?;
+        let reply = async {
+            let request = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
+            let (after, page) = events::read_fields(&request)?;
+            let found = self.store.events_after(&merchant, after, page).await?;
             Ok((events::answer(&found, after)?, "ACCEPTED"))
         };
-        spent_result(asked.await, spent)
+        spent_result(reply.await, spent)
     }
 }
 
-/// An answer with its word for the metrics, and the proof that nobody can ask for it again (Q5); or a
-/// refusal of which the same is true.
+/// A response with its word for the metrics, and the proof that its nonce is spent (Q5); or a refusal of
+/// which the same is true.
 type MerchantResult = Result<(Response<Bytes>, &'static str, SpentNonce), Refused>;
 
-/// What was answered to a request whose nonce is spent.
+/// The result of a request whose nonce is spent.
 fn spent_result(
     answer: Result<(Response<Bytes>, &'static str), Refusal>,
     spent: SpentNonce,
@@ -354,15 +327,15 @@ fn spent_result(
 
 fn listing(
     snapshot: &ConfigurationSnapshot,
-    answered: &OrderReply,
+    order_reply: &OrderReply,
     extras: &ResponseExtras<'_>,
     spent: SpentNonce,
 ) -> (Response<Bytes>, &'static str, SpentNonce) {
-    let response = order::answer(snapshot, answered, extras);
-    (response, answered.outcome.word(), spent)
+    let response = reply::answer(snapshot, order_reply, extras);
+    (response, order_reply.outcome.word(), spent)
 }
 
-/// Whether an answer says that its caller is not who it should be, or may not.
+/// Whether the caller was not authenticated or not authorised.
 fn is_unauthorized_or_forbidden(response: &Response<Bytes>) -> bool {
     matches!(
         response.status(),

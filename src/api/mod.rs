@@ -1,10 +1,11 @@
-//! The public surface: `http::Request<Bytes>` to `http::Response<Bytes>`, every endpoint on one
-//! screen. Knows nothing of sockets; what it answers is always from committed state.
+//! The public surface: `http::Request<Bytes>` to `http::Response<Bytes>`, every endpoint on one screen.
+//! Knows nothing of sockets; every response is from committed state.
 
 pub mod cards;
+mod documents;
+pub mod endpoint;
 mod events;
 mod exchange_log;
-mod interface;
 mod merchant;
 pub mod order;
 pub mod page;
@@ -13,18 +14,32 @@ pub mod query;
 pub mod reading;
 pub mod refund;
 pub mod refusal;
+mod response;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response};
 
-use crate::api::refusal::no_store;
-use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
+use crate::api::endpoint::EndpointFunction::{Anybody, Institution, Merchant, Payer};
+use crate::api::endpoint::EndpointMethods::{GetOrHead, Post};
+use crate::api::endpoint::ExchangeLogRule::{Every, Never, Refused};
+use crate::api::endpoint::MerchantFunction::{
+    CloseOrder, ListEvents, ListInstitutions, PlaceOrder, QueryOrder, QueryRefund, RefundOrder,
+    SelectInstitution,
+};
+use crate::api::endpoint::PayerFunction::{Select, ShowPage, ShowStatus};
+use crate::api::endpoint::PublicDocument::{Keys, OpenApi};
+use crate::api::endpoint::QueryRule::{AnyQuery, NoQuery};
+use crate::api::endpoint::{Endpoint, QueryRule, row};
+use crate::api::priority::Priority::{NewOrder, Other, Selection, Unrouted};
+use crate::api::response::no_store;
+use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowContext;
+use crate::flow::admit_request::RequestPurpose::{Continue, Read, Start};
 use crate::flow::admit_request::refused_callers::{RefusedCaller, RefusedCallers};
 use crate::flow::admit_request::{AdmissionPolicy, ReadNonces, check_rate};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -32,167 +47,139 @@ use crate::flow::receive_callback::receive_callback;
 use crate::store::{InboxStatus, Store};
 use crate::world::World;
 
-/// Who is at the other end of the connection, as far as TLS and TCP know.
+pub use crate::api::endpoint::EndpointMatch;
+
+/// The other end of the connection, as far as TLS and TCP know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// The address of the connection.
     pub address: IpAddr,
-    /// The client certificate, whose handshake proved its key; unchecked otherwise.
+    /// The client certificate, whose key the handshake proved; nothing else of it is checked.
     pub certificate: Option<ShownCertificate>,
 }
 
-/// The parts that answering takes, under one version of the configuration; each flow is handed
-/// what it uses. Another version is another one of these, so that no request sees half of a swap
-/// (F1).
+/// What answering needs, under one version of the configuration; each flow is passed what it uses. There
+/// is one `Api` for each version, so that no request sees half of a reload (F1).
 pub struct Api {
-    /// What outlives the process.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Time, chance, network.
+    /// Clock, randomness, network.
     pub world: World,
-    /// The enrolment in force.
+    /// The configuration in force.
     pub snapshot: Arc<ConfigurationSnapshot>,
-    /// What every merchant's request passes.
+    /// The checks that every merchant's request passes.
     pub admission: AdmissionPolicy,
-    /// Nonces of requests that read only.
+    /// Nonces of read-only requests.
     pub reads: Arc<ReadNonces>,
-    /// Who was refused for want of proof or standing, on its way to the audit log.
+    /// Callers refused for lack of authentication or authorisation, to be written to the audit log.
     pub refused_callers: Arc<RefusedCallers>,
 }
 
-/// An answer, and what there is to count about it. Words only, each from a bounded set.
+/// A response, and what is counted of it: words of a bounded set.
 pub struct ApiResponse {
-    /// What goes back.
+    /// The response.
     pub response: Response<Bytes>,
     /// Which interface: `A3.1`, `X-2`, `page` …
     pub interface: &'static str,
     /// `result` or the code of the refusal.
     pub result: &'static str,
+    /// Who was answered.
+    pub caller: AnsweredCaller,
 }
 
-/// Which endpoint a path names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ApiEndpoint<'a> {
-    Place,
-    Institutions,
-    Select,
-    Query,
-    Close,
-    Refund,
-    RefundQuery,
-    Events,
-    Callback(&'a str),
-    Keys,
-    Interface,
-    Page(&'a str),
-    PageStatus(&'a str),
+/// Who was answered, as far as the request proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnsweredCaller {
+    /// Nobody we know.
+    Unknown,
+    /// A merchant that signed the request.
+    Merchant,
+    /// Whoever sent this configured institution's callback, and whether that was genuine.
+    Institution(InstitutionId, InboxStatus),
+    /// Whoever used the address of this order's page.
+    Payer(PayOrderNo),
 }
 
-impl<'a> ApiEndpoint<'a> {
-    /// Every endpoint, its methods, and the name it is counted under.
-    fn find(path: &'a str) -> Option<(Self, &'static str, &'static str)> {
-        Some(match path {
-            "/v1/orders" => (Self::Place, "POST", "A3.1"),
-            "/v1/orders/institutions" => (Self::Institutions, "POST", "X-1"),
-            "/v1/orders/select" => (Self::Select, "POST", "X-2"),
-            "/v1/orders/query" => (Self::Query, "POST", "A3.2"),
-            "/v1/orders/close" => (Self::Close, "POST", "X-3"),
-            "/v1/refunds" => (Self::Refund, "POST", "A3.4"),
-            "/v1/refunds/query" => (Self::RefundQuery, "POST", "X-5"),
-            "/v1/events" => (Self::Events, "POST", "events"),
-            "/.well-known/jwks.json" => (Self::Keys, "GET, HEAD", "jwks"),
-            "/openapi.yaml" => (Self::Interface, "GET, HEAD", "openapi"),
-            _ => {
-                if let Some(institution) = path.strip_prefix("/v1/callbacks/") {
-                    return Some((Self::Callback(institution), "POST", "X-11"));
-                }
-                let token = path.strip_prefix("/pay/")?;
-                match token.strip_suffix("/status") {
-                    Some(token) => (Self::PageStatus(token), "GET, HEAD", "X-6"),
-                    None => (Self::Page(token), "GET, HEAD, POST", "page"),
-                }
-            }
-        })
-    }
-}
+/// The payer's page of an order, and the order's state for programs.
+const PAGE: &str = "/pay/{token}";
+const PAGE_STATUS: &str = "/pay/{token}/status";
 
-impl ApiEndpoint<'_> {
-    /// Whether merchants or institutions are answered there: what they say of payers stays in bodies,
-    /// which nobody on the way writes down.
-    fn takes_no_query(self) -> bool {
-        match self {
-            Self::Place
-            | Self::Institutions
-            | Self::Select
-            | Self::Query
-            | Self::Close
-            | Self::Refund
-            | Self::RefundQuery
-            | Self::Events
-            | Self::Callback(_) => true,
-            Self::Keys | Self::Interface | Self::Page(_) | Self::PageStatus(_) => false,
-        }
-    }
-}
+/// The whole public surface. No other place matches a path: edge, metrics, exchange log and the coverage
+/// test of `docs/openapi.yaml` read this.
+#[rustfmt::skip]
+pub const ENDPOINTS: &[Endpoint] = &[
+    //  methods    path                           interface  priority   query     log      caller and function
+    row(Post,      "/v1/orders",                  "A3.1",    NewOrder,  NoQuery,  Every,   Merchant(Start, PlaceOrder)),
+    row(Post,      "/v1/orders/institutions",     "X-1",     Other,     NoQuery,  Refused, Merchant(Read, ListInstitutions)),
+    row(Post,      "/v1/orders/select",           "X-2",     Selection, NoQuery,  Every,   Merchant(Start, SelectInstitution)),
+    row(Post,      "/v1/orders/query",            "A3.2",    Other,     NoQuery,  Refused, Merchant(Read, QueryOrder)),
+    row(Post,      "/v1/orders/close",            "X-3",     Other,     NoQuery,  Every,   Merchant(Continue, CloseOrder)),
+    row(Post,      "/v1/refunds",                 "A3.4",    Other,     NoQuery,  Every,   Merchant(Continue, RefundOrder)),
+    row(Post,      "/v1/refunds/query",           "X-5",     Other,     NoQuery,  Refused, Merchant(Read, QueryRefund)),
+    row(Post,      "/v1/events",                  "events",  Other,     NoQuery,  Refused, Merchant(Read, ListEvents)),
+    row(Post,      "/v1/callbacks/{institution}", "X-11",    Other,     NoQuery,  Every,   Institution),
+    row(GetOrHead, PAGE,                          "page",    Other,     AnyQuery, Never,   Payer(ShowPage)),
+    row(Post,      PAGE,                          "page",    Selection, AnyQuery, Every,   Payer(Select)),
+    row(GetOrHead, PAGE_STATUS,                   "X-6",     Other,     AnyQuery, Never,   Payer(ShowStatus)),
+    row(GetOrHead, "/.well-known/jwks.json",      "jwks",    Other,     AnyQuery, Never,   Anybody(Keys)),
+    row(GetOrHead, "/openapi.yaml",               "openapi", Unrouted,  AnyQuery, Never,   Anybody(OpenApi)),
+];
+
+/// The interface of a request that matches no row.
+const NO_INTERFACE: &str = "unknown";
 
 impl Api {
-    /// Answers one request. Never fails: what cannot be done is a refusal. HEAD is answered like GET:
-    /// the edge counts the body (RFC 9110, 8.6) and does not send it.
+    /// Matches a request with the table and answers it.
     pub async fn answer(&self, request: Request<Bytes>, peer: Peer) -> ApiResponse {
+        let method = request.method().as_str().as_bytes();
+        let matched = EndpointMatch::find(method, request.uri().path().as_bytes());
+        self.answer_matched(matched, request, peer).await
+    }
+
+    /// Answers a request that was matched with the table before. Never fails: what cannot be done is a
+    /// refusal. HEAD is answered like GET: the edge counts the body (RFC 9110, 8.6) and does not send it.
+    pub async fn answer_matched(
+        &self,
+        matched: EndpointMatch,
+        request: Request<Bytes>,
+        peer: Peer,
+    ) -> ApiResponse {
         let snapshot = &*self.snapshot;
         if let Err(refusal) = check_rate(&self.admission, snapshot, peer.address, peer.certificate)
         {
-            return self.refused("unknown", &refusal);
+            return self.refused(NO_INTERFACE, &refusal);
         }
-        let path = request.uri().path();
-        let Some((endpoint, methods, interface)) = ApiEndpoint::find(path) else {
-            return self.refused("unknown", &Refusal::PathUnknown);
+        let endpoint = match matched {
+            EndpointMatch::Found(endpoint) => endpoint,
+            EndpointMatch::MethodWrong(endpoint) => {
+                let refusal = Refusal::MethodWrong(endpoint.allowed_methods());
+                return self.refused(endpoint.interface, &refusal);
+            }
+            EndpointMatch::Unknown => return self.refused(NO_INTERFACE, &Refusal::PathUnknown),
         };
-        if !methods
-            .split(", ")
-            .any(|method| request.method().as_str() == method)
-        {
-            return self.refused(interface, &Refusal::MethodWrong(methods));
+        if endpoint.query == QueryRule::NoQuery && request.uri().query().is_some() {
+            return self.refused(endpoint.interface, &Refusal::QueryUnexpected);
         }
-        if endpoint.takes_no_query() && request.uri().query().is_some() {
-            return self.refused(interface, &Refusal::QueryUnexpected);
-        }
-        let mut answer = match endpoint {
-            ApiEndpoint::Callback(institution) => {
-                self.callback(snapshot, institution, &request, peer).await
-            }
-            ApiEndpoint::Keys => keys(snapshot),
-            ApiEndpoint::Interface => interface::answer(),
-            ApiEndpoint::Page(token) | ApiEndpoint::PageStatus(token) => {
-                let status = matches!(endpoint, ApiEndpoint::PageStatus(_));
-                page::answer(self, snapshot, token, status, &request).await
-            }
-            ApiEndpoint::Place
-            | ApiEndpoint::Institutions
-            | ApiEndpoint::Select
-            | ApiEndpoint::Query
-            | ApiEndpoint::Close
-            | ApiEndpoint::Refund
-            | ApiEndpoint::RefundQuery
-            | ApiEndpoint::Events => {
-                self.merchant(snapshot, endpoint, interface, &request, peer)
+        match endpoint.function {
+            Merchant(purpose, function) => {
+                self.merchant(endpoint, (purpose, function), &request, peer)
                     .await
             }
-        };
-        if !matches!(endpoint, ApiEndpoint::Interface | ApiEndpoint::Keys) {
-            no_store(answer.response.headers_mut());
+            Institution => self.callback(endpoint, &request, peer).await,
+            Payer(function) => page::answer(self, endpoint, function, &request).await,
+            Anybody(document) => documents::answer(snapshot, endpoint, document),
         }
-        answer
     }
 
     /// untouched bytes to the right adapter; the path names the institution (C1).
     async fn callback(
         &self,
-        snapshot: &ConfigurationSnapshot,
-        institution: &str,
+        endpoint: &'static Endpoint,
         request: &Request<Bytes>,
         peer: Peer,
     ) -> ApiResponse {
-        let interface = "X-11";
+        let (interface, snapshot) = (endpoint.interface, &*self.snapshot);
+        let institution = endpoint.path.parameter(request.uri().path());
         let Ok(institution) = InstitutionId::parse(institution) else {
             return self.refused(interface, &Refusal::PathUnknown);
         };
@@ -200,25 +187,24 @@ impl Api {
             receive_callback(&*self.store, &self.world, snapshot, &institution, request).await;
         match received {
             Some(received) => {
-                let result = match received.status {
-                    InboxStatus::Genuine => "GENUINE",
-                    InboxStatus::Quarantined => "QUARANTINED",
-                    InboxStatus::Forged => "FORGED",
-                };
-                if received.status == InboxStatus::Forged {
-                    self.count_refused(peer, interface, result);
+                let (status, result) = (received.status, received.status.name());
+                if status == InboxStatus::Forged {
+                    self.count_refused((peer, None), interface, result);
                     if self.refused_callers.may_log(self.now()) {
                         tracing::warn!(institution.id = %institution, why = received.why,
                             request.id = received.request_id, "callback not proven");
                     }
                 }
+                let mut response = received.answer;
+                no_store(response.headers_mut());
                 ApiResponse {
-                    response: received.answer,
+                    response,
                     interface,
                     result,
+                    caller: AnsweredCaller::Institution(institution, status),
                 }
             }
-            // Enrolled, and none of its keys is in force: it may say so again later.
+            // Enrolled, and none of its keys is in force: the institution may repeat it later.
             None if snapshot.routing.institutions.contains_key(&institution) => {
                 self.refused(interface, &Refusal::Unavailable)
             }
@@ -226,14 +212,14 @@ impl Api {
         }
     }
 
-    /// A refusal of somebody unknown, with a number that the log knows it by if there was room for a line.
+    /// A refusal to an unauthenticated caller; its request id is in the log if a line could be spared.
     pub fn refused(&self, interface: &'static str, refusal: &Refusal) -> ApiResponse {
-        // A line costs its reader nothing to cause: only so many of them.
+        // A caller can cause any number of lines for free, so they are limited.
         let is_logged = !is_overload_refusal(refusal) && self.refused_callers.may_log(self.now());
         self.refuse(interface, refusal, is_logged)
     }
 
-    /// A refusal of somebody who is known, and whose requests have their bound.
+    /// A refusal to an authenticated caller, whose requests are rate-limited.
     fn refused_authenticated(&self, interface: &'static str, refusal: &Refusal) -> ApiResponse {
         self.refuse(interface, refusal, !is_overload_refusal(refusal))
     }
@@ -246,17 +232,24 @@ impl Api {
         } else {
             tracing::debug!(interface, code, request.id = request_id, "refused");
         }
-        let response = refusal::problem(refusal, &request_id);
         ApiResponse {
-            response,
+            response: refusal::problem(refusal, &request_id),
             interface,
-            result: refusal.code(),
+            result: code,
+            caller: AnsweredCaller::Unknown,
         }
     }
 
-    /// L5: whoever was refused for want of proof, by what the connection shows.
-    fn count_refused(&self, peer: Peer, interface: &'static str, code: &'static str) {
-        let caller = RefusedCaller::Connection(peer.address, peer.certificate.as_ref());
+    /// L5: counts a refused caller for the audit log: by the key that proved it, else by what its
+    /// connection shows.
+    fn count_refused(
+        &self,
+        (peer, key): (Peer, Option<&str>),
+        interface: &'static str,
+        code: &'static str,
+    ) {
+        let connection = RefusedCaller::Connection(peer.address, peer.certificate.as_ref());
+        let caller = key.map_or(connection, RefusedCaller::Key);
         self.refused_callers.count(caller, interface, code);
     }
 
@@ -269,34 +262,13 @@ impl Api {
         }
     }
 
-    /// The moment, for whoever holds the api and no world.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.world.clock.now()
     }
 }
 
-/// Counted by what sheds load; a line for each would be a flood of its own.
+/// Counted by load shedding and rate limits; a log line for each would be a flood of its own.
 fn is_overload_refusal(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable)
-}
-
-/// How long the platform's keys may be kept: as long as merchants are told to believe them, so that
-/// one that was withdrawn is soon believed no more.
-const KEYS_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=600");
-
-/// The platform's keys (R-6.3.1-1c): public, so not signed.
-fn keys(snapshot: &ConfigurationSnapshot) -> ApiResponse {
-    let mut response = Response::new(snapshot.platform.jwks.clone());
-    *response.status_mut() = StatusCode::OK;
-    let json = HeaderValue::from_static("application/json");
-    let nosniff = HeaderValue::from_static("nosniff");
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, json);
-    headers.insert(header::CACHE_CONTROL, KEYS_CACHE_CONTROL);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    ApiResponse {
-        response,
-        interface: "jwks",
-        result: "ACCEPTED",
-    }
 }

@@ -1,7 +1,7 @@
-//! the payer's page. Shows an order, takes the payer's choice, sends the payer on.
+//! the payer's page. Shows an order, takes the payer's selection, redirects the payer.
 //!
-//! Whoever holds the address may see and choose, and nothing else. The page asks for no secret,
-//! keeps nothing on the phone and needs no script (R-6.1.1-3b, R-6.5-1a).
+//! Whoever has the address may see and select, and nothing else. The page requests no secret, stores
+//! nothing on the phone and needs no script (R-6.1.1-3b, R-6.5-1a).
 
 pub mod texts;
 pub mod view;
@@ -11,11 +11,12 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::api::order::json;
-use crate::api::{Api, ApiResponse};
+use crate::api::endpoint::{Endpoint, PayerFunction};
+use crate::api::response::{json, no_store, with_body};
+use crate::api::{AnsweredCaller, Api, ApiResponse};
 use crate::crypto::digest::sha256;
 use crate::domain::attempt::AttemptState;
 use crate::domain::change::ChangeCause;
@@ -36,9 +37,12 @@ use crate::world::signals::Signal;
 /// The form has one short field.
 const FORM_BYTES_MAX: usize = 256;
 
-/// Nothing but our own style, no frame around us (R-6.1.1-3a). A form may be sent on to any https
-/// page, because the answer to a choice is the institution's page and browsers hold redirects to
-/// the same rule.
+/// The media type of the page.
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Nothing but our own style, and no framing (R-6.1.1-3a). A form may be redirected to any https page,
+/// because the response to a selection redirects to the institution's page and browsers apply
+/// `form-action` to redirects as well.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = STANDARD.encode(sha256(view::STYLE.as_bytes()));
     let policy = format!(
@@ -52,71 +56,66 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 type PageResult = Result<(Response<Bytes>, &'static str), Refusal>;
 
-/// Answers the page, its form and its status.
-pub async fn answer(
+/// Answers the page, its form and the order's state.
+pub(super) async fn answer(
     api: &Api,
-    snapshot: &ConfigurationSnapshot,
-    token: &str,
-    asks_status: bool,
+    endpoint: &Endpoint,
+    function: PayerFunction,
     request: &Request<Bytes>,
 ) -> ApiResponse {
-    // What cannot be a token is looked for like one, so that both are answered alike.
-    let token = PageToken::parse(token).unwrap_or_else(|_| nobodys());
+    let (began, snapshot) = (api.now(), &*api.snapshot);
+    // What cannot be a token is looked up like one, so that both are answered alike.
+    let token = PageToken::parse(endpoint.path.parameter(request.uri().path()));
+    let token = token.unwrap_or_else(|_| unknown_token());
     let named = OrderReference::by(OrderKey::Page(token.clone()));
-    if asks_status {
-        let interface = "X-6";
-        return match read_order(&*api.store, &named).await {
-            Ok(order) => {
-                signal_look(&api.world, &order, Signal::Looked);
-                ApiResponse {
-                    response: state(&order),
-                    interface,
-                    result: "SHOWN",
-                }
-            }
-            Err(refusal) => api.refused(interface, &refusal),
-        };
-    }
-    let interface = "page";
-    let began = api.now();
-    let is_choice = request.method() == Method::POST;
-    let done = if is_choice {
-        choose(api, snapshot, &named, request).await
-    } else {
-        show(api, snapshot, &named).await
+    let done = match function {
+        PayerFunction::ShowPage => show(api, snapshot, &named).await,
+        PayerFunction::Select => choose(api, snapshot, &named, request).await,
+        PayerFunction::ShowStatus => show_status(api, &named).await,
     };
     let mut answer = match done {
         Ok((response, result)) => ApiResponse {
             response,
-            interface,
+            interface: endpoint.interface,
             result,
+            caller: AnsweredCaller::Unknown,
         },
         Err(refusal) => {
-            let mut answer = api.refused(interface, &refusal);
-            let status = answer.response.status();
-            html(&mut answer.response, refused(&refusal, status));
+            let mut answer = api.refused(endpoint.interface, &refusal);
+            if function != PayerFunction::ShowStatus {
+                as_page(&mut answer.response, &refusal);
+            }
             answer
         }
     };
-    protect(answer.response.headers_mut());
-    // Whoever knows a number but not the secret beside it must not write about that order.
-    if is_choice && answer.result != Refusal::OrderUnknown.code() {
-        let origin = &snapshot.platform.origin;
-        api.log_choice(token, request, origin, (began, &answer));
+    if function != PayerFunction::ShowStatus {
+        protect(answer.response.headers_mut());
     }
+    // A caller who knows an order's number but not its secret must not add to that order's log.
+    if answer.result != Refusal::OrderUnknown.code() {
+        let origin = &snapshot.platform.origin;
+        api.log_choice(endpoint, &token, (request, origin), (began, &answer));
+    }
+    answer.caller = AnsweredCaller::Payer(token.order().clone());
     answer
 }
 
 /// A token that opens nothing: no order was minted at that moment.
-fn nobodys() -> PageToken {
+fn unknown_token() -> PageToken {
     PageToken::new(PayOrderNo::mint(Timestamp::from_ms(0), [0; 10]), [0; 16])
 }
 
 async fn show(api: &Api, snapshot: &ConfigurationSnapshot, named: &OrderReference) -> PageResult {
     let order = read_order(&*api.store, named).await?;
-    // Whoever chose was sent on: the page is shown again to who is back.
+    // A payer who selected was redirected; the page is shown again when the payer is back.
     signal_look(&api.world, &order, Signal::Returned);
     Ok((page_of(api, snapshot, &order).await?, "SHOWN"))
+}
+
+async fn show_status(api: &Api, named: &OrderReference) -> PageResult {
+    let order = read_order(&*api.store, named).await?;
+    signal_look(&api.world, &order, Signal::Looked);
+    Ok((state(&order), "SHOWN"))
 }
 
 async fn page_of(
@@ -127,9 +126,7 @@ async fn page_of(
     let now = api.now();
     let open = institutions_with_page(api, snapshot, order).await;
     let text = view::page(order, &open, &snapshot.routing, now);
-    let mut response = Response::new(Bytes::new());
-    html(&mut response, text);
-    Ok(response)
+    Ok(with_body(StatusCode::OK, HTML, text))
 }
 
 /// The institutions whose own page this payer may be sent to (R-5.1.1-3).
@@ -158,8 +155,8 @@ async fn institutions_with_page<'a>(
         .collect()
 }
 
-/// The payer chose. Where that changes what the page says, the browser fetches it again, so that
-/// reloading it does not send the choice again.
+/// Takes the payer's selection. Where it changes what the page shows, the browser is redirected to the page,
+/// so that reloading it does not repeat the selection.
 async fn choose(
     api: &Api,
     snapshot: &ConfigurationSnapshot,
@@ -169,8 +166,8 @@ async fn choose(
     let institution = chosen(request)?;
     let (context, mode) = (api.context(snapshot), Some(Mode::Webview));
     let selected = select_institution(context, named, ChangeCause::Page, institution, mode);
-    let answered = match selected.await {
-        Ok((answered, _)) => answered,
+    let selected = match selected.await {
+        Ok((selected, _)) => selected,
         Err(refused) => {
             let refusal = refused.into_refusal();
             if refusal == Refusal::OrderClosed {
@@ -179,13 +176,13 @@ async fn choose(
             return Err(refusal);
         }
     };
-    let result = answered.outcome.word();
-    let response = match answered.outcome {
-        OrderOutcome::Accepted => match link(&answered.order) {
+    let result = selected.outcome.word();
+    let response = match selected.outcome {
+        OrderOutcome::Accepted => match link(&selected.order) {
             Some(link) => see_other(link),
             None => back(request),
         },
-        OrderOutcome::Refused(_) => page_of(api, snapshot, &answered.order).await?,
+        OrderOutcome::Refused(_) => page_of(api, snapshot, &selected.order).await?,
         OrderOutcome::Pending | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => back(request),
     };
     Ok((response, result))
@@ -217,7 +214,7 @@ fn chosen(request: &Request<Bytes>) -> Result<InstitutionId, Refusal> {
     InstitutionId::parse(value).map_err(Refusal::malformed(field))
 }
 
-/// Where the institution waits for the payer; https only (R-6.3.1-2e).
+/// The institution's page for the payer; https only (R-6.3.1-2e).
 fn link(order: &Order) -> Option<HeaderValue> {
     let attempt = order
         .live_attempt()
@@ -231,7 +228,7 @@ fn link(order: &Order) -> Option<HeaderValue> {
 }
 
 fn back(request: &Request<Bytes>) -> Response<Bytes> {
-    // It came as the path of a request, so it can be sent as one.
+    // It was the path of a request, so it is a valid header value.
     let path = HeaderValue::from_str(request.uri().path());
     see_other(path.unwrap_or_else(|_| HeaderValue::from_static("/")))
 }
@@ -239,14 +236,10 @@ fn back(request: &Request<Bytes>) -> Response<Bytes> {
 fn see_other(location: HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    response.headers_mut().insert(header::LOCATION, location);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    no_store(headers);
     response
-}
-
-fn html(response: &mut Response<Bytes>, text: String) {
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, html);
-    *response.body_mut() = Bytes::from(text);
 }
 
 /// `no-referrer` keeps the page's address from the institution the payer is sent to. There is no
@@ -262,10 +255,13 @@ fn protect(headers: &mut HeaderMap) {
     }
 }
 
-/// A refusal in the payer's words.
-fn refused(refusal: &Refusal, status: StatusCode) -> String {
-    let (title, line) = texts::refused(status);
-    view::refusal(title, line, *refusal != Refusal::OrderUnknown)
+/// A refusal in the payer's words, in place of the problem document.
+fn as_page(response: &mut Response<Bytes>, refusal: &Refusal) {
+    let (title, line) = texts::refused(response.status());
+    let text = view::refusal(title, line, *refusal != Refusal::OrderUnknown);
+    *response.body_mut() = Bytes::from(text);
+    let html = HeaderValue::from_static(HTML);
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
 }
 
 #[derive(Serialize)]
@@ -281,8 +277,8 @@ struct PageStatusBody<'a> {
     payment_time: String,
 }
 
-/// How it stands, for the page or a payment SDK (R-A2.3-5b); from committed state (O5). Empty
-/// strings while unpaid (G-3).
+/// The order's state, for the page or a payment SDK (R-A2.3-5b); from committed state (O5). Empty strings
+/// while unpaid (G-3).
 fn state(order: &Order) -> Response<Bytes> {
     let attempt = order.reported_attempt();
     let paid_at = order.receipt().map(|receipt| receipt.paid_at);

@@ -1,14 +1,14 @@
-//! A3.2: what became of an order.
+//! A3.2: the state of an order.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::api::order::json;
 use crate::api::refund;
+use crate::api::response::json;
 use crate::domain::order::Order;
 
-/// A3.2's seventeen fields (R-A3.2-2), and ours behind them.
+/// A3.2's seventeen fields (R-A3.2-2), then ours.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OrderQueryResponseBody<'a> {
@@ -46,8 +46,8 @@ struct OrderQueryResponseBody<'a> {
     attach: Option<&'a str>,
 }
 
-/// The answer of A3.2, from committed state (O5). Dates of a payment that was not made are empty
-/// strings (G-3).
+/// The response of A3.2, from committed state (O5). Dates of a payment that was not made are empty strings
+/// (G-3).
 pub fn answer(order: &Order) -> Response<Bytes> {
     let terms = &order.terms;
     let attempt = order.reported_attempt();

@@ -1,5 +1,5 @@
-//! Fields in: the body of a request, read once and strictly (Q10), into types that cannot be
-//! wrong. Reads no field before the caller is proven.
+//! Reads the fields of a request's body once and strictly (Q10), into types that cannot be wrong. No field
+//! is read before the caller is authenticated.
 
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{
@@ -12,7 +12,7 @@ use crate::domain::refusal::Refusal;
 use crate::flow::read_order::OrderReference;
 use crate::store::OrderKey;
 
-/// A request's fields, and the merchant that was proven to send them.
+/// A request's fields, and the merchant that signed them.
 pub struct AuthenticatedFields<'a> {
     fields: &'a Fields<'a>,
     merchant: &'a MerchantId,
@@ -22,21 +22,21 @@ impl<'a> AuthenticatedFields<'a> {
     /// Checks the names, and that `merchantId` is the caller (Q4).
     ///
     /// # Errors
-    /// A field this interface does not have; `merchantId` missing, malformed, somebody else's.
+    /// A field this interface does not have; `merchantId` missing, malformed, or another merchant's.
     pub fn of(
         fields: &'a Fields<'a>,
         merchant: &'a MerchantId,
         allowed: &[&str],
     ) -> Result<Self, Refusal> {
-        let unauthenticated = fields.names().find(|name| !allowed.contains(name));
-        if let Some(name) = unauthenticated {
+        let unknown = fields.names().find(|name| !allowed.contains(name));
+        if let Some(name) = unknown {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
             return Err(Refusal::FieldUnknown(shown.into()));
         }
-        let asked = Self { fields, merchant };
-        let named = asked.required("merchantId", MerchantId::parse)?;
+        let request = Self { fields, merchant };
+        let named = request.required("merchantId", MerchantId::parse)?;
         if named == *merchant {
-            Ok(asked)
+            Ok(request)
         } else {
             Err(Refusal::MerchantForeign)
         }
@@ -71,7 +71,7 @@ impl<'a> AuthenticatedFields<'a> {
             .map_err(Refusal::malformed(name))
     }
 
-    /// Text that people write by hand, in which no payer's secret may stand (R-6.1.4-1).
+    /// Free text, which must not contain a payer's secret (R-6.1.4-1).
     pub fn free_text(
         &self,
         name: &'static str,
@@ -112,14 +112,14 @@ impl<'a> AuthenticatedFields<'a> {
             .map_err(Refusal::malformed("mobileNo"))
     }
 
-    /// The institution that is named, and the mode in it.
+    /// The named institution, and the mode.
     pub fn institution(&self) -> Result<(Option<InstitutionId>, Option<Mode>), Refusal> {
         let institution = self.optional("institutionId", InstitutionId::parse)?;
         Ok((institution, self.optional("mode", mode)?))
     }
 
-    /// How the order is named: by `payOrderNo` or `merchantOrderNo`; whatever else of A3.2's
-    /// fields is given must match (`interface.md`, Details).
+    /// The order reference: `payOrderNo` or `merchantOrderNo`; any other field of A3.2 that is given must
+    /// match (`interface.md`, Details).
     pub fn order(&self) -> Result<OrderReference, Refusal> {
         let pay_order_no = self.optional("payOrderNo", PayOrderNo::parse);
         let pay_order_no = match pay_order_no {
@@ -161,7 +161,7 @@ fn mode(name: &str) -> Result<Mode, Malformed> {
         })
 }
 
-/// Text for people: 1 to so many characters. Control characters were refused before.
+/// Text of 1 to so many characters. Control characters were refused before.
 pub fn text(chars_max: usize) -> impl Fn(&str) -> Result<Box<str>, Malformed> {
     move |text| {
         let fits = !text.trim().is_empty() && text.chars().count() <= chars_max;

@@ -1,12 +1,12 @@
-//! A3.4 and X-5: what a merchant asks back, and how that stands.
+//! A3.4 and X-5: a request to refund, and the state of a refund.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::api::order::json;
 use crate::api::reading::{AuthenticatedFields, text};
 use crate::api::refusal::RETRY_AFTER_S;
+use crate::api::response::json;
 use crate::domain::amount::Amount;
 use crate::domain::attempt::Epoch;
 use crate::domain::evidence::Reason;
@@ -31,17 +31,17 @@ pub const FIELDS: [&str; 8] = [
     "noticeUrl",
 ];
 
-/// Every field of a request about a refund.
+/// Every field of a query of a refund.
 pub const QUERY_FIELDS: [&str; 3] = ["merchantId", "refundOrderNo", "merchantRefundNo"];
 
 /// Characters of a reason.
 const REASON_CHARS_MAX: usize = 128;
 
-/// Which order is meant, and what is asked for (R-A3.4-1). The sum is one of the order's currency,
-/// so the order is read first.
+/// Reads the order reference and the refund's fields (R-A3.4-1). The amount is in the order's currency, so
+/// the order is read first.
 ///
 /// # Errors
-/// The first field that is missing, malformed or impossible; there is no such order.
+/// The first field that is missing, malformed or impossible; an unknown order.
 pub async fn read_refund_request(
     fields: &AuthenticatedFields<'_>,
     store: &dyn Store,
@@ -63,8 +63,11 @@ pub async fn read_refund_request(
     let order = read_order(store, &named).await?;
     let currency = order.terms.amount.currency();
     let amount = Amount::parse(amount, currency).map_err(Refusal::RefundAmount)?;
-    let may_be_told = |url: &str| merchant.is_some_and(|one| one.may_be_notified_at(url));
-    if notice_url.as_deref().is_some_and(|url| !may_be_told(url)) {
+    let may_be_notified = |url: &str| merchant.is_some_and(|one| one.may_be_notified_at(url));
+    if notice_url
+        .as_deref()
+        .is_some_and(|url| !may_be_notified(url))
+    {
         return Err(Refusal::NoticeUrlUnregistered);
     }
     let request = order::RefundRequest {
@@ -78,7 +81,7 @@ pub async fn read_refund_request(
     Ok((PaidOrderReference { named, order_date }, request))
 }
 
-/// How a refund is named in a question about it: by our number or the merchant's.
+/// The refund named by a query: by our number or the merchant's.
 ///
 /// # Errors
 /// Both or neither are given, or one is malformed.
@@ -100,7 +103,7 @@ pub fn key(fields: &AuthenticatedFields<'_>) -> Result<OrderKey, Refusal> {
     }
 }
 
-/// A3.4's five fields (R-A3.4-2), and ours behind them.
+/// A3.4's five fields (R-A3.4-2), then ours.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefundResponseBody<'a> {
@@ -126,11 +129,11 @@ struct RefundResponseBody<'a> {
     version: u64,
 }
 
-/// What is said to a second equal request without a number (R7).
+/// The hint in the response to a second equal request without a number (R7).
 const DUPLICATE_REFUND_HINT: &str = "this is the refund asked for before; a further refund of the same sum of \
     this order needs a merchantRefundNo";
 
-/// The answer of A3.4 and X-5, from committed state (O5), and its word for the metrics.
+/// The response of A3.4 and X-5, from committed state (O5), and its word for the metrics.
 pub fn answer(refunded: &RefundReply) -> Result<(Response<Bytes>, &'static str), Refusal> {
     let order = &refunded.order;
     let refund = order.refund(&refunded.no).ok_or(Refusal::RefundUnknown)?;
@@ -169,7 +172,7 @@ pub fn answer(refunded: &RefundReply) -> Result<(Response<Bytes>, &'static str),
     Ok((answer, result))
 }
 
-/// 202 while nobody knows; a definite failure is an answer, not a problem.
+/// 202 while the outcome is unknown; a definite failure is a result, not a problem.
 fn outcome(refund: &Refund) -> (StatusCode, &'static str) {
     match refund.state {
         RefundState::Reserved | RefundState::Unknown | RefundState::Manual => {
@@ -180,7 +183,7 @@ fn outcome(refund: &Refund) -> (StatusCode, &'static str) {
     }
 }
 
-/// One refund in the answer about its order.
+/// One refund in the response about its order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedRefund<'a> {
@@ -192,7 +195,7 @@ pub struct ListedRefund<'a> {
     refund_cause: Option<&'static str>,
 }
 
-/// Every refund of an order, surplus money with its cause; `None` where there is none.
+/// Every refund of an order, those of excess payments with their cause; `None` where there is none.
 pub fn listed(order: &Order) -> Option<Vec<ListedRefund<'_>>> {
     let all = order.refunds.iter().map(|refund| ListedRefund {
         refund_order_no: refund.no.as_str(),

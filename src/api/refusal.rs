@@ -1,14 +1,15 @@
-//! Refusal to HTTP: status, problem document (RFC 9457), headers; once.
+//! Maps a refusal to HTTP: status, problem document (RFC 9457), headers; only here.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use crate::api::response::json_as;
 use crate::domain::amount::AmountFault;
 use crate::domain::institutions::IneligibleReason;
 use crate::domain::refusal::Refusal;
 
-/// How long a caller waits before asking again, where nothing better is known. Unit: seconds.
+/// How long a caller waits before retrying, where nothing better is known. Unit: seconds.
 pub const RETRY_AFTER_S: u64 = 1;
 
 #[derive(Serialize)]
@@ -42,16 +43,8 @@ pub fn problem(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
         reason: reason(refusal),
         request_id,
     };
-    // Text and numbers only: writing them cannot fail.
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    let mut answer = Response::new(Bytes::from(body));
-    *answer.status_mut() = status;
+    let mut answer = json_as("application/problem+json", status, &body);
     let headers = answer.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    no_store(headers);
     if let Some(wait) = retry_after_s(refusal) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
     }
@@ -63,7 +56,7 @@ pub fn problem(refusal: &Refusal, request_id: &str) -> Response<Bytes> {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "few refusals have one; a new one has none until said"
+    reason = "few refusals have one; a new one has none until it is added here"
 )]
 fn reason(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
@@ -76,7 +69,7 @@ fn reason(refusal: &Refusal) -> Option<&'static str> {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "few refusals have one; a new one has none until said"
+    reason = "few refusals have one; a new one has none until it is added here"
 )]
 fn retry_after_s(refusal: &Refusal) -> Option<u64> {
     match refusal {
@@ -153,13 +146,4 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         Refusal::OutcomeUnknown => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
-}
-
-/// R-6.5-1b: nothing that is answered here is kept by anybody on the way.
-pub fn no_store(headers: &mut HeaderMap) {
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
 }

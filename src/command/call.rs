@@ -268,7 +268,7 @@ async fn send(
     request: Request<Bytes>,
 ) -> anyhow::Result<Response<Bytes>> {
     let party = OutboundParty::Institution(InstitutionId::parse(GATEWAY)?);
-    Ok(outbound.send(&party, request, TIMEOUTS).await?)
+    Ok(outbound.send(&party, request, TIMEOUTS.into()).await?)
 }
 
 /// Path and body of the request.

@@ -1,4 +1,4 @@
-//! One connection from the moment it is taken to its end: its place, its handshake, its requests.
+//! One connection from its acceptance to its end: its place, its handshake, its requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use super::connection::{ClientConnection, ConnectionReuse, ListenerConnections, 
 use super::places::{ConnectionPlace, Full};
 use crate::api::Peer;
 
-/// How long nobody is taken on after the system could give no connection away.
+/// How long nothing is accepted after the system failed to accept a connection.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 impl ListenerConnections {
-    /// Takes connections until told to stop. A system that can give none away, for want of files or
-    /// memory, is asked again a little later, and said to be so once in a row (H1).
+    /// Accepts connections until stopped. Where the system cannot, for want of file descriptors or memory,
+    /// it retries a little later, and logs the first failure of a row (H1).
     pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, mut stopped: StopReceiver) {
         let mut failures = 0_u64;
         loop {
-            // Before it is accepted: a connection that was ended must have closed its file by then.
+            // Before accepting: a connection that was closed must have released its descriptor by then.
             let accepting = async {
                 let open = self.open.take(1).await;
                 (open, listener.accept().await)
@@ -34,14 +34,14 @@ impl ListenerConnections {
             match accepted {
                 Ok((tcp, from)) => {
                     if failures > 0 {
-                        tracing::warn!(failures, "connections are taken again");
+                        tracing::warn!(failures, "connections are accepted again");
                     }
                     failures = 0;
-                    // A connection that has ended already needs no short packets.
+                    // This fails only for a connection that has ended already.
                     let _ = tcp.set_nodelay(true);
                     let address = from.ip().to_canonical();
-                    let door = Arc::clone(&self);
-                    let receiving = door.receive(tcp.into(), address, stopped.clone());
+                    let connections = Arc::clone(&self);
+                    let receiving = connections.receive(tcp.into(), address, stopped.clone());
                     tokio::spawn(async move {
                         let _open = open;
                         receiving.await;
@@ -50,7 +50,7 @@ impl ListenerConnections {
                 Err(error) if is_of_one_connection(&error) => (),
                 Err(error) => {
                     if failures == 0 {
-                        tracing::error!(%error, "no connection can be taken; trying again");
+                        tracing::error!(%error, "no connection can be accepted; trying again");
                     }
                     failures = failures.saturating_add(1);
                     self.metrics.front.connection_refused("shortage");
@@ -63,11 +63,11 @@ impl ListenerConnections {
         }
     }
 
-    /// One connection. Most of them wait most of the time, so what a handshake or a request takes is
-    /// held apart and only as long as it lasts.
+    /// One connection. Most connections are idle most of the time, so what a handshake or a request needs
+    /// is allocated apart, and only as long as it lasts.
     async fn receive(self: Arc<Self>, tcp: TcpStream, address: IpAddr, mut stopped: StopReceiver) {
         let bounds = self.bounds();
-        // Past the bounds it is closed before it costs a handshake.
+        // Past the limits it is closed before it costs a handshake.
         let place = match self.places.connection(address, &bounds) {
             Ok(place) => place,
             Err(full) => {
@@ -130,7 +130,7 @@ impl ListenerConnections {
     }
 }
 
-/// Whether a connection ended before it was taken: that says nothing of the next one.
+/// Whether a connection ended before it was accepted: that says nothing of the next one.
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     [ConnectionAborted, ConnectionReset, Interrupted].contains(&error.kind())

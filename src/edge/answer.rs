@@ -1,82 +1,80 @@
-//! An answer as bytes: head and body in one piece, so that it leaves in one write, unless the body is
-//! long.
+//! A response as bytes: head and body in one piece, so that one write sends it, unless the body is long.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, HeaderValue, Response};
 use pingora_core::protocols::http::date::get_cached_date;
 
-/// Two years, as browsers' preload lists ask.
+/// Two years, as browsers' preload lists require.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000");
-/// Bytes of a header line beside its name and value, and of all that is added to what is answered.
+/// Bytes of a header line beside its name and value, and of all that the edge adds to a head.
 const LINE_EXTRA: usize = 4;
 const HEAD_EXTRA: usize = 256;
 
-/// What comes between a head and its body where the client asked first.
+/// The interim response that the client waits for before it sends the body.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A longer body is a piece of its own: copies of a document would be held for everybody who does not
-/// take it. Unit: bytes.
+/// A longer body is a piece of its own: otherwise a copy of a document would be held for each client that
+/// reads it slowly. Unit: bytes.
 const ONE_PIECE_MAX: usize = 16 << 10;
 
-/// How an answer goes out.
+/// How a response is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WriteOptions {
     /// Over TLS.
     pub(super) secure: bool,
-    /// The connection carries another request afterwards.
+    /// The connection stays open for another request.
     pub(super) keep: bool,
-    /// The question was `HEAD`.
+    /// The request was `HEAD`.
     pub(super) head_only: bool,
-    /// When it is written.
+    /// When it is encoded.
     pub(super) written: WriteTime,
 }
 
-/// When an answer is written.
+/// When a response is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteTime {
-    /// Just before it is sent, so it says when.
+    /// Just before it is sent, with a date.
     Now,
-    /// Long before, without a date: an answer with 5xx needs none (RFC 9110, 6.6.1), and a wrong one
-    /// is worse.
+    /// Long before, without a date: a 5xx response needs none (RFC 9110, 6.6.1), and a wrong one is worse.
     InAdvance,
 }
 
-/// Writes an answer as it goes over the wire, a long body as it is.
-pub(super) fn pieces(response: Response<Bytes>, manner: WriteOptions) -> Vec<Bytes> {
-    if manner.head_only || response.body().len() <= ONE_PIECE_MAX {
-        return vec![encode(response, manner)];
+/// Encodes a response for the wire; a long body is not copied.
+pub(super) fn pieces(response: Response<Bytes>, options: WriteOptions) -> Vec<Bytes> {
+    if options.head_only || response.body().len() <= ONE_PIECE_MAX {
+        return vec![encode(response, options)];
     }
     let body = response.body().clone();
-    vec![encode_head(response, manner, 0).freeze(), body]
+    vec![encode_head(response, options, 0).freeze(), body]
 }
 
 /// The same, in one piece.
-pub(super) fn encode(response: Response<Bytes>, manner: WriteOptions) -> Bytes {
-    if manner.head_only {
-        return encode_head(response, manner, 0).freeze();
+pub(super) fn encode(response: Response<Bytes>, options: WriteOptions) -> Bytes {
+    if options.head_only {
+        return encode_head(response, options, 0).freeze();
     }
     let body = response.body().clone();
-    let mut wire = encode_head(response, manner, body.len());
+    let mut wire = encode_head(response, options, body.len());
     wire.put_slice(&body);
     wire.freeze()
 }
 
-/// The head, with room for a body behind it. What the edge itself says, framing and the life of
-/// the connection, replaces whatever stood there.
-fn encode_head(response: Response<Bytes>, manner: WriteOptions, behind: usize) -> BytesMut {
+/// The head, with capacity for a body behind it. Headers that are the edge's own, framing and connection,
+/// replace those of the response.
+fn encode_head(response: Response<Bytes>, options: WriteOptions, behind: usize) -> BytesMut {
     let (mut parts, body) = response.into_parts();
     let headers = &mut parts.headers;
-    let life = if manner.keep { "keep-alive" } else { "close" };
-    headers.insert(CONNECTION, HeaderValue::from_static(life));
+    let connection = if options.keep { "keep-alive" } else { "close" };
+    headers.insert(CONNECTION, HeaderValue::from_static(connection));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if manner.written == WriteTime::Now {
+    if options.written == WriteTime::Now {
         headers.insert(DATE, get_cached_date());
     }
-    if manner.secure {
+    if options.secure {
         headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
     }
-    let mut wire = BytesMut::with_capacity(room(headers, behind));
+    let mut wire = BytesMut::with_capacity(capacity(headers, behind));
     wire.put_slice(b"HTTP/1.1 ");
     wire.put_slice(parts.status.as_str().as_bytes());
     wire.put_u8(b' ');
@@ -93,7 +91,7 @@ fn encode_head(response: Response<Bytes>, manner: WriteOptions, behind: usize) -
     wire
 }
 
-fn room(headers: &HeaderMap, behind: usize) -> usize {
+fn capacity(headers: &HeaderMap, behind: usize) -> usize {
     let lines = headers.iter().map(|(name, value)| {
         let line = name.as_str().len().saturating_add(value.len());
         line.saturating_add(LINE_EXTRA)

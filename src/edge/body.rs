@@ -14,18 +14,18 @@ use super::Bounds;
 use super::head::Framing;
 use crate::domain::refusal::Refusal;
 
-/// Room a read asks for; most requests come whole in one.
+/// Capacity reserved for a read; most requests arrive whole in one.
 pub(super) const READ_BYTES: usize = 4096;
-/// How long a body may take before its rate counts.
+/// How long a body may take before its rate is checked.
 const RATE_COUNTS_AFTER: Duration = Duration::from_secs(2);
 /// Digits of a chunk's size: 4 GiB, far over any bound of a body.
 const SIZE_DIGITS_MAX: usize = 8;
 
 /// Why there is no body.
 pub(super) enum ReadFailure {
-    /// The client has gone.
+    /// The client has disconnected.
     Disconnected,
-    /// It is told why.
+    /// The client is answered with the reason.
     Refused(Refusal),
 }
 
@@ -37,13 +37,13 @@ pub(super) async fn read_body(
     framing: Framing,
     bounds: &Bounds,
 ) -> Result<Bytes, ReadFailure> {
-    let mut pace = BodyDeadline::new(bounds);
+    let mut deadline = BodyDeadline::new(bounds);
     match framing {
         Framing::Length(length) => {
             while read.len() < length {
                 read.reserve(length.saturating_sub(read.len()).max(READ_BYTES));
                 let already = read.len();
-                pace.more(stream, read, already).await?;
+                deadline.more(stream, read, already).await?;
             }
             Ok(read.split_to(length).freeze())
         }
@@ -56,13 +56,13 @@ pub(super) async fn read_body(
                     Err(refusal) => return Err(ReadFailure::Refused(refusal)),
                 }
                 read.reserve(READ_BYTES);
-                pace.more(stream, read, chunks.body.len()).await?;
+                deadline.more(stream, read, chunks.body.len()).await?;
             }
         }
     }
 }
 
-/// How long a body may still take: all its time, or less where it comes too slowly.
+/// How long a body may still take: all its time, or less where it arrives too slowly.
 struct BodyDeadline {
     began: Option<Instant>,
     within: Duration,
@@ -78,7 +78,7 @@ impl BodyDeadline {
         }
     }
 
-    /// One read more, `received` bytes having come so far.
+    /// Reads once more, after `received` bytes.
     async fn more(
         &mut self,
         stream: &mut Stream,
@@ -101,7 +101,7 @@ impl BodyDeadline {
     }
 }
 
-/// A body in chunks, as far as it has come (RFC 9112, 7.1).
+/// A chunked body, as far as it has arrived (RFC 9112, 7.1).
 #[derive(Default)]
 struct ChunkedBody {
     body: BytesMut,
@@ -119,7 +119,7 @@ enum ChunkPart {
 }
 
 impl ChunkedBody {
-    /// Takes what has come; whether that was all.
+    /// Takes what has arrived; whether that was all.
     fn take(&mut self, read: &mut BytesMut, bytes_max: usize) -> Result<bool, Refusal> {
         loop {
             match self.next {

@@ -1,4 +1,4 @@
-//! How much the edge bears: every bound by name, with its default, replaceable while it serves.
+//! The limits of the edge: each by name, with its default, replaceable while it serves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::handshakes::Handshakes;
 use super::overload::Overload;
 use crate::limits::bound::Bound;
 
-/// What one caller, and all together, may take (interface.md, Details; Q1).
+/// What one caller, and all callers together, may use (interface.md, Details; Q1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of a body.
@@ -27,7 +27,7 @@ pub struct Bounds {
     pub body_within: Duration,
     /// Bytes of a body that must come in a second, after the first two.
     pub body_rate_min: u32,
-    /// Until the client has taken the whole answer.
+    /// Until the client has read the whole response.
     pub write_within: Duration,
     /// How long a connection may stay without a request.
     pub idle_within: Duration,
@@ -35,11 +35,11 @@ pub struct Bounds {
     pub requests_per_connection_max: u32,
     /// Requests in a row that a client may send before it has the answer to the one before.
     pub pipelined_max: u32,
-    /// Requests handed over at once; past it 503 (Q8).
+    /// Requests in flight at once; past it 503 (Q8).
     pub in_flight_max: u32,
-    /// With so many handed over, new orders are refused.
+    /// With so many in flight, new orders are rejected.
     pub in_flight_orders_max: u32,
-    /// With so many handed over, payers' choices are refused as well.
+    /// With so many in flight, selections are rejected as well.
     pub in_flight_selections_max: u32,
     /// How long a request may wait for a permit and for the processor before new orders are rejected.
     pub delay_max: Duration,
@@ -47,7 +47,7 @@ pub struct Bounds {
     pub rejection_pause: Duration,
     /// Such requests read in a second: the others wait longer.
     pub rejections_per_second_max: u32,
-    /// How long a whole request may wait before it is begun; later it is dropped (Q9).
+    /// How long a whole request may wait before it starts; later it is dropped (Q9).
     pub start_within: Duration,
     /// Connections at once, all together.
     pub connections_max: u32,
@@ -56,13 +56,13 @@ pub struct Bounds {
     /// Connections at once from one address; of IPv6 from one /64, twice as many from a /56, four
     /// times from a /48.
     pub connections_per_address_max: u32,
-    /// TLS handshakes that may want the processor at once; others wait.
+    /// TLS handshakes that may use the processor at once; others wait.
     pub handshakes_max: u32,
     /// The same from one address, of IPv6 from one /64; under load at most a quarter of those few.
     pub handshakes_per_address_max: u32,
-    /// The same while there is too much to do.
+    /// The same in overload.
     pub handshakes_under_load_max: u32,
-    /// At a stop: how long requests already here may take.
+    /// At a stop: how long requests in progress may take.
     pub drain_within: Duration,
 }
 
@@ -98,7 +98,7 @@ impl Default for Bounds {
     }
 }
 
-/// Connections of a listener that were ended and whose files are still open, at most.
+/// Connections of a listener that were closed and whose descriptors are still open, at most.
 const CLOSING_MAX: u32 = 16;
 
 impl Bounds {
@@ -111,8 +111,8 @@ impl Bounds {
         }
     }
 
-    /// How many files of connections it may have open: those it holds, and a few that are closing.
-    /// Nothing is accepted past that, or callers could take the file of a call (H1).
+    /// How many descriptors its connections may use: those it holds, and a few that are closing. Nothing
+    /// is accepted past that, or callers could use up the descriptors of calls (H1).
     pub(super) fn open_max(&self, is_public: bool) -> u32 {
         self.held_max(is_public).saturating_add(CLOSING_MAX)
     }
@@ -144,8 +144,8 @@ impl LiveBounds {
         }
     }
 
-    /// Other bounds, from the next connection, request or answer on. What is counted stays counted;
-    /// nobody who has a place loses it.
+    /// Replaces the bounds, from the next connection, request or response on. What is counted stays
+    /// counted; no open connection is closed.
     pub fn replace(&self, next: Bounds) {
         self.bounds.store(Arc::new(next));
         for handshakes in &self.handshakes {
@@ -155,10 +155,10 @@ impl LiveBounds {
             overload.resize(&next);
         }
         for open in &self.open {
-            // Those that stay beyond smaller bounds must not keep new ones, for which they are ended, out.
-            let standing = open.bound.taken().saturating_add(CLOSING_MAX);
+            // Connections over a smaller bound must not keep out new ones, for which they are closed.
+            let still_open = open.bound.taken().saturating_add(CLOSING_MAX);
             open.bound
-                .resize(next.open_max(open.is_public).max(standing));
+                .resize(next.open_max(open.is_public).max(still_open));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One connection that is secured: reads a request, hands it over, writes.
+//! One connection after its handshake: reads a request, passes it on, writes the response.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use super::hello::FIRST_BYTES;
 use super::known_addresses::KnownAddresses;
 use super::overload::{self, InFlight, Overload};
 use super::places::{ConnectionPlace, Places};
-use super::rejection::{Asked, Rejections};
-use super::{Bounds, ConnectionProof, EnrolmentCheck, Refuse, Responder};
-use crate::api::Peer;
+use super::rejection::{RejectedRequest, Rejections};
+use super::{Bounds, ConnectionProof, EdgeResponse, EnrolmentCheck, Refuse, Responder};
 use crate::api::priority::Priority;
+use crate::api::{EndpointMatch, Peer};
 use crate::domain::refusal::Refusal;
 use crate::limits::bound::Bound;
 use crate::metrics::Metrics;
 
-/// Of the requests of a connection that has proven something, one of so many is remembered.
+/// Of the requests of an authenticated connection, one in so many renews its known address.
 const REMEMBER_ADDRESS_EVERY: u32 = 256;
 
 /// One listener's connections.
@@ -47,38 +47,38 @@ pub(super) struct ListenerConnections {
     pub(super) rejections: Rejections,
 }
 
-/// A connection, and what was read from it and not yet used.
+/// A connection, and what was read from it and not yet consumed.
 pub(super) struct ClientConnection<'a> {
     pub(super) stream: Stream,
     pub(super) read: BytesMut,
     pub(super) peer: Peer,
     pub(super) place: &'a ConnectionPlace<'a>,
-    /// The place is its own: it has proven something.
+    /// It has proven something: it is not closed to make room for others.
     pub(super) is_proven: bool,
     /// Requests so far.
     pub(super) requests: u32,
-    /// Of the last ones, those that were sent before the answer to the one before was there.
+    /// Of the last requests in a row, those sent before the response to the one before.
     pub(super) ahead: u32,
-    /// Requests up to this rank are not read before then: one of it was rejected.
+    /// Requests up to this priority are not read before then, because one was rejected.
     pub(super) paused: Option<(Priority, Instant)>,
 }
 
-/// Told when it is time to stop.
+/// Changes to `true` when it is time to stop.
 pub(super) type StopReceiver = watch::Receiver<bool>;
 
-/// What becomes of a connection.
+/// What happens to a connection after a response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionReuse {
     /// It carries another request.
     Again,
-    /// It is closed properly.
+    /// It is closed in order.
     Close,
-    /// Nobody is there.
+    /// The client has disconnected.
     Disconnected,
 }
 
 impl ListenerConnections {
-    /// The bounds in force. Copied, so that none is held while something is waited for.
+    /// The bounds in force. Copied, so that no guard is held across an await.
     pub(super) fn bounds(&self) -> Bounds {
         let mut bounds = **self.bounds.load();
         bounds.connections_max = bounds.held_max(self.acceptor.is_some());
@@ -106,7 +106,7 @@ impl ListenerConnections {
         Box::pin(self.answer(caller, stopped)).await
     }
 
-    /// Waits for the first bytes of a request, with hardly any room taken meanwhile.
+    /// Waits for the first bytes of a request, with hardly any memory used meanwhile.
     async fn first_bytes(
         &self,
         caller: &mut ClientConnection<'_>,
@@ -132,15 +132,15 @@ impl ListenerConnections {
         }
     }
 
-    /// One request, whose first bytes are there, and its answer.
+    /// One request, whose first bytes have arrived, and its response.
     async fn answer(
         &self,
         caller: &mut ClientConnection<'_>,
         stopped: &mut StopReceiver,
     ) -> ConnectionReuse {
         let bounds = self.bounds();
-        let sight = match self.read_head(caller, &bounds).await {
-            Ok(sight) => sight,
+        let head = match self.read_head(caller, &bounds).await {
+            Ok(head) => head,
             Err(ReadFailure::Disconnected) => return ConnectionReuse::Disconnected,
             Err(ReadFailure::Refused(refusal)) => {
                 let head_only = caller.read.starts_with(b"HEAD ");
@@ -148,13 +148,14 @@ impl ListenerConnections {
             }
         };
         caller.requests = caller.requests.saturating_add(1);
-        let last = sight.closes
+        let last = head.closes
             || caller.requests >= bounds.requests_per_connection_max
             || caller.ahead > bounds.pipelined_max;
-        let method = sight.method(&caller.read);
+        let method = head.method(&caller.read);
         let head_only = method == Method::HEAD.as_str().as_bytes();
-        let priority = Priority::of(method, sight.path(&caller.read));
-        let asked = Asked {
+        let matched = EndpointMatch::find(method, head.path(&caller.read));
+        let priority = matched.priority();
+        let rejected = RejectedRequest {
             priority,
             last,
             head_only,
@@ -162,9 +163,9 @@ impl ListenerConnections {
         self.wait_out(caller, priority, stopped).await;
         let who = self.who(caller);
         if let Err(why) = self.overload.check(priority, who, &bounds) {
-            return self.reject(caller, &sight, (asked, why), stopped).await;
+            return self.reject(caller, &head, (rejected, why), stopped).await;
         }
-        let request = match self.read_request(caller, &sight, &bounds).await {
+        let request = match self.read_request(caller, &head, &bounds).await {
             Ok(request) => request,
             Err(ReadFailure::Disconnected) => return ConnectionReuse::Disconnected,
             Err(ReadFailure::Refused(refusal)) => {
@@ -173,29 +174,29 @@ impl ListenerConnections {
         };
         let permit = match self.overload.enter(priority, who, &bounds).await {
             Ok(permit) => permit,
-            Err(why) => return self.come_again(caller, (asked, why), stopped).await,
+            Err(why) => return self.ask_to_retry(caller, (rejected, why), stopped).await,
         };
-        let response = self.hand_over(request, caller, (priority, permit)).await;
-        let manner = WriteOptions {
+        let response = self.respond((request, matched), caller, permit).await;
+        let options = WriteOptions {
             secure: self.acceptor.is_some(),
             keep: !last && !*stopped.borrow(),
             head_only,
             written: WriteTime::Now,
         };
-        let wire = answer::pieces(response, manner);
-        // Not after it is written: who does not read waits for nothing.
+        let wire = answer::pieces(response, options);
+        // Before it is written: a client that does not read is waiting for nothing.
         if !caller.is_proven {
             caller.place.waits();
         }
         match self.write(caller, &wire, &bounds).await {
-            ConnectionReuse::Again if !manner.keep => ConnectionReuse::Close,
+            ConnectionReuse::Again if !options.keep => ConnectionReuse::Close,
             then @ (ConnectionReuse::Again
             | ConnectionReuse::Close
             | ConnectionReuse::Disconnected) => then,
         }
     }
 
-    /// What is known of a caller before its signature is read.
+    /// What is known of a caller before its signature is verified.
     fn who(&self, caller: &ClientConnection<'_>) -> overload::Caller {
         if caller.is_proven || self.known.knows(caller.peer.address) {
             overload::Caller::Proven
@@ -204,7 +205,7 @@ impl ListenerConnections {
         }
     }
 
-    /// Reads until the head is whole. It stays where it was read.
+    /// Reads until the head is whole, and leaves it in the buffer.
     async fn read_head(
         &self,
         caller: &mut ClientConnection<'_>,
@@ -233,15 +234,15 @@ impl ListenerConnections {
             if let Some(end) = end {
                 let head = read.get(..end).unwrap_or_default();
                 let secure = self.acceptor.is_some();
-                let sight = head::inspect(head, bounds.header_lines_max, secure);
-                let sight = sight.map_err(ReadFailure::Refused)?;
-                return match sight.framing {
+                let head = head::inspect(head, bounds.header_lines_max, secure);
+                let head = head.map_err(ReadFailure::Refused)?;
+                return match head.framing {
                     Framing::Length(length) if length > bounds.body_bytes_max => {
                         Err(ReadFailure::Refused(Refusal::BodyTooLarge {
                             bytes_max: bounds.body_bytes_max,
                         }))
                     }
-                    Framing::Length(_) | Framing::Chunked => Ok(sight),
+                    Framing::Length(_) | Framing::Chunked => Ok(head),
                 };
             }
             looked_at = read.len();
@@ -252,27 +253,27 @@ impl ListenerConnections {
         }
     }
 
-    /// Takes the head that was looked at apart and reads the body.
+    /// Parses the head that was inspected, and reads the body.
     async fn read_request(
         &self,
         caller: &mut ClientConnection<'_>,
-        sight: &RequestHead,
+        head: &RequestHead,
         bounds: &Bounds,
     ) -> Result<Request<Bytes>, ReadFailure> {
         let ClientConnection { stream, read, .. } = caller;
-        let head = read.split_to(sight.bytes).freeze();
-        let mut request = sight.request(&head).map_err(ReadFailure::Refused)?;
-        let unsent = read.is_empty() && sight.framing != Framing::Length(0);
-        if sight.waits_for_continue && unsent {
-            let asked = async {
+        let bytes = read.split_to(head.bytes).freeze();
+        let mut request = head.request(&bytes).map_err(ReadFailure::Refused)?;
+        let unsent = read.is_empty() && head.framing != Framing::Length(0);
+        if head.waits_for_continue && unsent {
+            let interim = async {
                 stream.write_all(answer::CONTINUE).await?;
                 stream.flush().await
             };
-            if !matches!(timeout(bounds.write_within, asked).await, Ok(Ok(()))) {
+            if !matches!(timeout(bounds.write_within, interim).await, Ok(Ok(()))) {
                 return Err(ReadFailure::Disconnected);
             }
         }
-        let body = read_body(stream, read, sight.framing, bounds).await;
+        let body = read_body(stream, read, head.framing, bounds).await;
         if matches!(body, Err(ReadFailure::Refused(Refusal::TooSlow))) {
             self.metrics.front.connection_cut("body_slow");
         }
@@ -280,13 +281,13 @@ impl ListenerConnections {
         Ok(request)
     }
 
-    /// Gives the request to whoever answers, as a task of its own: neither a client that hangs up
-    /// nor the end of its connection cuts an order in progress off.
-    async fn hand_over(
+    /// Runs the responder as a task of its own: neither a client that disconnects nor the end of its
+    /// connection interrupts an order in progress.
+    async fn respond(
         &self,
-        request: Request<Bytes>,
+        (request, matched): (Request<Bytes>, EndpointMatch),
         caller: &mut ClientConnection<'_>,
-        (priority, permit): (Priority, InFlight),
+        permit: InFlight,
     ) -> Response<Bytes> {
         if !caller.is_proven {
             caller.place.is_answered(&self.bounds());
@@ -299,15 +300,15 @@ impl ListenerConnections {
             let _permit = permit;
             // Dropped before it has an effect, never after (Q9).
             if began.elapsed() > start_within {
-                metrics.front.load_shed(priority.word(), "late");
+                metrics.front.load_shed(matched.priority().word(), "late");
                 return None;
             }
             let _counted = metrics.in_flight();
-            Some(responder(request, peer).await)
+            Some(responder(request, peer, matched).await)
         });
         match answered.await {
-            Ok(Some(response)) => {
-                self.learn(caller, response.extensions().get());
+            Ok(Some(EdgeResponse { response, proof })) => {
+                self.learn(caller, proof);
                 response
             }
             Ok(None) => self.refuse(&Refusal::Unavailable),
@@ -318,13 +319,13 @@ impl ListenerConnections {
         }
     }
 
-    /// What its answer says of who asked.
-    fn learn(&self, caller: &mut ClientConnection<'_>, proven: Option<&ConnectionProof>) {
+    /// Remembers what the request proved of its caller.
+    fn learn(&self, caller: &mut ClientConnection<'_>, proven: Option<ConnectionProof>) {
         let Some(proven) = proven else {
             return;
         };
         if !caller.is_proven {
-            caller.is_proven = caller.place.has_proven(*proven, &self.bounds());
+            caller.is_proven = caller.place.has_proven(proven, &self.bounds());
         } else if !caller
             .requests
             .saturating_sub(1)
@@ -334,7 +335,7 @@ impl ListenerConnections {
         }
         match proven {
             ConnectionProof::Party => self.known.remember(caller.peer.address),
-            // Many share the address of a mobile network.
+            // Many payers share the address of a mobile network.
             ConnectionProof::Payer(_) => (),
         }
     }

@@ -1,9 +1,9 @@
-//! Who may shake hands now (R-6.3.1-3a). A handshake costs more than a request, so only so many want
-//! the processor at once, and of one address a share of them; in overload each takes several permits,
-//! so that fewer do.
+//! Limits TLS handshakes (R-6.3.1-3a). A handshake costs more than a request, so only so many use the
+//! processor at once, and of one address a share of them; in overload each takes several permits, so that
+//! fewer do.
 //!
-//! A permit is for processor time and lasts as long as that: it is taken when the whole `ClientHello`
-//! is there, and given back when our answer to it is written. Whoever waits for a client holds none.
+//! A permit is for processor time and lasts as long as that: it is acquired when the whole `ClientHello`
+//! has arrived, and released when our reply is written. A handshake that waits for its client holds none.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -25,20 +25,20 @@ use super::{Bounds, identity};
 use crate::domain::merchant::ShownCertificate;
 use crate::limits::bound::{Bound, Taken};
 
-/// In overload an address has at most this part of what may go on then.
+/// In overload an address has at most this part of the handshakes that may run then.
 const SHARE_IN_OVERLOAD: u32 = 4;
 
 /// One listener's handshakes.
 pub(super) struct Handshakes {
     all: Arc<Bound>,
-    /// By address: how many are there, waiting or not, and their share.
+    /// By address: how many are in progress, waiting or not, and their share.
     shares: Mutex<HashMap<IpAddr, (u32, Arc<Bound>)>>,
 }
 
 /// A stream that is ready for requests, and the certificate its client has shown.
 pub(super) type Secured = (Stream, Option<ShownCertificate>);
 
-/// Leave to use the processor for a handshake.
+/// A permit to use the processor for a handshake.
 pub(super) struct ProcessorTime<'a> {
     _taken: [Taken; 2],
     _present: Present<'a>,
@@ -52,7 +52,7 @@ impl Handshakes {
         }
     }
 
-    /// Other bounds. Nobody who shakes hands is disturbed.
+    /// Replaces the bounds. Handshakes in progress are not affected.
     pub(super) fn resize(&self, next: &Bounds) {
         self.all.resize(next.handshakes_max);
         for (_, share) in self.shares().values() {
@@ -60,8 +60,8 @@ impl Handshakes {
         }
     }
 
-    /// Waits for processor time: first for the address's share, so that whoever waits within it holds
-    /// nothing that others could use.
+    /// Waits for processor time: first for the address's share, so that a handshake that waits within it
+    /// holds nothing that others could use.
     pub(super) async fn processor_time(
         &self,
         address: IpAddr,
@@ -101,12 +101,12 @@ impl Handshakes {
     }
 }
 
-/// How many of so many permits each takes, so that at most `max` go on.
+/// How many of so many permits each takes, so that at most `max` run.
 fn each(of: u32, max: u32) -> u32 {
     of.div_ceil(max.max(1)).max(1)
 }
 
-/// One that is there.
+/// A handshake in progress, counted for its address.
 struct Present<'a> {
     handshakes: &'a Handshakes,
     address: IpAddr,
@@ -126,8 +126,8 @@ impl Drop for Present<'_> {
 }
 
 impl ListenerConnections {
-    /// Waits until the client has said all that a handshake begins with, with hardly any room and no
-    /// permit taken; then finishes TLS.
+    /// Waits until the client has sent its whole `ClientHello`, with hardly any memory and no permit held;
+    /// then finishes TLS.
     pub(super) async fn secure(&self, tcp: TcpStream, address: IpAddr) -> Option<Secured> {
         let Some(acceptor) = &self.acceptor else {
             return Some((Box::new(tcp), None));
@@ -149,12 +149,12 @@ impl ListenerConnections {
     ) -> Option<Secured> {
         let _counted = self.metrics.front.handshake();
         let mut handshake = pin!(acceptor.tls_handshake(tcp));
-        // Each time that the client has said something: what costs comes late with who wishes it so.
+        // Each time that the client has sent something: it decides when the expensive part comes.
         let ended = loop {
             let (pressure, bounds) = (self.overload.pressure(), self.bounds());
             let time = self.handshakes.processor_time(address, pressure, &bounds);
             let time = time.await;
-            // Behind everything that is ready: handshakes take no request's time.
+            // After all ready tasks: handshakes must not delay requests.
             yield_now().await;
             let polled = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
             drop(time);
@@ -196,7 +196,7 @@ async fn woken() {
 mod tests {
     use super::*;
 
-    /// What is there without waiting.
+    /// What is ready without waiting.
     async fn at_once<T>(waited: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

@@ -1,8 +1,8 @@
-//! The head of a request: one way to read it, or refused.
+//! The head of a request: read in one way, or refused.
 //!
 //! Two programs that read one request differently are how requests are smuggled; whatever has two
-//! readings (RFC 9112, 2.2, 5.1, 6.1, 6.3, 11.2) ends here with 400. Looking allocates nothing, so
-//! that a request can be rejected for next to nothing; what is admitted is taken apart afterwards.
+//! readings (RFC 9112, 2.2, 5.1, 6.1, 6.3, 11.2) is answered with 400. Inspecting allocates nothing, so
+//! that rejecting a request costs next to nothing; an admitted one is parsed afterwards.
 
 use std::ops::Range;
 
@@ -15,13 +15,13 @@ use crate::domain::refusal::Refusal;
 /// How the body is framed (RFC 9112, 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes; none where nothing was said.
+    /// So many bytes; 0 where the head says nothing.
     Length(usize),
     /// In chunks.
     Chunked,
 }
 
-/// What a head says, by where it says it. Read before anything is decided about the request.
+/// What a head says, by position. Read before anything is decided about the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestHead {
     /// Of the head, empty line included. Unit: bytes.
@@ -38,15 +38,15 @@ pub(super) struct RequestHead {
 }
 
 /// The one line end that may stand before a head: some clients end a body with one too many
-/// (RFC 9112, 2.2). It belongs to no request, so nobody's time runs while nothing else has come, and
-/// how it was cut into packets makes no difference.
+/// (RFC 9112, 2.2). It belongs to no request, so no request's timeout runs while nothing else has
+/// arrived, and how it was split into packets makes no difference.
 #[derive(Default)]
 pub(super) struct LineEnd {
     taken: bool,
 }
 
 impl LineEnd {
-    /// Takes it from the beginning; whether nothing else has come yet.
+    /// Removes it from the beginning; whether nothing else has arrived yet.
     pub(super) fn is_all(&mut self, read: &mut BytesMut) -> bool {
         if !self.taken && read.starts_with(b"\r\n") {
             read.advance(2);
@@ -78,7 +78,7 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Req
     let (method, target, authority) = request_line(head, &first, secure)?;
     let is_old = piece(head, &first).ends_with(b"HTTP/1.0");
     let (mut host, mut length, mut encodings) = (None, None, 0_u32);
-    let mut sight = RequestHead {
+    let mut found = RequestHead {
         bytes: head.len(),
         framing: Framing::Length(0),
         waits_for_continue: false,
@@ -92,8 +92,8 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Req
         if line.is_empty() {
             break;
         }
-        sight.lines = sight.lines.saturating_add(1);
-        if sight.lines > lines_max {
+        found.lines = found.lines.saturating_add(1);
+        if found.lines > lines_max {
             return Err(Refusal::HeadTooLarge);
         }
         let (name, value) = field(head, &line)?;
@@ -114,28 +114,28 @@ pub(super) fn inspect(head: &[u8], lines_max: usize, secure: bool) -> Result<Req
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(unreadable("the only transfer-encoding here is chunked"));
             }
-            sight.framing = Framing::Chunked;
+            found.framing = Framing::Chunked;
         } else if name.eq_ignore_ascii_case(b"expect") {
-            if sight.waits_for_continue || !value.eq_ignore_ascii_case(b"100-continue") {
+            if found.waits_for_continue || !value.eq_ignore_ascii_case(b"100-continue") {
                 return Err(unreadable(
                     "the only expectation here is 100-continue, once",
                 ));
             }
-            sight.waits_for_continue = true;
+            found.waits_for_continue = true;
         } else if name.eq_ignore_ascii_case(b"connection") {
             let mut options = value.split(|byte| *byte == b',');
-            sight.closes |= options.any(|word| ows(word).eq_ignore_ascii_case(b"close"));
+            found.closes |= options.any(|word| ows(word).eq_ignore_ascii_case(b"close"));
         }
     }
     match (length, encodings) {
         (None, 0 | 1) => (),
-        (Some(length), 0) => sight.framing = Framing::Length(length),
+        (Some(length), 0) => found.framing = Framing::Length(length),
         (_, _) => return Err(unreadable("content-length or transfer-encoding, once")),
     }
     if host.is_some() || !is_old {
         check_host(host, authority.map(|range| piece(head, &range)))?;
     }
-    Ok(sight)
+    Ok(found)
 }
 
 impl RequestHead {
@@ -153,11 +153,11 @@ impl RequestHead {
             .unwrap_or_default()
     }
 
-    /// Takes the head apart. Path and query stay byte for byte what was sent, because they are what
-    /// was signed (Q2); the authority was compared with the host header.
+    /// Parses the head. Path and query stay byte for byte what was sent, because they are what was signed
+    /// (Q2); the authority was compared with the host header.
     ///
     /// # Errors
-    /// Something that the types of a request do not take: what was looked at before leaves nothing.
+    /// Something that the types of a request do not accept; after [`inspect`] nothing is left of that.
     pub(super) fn request(&self, head: &Bytes) -> Result<Request<Bytes>, Refusal> {
         let method = Method::from_bytes(self.method(head));
         let target = PathAndQuery::from_maybe_shared(head.slice(self.target.clone()));
@@ -184,7 +184,7 @@ impl RequestHead {
     }
 }
 
-/// Lines by where they lie, without their ends. A line end is CRLF; either half alone is a fault.
+/// Lines by position, without their ends. A line end is CRLF; either half alone is an error.
 struct HeaderLines<'h> {
     head: &'h [u8],
     at: usize,
@@ -220,19 +220,19 @@ fn request_line(head: &[u8], line: &Range<usize>, secure: bool) -> Result<FirstL
     else {
         return Err(unreadable("the request line is not readable"));
     };
-    // Health checks speak it, to a plain listener; there is nothing else to ask for there.
+    // Health checks use it, on a plain listener, which serves nothing else.
     let is_old = version == b"HTTP/1.0" && !secure;
     if version != b"HTTP/1.1" && !is_old {
         return Err(unreadable("expected HTTP/1.1"));
     }
-    // A tunnel is something this gateway never opens, whatever the target looks like.
+    // This gateway never opens a tunnel, whatever the target looks like.
     if !is_token(method) || method == b"CONNECT" {
         return Err(unreadable("the method is not one"));
     }
     let method = line.start..line.start.saturating_add(method.len());
     let start = method.end.saturating_add(1);
     let end = start.saturating_add(target.len());
-    // `*` and `host:port` name no path; what lies behind the edge knows nothing else.
+    // `*` and `host:port` name no path, and everything behind the edge works on paths.
     let scheme: &[u8] = if secure { b"https://" } else { b"http://" };
     let authority = match target.strip_prefix(scheme) {
         None => None,

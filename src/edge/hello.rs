@@ -1,19 +1,19 @@
-//! What a client says first: read whole, within bounds, before it takes anything that others need.
+//! The `ClientHello`: read whole, within bounds, before the client uses anything that others need.
 
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use rustls::server::Acceptor as Hellos;
 use tokio::io::AsyncReadExt;
 
-/// Room for what a silent connection says first; the rest is made when something has come.
+/// Bytes read first from an idle connection; more is allocated when something has arrived.
 pub(super) const FIRST_BYTES: usize = 16;
-/// Room for what follows at once.
+/// Capacity for what follows.
 const MORE_BYTES: usize = 2_048;
 /// Bytes of a `ClientHello` with its records. Real ones have 300 to 2,000.
 const HELLO_BYTES_MAX: usize = 16 << 10;
 
-/// Reads until a client's `ClientHello` is whole, and puts it back in front of what follows. Whatever
-/// is none is put back as well: the handshake says to the client why it ends. Nothing if the client
-/// has gone, or says more than that without coming to an end.
+/// Reads until a client's `ClientHello` is whole, and puts it back in front of what follows. Anything
+/// else is put back as well: the handshake tells the client why it fails. `None` if the client has
+/// disconnected, or has sent more than a `ClientHello` may have.
 pub(super) async fn read_hello(tcp: &mut TcpStream) -> Option<()> {
     let mut first = [0; FIRST_BYTES];
     let count = tcp.read(&mut first).await.ok()?;
@@ -34,7 +34,7 @@ pub(super) async fn read_hello(tcp: &mut TcpStream) -> Option<()> {
     Some(())
 }
 
-/// Whether these bytes end a `ClientHello`, or cannot become one.
+/// Whether these bytes complete a `ClientHello`, or cannot be one.
 fn is_whole(hellos: &mut Hellos, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         if hellos.read_tls(&mut bytes).is_err() {

@@ -1,6 +1,6 @@
-//! TLS of the public listener: who we are, swappable while running, and proof of who is calling.
+//! TLS of the public listener: our certificate, replaceable while running, and the client's.
 //!
-//! Never decides whether a client certificate is welcome; that is the enrolment's business (Q4).
+//! Never decides whether a client certificate is accepted; the enrolment does (Q4).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -19,7 +19,7 @@ use rustls::{
 use crate::crypto::digest::sha256;
 use crate::domain::merchant::ShownCertificate;
 
-/// The certificate chain and key we show; replaced at once, without a restart (F1).
+/// Our certificate chain and key; replaced at once, without a restart (F1).
 #[derive(Debug)]
 pub struct TlsIdentity(RwLock<Arc<CertifiedKey>>);
 
@@ -35,12 +35,12 @@ impl TlsIdentity {
         Ok(Self(RwLock::new(Arc::new(certified(chain, key)?))))
     }
 
-    /// Shows what was read and checked before.
+    /// Uses a certificate that was read and checked before.
     pub fn of(shown: Arc<CertifiedKey>) -> Self {
         Self(RwLock::new(shown))
     }
 
-    /// Shows another certificate from the next handshake on. Connections that stand keep theirs.
+    /// Uses another certificate from the next handshake on. Open connections keep theirs.
     ///
     /// # Errors
     /// As [`Self::new`]; then the old one stays.
@@ -53,7 +53,7 @@ impl TlsIdentity {
         Ok(())
     }
 
-    /// Shows what was read and checked before, from the next handshake on.
+    /// Uses a certificate that was read and checked before, from the next handshake on.
     pub fn show(&self, next: Arc<CertifiedKey>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
@@ -76,7 +76,7 @@ fn certified(
     CertifiedKey::from_der(chain, key, &default_provider())
 }
 
-/// What a client showed: its digest, and when it counts. Nothing for what cannot be read whole.
+/// A client certificate: its digest and validity. `None` for what cannot be parsed whole.
 pub(super) fn shown(leaf: &[u8]) -> Option<ShownCertificate> {
     let (rest, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
     let validity = certificate.validity();
@@ -88,10 +88,10 @@ pub(super) fn shown(leaf: &[u8]) -> Option<ShownCertificate> {
     .filter(|_| rest.is_empty())
 }
 
-/// TLS 1.2 and 1.3, a client certificate asked for, sessions resumable, HTTP/1.1 only.
+/// TLS 1.2 and 1.3, a client certificate requested, sessions resumable, HTTP/1.1 only.
 ///
-/// Tickets are stateless, sealed with keys that change by themselves: a memory of sessions would
-/// hold a few hundred, and a handshake from the start costs twice the CPU of a resumed one.
+/// Tickets are stateless, encrypted with keys that rotate by themselves: a session cache would hold a few
+/// hundred, and a full handshake costs twice the CPU of a resumed one.
 pub(super) fn server_config(identity: Arc<TlsIdentity>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(default_provider());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -105,9 +105,9 @@ pub(super) fn server_config(identity: Arc<TlsIdentity>) -> Result<ServerConfig, 
 
 /// Accepts any client certificate whose private key the client proves to hold, or none.
 ///
-/// No authority is asked: a merchant's certificate is enrolled by its digest, so that a name in a
-/// certificate, whoever signed it, opens nothing (Q4). The signature over the handshake is what
-/// makes the digest worth comparing; that is checked in full.
+/// No authority is checked: a merchant's certificate is enrolled by its digest, so that a name in a
+/// certificate, whoever signed it, grants nothing (Q4). The signature over the handshake is what makes
+/// the digest worth comparing; that is verified in full.
 #[derive(Debug)]
 struct KeyPossessionVerifier(Arc<CryptoProvider>);
 
@@ -127,8 +127,8 @@ impl ClientCertVerifier for KeyPossessionVerifier {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         ParsedCertificate::try_from(leaf)?;
-        // Two parsers must take it: pingora reads the same bytes once more with the second one, and
-        // expects them to be readable.
+        // Two parsers must accept it: pingora parses the same bytes again with the second one, and
+        // expects that to work.
         shown(leaf)
             .map(|_| ClientCertVerified::assertion())
             .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))

@@ -1,5 +1,5 @@
-//! From where a party proved itself lately: whoever comes from there again is no stranger when there
-//! is too much to do. A memory of addresses, bounded, that forgets by itself.
+//! Addresses from which a party lately authenticated: callers from there count as authenticated in
+//! overload. A bounded set whose entries expire.
 
 use std::collections::HashSet;
 use std::mem;
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::places::subscriber;
 
-/// An address is remembered at least so long after the last proof, and at most twice as long.
+/// An address is kept at least so long after the last authentication, and at most twice as long.
 const REMEMBERED_FOR: Duration = Duration::from_mins(10);
-/// Addresses remembered in each of the two generations; past it no more are.
+/// Addresses kept in each of the two generations; past it no more are added.
 const ADDRESSES_MAX: usize = 8_192;
 
 /// The addresses of one listener.
@@ -36,7 +36,7 @@ impl Default for KnownAddresses {
 }
 
 impl KnownAddresses {
-    /// A party proved itself from there.
+    /// A party authenticated from this address.
     pub(super) fn remember(&self, address: IpAddr) {
         let mut generations = self.generations();
         if generations.young.len() < ADDRESSES_MAX {
@@ -44,7 +44,7 @@ impl KnownAddresses {
         }
     }
 
-    /// Whether one did lately.
+    /// Whether a party lately authenticated from this address.
     pub(super) fn knows(&self, address: IpAddr) -> bool {
         let address = subscriber(address);
         let generations = self.generations();
@@ -69,7 +69,7 @@ impl KnownAddresses {
 mod tests {
     use super::*;
 
-    /// What proved itself is known for a while, by its subscriber, and then forgotten.
+    /// An address is known for a while, as its subscriber's, and then forgotten.
     #[test]
     fn a_proven_address_is_remembered_for_a_bounded_time() {
         let known = KnownAddresses::default();

@@ -1,8 +1,8 @@
-//! Load shedding (R-6.4-1c). Requests under way are bounded: whoever is given up first may use the
-//! fewest permits, whoever is given up last may use all, and callers who have proven nothing have half
-//! of those of new orders. Past that a few wait, shortly. `CoDel` (`overload/codel.rs`) keeps that wait,
-//! and the wait for the processor, from standing: it rejects unauthenticated callers first where they
-//! are most of what comes, then new orders, then selections, and nothing else.
+//! Load shedding (R-6.4-1c). Requests in flight are bounded: the lowest priority may use the fewest
+//! permits, the highest may use all, and unauthenticated callers have half of those of new orders. Past
+//! that a few wait, briefly. `CoDel` (`overload/codel.rs`) keeps that wait, and the wait for the
+//! processor, from becoming a standing queue: it rejects unauthenticated callers first where they are
+//! the majority, then new orders, then selections, and nothing else.
 
 mod codel;
 
@@ -17,20 +17,20 @@ use crate::api::priority::Priority;
 use crate::limits::bound::{Bound, Taken};
 use codel::{Codel, INTERVAL};
 
-/// How often the clock ticks whose lateness is the wait for the processor.
+/// The interval of the timer whose lateness is the wait for the processor.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// With no more than so many requests under way nobody is rejected for waiting: it is not their doing.
+/// With no more requests in flight than these, none is rejected for waiting: they do not cause it.
 const CROWD_MIN: u32 = 32;
 /// So many of a priority may wait for a permit: one for so many that it has.
 const WAITING_ONE_IN: u32 = 8;
-/// However many were rejected, none stays unread for longer.
+/// The longest pause of a rejected connection, however many were rejected.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Who asks, as far as is known before a signature was read.
+/// What is known of a caller before a signature was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Its connection has proven something, or shows an enrolled certificate, or comes from where a
-    /// party proved itself lately.
+    /// Its connection has proven something, or has an enrolled certificate, or comes from an address where
+    /// a party lately authenticated.
     Proven,
     /// Anybody.
     Unauthenticated,
@@ -39,11 +39,11 @@ pub(super) enum Caller {
 /// Why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// As many are under way as its priority may fill, and as many wait as may.
+    /// As many requests are in flight as its priority may use, and as many wait as may.
     InFlight,
-    /// The wait for a permit or for the processor stands.
+    /// The wait for a permit or for the processor is a standing queue.
     Delay,
-    /// Too many come who have proven nothing.
+    /// Too many unauthenticated requests.
     Unauthenticated,
 }
 
@@ -58,18 +58,18 @@ impl Cause {
     }
 }
 
-/// Whether there is more to do than can be done.
+/// Whether there is overload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pressure {
-    /// Nobody waits too long.
+    /// No request waits too long.
     Normal,
-    /// Somebody was rejected for that just now.
+    /// A request was rejected for waiting within the last interval.
     Overload,
 }
 
 /// One listener's load.
 pub(super) struct Overload {
-    /// By priority, first given up first: each may use its own and those before it.
+    /// By priority, lowest first: each may use its own and those before it.
     permits: [Arc<Bound>; 4],
     waiting: [Arc<Bound>; 4],
     unauthenticated: Arc<Bound>,
@@ -85,11 +85,11 @@ pub(super) struct Overload {
     /// microseconds since the beginning.
     rejected_us: AtomicU64,
     read_again_us: AtomicU64,
-    /// Rejected since it was last said, by priority.
+    /// Rejected since they were last logged, by priority.
     rejected: [AtomicU64; 4],
 }
 
-/// A request's permit; given back when it was answered.
+/// A request's permit; released when it has been answered.
 pub(super) struct InFlight {
     _taken: [Option<Taken>; 2],
 }
@@ -112,7 +112,7 @@ impl Overload {
         }
     }
 
-    /// Other bounds, at once. What is under way stays counted.
+    /// Replaces the bounds, at once. Requests in flight stay counted.
     pub(super) fn resize(&self, next: &Bounds) {
         let all = self.permits.iter().zip(own(next));
         let few = self.waiting.iter().zip(up_to(next).map(waiting));
@@ -120,7 +120,7 @@ impl Overload {
         self.unauthenticated.resize(unauthenticated(next));
     }
 
-    /// Whether a request is worth reading: from its first line, and from what is known of its caller.
+    /// Whether a request is read at all: by its first line, and by what is known of its caller.
     pub(super) fn check(
         &self,
         priority: Priority,
@@ -144,7 +144,7 @@ impl Overload {
         )
     }
 
-    /// A permit for a request that was read whole: not before, or slow senders would hold them all.
+    /// A permit for a request that was read whole; acquired earlier, slow senders could hold them all.
     pub(super) async fn enter(
         &self,
         priority: Priority,
@@ -197,7 +197,7 @@ impl Overload {
             .map(|(bound, _)| bound)
     }
 
-    /// What `CoDel` says of a request that waited, or would wait, so long.
+    /// What `CoDel` decides about a request that waited, or would wait, so long.
     fn judge(
         &self,
         (priority, caller): (Priority, Caller),
@@ -209,10 +209,10 @@ impl Overload {
             return Ok(());
         }
         let target = bounds.delay_max;
-        let [of_strangers, of_orders, of_selections] = &self.codel;
+        let [of_unauthenticated, of_orders, of_selections] = &self.codel;
         let is_first = caller == Caller::Unauthenticated
             && self.is_unauthenticated_crowd.load(Ordering::Relaxed);
-        if is_first && says(of_strangers, waited, quarter(target), now) {
+        if is_first && says(of_unauthenticated, waited, quarter(target), now) {
             return Err(self.reject_by_codel((priority, now), Cause::Unauthenticated));
         }
         let is_rejected = match priority {
@@ -228,7 +228,7 @@ impl Overload {
     }
 
     fn reject_by_codel(&self, (priority, now): (Priority, Instant), cause: Cause) -> Cause {
-        // What helps no payment along is rejected as long as something else was: it prolongs nothing.
+        // Unrouted requests are rejected for as long as others are: they must not prolong that.
         if priority != Priority::Unrouted {
             self.rejected_us.store(self.us(now), Ordering::Relaxed);
         }
@@ -242,7 +242,7 @@ impl Overload {
         cause
     }
 
-    /// Whether `CoDel` rejected somebody just now: then handshakes wait for each other as well.
+    /// Whether `CoDel` rejected a request within the last interval: then fewer handshakes run.
     pub(super) fn pressure(&self) -> Pressure {
         if self.is_over(Instant::now()) {
             Pressure::Overload
@@ -258,26 +258,26 @@ impl Overload {
     }
 
     fn count(&self, caller: Caller) {
-        let [all, of_strangers] = &self.came;
+        let [all, of_unauthenticated] = &self.came;
         all.fetch_add(1, Ordering::Relaxed);
         let one = u32::from(caller == Caller::Unauthenticated);
-        of_strangers.fetch_add(one, Ordering::Relaxed);
+        of_unauthenticated.fetch_add(one, Ordering::Relaxed);
     }
 
-    /// A tick was served this late: so long does whatever is ready wait for the processor.
+    /// A tick was served this late, which is how long a ready task waits for the processor.
     pub(super) fn tick(&self, late_by: Duration, now: Instant) {
         self.delay_us.store(micros(late_by), Ordering::Relaxed);
         self.ticked_us.store(self.us(now), Ordering::Relaxed);
         let came = |count: &AtomicU32| count.swap(0, Ordering::Relaxed);
-        let [all, of_strangers] = self.came.each_ref().map(came);
-        let is_crowd = of_strangers > all.saturating_sub(of_strangers);
+        let [all, of_unauthenticated] = self.came.each_ref().map(came);
+        let is_crowd = of_unauthenticated > all.saturating_sub(of_unauthenticated);
         self.is_unauthenticated_crowd
             .store(is_crowd, Ordering::Relaxed);
     }
 
-    /// How long a rejected connection is not read. All together they are only so often in a second:
-    /// rejecting costs little, and still everything if enough of them come back at once. What they owe
-    /// is never more than the longest pause, so that it is over as soon (Z4).
+    /// How long a rejected connection is not read. All together they are read only so often in a second:
+    /// rejecting one costs little, but enough of them at once cost everything. The backlog is never more
+    /// than the longest pause, so that it ends soon after the flood (Z4).
     pub(super) fn pause(&self, bounds: &Bounds) -> Duration {
         let now_us = self.us(Instant::now());
         let step_us = 1_000_000_u64.checked_div(u64::from(bounds.rejections_per_second_max));
@@ -294,18 +294,18 @@ impl Overload {
         Duration::from_micros(before_us.saturating_sub(now_us)).clamp(least, least.max(PAUSE_MAX))
     }
 
-    /// How many of each priority were rejected since the last question.
+    /// How many of each priority were rejected since the last call.
     pub(super) fn rejected_lately(&self) -> [u64; 4] {
         let rejected = self.rejected.each_ref();
         rejected.map(|count| count.swap(0, Ordering::Relaxed))
     }
 
-    /// Requests that have a permit.
+    /// Requests in flight.
     pub(super) fn requests_open(&self) -> u32 {
         self.permits.iter().map(|bound| bound.taken()).sum()
     }
 
-    /// Returns when nothing is under way.
+    /// Returns when no request is in flight.
     pub(super) async fn drain(&self) {
         for bound in &self.permits {
             bound.all_back().await;
@@ -316,8 +316,8 @@ impl Overload {
         Duration::from_micros(self.delay_us.load(Ordering::Relaxed))
     }
 
-    /// What must be left of that delay: what was ready at the tick is worked off meanwhile. So those who
-    /// are rejected for it are no more than it takes, and the processor does not run dry.
+    /// What is left of that delay: tasks that were ready at the tick have been run meanwhile. So no more
+    /// requests are rejected than necessary, and the processor does not become idle.
     fn left(&self, now: Instant) -> Duration {
         let ticked_us = self.ticked_us.load(Ordering::Relaxed);
         let since_us = self.us(now).saturating_sub(ticked_us);
@@ -343,7 +343,7 @@ fn of<T>(counts: &[T; 4], priority: Priority) -> Option<&T> {
     place.and_then(|place| counts.get(place))
 }
 
-/// How many may be under way with one more of each priority.
+/// How many may be in flight with one more of each priority.
 fn up_to(bounds: &Bounds) -> [u32; 4] {
     [
         unauthenticated(bounds),

@@ -1,10 +1,10 @@
-//! Who holds a connection of one listener, and who makes room when there is none left.
+//! Limits the connections of one listener, and closes some to make room when none is left.
 //!
-//! Connections are counted by network, from everybody down to one line: of IPv4 the address, of IPv6
-//! its /48, /56 and /64. Where a network is full, whoever came first of those that have proven
-//! nothing, and that nobody is answering, is ended: only proof holds a place. Whoever does not take
-//! an answer is not being answered any more. The bounds are handed in each time, so that they can be
-//! replaced while it counts.
+//! Connections are counted by network, from all down to one subscriber: of IPv4 the address, of IPv6 its
+//! /48, /56 and /64. Where a network is full, the oldest connection is closed that has proven nothing
+//! and has no request in progress: only proof keeps a connection open. One whose response is being
+//! written has no request in progress any more. The bounds are passed each time, so that they can be
+//! replaced.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,15 +19,15 @@ mod network;
 
 pub(super) use network::subscriber;
 
-/// This part of all connections is left to enrolled certificates: neither other proof nor an answer in
-/// the making holds a place in it.
+/// This part of all connections is reserved for enrolled certificates: neither other proof nor a request
+/// in progress keeps a connection in it.
 const RESERVE_PART: u32 = 8;
-/// So large a part of all connections payers may prove at most, all together: a page's address is
-/// handed on freely.
+/// The largest part of all connections that payers' pages may keep, all together: a page's address is
+/// passed on freely.
 const PAYERS_PART: u32 = 4;
-/// Connections that one order's page proves at once: a browser opens six.
+/// Connections that one order's page may keep at once: a browser opens six.
 const ONE_PAGE_MAX: u32 = 8;
-/// What one listener counts.
+/// The connections of one listener.
 #[derive(Default)]
 pub(super) struct Places {
     guests: Mutex<Guests>,
@@ -36,9 +36,9 @@ pub(super) struct Places {
 /// Why there is no place for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// All are taken by those that have proven something.
+    /// All belong to callers that have proven something.
     Whole,
-    /// Its network has its share.
+    /// Its network has used its share.
     Address,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Full {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     Nothing,
-    /// Somebody is answering it, which holds its place meanwhile as if it had proven something.
+    /// Its request is in progress, which keeps it meanwhile as if it had proven something.
     Answered,
     /// A party or a payer's page, in a request.
     Request(ConnectionProof),
@@ -55,7 +55,7 @@ enum Proof {
 }
 
 impl Proof {
-    /// Whether it holds a place that is not left to certificates.
+    /// Whether it counts against the connections that are not reserved for certificates.
     fn is_kept(self) -> bool {
         match self {
             Self::Nothing | Self::Certificate => false,
@@ -64,15 +64,15 @@ impl Proof {
     }
 }
 
-/// Every connection there is.
+/// Every open connection.
 #[derive(Default)]
 struct Guests {
     next: u64,
-    /// Those that are kept.
+    /// Those whose proof is kept outside the reserve.
     kept: u32,
     by_number: HashMap<u64, Guest>,
     by_network: HashMap<Network, u32>,
-    /// Those that have proven nothing, by network and in the order in which they came.
+    /// Those that have proven nothing, by network and age.
     evictable: BTreeSet<(Network, u64)>,
 }
 
@@ -83,8 +83,8 @@ struct Guest {
 }
 
 impl Places {
-    /// A connection's place. Where its network, or everything, is full, the oldest connection there
-    /// that has proven nothing makes room.
+    /// Counts a new connection. Where its network, or the listener, is full, the oldest connection there
+    /// that has proven nothing is closed for it.
     pub(super) fn connection(
         &self,
         address: IpAddr,
@@ -143,7 +143,7 @@ impl Guests {
         })
     }
 
-    /// Counts a connection out, if it is still counted.
+    /// Stops counting a connection, if it is still counted.
     fn leave(&mut self, number: u64) -> Option<Guest> {
         self.prove(number, Proof::Nothing);
         let guest = self.by_number.remove(&number)?;
@@ -180,7 +180,7 @@ impl Guests {
         self.kept = others.saturating_add(u32::from(proof.is_kept()));
     }
 
-    /// Whether one more may be kept, or this one is: some places are left to certificates.
+    /// Whether one more may be kept, or this one is already: some are reserved for certificates.
     fn may_keep(&self, number: u64, bounds: &Bounds) -> bool {
         let reserve = bounds.connections_max.checked_div(RESERVE_PART);
         let kept_max = bounds.connections_max.saturating_sub(reserve.unwrap_or(0));
@@ -188,7 +188,7 @@ impl Guests {
         is_there && (self.kept < kept_max || self.proof(number).is_kept())
     }
 
-    /// Whether one more connection may prove this page: so many of it, and of all pages, may.
+    /// Whether one more connection may be kept by this page: there is a limit for it and for all pages.
     fn may_prove(&self, page: u64, bounds: &Bounds) -> bool {
         let payers_max = bounds.connections_max.checked_div(PAYERS_PART);
         let (mut payers, mut of_page) = (0_u32, 0_u32);
@@ -202,7 +202,7 @@ impl Guests {
     }
 }
 
-/// A connection's place among all and among those of its networks, until somebody else needs it.
+/// A connection's place among all and among those of its networks, until another one needs it.
 pub(super) struct ConnectionPlace<'a> {
     places: &'a Places,
     number: u64,
@@ -210,12 +210,12 @@ pub(super) struct ConnectionPlace<'a> {
 }
 
 impl ConnectionPlace<'_> {
-    /// Returns when the place was given to somebody else.
+    /// Returns when the place was given to another connection.
     pub(super) async fn is_taken(&self) {
         self.leave.notified().await;
     }
 
-    /// Somebody is answering: it makes no room meanwhile, so that no answer is lost.
+    /// A request is in progress: the connection is not closed meanwhile, so that no response is lost.
     pub(super) fn is_answered(&self, bounds: &Bounds) {
         let mut guests = self.places.guests();
         let is_new = guests.proof(self.number) == Proof::Nothing;
@@ -224,7 +224,7 @@ impl ConnectionPlace<'_> {
         }
     }
 
-    /// Its answer is there: from now on it is its client that is waited for.
+    /// The response is ready: from now on the connection waits for its client.
     pub(super) fn waits(&self) {
         let mut guests = self.places.guests();
         if guests.proof(self.number) == Proof::Answered {
@@ -232,13 +232,13 @@ impl ConnectionPlace<'_> {
         }
     }
 
-    /// An enrolled certificate was shown: the place is its own.
+    /// The client has an enrolled certificate: the connection is kept.
     pub(super) fn has_certificate(&self) {
         self.places.guests().prove(self.number, Proof::Certificate);
     }
 
-    /// A request proved who it is from, for the first time on this connection: the place is its own,
-    /// within the shares of what is proven so. Returns whether it is.
+    /// A request proved its caller, for the first time on this connection: the connection is kept, within
+    /// the share of such proof. Returns whether it is.
     pub(super) fn has_proven(&self, proven: ConnectionProof, bounds: &Bounds) -> bool {
         let mut guests = self.places.guests();
         let may_prove = match proven {

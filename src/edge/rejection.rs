@@ -1,5 +1,5 @@
-//! Requests that are answered before anybody saw them: what is not understood, and what is rejected
-//! under load. Such an answer is made beforehand, so that it costs no more than a bare one.
+//! Requests answered by the edge itself: those it cannot read, and those rejected in overload. Responses
+//! to rejected ones are encoded in advance, so that rejecting costs no more than writing them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,22 +23,22 @@ use crate::domain::refusal::Refusal;
 /// unread bytes takes the last answer away from it.
 const LINGER_WITHIN: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// Seconds that rejected callers are told to stay away, one after the other, so that they do not all
-/// come back at once.
+/// `retry-after` of rejected requests, one value after the other, so that callers do not all retry at
+/// once. Unit: seconds.
 const RETRY_AFTER_S: [u64; 4] = [1, 2, 3, 4];
 
-/// Answers to rejected requests, made beforehand.
+/// Responses to rejected requests, encoded in advance.
 pub(super) struct Rejections {
     written: Vec<(Bytes, Bytes)>,
     next: AtomicUsize,
 }
 
-/// How a rejected request was to be answered.
+/// What is known of a rejected request.
 #[derive(Clone, Copy)]
-pub(super) struct Asked {
-    /// Its rank.
+pub(super) struct RejectedRequest {
+    /// Its priority.
     pub(super) priority: Priority,
-    /// Nothing follows it on its connection.
+    /// Its connection is closed after it.
     pub(super) last: bool,
     /// It was `HEAD`.
     pub(super) head_only: bool,
@@ -51,13 +51,13 @@ impl Rejections {
                 let mut response = refuse(&Refusal::Unavailable);
                 let seconds = HeaderValue::from(seconds);
                 response.headers_mut().insert(RETRY_AFTER, seconds);
-                let manner = WriteOptions {
+                let options = WriteOptions {
                     secure,
                     keep,
                     head_only: false,
                     written: WriteTime::InAdvance,
                 };
-                answer::encode(response, manner)
+                answer::encode(response, options)
             };
             (written(true), written(false))
         });
@@ -92,57 +92,57 @@ impl ListenerConnections {
         response
     }
 
-    /// Rejects a request that was only looked at, and reads its body away.
+    /// Rejects a request whose head was inspected, and discards its body.
     pub(super) async fn reject(
         &self,
         caller: &mut ClientConnection<'_>,
-        sight: &RequestHead,
-        (asked, why): (Asked, Cause),
+        head: &RequestHead,
+        (rejected, why): (RejectedRequest, Cause),
         stopped: &StopReceiver,
     ) -> ConnectionReuse {
         let bounds = self.bounds();
-        caller.read.advance(sight.bytes);
-        if sight.waits_for_continue || sight.framing == Framing::Chunked {
-            // What the client sends next is not known.
-            self.count(asked.priority, why);
-            let wire = self.rejections.next(false, asked.head_only);
+        caller.read.advance(head.bytes);
+        if head.waits_for_continue || head.framing == Framing::Chunked {
+            // Whether the client sends the body is not known.
+            self.count(rejected.priority, why);
+            let wire = self.rejections.next(false, rejected.head_only);
             return self.write_last(caller, wire).await;
         }
         let ClientConnection { stream, read, .. } = &mut *caller;
-        match read_body(stream, read, sight.framing, &bounds).await {
-            Ok(_) => self.come_again(caller, (asked, why), stopped).await,
+        match read_body(stream, read, head.framing, &bounds).await {
+            Ok(_) => self.ask_to_retry(caller, (rejected, why), stopped).await,
             Err(ReadFailure::Disconnected) => ConnectionReuse::Disconnected,
             Err(ReadFailure::Refused(refusal)) => {
-                self.answer_last(caller, &refusal, asked.head_only).await
+                self.answer_last(caller, &refusal, rejected.head_only).await
             }
         }
     }
 
-    /// Tells a caller to come again, and reads such a request of its again only a moment later:
-    /// one that comes back at once must not take the processor from those that are served.
-    pub(super) async fn come_again(
+    /// Asks the caller to retry, and reads its next request of that priority only after a pause: a caller
+    /// that retries at once must not take the processor from those that are served.
+    pub(super) async fn ask_to_retry(
         &self,
         caller: &mut ClientConnection<'_>,
-        (asked, why): (Asked, Cause),
+        (rejected, why): (RejectedRequest, Cause),
         stopped: &StopReceiver,
     ) -> ConnectionReuse {
         let bounds = self.bounds();
-        self.count(asked.priority, why);
-        let keep = !asked.last && !*stopped.borrow();
-        let wire = self.rejections.next(keep, asked.head_only);
+        self.count(rejected.priority, why);
+        let keep = !rejected.last && !*stopped.borrow();
+        let wire = self.rejections.next(keep, rejected.head_only);
         match self.write(caller, &[wire], &bounds).await {
             ConnectionReuse::Again if !keep => ConnectionReuse::Close,
             ConnectionReuse::Again => {
                 let again = Instant::now().checked_add(self.overload.pause(&bounds));
-                caller.paused = again.map(|again| (asked.priority, again));
+                caller.paused = again.map(|again| (rejected.priority, again));
                 ConnectionReuse::Again
             }
             then @ (ConnectionReuse::Close | ConnectionReuse::Disconnected) => then,
         }
     }
 
-    /// Lets a request wait out the pause that one of its rank, or of a higher one, was given on its
-    /// connection. Whatever is given up later than that goes ahead.
+    /// Waits for the end of the pause that a rejected request of this priority, or of a higher one, left on
+    /// the connection. A request of a higher priority does not wait.
     pub(super) async fn wait_out(
         &self,
         caller: &mut ClientConnection<'_>,
@@ -162,20 +162,20 @@ impl ListenerConnections {
         self.metrics.front.load_shed(priority.word(), why.word());
     }
 
-    /// Answers what never became a request; nothing follows.
+    /// Answers what could not be read as a request, and closes.
     pub(super) async fn answer_last(
         &self,
         caller: &mut ClientConnection<'_>,
         refusal: &Refusal,
         head_only: bool,
     ) -> ConnectionReuse {
-        let manner = WriteOptions {
+        let options = WriteOptions {
             secure: self.acceptor.is_some(),
             keep: false,
             head_only,
             written: WriteTime::Now,
         };
-        let wire = answer::encode(self.refuse(refusal), manner);
+        let wire = answer::encode(self.refuse(refusal), options);
         self.write_last(caller, wire).await
     }
 
@@ -187,7 +187,7 @@ impl ListenerConnections {
         }
     }
 
-    /// Ends a connection after its last answer: says so, and lets the client finish sending, within
+    /// Closes a connection after its last response: shuts it down and lets the client finish sending, within
     /// bounds.
     pub(super) async fn close(&self, caller: &mut ClientConnection<'_>) {
         let lingering = async {
@@ -204,7 +204,7 @@ impl ListenerConnections {
             std::io::Result::Ok(())
         };
         if !matches!(timeout(LINGER_WITHIN, lingering).await, Ok(Ok(()))) {
-            tracing::debug!("a client kept sending after its last answer");
+            tracing::debug!("a client kept sending after its last response");
         }
     }
 }

@@ -66,7 +66,7 @@ pub async fn notify_merchant(
             let copy = is_logged.then(|| RequestCopy::of(&request, shown(event)));
             let answer = world
                 .outbound
-                .send(&OutboundParty::Merchant, request, timeouts(attempt))
+                .send(&OutboundParty::Merchant, request, timeouts(attempt).into())
                 .await;
             let heard = is_acknowledged(&answer);
             if let Some(copy) = copy {

@@ -15,7 +15,7 @@ use crate::limits::permits::Permits;
 use crate::metrics::Metrics;
 use crate::outbound::HyperOutbound;
 use crate::world::{
-    CallLabel, CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 
 /// The longest a query with no caller waiting may wait for its permit.
@@ -33,33 +33,28 @@ impl Outbound for RateLimited {
     async fn send(
         &self,
         party: &OutboundParty,
-        mut request: Request<Bytes>,
-        mut timeouts: CallTimeouts,
+        request: Request<Bytes>,
+        mut options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         let OutboundParty::Institution(institution) = party else {
-            return self.hyper.send(party, request, timeouts).await;
+            return self.hyper.send(party, request, options).await;
         };
-        let call_label = request.extensions().get::<CallLabel>();
-        let (call_label, given) = call_label.map_or(("other", None), |call_label| {
-            (call_label.0, call_label.1.clone())
-        });
+        let label = options.label;
         // A create waited for its permit before its intent was written. A query is repeated later,
         // so it waits only as long as leaves its response head the full timeout. The permit is held
         // until the call has ended, and counted when the request leaves.
-        let permit = if let Some(permit) = given {
-            permit
-        } else {
+        if options.permit.is_none() {
+            let timeouts = &mut options.timeouts;
             let (waited_from, spare) = (now(), timeouts.whole.saturating_sub(timeouts.head));
             let permit = self.permits.soon(institution, spare).await;
             let permit = permit
                 .map_err(|Wait(_)| SendError::Throttled("no permit is free at present".into()))?;
             timeouts.whole = timeouts.whole.saturating_sub(waited_from.elapsed());
-            permit
-        };
-        let with_permit = CallLabel(call_label, Some(permit.clone()));
-        request.extensions_mut().insert(with_permit);
+            options.permit = Some(permit);
+        }
+        let permit = options.permit.clone();
         let began = now();
-        let reply = self.hyper.send(party, request, timeouts).await;
+        let reply = self.hyper.send(party, request, options).await;
         drop(permit);
         let outcome = match &reply {
             Ok(reply) if reply.status().is_server_error() => "server_fault",
@@ -70,7 +65,7 @@ impl Outbound for RateLimited {
         };
         self.metrics
             .institutions
-            .call(institution.as_str(), call_label, outcome, began.elapsed());
+            .call(institution.as_str(), label, outcome, began.elapsed());
         reply
     }
     async fn permit(

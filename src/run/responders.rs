@@ -4,6 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -14,11 +15,11 @@ use tokio::sync::watch;
 use super::in_force::ActiveConfiguration;
 use super::now;
 use crate::api::refusal::problem;
-use crate::api::{ApiResponse, Peer};
+use crate::api::{AnsweredCaller, ApiResponse, EndpointMatch, Peer};
 use crate::config::PartyKind;
-use crate::domain::identifiers::{PageToken, hex};
+use crate::domain::identifiers::{PayOrderNo, hex};
 use crate::domain::order::{CallbackDelivery, PollLane, Urgency};
-use crate::edge::{ConnectionProof, EnrolmentCheck, Refuse, Responder, Responding};
+use crate::edge::{ConnectionProof, EdgeResponse, EnrolmentCheck, Refuse, Responder, Responding};
 use crate::metrics::{CallerClass, Metrics, RequestLabels};
 use crate::store::ledger::ReconciliationLedger;
 use crate::store::nonce_cache::{NonceCache, NonceCacheStats};
@@ -31,70 +32,65 @@ pub(super) fn public(
     in_force: Arc<ArcSwap<ActiveConfiguration>>,
     metrics: Arc<Metrics>,
 ) -> Responder {
-    Arc::new(move |request: Request<Bytes>, peer: Peer| -> Responding {
-        // One configuration version for the whole request.
-        let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
-        Box::pin(async move {
-            let began = now();
-            let path = request.uri().path();
-            let page = page(path);
-            let called_back = path.strip_prefix("/v1/callbacks/").map(str::to_owned);
-            let ApiResponse {
-                mut response,
-                interface,
-                result,
-            } = served.api.answer(request, peer).await;
-            let caller = caller_class(interface, result, &response);
-            if let Some(proven) = proven(caller, page, response.status()) {
-                response.extensions_mut().insert(proven);
-            }
-            let (labels, took) = (RequestLabels { interface, caller }, began.elapsed());
-            let refused =
-                response.status().is_client_error() || response.status().is_server_error();
-            metrics.request(labels, refused, result, took);
-            if let Some(institution) = called_back.filter(|_| is_callback_result(result)) {
-                metrics.institutions.callback(&institution, result);
-            } else if refused {
-                metrics.refusal(result);
-            }
-            response
-        })
-    })
+    Arc::new(
+        move |request: Request<Bytes>, peer: Peer, matched: EndpointMatch| -> Responding {
+            // One configuration version for the whole request.
+            let (served, metrics) = (in_force.load_full(), Arc::clone(&metrics));
+            Box::pin(async move {
+                let began = now();
+                let answer = served.api.answer_matched(matched, request, peer).await;
+                count(&metrics, &answer, began.elapsed());
+                let proof = proof(&answer.caller, answer.response.status());
+                let response = answer.response;
+                EdgeResponse { response, proof }
+            })
+        },
+    )
 }
 
-/// Whether a result is an inbox status of a callback, so its path named a configured institution.
-fn is_callback_result(result: &str) -> bool {
-    [
-        InboxStatus::Genuine,
-        InboxStatus::Quarantined,
-        InboxStatus::Forged,
-    ]
-    .iter()
-    .any(|decision| decision.name() == result)
+fn count(metrics: &Metrics, answer: &ApiResponse, took: Duration) {
+    let (status, result) = (answer.response.status(), answer.result);
+    let labels = RequestLabels {
+        interface: answer.interface,
+        caller: caller_class(&answer.caller),
+    };
+    let refused = status.is_client_error() || status.is_server_error();
+    metrics.request(labels, refused, result, took);
+    if let AnsweredCaller::Institution(institution, _) = &answer.caller {
+        metrics.institutions.callback(institution.as_str(), result);
+    } else if refused {
+        metrics.refusal(result);
+    }
 }
 
-/// The kind of caller, as far as it authenticated: responses to merchants are signed exactly when
-/// the merchant did.
-fn caller_class(interface: &str, result: &str, response: &Response<Bytes>) -> CallerClass {
-    match interface {
-        "X-11" if is_callback_result(result) && result != InboxStatus::Forged.name() => {
+/// The kind of caller, as far as it authenticated.
+fn caller_class(caller: &AnsweredCaller) -> CallerClass {
+    match caller {
+        AnsweredCaller::Merchant => CallerClass::Merchant,
+        AnsweredCaller::Institution(_, InboxStatus::Genuine | InboxStatus::Quarantined) => {
             CallerClass::Institution
         }
-        "page" | "X-6" => CallerClass::Payer,
-        _ if interface != "X-11" && response.headers().contains_key("signature") => {
-            CallerClass::Merchant
+        AnsweredCaller::Payer(_) => CallerClass::Payer,
+        AnsweredCaller::Institution(_, InboxStatus::Forged) | AnsweredCaller::Unknown => {
+            CallerClass::Unknown
         }
-        _ => CallerClass::Unknown,
     }
 }
 
 /// Whether that is enough to keep a connection when no more can be opened.
-fn proven(caller: CallerClass, page: Option<u64>, status: StatusCode) -> Option<ConnectionProof> {
+fn proof(caller: &AnsweredCaller, status: StatusCode) -> Option<ConnectionProof> {
     match caller {
-        CallerClass::Merchant if may_be_a_replay(status) => None,
-        CallerClass::Merchant | CallerClass::Institution => Some(ConnectionProof::Party),
-        CallerClass::Payer if status.is_success() => page.map(ConnectionProof::Payer),
-        CallerClass::Payer | CallerClass::Unknown => None,
+        AnsweredCaller::Merchant if may_be_a_replay(status) => None,
+        AnsweredCaller::Merchant
+        | AnsweredCaller::Institution(_, InboxStatus::Genuine | InboxStatus::Quarantined) => {
+            Some(ConnectionProof::Party)
+        }
+        AnsweredCaller::Payer(order) if status.is_success() => {
+            Some(ConnectionProof::Payer(page(order)))
+        }
+        AnsweredCaller::Institution(_, InboxStatus::Forged)
+        | AnsweredCaller::Payer(_)
+        | AnsweredCaller::Unknown => None,
     }
 }
 
@@ -109,14 +105,11 @@ fn may_be_a_replay(status: StatusCode) -> bool {
     refused.contains(&status) || status.is_server_error()
 }
 
-/// The number of the order whose page has this path; the same for the page and its status.
-fn page(path: &str) -> Option<u64> {
-    let token = path.strip_prefix("/pay/")?;
-    let token = token.strip_suffix("/status").unwrap_or(token);
-    let token = PageToken::parse(token).ok()?;
+/// A number for the page of an order, the same for the page and its status.
+fn page(order: &PayOrderNo) -> u64 {
     let mut hasher = DefaultHasher::new();
-    token.order().as_str().hash(&mut hasher);
-    Some(hasher.finish())
+    order.as_str().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The state that the operations listener shows.
@@ -221,7 +214,7 @@ fn misdirected(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode
 
 /// Metrics and health, for the operations listener only.
 pub(super) fn operations(operations: Arc<OperationsState>) -> Responder {
-    Arc::new(move |request: Request<Bytes>, _peer: Peer| -> Responding {
+    Arc::new(move |request: Request<Bytes>, _, _| -> Responding {
         let operations = Arc::clone(&operations);
         Box::pin(async move {
             let served = operations.in_force.load_full();
@@ -247,7 +240,7 @@ pub(super) fn operations(operations: Arc<OperationsState>) -> Responder {
                 let allowed = HeaderValue::from_static("GET, HEAD");
                 response.headers_mut().insert(header::ALLOW, allowed);
             }
-            response
+            response.into()
         })
     })
 }
@@ -263,7 +256,7 @@ pub(super) fn refuse() -> Refuse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::identifiers::{PayOrderNo, Timestamp};
+    use crate::domain::identifiers::{InstitutionId, Timestamp};
 
     /// R-6.3.1-3a: repeating what somebody else signed, and being rejected for it, keeps no
     /// connection.
@@ -271,7 +264,7 @@ mod tests {
     fn a_replayed_request_proves_no_caller() {
         let merchant = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
-            proven(CallerClass::Merchant, None, status).is_some()
+            proof(&AnsweredCaller::Merchant, status).is_some()
         };
         for (status, is_proven) in [
             (200, true),
@@ -288,22 +281,30 @@ mod tests {
         }
     }
 
-    /// R-6.3.1-3a: an order's page and its status count as one page, however the address is
-    /// spelled; another order's page is different, and a path that is no page address has none.
+    /// R-6.3.1-3a: whoever has opened an order's page keeps one place by it, another order's page is
+    /// another; a page that was refused is none.
     #[test]
     fn one_order_is_one_page() {
-        let token = |draw| {
+        let caller = |draw| {
             let order = PayOrderNo::mint(Timestamp::from_ms(1), [draw; 10]);
-            PageToken::new(order, [0xab; 16]).expose()
+            AnsweredCaller::Payer(order)
         };
-        let (first, second) = (token(1), token(2));
-        let number = page(&format!("/pay/{first}"));
-        assert!(number.is_some());
-        assert_eq!(page(&format!("/pay/{first}/status")), number);
-        let (order, secret) = first.split_once('.').unwrap();
-        let shouted = format!("/pay/{order}.{}", secret.to_uppercase());
-        assert!([None, number].contains(&page(&shouted)));
-        assert_ne!(page(&format!("/pay/{second}")), number);
-        assert_eq!(page("/pay/nobodys"), None);
+        let first = proof(&caller(1), StatusCode::OK);
+        assert!(matches!(first, Some(ConnectionProof::Payer(_))));
+        assert_eq!(proof(&caller(1), StatusCode::OK), first);
+        assert_ne!(proof(&caller(2), StatusCode::OK), first);
+        assert_eq!(proof(&caller(1), StatusCode::NOT_FOUND), None);
+    }
+
+    /// R-6.3.1-3a: a forged callback proves nothing of its sender.
+    #[test]
+    fn a_forged_callback_proves_no_caller() {
+        let proof = |status| {
+            let institution = InstitutionId::parse("harbour").unwrap();
+            let caller = AnsweredCaller::Institution(institution, status);
+            super::proof(&caller, StatusCode::OK)
+        };
+        assert_eq!(proof(InboxStatus::Genuine), Some(ConnectionProof::Party));
+        assert_eq!(proof(InboxStatus::Forged), None);
     }
 }

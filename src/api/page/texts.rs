@@ -1,5 +1,5 @@
-//! The payer's texts, Chinese first and English second, and how each view looks. Says what is
-//! known and what to do; never promises what only an institution can know.
+//! The payer's texts, Chinese first and English second, and how each view looks. They state what is known
+//! and what to do, and never promise what only an institution can know.
 
 use http::StatusCode;
 
@@ -61,7 +61,7 @@ pub(super) const EXCESS_PAYMENT: BilingualText = (
     "A payment arrived that was not due; it is booked to be refunded.",
 );
 
-/// How one view looks and what it says.
+/// How one view looks and what it shows.
 pub(super) struct PagePanel {
     pub(super) class: &'static str,
     pub(super) sign: &'static str,
@@ -108,8 +108,8 @@ pub(super) fn panel(view: PageView<'_>) -> PagePanel {
     }
 }
 
-/// What a refusal of this status says to the payer: title and advice. Nothing is said of money:
-/// a request that was refused late may have started something.
+/// Title and advice for a refusal of this status. They say nothing of money: a request that was refused
+/// late may have started something.
 pub fn refused(status: StatusCode) -> (BilingualText, BilingualText) {
     match status.as_u16() {
         404 => (

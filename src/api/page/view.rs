@@ -15,17 +15,17 @@ use crate::domain::order::{CloseReason, Order, OrderState};
 /// The only style there is; the policy of the page names its digest.
 pub(super) const STYLE: &str = include_str!("style.css");
 
-/// How often the page looks again by itself while nobody knows. Unit: seconds.
+/// How often the page reloads by itself while the outcome is unknown. Unit: seconds.
 const REFRESH_S: u8 = 3;
 
 /// What the state of an order means to its payer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PageView<'a> {
-    /// Nothing is under way; the last try, where the institution refused it.
+    /// No attempt is live; the last one, where the institution refused it.
     Choose(Option<&'a Attempt>),
     /// The institution waits for the payer.
     Continue(&'a Attempt),
-    /// Nobody knows yet, or a try is being ended.
+    /// The outcome is unknown, or the attempt is being closed.
     Confirming(&'a Attempt),
     /// It is paid in the merchant's application, not on a page.
     Elsewhere,
@@ -67,7 +67,7 @@ impl<'a> PageView<'a> {
         }
     }
 
-    /// A stable word for programs that look at the page.
+    /// A stable word for programs that read the page.
     fn word(self) -> &'static str {
         match self {
             Self::Choose(_) => "choose",
@@ -81,8 +81,8 @@ impl<'a> PageView<'a> {
     }
 }
 
-/// The page of an order (R-A2.1-5): what is to be paid, to whom, how it stands, and the
-/// institutions that are `open` to this payer on a page.
+/// The page of an order (R-A2.1-5): what is to be paid, to whom, its state, and the institutions that are
+/// `open` to this payer on a page.
 pub fn page(
     order: &Order,
     open: &[&InstitutionProfile],
@@ -147,12 +147,12 @@ pub fn refusal(title: BilingualText, line: BilingualText, again: bool) -> String
     document(None, &body)
 }
 
-/// Text from outside, for HTML content and quoted attributes. Characters that steer direction or
-/// the terminal are left out: with them a name can be made to read as another.
+/// Text from outside, for HTML content and quoted attributes. Characters that control direction or a
+/// terminal are removed: with them one name can be made to read as another.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for message in text.chars().filter(|message| !is_format_control(*message)) {
-        match message {
+    for letter in text.chars().filter(|letter| !is_format_control(*letter)) {
+        match letter {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
@@ -165,9 +165,9 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Whether a character changes how others are shown instead of being shown.
-pub fn is_format_control(message: char) -> bool {
-    message.is_control()
-        || matches!(message,
+pub fn is_format_control(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
@@ -192,10 +192,10 @@ pub fn to_the_minute(moment: Timestamp) -> String {
         .collect()
 }
 
-/// To whom, how much, for what, until when.
+/// Merchant, amount, goods, deadline.
 fn order_summary(order: &Order, view: PageView<'_>, now: Timestamp) -> String {
     let (sign, sum) = money(order);
-    // A sum is never broken into two lines: it would be misread.
+    // An amount is never broken into two lines: it would be misread.
     let width = if sum.len() > 9 { " wide" } else { "" };
     let merchant = escape(&order.terms.merchant_name);
     let goods = order.terms.goods_name.as_ref().map(|goods| {
@@ -230,11 +230,11 @@ fn time_left(order: &Order, now: Timestamp) -> String {
     )
 }
 
-/// Going on at the institution, and looking again.
+/// The links to continue at the institution, and to reload.
 fn actions(view: PageView<'_>, routing: &RoutingTable, instead: Option<&Attempt>) -> String {
     let (onward, look) = match (view, instead) {
-        // By way of the choice again, not by the stored link: a link that has expired meanwhile
-        // is then made anew, and the page holds nothing that lets others pay.
+        // By selecting again, not by the stored link: a link that has expired meanwhile is then created
+        // anew, and the page holds nothing that lets others pay.
         (PageView::Continue(_), Some(live)) => (
             format!(
                 "<form method=\"post\"><button class=\"go\" id=\"continue\" \
@@ -258,7 +258,7 @@ fn others(view: PageView<'_>, open: &[&InstitutionProfile], instead: Option<&Att
     let title = match view {
         PageView::Choose(_) => String::new(),
         PageView::Continue(_) | PageView::Elsewhere => institution_choices_title(),
-        // Only what was never confirmed can be given up by choosing another.
+        // Only an attempt that was never confirmed can be given up for another institution.
         PageView::Confirming(live) if live.state == AttemptState::Unknown => {
             institution_choices_title()
         }
@@ -342,8 +342,8 @@ fn name(routing: &RoutingTable, id: &InstitutionId) -> String {
     )
 }
 
-fn paragraph(said: &BilingualText) -> String {
-    format!("<p>{}</p>", both(*said))
+fn paragraph(text: &BilingualText) -> String {
+    format!("<p>{}</p>", both(*text))
 }
 
 fn both((zh, en): BilingualText) -> String {

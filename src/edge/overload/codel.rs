@@ -1,7 +1,7 @@
-//! `CoDel` (Nichols & Jacobson 2012) for requests: when a wait has stayed over its target for a whole
+//! `CoDel` (Nichols & Jacobson 2012) for requests: when the wait has been over its target for a whole
 //! interval, one request is rejected, and the next after an interval divided by the square root of how
-//! many were, until one waits less than the target. That meets a slight excess. Callers do not slow
-//! down for it as TCP does: while it lasts, whoever would wait twice the target is not even read.
+//! many were, until one waits less than the target. That handles a slight excess. Callers do not slow
+//! down as TCP does: while it lasts, a request that would wait twice the target is not even read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) struct Codel(Mutex<State>);
 struct State {
     last_seen: Option<Instant>,
     over_since: Option<Instant>,
-    /// When the next is rejected, while the wait stands.
+    /// When the next is rejected, while the queue stands.
     next: Option<Instant>,
     count: u32,
 }
@@ -101,8 +101,8 @@ mod tests {
         (from..to).filter(rejects).collect()
     }
 
-    /// A burst is served; a wait that stands is met ever more often, by the square root; and it ends
-    /// with the first that waits less.
+    /// A burst is served; in a standing queue requests are rejected ever more often, by the square root,
+    /// until the first that waits less.
     #[test]
     fn a_standing_wait_is_met_ever_more_often() {
         let (codel, began) = (Codel::default(), Instant::now());
@@ -112,8 +112,8 @@ mod tests {
         assert_eq!(rejected(&codel, began, (501, 602), OVER), [601]);
     }
 
-    /// Callers do not slow down: while the wait stands, whoever would wait twice as long as he should is
-    /// rejected before he is read.
+    /// Callers do not slow down: while the queue stands, a request that would wait twice the target is
+    /// rejected before it is read.
     #[test]
     fn a_flood_is_rejected_as_it_comes() {
         let (codel, began) = (Codel::default(), Instant::now());
@@ -126,7 +126,7 @@ mod tests {
         assert!(!codel.is_flooded(OVER * 2, TARGET, later));
     }
 
-    /// What was long ago says nothing.
+    /// A wait of long ago does not count.
     #[test]
     fn a_long_silence_is_no_standing_wait() {
         let (codel, began) = (Codel::default(), Instant::now());

@@ -36,7 +36,7 @@ async fn filled(overload: &Overload, by: usize) -> Vec<InFlight> {
     held
 }
 
-/// So many milliseconds of a processor that is late by so much.
+/// A span of milliseconds in which the processor is late by so much.
 struct Late(Duration, std::ops::Range<u64>);
 
 fn at(overload: &Overload, ms: u64) -> Instant {
@@ -46,25 +46,25 @@ fn at(overload: &Overload, ms: u64) -> Instant {
         .unwrap()
 }
 
-/// What becomes of one that need not wait for a permit.
+/// What is decided about a request that need not wait for a permit.
 fn judged(overload: &Overload, who: (Priority, Caller), now: Instant) -> Result<(), Cause> {
     let left = (overload.left(now), now);
     overload.judge(who, left, &bounds(), Codel::is_flooded)?;
     overload.judge(who, (overload.delay(), now), &bounds(), Codel::rejects)
 }
 
-/// How many of each priority were let in that came once a millisecond.
+/// How many of each priority were admitted, of one a millisecond.
 fn let_in(
     overload: &Overload,
     caller: Caller,
     Late(delay, ms): Late,
-    ranks: [Priority; 4],
+    priorities: [Priority; 4],
 ) -> [u64; 4] {
     let mut counts = [0_u64; 4];
     for ms in ms {
         let now = at(overload, ms);
         overload.tick(delay, now);
-        for (count, priority) in counts.iter_mut().zip(ranks) {
+        for (count, priority) in counts.iter_mut().zip(priorities) {
             overload.count(caller);
             let is_let_in = judged(overload, (priority, caller), now).is_ok();
             *count = count.saturating_add(u64::from(is_let_in));
@@ -74,7 +74,7 @@ fn let_in(
 }
 
 /// R-6.4-1c: as permits are taken, new orders are rejected before selections, and both before the
-/// rest; what is given back is there again (Z4).
+/// rest; released permits can be used again (Z4).
 #[tokio::test]
 async fn priorities_are_rejected_one_after_the_other_as_permits_are_taken() {
     for (taken, open) in [
@@ -100,7 +100,7 @@ async fn priorities_are_rejected_one_after_the_other_as_permits_are_taken() {
     }
 }
 
-/// A burst past the bound waits a moment for its permit, and no more wait than may.
+/// A burst past the bound waits briefly for permits, and no more requests wait than may.
 #[tokio::test]
 async fn a_burst_waits_shortly() {
     let overload = Arc::new(overload());
@@ -127,8 +127,8 @@ async fn a_burst_waits_shortly() {
     assert_eq!(late.err(), Some(Cause::Delay));
 }
 
-/// R-6.4-1c: however many unauthenticated callers ask, and whatever path they ask for, half of what
-/// new orders may fill is left to those who have proven who they are.
+/// R-6.4-1c: however many unauthenticated requests come, and for whatever path, half of the permits of
+/// new orders is left to authenticated callers.
 #[tokio::test]
 async fn unauthenticated_callers_fill_only_a_part() {
     let overload = overload();
@@ -151,8 +151,8 @@ async fn unauthenticated_callers_fill_only_a_part() {
     );
 }
 
-/// R-6.4-1c, Z4: while what is ready waits too long for the processor new orders are rejected, then
-/// selections, never the rest; all are let in again as soon as it does not.
+/// R-6.4-1c, Z4: while ready tasks wait too long for the processor, new orders are rejected, then
+/// selections, never the rest; all are admitted again as soon as they do not.
 #[tokio::test]
 async fn a_standing_wait_shuts_orders_out_first_and_its_end_lets_them_in_again() {
     let overload = overload();
@@ -170,8 +170,8 @@ async fn a_standing_wait_shuts_orders_out_first_and_its_end_lets_them_in_again()
     assert_eq!(overload.rejected_lately(), [0; 4]);
 }
 
-/// R-6.4-1c: where unauthenticated callers are most of what comes they are rejected before any order
-/// is; where they are not, orders are given up before a payer who comes for the first time.
+/// R-6.4-1c: where unauthenticated callers are the majority, they are rejected before any order; where
+/// they are not, new orders are rejected before a payer's first request.
 #[tokio::test]
 async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
     let overload = overload();
@@ -210,7 +210,7 @@ async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
     assert!(judged(&overload, payer, now).is_ok());
 }
 
-/// What waits for the processor is worked off: only as many are rejected for it as it takes.
+/// The wait for the processor shrinks as tasks run: only as many requests are rejected as necessary.
 #[tokio::test]
 async fn orders_are_let_in_again_before_the_processor_runs_dry() {
     let overload = overload();
@@ -254,7 +254,7 @@ async fn rejected_connections_come_back_one_by_one() {
     assert!(again_us <= micros(overload.began.elapsed() + PAUSE_MAX));
 }
 
-/// A gateway that has little to do is not the cause of its own lateness.
+/// With few requests in flight a late processor is not their doing.
 #[tokio::test]
 async fn without_a_crowd_nobody_is_rejected_for_waiting() {
     let overload = overload();

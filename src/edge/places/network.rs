@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Prefixes of IPv6 that are counted, and how many times one line's share each may hold: a
-/// subscriber is given a /64 to a /48.
+/// Prefixes of IPv6 that are counted, and how many times one subscriber's share each may hold: a
+/// subscriber is assigned a /64 to a /48.
 const NETWORKS_V6: [(u8, u32); 3] = [(48, 4), (56, 2), (64, 1)];
 
 /// An address with the bits behind its prefix cleared.
 pub(super) type Network = (IpAddr, u8);
 
-/// Everybody.
+/// All addresses.
 pub(super) const ALL: Network = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// An address's networks, each with the connections it may hold, the widest last.
@@ -31,8 +31,8 @@ fn masked(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
     Ipv6Addr::from_bits(address.to_bits() & !behind)
 }
 
-/// An address as one subscriber holds it: of IPv6 the /64, for else one line could hold every
-/// place under addresses of its own.
+/// An address as its subscriber's: of IPv6 the /64, since otherwise one subscriber could hold every
+/// connection under addresses of its own.
 pub(in crate::edge) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),

@@ -1,4 +1,4 @@
-//! Who has a place, who makes room, and who does not.
+//! Which connections are kept, which are closed to make room, and which are refused.
 
 use super::*;
 
@@ -18,13 +18,13 @@ fn enter<'a>(
     places.connection(address.parse().unwrap(), bounds)
 }
 
-/// Whether the place was given to somebody else.
+/// Whether the place was given to another connection.
 fn is_gone(place: &ConnectionPlace<'_>) -> bool {
     !place.places.guests().by_number.contains_key(&place.number)
 }
 
-/// R-6.3.1-3a: a full network makes room by the oldest of those that have proven nothing, and by
-/// nobody else; a place that is given back is free again, and nothing is remembered of who has gone.
+/// R-6.3.1-3a: in a full network the oldest connection that has proven nothing is closed, and no other;
+/// a released place is free again, and nothing is kept of closed connections.
 #[test]
 fn the_oldest_that_proved_nothing_makes_room() {
     let places = Places::default();
@@ -86,8 +86,8 @@ fn a_subscriber_has_its_share_however_large_its_network() {
     }
 }
 
-/// R-6.3.1-3a: what is proven in requests never holds the last places: whoever has a certificate of
-/// an enrolled merchant comes in beside any number of them.
+/// R-6.3.1-3a: proof in requests never keeps the last connections: a client with an enrolled certificate
+/// is accepted beside any number of them.
 #[test]
 fn a_reserve_is_left_to_enrolled_certificates() {
     let places = Places::default();
@@ -108,8 +108,8 @@ fn a_reserve_is_left_to_enrolled_certificates() {
     );
 }
 
-/// R-6.3.1-3a: the address of one payer's page proves a few connections, all payers' pages a quarter
-/// of all; the rest make room, and merchants prove theirs beside them.
+/// R-6.3.1-3a: the address of one payer's page keeps a few connections, all payers' pages a quarter of
+/// all; the rest are closed to make room, and merchants keep theirs beside them.
 #[test]
 fn one_payer_holds_only_a_few_places() {
     let places = Places::default();
@@ -134,8 +134,8 @@ fn one_payer_holds_only_a_few_places() {
     assert!(crowd.iter().any(is_gone));
 }
 
-/// R-6.3.1-3a: answers in the making do not hold the last places either: there is always somebody who
-/// makes room for an enrolled certificate.
+/// R-6.3.1-3a: requests in progress do not keep the last connections either: one can always be closed
+/// for an enrolled certificate.
 #[test]
 fn answers_in_the_making_leave_the_reserve() {
     let places = Places::default();
@@ -154,7 +154,7 @@ fn answers_in_the_making_leave_the_reserve() {
     assert_eq!(places.guests().kept, 0);
 }
 
-/// Whoever makes room is told so, also where it looks only later.
+/// A connection that is closed to make room is notified, also when it waits only later.
 #[tokio::test]
 async fn who_makes_room_is_told() {
     let places = Places::default();

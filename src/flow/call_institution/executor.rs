@@ -22,7 +22,7 @@ use crate::institution::{
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 use crate::world::sends::InFlightSend;
 use crate::world::{
-    CallLabel, CallTimeouts, OutboundParty, Permit, SendError, ThrottleFlag, World,
+    CallTimeouts, OutboundOptions, OutboundParty, Permit, SendError, ThrottleFlag, World,
 };
 
 /// One call of one family, as the executor sees it.
@@ -136,7 +136,7 @@ impl<C: Conversation> Run<'_, C> {
     ) -> Result<(Step<C::Outcome>, Uptime), Failure> {
         let (world, id) = (self.world, self.adapter.id());
         let Outgoing {
-            mut request,
+            request,
             to,
             effect,
             state,
@@ -147,22 +147,24 @@ impl<C: Conversation> Run<'_, C> {
         let timeouts = self.take_step(effect).await?;
         // As it is signed; what it becomes on the way to the wire is the connection's.
         let logged = self.copy(&request);
-        let permit = self.permit.take();
-        request
-            .extensions_mut()
-            .insert(CallLabel(self.call.label(), permit));
+        let mut options = OutboundOptions {
+            timeouts,
+            label: self.call.label(),
+            permit: self.permit.take(),
+            in_flight: None,
+        };
         if effect == Effect::MayMoveMoney
             && let Some(in_flight) = self.in_flight.take()
         {
             // A send goes on for as long as the connection that carries it.
             in_flight.may_leave();
-            request.extensions_mut().insert(in_flight);
+            options.in_flight = Some(in_flight);
         }
         let health = world.health.begin(id, world.clock.now());
         // Before the first byte leaves: from here on nothing that passes is waiting (V5).
         let asked_at = world.clock.uptime();
         let party = OutboundParty::Institution(id.clone());
-        let sent = world.outbound.send(&party, request, timeouts).await;
+        let sent = world.outbound.send(&party, request, options).await;
         let stamp = Stamp {
             now: world.clock.now(),
             nonce: world.entropy.draw(),

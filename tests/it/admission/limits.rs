@@ -15,7 +15,7 @@ use paymux::domain::institutions::{CallEnd, CallPurpose, Health};
 use paymux::health::HealthTracker;
 use paymux::limits::{LimitSettings, Rate};
 use paymux::world::{
-    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+    Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
 };
 use serde_json::json;
 
@@ -90,13 +90,13 @@ impl Outbound for RateLimitedNetwork {
         &self,
         party: &OutboundParty,
         request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         assert!(
             !self.1.load(Ordering::SeqCst),
             "nothing is sent without a permit"
         );
-        self.0.send(party, request, timeouts).await
+        self.0.send(party, request, options).await
     }
 
     async fn permit(
@@ -170,9 +170,9 @@ impl Outbound for FailingNetwork {
         &self,
         party: &OutboundParty,
         request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
-        self.0.send(party, request, timeouts).await
+        self.0.send(party, request, options).await
     }
 
     async fn permit(

@@ -22,7 +22,7 @@ use paymux::institution::{
     STEPS_MAX, Step, Unverified, kind,
 };
 use paymux::world::{
-    CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+    Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
 };
 
 use super::recorded::{order_with, order_with_refund};
@@ -272,7 +272,7 @@ impl Outbound for ScriptedOutbound {
         &self,
         _: &OutboundParty,
         request: Request<Bytes>,
-        _: CallTimeouts,
+        _: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         self.sent.lock().unwrap().push(request);
         if let Some(pass) = &self.while_away {

@@ -7,6 +7,7 @@ mod one_order;
 use bytes::Bytes;
 use http::Request;
 
+use paymux::api::AnsweredCaller;
 use paymux::api::page::view;
 use paymux::domain::change::ChangeCause;
 use paymux::domain::evidence::Finding;
@@ -18,6 +19,7 @@ use paymux::flow::call_institution::{CREATE_TIMEOUTS, call_institution};
 use paymux::institution::Call;
 use paymux::world::SendError;
 
+use crate::world::test_gateway::PEER;
 use one_order::*;
 
 /// R-A2.1-5: before paying, the payer sees the payee, the amount and the purpose, and can choose;
@@ -337,6 +339,22 @@ async fn the_state_is_returned_as_json() {
     assert_eq!(head(&missing, "content-type"), "application/problem+json");
 }
 
+/// R-6.3.1-3a: page and state of an order prove the same of whoever opens them; another order's do not.
+#[tokio::test]
+async fn page_and_state_name_one_order() {
+    let order = open(terms(webview()), None);
+    let api = api(&order, lost());
+    let caller = async |path: String| {
+        let request = Request::get(path).body(Bytes::new()).unwrap();
+        api.answer(request, PEER).await.caller
+    };
+    let page = caller(path(&order)).await;
+    assert_eq!(page, AnsweredCaller::Payer(order.no.clone()));
+    assert_eq!(caller(format!("{}/status", path(&order))).await, page);
+    let other = format!("/pay/P{}.{}", "0".repeat(26), "0".repeat(32));
+    assert_ne!(caller(other).await, page);
+}
+
 /// O4, R-6.1.1-2: an order that is closing, or is paid, links to no page where it could be paid,
 /// though the institution's reply still brings one.
 #[tokio::test]
@@ -352,7 +370,7 @@ async fn an_order_that_is_closing_has_no_link() {
     let api = api(&order, lost());
     let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_ne!(head(&answer, "location"), LINK);
-    let shown = paymux::api::order::pay_url(&api.snapshot, &order).unwrap();
+    let shown = paymux::api::order::reply::pay_url(&api.snapshot, &order).unwrap();
     assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");
 }
 

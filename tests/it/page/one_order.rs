@@ -46,7 +46,7 @@ use paymux::store::{
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{
-    CallTimeouts, Clock, Entropy, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    Clock, Entropy, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
     World,
 };
 
@@ -484,7 +484,7 @@ impl Outbound for FailingWire {
         &self,
         _: &OutboundParty,
         _: Request<Bytes>,
-        _: CallTimeouts,
+        _: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         Err(self.0.clone())
     }

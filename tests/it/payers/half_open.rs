@@ -14,7 +14,7 @@ use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::institutions::{CallEnd, CallPurpose, Health, HealthSettings};
 use paymux::health::HealthTracker;
 use paymux::world::{
-    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 use serde_json::json;
 
@@ -100,7 +100,7 @@ fn a_call_held_back_is_not_counted_against_it() {
             &self,
             _: &OutboundParty,
             _: Request<Bytes>,
-            _: CallTimeouts,
+            _: OutboundOptions,
         ) -> Result<Response<Bytes>, SendError> {
             Err(SendError::Throttled("its rate is used up".into()))
         }

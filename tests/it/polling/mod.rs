@@ -12,7 +12,9 @@ use paymux::domain::order::{OrderState, Urgency};
 use paymux::domain::refund::RefundState;
 use paymux::flow::poll_unresolved::{poll_order, poll_signalled_order};
 use paymux::store::LeaseKind;
-use paymux::world::{CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError};
+use paymux::world::{
+    Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
+};
 use serde_json::{Value, json};
 
 use crate::world::fake_institution::FakeInstitutionAbility;
@@ -267,9 +269,9 @@ impl Outbound for QueryLimitedNetwork {
         &self,
         party: &OutboundParty,
         request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
-        self.0.send(party, request, timeouts).await
+        self.0.send(party, request, options).await
     }
 
     async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {

@@ -22,7 +22,7 @@ use paymux::store::ledger::{Reconciliation, ReconciliationBreak, ReconciliationL
 use paymux::store::{Store, open_with_ledger};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::{
-    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+    Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ impl Outbound for StatementInstitution {
         &self,
         _: &OutboundParty,
         request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         let body = serde_json::from_slice(request.body()).unwrap();
         let (status, reply_body) = self.answer(request.uri().path(), &body);
@@ -117,7 +117,7 @@ impl Outbound for StatementInstitution {
             .header("content-type", "application/json")
             .body(Bytes::from(reply_body.to_string()))
             .unwrap();
-        assert!(reply.body().len() <= timeouts.body_bytes_max);
+        assert!(reply.body().len() <= options.timeouts.body_bytes_max);
         let question = Question::of(&request, &request.uri().to_string()).unwrap();
         let forges = self.answers.lock().unwrap().forges;
         let key = if forges {

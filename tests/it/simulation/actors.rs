@@ -22,7 +22,7 @@ use paymux::institution::{
 };
 use paymux::world::sends::{InFlightSend, SendLog, Sends};
 use paymux::world::{
-    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError,
+    Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 
 use crate::world::clock::ManualClock;
@@ -271,10 +271,10 @@ impl Outbound for SilenceAsUnsentNetwork {
         &self,
         party: &OutboundParty,
         request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         self.0
-            .send(party, request, timeouts)
+            .send(party, request, options)
             .await
             .map_err(|error| match error {
                 SendError::Unknown(why) | SendError::NotSent(why) => SendError::NotSent(why),

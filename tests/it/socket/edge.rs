@@ -195,7 +195,7 @@ async fn a_request_arrives_whole() {
 /// A request that ends in a panic has an unknown outcome, and the reply says so; others go on.
 #[tokio::test]
 async fn a_panic_is_answered_as_unknown_outcome() {
-    let responder: Responder = Arc::new(|request, _| {
+    let responder: Responder = Arc::new(|request, _, _| {
         assert!(request.uri().path() != "/a", "as the test wants");
         Box::pin(async { echo(request) })
     });
@@ -218,7 +218,7 @@ async fn a_stop_finishes_requests_in_flight() {
         Arc::clone(&arrived),
         Arc::clone(&ended),
     );
-    let responder: Responder = Arc::new(move |request, _| {
+    let responder: Responder = Arc::new(move |request, _, _| {
         let (wait, count) = (Arc::clone(&wait), Arc::clone(&count));
         arrive.notify_one();
         Box::pin(async move {
@@ -268,7 +268,7 @@ async fn a_stop_does_not_wait_for_ever() {
     };
     let arrived = Arc::new(Notify::new());
     let arrive = Arc::clone(&arrived);
-    let responder: Responder = Arc::new(move |_, _| {
+    let responder: Responder = Arc::new(move |_, _, _| {
         arrive.notify_one();
         Box::pin(std::future::pending())
     });

@@ -60,9 +60,16 @@ async fn a_certificate_that_ends_mid_connection_is_refused() {
     known.certificates.push(merchant.digest());
     let gateway = Arc::new(TestGateway::enrolled(&ONE, enrolled));
     let answering = Arc::clone(&gateway);
-    let responder: Responder = Arc::new(move |request: Request<Bytes>, peer: Peer| {
+    let responder: Responder = Arc::new(move |request: Request<Bytes>, peer: Peer, matched| {
         let gateway = Arc::clone(&answering);
-        Box::pin(async move { gateway.api.answer(request, peer).await.response })
+        Box::pin(async move {
+            gateway
+                .api
+                .answer_matched(matched, request, peer)
+                .await
+                .response
+                .into()
+        })
     });
     let server = TestIdentity::new();
     let shown = TlsIdentity::new(server.chain(), server.key()).unwrap();

@@ -20,7 +20,7 @@ use paymux::workers::{BudgetSettings, WorkerResources, Workers};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{
-    CallTimeouts, Clock, Outbound, OutboundParty, Permit, PermitUnavailable, SendError, World,
+    Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -76,13 +76,13 @@ impl Outbound for RedirectedNetwork {
         &self,
         party: &OutboundParty,
         mut request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
         if let OutboundParty::Institution(id) = party {
             let there = format!("https://localhost:{}/", self.ports[id]);
             *request.uri_mut() = there.parse::<Uri>().unwrap();
         }
-        self.hyper.send(party, request, timeouts).await
+        self.hyper.send(party, request, options).await
     }
 
     async fn permit(&self, _: &InstitutionId, _: &MerchantId) -> Result<Permit, PermitUnavailable> {

@@ -21,7 +21,7 @@ impl HeldEdge {
     fn start(bounds: Bounds) -> Self {
         let (release, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
         let (wait, arrive) = (Arc::clone(&release), Arc::clone(&arrived));
-        let responder: Responder = Arc::new(move |request, _| {
+        let responder: Responder = Arc::new(move |request, _, _| {
             let wait = Arc::clone(&wait);
             arrive.notify_one();
             Box::pin(async move {
@@ -165,7 +165,7 @@ async fn a_request_past_its_deadline_is_not_begun() {
     };
     let edge = RunningEdge::start(
         bounds,
-        Arc::new(|_, _| Box::pin(async { Response::new(Bytes::new()) })),
+        Arc::new(|_, _, _| Box::pin(async { Response::new(Bytes::new()).into() })),
     );
     let answer = ask(&mut edge.connect().await, GET).await.unwrap();
     assert_eq!(answer.status(), 503);
@@ -236,7 +236,7 @@ async fn unauthenticated_callers_displace_no_authenticated_order() {
             in_flight_max: 4,
             ..Bounds::default()
         },
-        Arc::new(move |request, peer| {
+        Arc::new(move |request, peer, _| {
             let (wait, arrive) = (Arc::clone(&wait), Arc::clone(&arrive));
             Box::pin(async move {
                 if request.uri().path() != "/v1/orders" {
@@ -245,7 +245,7 @@ async fn unauthenticated_callers_displace_no_authenticated_order() {
                 }
                 let mut answer = echo(request);
                 if peer.certificate.is_some() {
-                    answer.extensions_mut().insert(ConnectionProof::Payer(1));
+                    answer.proof = Some(ConnectionProof::Payer(1));
                 }
                 answer
             })

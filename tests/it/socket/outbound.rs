@@ -10,7 +10,7 @@ use http::{Request, Response};
 use paymux::domain::identifiers::InstitutionId;
 use paymux::outbound::{HyperOutbound, HyperOutboundSettings, PartyClientSettings};
 use paymux::world::{
-    CallLabel, CallTimeouts, HeldPermit, Outbound, OutboundParty, Permit, PermitUnavailable,
+    CallTimeouts, HeldPermit, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable,
     SendError,
 };
 use rustls::ServerConfig;
@@ -104,7 +104,7 @@ impl ScriptedServer {
     async fn ask(&mut self, network: &HyperOutbound) -> Result<Response<Bytes>, SendError> {
         let url = self.url("localhost");
         network
-            .send(&OutboundParty::Merchant, request(&url), PLENTY)
+            .send(&OutboundParty::Merchant, request(&url), PLENTY.into())
             .await
     }
 
@@ -165,7 +165,7 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
     ] {
         let url = other.url(host);
         let sent = network
-            .send(&OutboundParty::Merchant, request(&url), PLENTY)
+            .send(&OutboundParty::Merchant, request(&url), PLENTY.into())
             .await;
         assert_eq!(sent.unwrap().body(), answer);
         let (number, message) = other.received().await;
@@ -195,7 +195,7 @@ async fn a_private_address_is_not_called() {
         ] {
             let url = other.url(host);
             let sent = network
-                .send(&OutboundParty::Merchant, request(&url), PLENTY)
+                .send(&OutboundParty::Merchant, request(&url), PLENTY.into())
                 .await;
             assert!(was_not_sent(&sent), "{host}: {sent:?}");
         }
@@ -217,14 +217,14 @@ async fn a_connection_that_was_never_established_sent_nothing() {
     let network = other.network();
     for url in [closed.as_str(), "http://127.0.0.1/", "/only/a/path"] {
         let sent = network
-            .send(&OutboundParty::Merchant, request(url), PLENTY)
+            .send(&OutboundParty::Merchant, request(url), PLENTY.into())
             .await;
         assert!(was_not_sent(&sent), "{url}: {sent:?}");
     }
     // Where no name server answers, the failure is ours (H1).
     let unknown = request("https://no-such-name.invalid/");
     let sent = network
-        .send(&OutboundParty::Merchant, unknown, PLENTY)
+        .send(&OutboundParty::Merchant, unknown, PLENTY.into())
         .await;
     assert!(
         was_not_sent(&sent) || matches!(sent, Err(SendError::LocalShortage(_))),
@@ -232,7 +232,9 @@ async fn a_connection_that_was_never_established_sent_nothing() {
     );
     let unconfigured = OutboundParty::Institution(InstitutionId::parse("nobody").unwrap());
     let url = other.url("localhost");
-    let sent = network.send(&unconfigured, request(&url), PLENTY).await;
+    let sent = network
+        .send(&unconfigured, request(&url), PLENTY.into())
+        .await;
     assert!(
         was_not_sent(&sent),
         "an institution that is not configured: {sent:?}"
@@ -304,7 +306,7 @@ async fn a_deadline_leaves_the_request_unresolved() {
         let network = other.network();
         let url = other.url("localhost");
         let sent = network
-            .send(&OutboundParty::Merchant, request(&url), timeouts)
+            .send(&OutboundParty::Merchant, request(&url), timeouts.into())
             .await;
         assert!(is_unknown(&sent), "{sent:?}");
         other.received().await;
@@ -348,7 +350,11 @@ async fn an_institution_has_its_own_connection_limit() {
     .unwrap();
     let url = other.url("localhost");
     let sent = network
-        .send(&OutboundParty::Institution(harbour), request(&url), PLENTY)
+        .send(
+            &OutboundParty::Institution(harbour),
+            request(&url),
+            PLENTY.into(),
+        )
         .await;
     assert_eq!(sent.unwrap().body(), "one");
     other.received().await;
@@ -386,7 +392,7 @@ async fn an_institution_has_a_configured_number_of_calls_in_flight() {
         let party = OutboundParty::Institution(harbour.clone());
         let mut calls = Vec::new();
         for _ in 0..many {
-            let mut call = Box::pin(network.send(&party, request(&url), PLENTY));
+            let mut call = Box::pin(network.send(&party, request(&url), PLENTY.into()));
             tokio::select! {
                 sent = &mut call => panic!("there is no reply: {sent:?}"),
                 message = arrived.recv() => assert_eq!(message.unwrap().body, b"hello"),
@@ -397,7 +403,7 @@ async fn an_institution_has_a_configured_number_of_calls_in_flight() {
             head: SHORT,
             ..PLENTY
         };
-        let over = network.send(&party, request(&url), hasty).await;
+        let over = network.send(&party, request(&url), hasty.into()).await;
         assert!(
             matches!(over, Err(SendError::Throttled(_))),
             "{many}: {over:?}"
@@ -432,11 +438,12 @@ async fn a_call_is_marked_sent_when_its_connection_is_established() {
     let network = other.network();
     let url = other.url("localhost");
     let through = |admission: &Arc<CountingPermit>| {
-        let mut request = request(&url);
         let permit = Permit::held(Arc::<CountingPermit>::clone(admission));
-        let call_label = CallLabel("create", Some(permit));
-        request.extensions_mut().insert(call_label);
-        network.send(&OutboundParty::Merchant, request, PLENTY)
+        let options = OutboundOptions {
+            permit: Some(permit),
+            ..OutboundOptions::from(PLENTY)
+        };
+        network.send(&OutboundParty::Merchant, request(&url), options)
     };
     let closed = Arc::new(CountingPermit(0, AtomicU32::new(0)));
     let sent = through(&closed).await;
@@ -485,12 +492,12 @@ async fn idle_connections_are_closed_for_others() {
     })
     .unwrap();
     let url = third.url("localhost");
-    let under_way = network.send(&OutboundParty::Merchant, request(&url), PLENTY);
+    let under_way = network.send(&OutboundParty::Merchant, request(&url), PLENTY.into());
     tokio::select! {
         sent = under_way => panic!("there is no reply: {sent:?}"),
         sent = async {
             third.received().await;
-            network.send(&OutboundParty::Merchant, request(&url.replace("localhost", "127.0.0.1")), hasty).await
+            network.send(&OutboundParty::Merchant, request(&url.replace("localhost", "127.0.0.1")), hasty.into()).await
         } => assert!(matches!(sent, Err(SendError::LocalShortage(_))), "{sent:?}"),
     }
 }

@@ -7,8 +7,8 @@ use http::{Request, Response};
 use paymux::api::Peer;
 use paymux::api::refusal::problem;
 use paymux::edge::{
-    Bounds, ConnectionProof, DrainOutcome, Edge, Listener, LiveBounds, Refuse, Responder, Stop,
-    TlsIdentity,
+    Bounds, ConnectionProof, DrainOutcome, Edge, EdgeResponse, Listener, LiveBounds, Refuse,
+    Responder, Stop, TlsIdentity,
 };
 use paymux::metrics::Metrics;
 use rustls::version::{TLS12, TLS13};
@@ -40,12 +40,12 @@ impl RunningEdge {
         let shown = Arc::new(shown);
         let seen = ReceivedRequests::default();
         let recorded = Arc::clone(&seen);
-        let responder: Responder = Arc::new(move |request: Request<Bytes>, peer| {
+        let responder: Responder = Arc::new(move |request: Request<Bytes>, peer, matched| {
             let mut copy = Request::new(request.body().clone());
             *copy.uri_mut() = request.uri().clone();
             *copy.headers_mut() = request.headers().clone();
             recorded.lock().unwrap().push((copy, peer));
-            responder(request, peer)
+            responder(request, peer, matched)
         });
         let listener = Listener {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -72,17 +72,18 @@ impl RunningEdge {
     pub(super) fn echo(bounds: Bounds) -> Self {
         Self::start(
             bounds,
-            Arc::new(|request, _| Box::pin(async { echo(request) })),
+            Arc::new(|request, _, _| Box::pin(async { echo(request) })),
         )
     }
 
     /// Every caller counts as an authenticated merchant from its first reply on.
     pub(super) fn proving(bounds: Bounds) -> Self {
-        let responder: Responder = Arc::new(|request, _| {
+        let responder: Responder = Arc::new(|request, _, _| {
             Box::pin(async {
-                let mut answer = echo(request);
-                answer.extensions_mut().insert(ConnectionProof::Party);
-                answer
+                EdgeResponse {
+                    proof: Some(ConnectionProof::Party),
+                    ..echo(request)
+                }
             })
         });
         Self::start(bounds, responder)
@@ -116,8 +117,8 @@ impl RunningEdge {
     }
 }
 
-pub(super) fn echo(request: Request<Bytes>) -> Response<Bytes> {
-    Response::new(request.into_body())
+pub(super) fn echo(request: Request<Bytes>) -> EdgeResponse {
+    Response::new(request.into_body()).into()
 }
 
 pub(super) fn post(body: &str) -> String {

@@ -157,12 +157,13 @@ async fn a_slow_reader_is_cut_off() {
         write_within: SHORT,
         ..Bounds::default()
     };
-    let responder: Responder = Arc::new(|request, _| {
+    let responder: Responder = Arc::new(|request, _, _| {
         Box::pin(async move {
-            match request.uri().path() {
-                "/large" => Response::new(Bytes::from(vec![b'x'; LARGE])),
-                _ => Response::new(Bytes::new()),
-            }
+            let body = match request.uri().path() {
+                "/large" => Bytes::from(vec![b'x'; LARGE]),
+                _ => Bytes::new(),
+            };
+            Response::new(body).into()
         })
     });
     let edge = RunningEdge::start(bounds, responder);

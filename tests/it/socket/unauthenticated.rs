@@ -80,7 +80,7 @@ async fn a_request_in_flight_is_not_cut_off() {
     let wait = Arc::clone(&release);
     let edge = RunningEdge::start(
         few(1),
-        Arc::new(move |request, _| {
+        Arc::new(move |request, _, _| {
             let wait = Arc::clone(&wait);
             Box::pin(async move {
                 wait.notified().await;
@@ -109,9 +109,9 @@ async fn a_connection_that_is_not_read_is_closed_for_others() {
     };
     let edge = RunningEdge::start(
         bounds,
-        Arc::new(move |_, _| {
+        Arc::new(move |_, _, _| {
             let large = large.clone();
-            Box::pin(async move { Response::new(large) })
+            Box::pin(async move { Response::new(large).into() })
         }),
     );
     let mut crowd = Vec::new();

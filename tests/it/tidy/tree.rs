@@ -94,12 +94,32 @@ pub(crate) fn read(path: &str) -> String {
 
 /// Rust text with comments and literals blanked, so that only code is left.
 pub(crate) fn code(text: &str) -> String {
+    split(text).0
+}
+
+/// The literals of Rust text, without what stands in comments.
+pub(crate) fn literals(text: &str) -> Vec<&str> {
+    let quotes = ['"', '\''];
+    let mut literals = split(text).1;
+    for literal in &mut literals {
+        let (_, opened) = literal.split_once(quotes).unwrap_or_default();
+        let closed = opened.trim_end_matches('#');
+        *literal = closed.strip_suffix(quotes).unwrap_or(closed);
+    }
+    literals
+}
+
+fn split(text: &str) -> (String, Vec<&str>) {
     let mut code = String::with_capacity(text.len());
+    let mut literals = Vec::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let inside_word = code.ends_with(|last: char| last.is_alphanumeric() || last == '_');
-        let length = comment(rest).or_else(|| literal(rest, inside_word));
-        if let Some(length) = length {
+        let comment = comment(rest);
+        let literal = comment.is_none().then(|| literal(rest, inside_word));
+        let literal = literal.flatten();
+        literals.extend(literal.map(|length| &rest[..length]));
+        if let Some(length) = comment.or(literal) {
             code.push(' ');
             code.extend(rest[..length].chars().filter(|skipped| *skipped == '\n'));
             rest = &rest[length..];
@@ -108,7 +128,7 @@ pub(crate) fn code(text: &str) -> String {
             rest = &rest[first.len_utf8()..];
         }
     }
-    code
+    (code, literals)
 }
 
 fn comment(rest: &str) -> Option<usize> {
@@ -163,6 +183,9 @@ fn comments_and_literals_are_not_code() {
         code.contains("a();") && code.contains("b(") && code.contains("fn c<'a>(d: &'a str) {}")
     );
     assert_eq!(code.lines().count(), 3);
+    let literals = literals(text);
+    assert_eq!(literals[0], "crate::\\\"z");
+    assert_eq!(literals.last(), Some(&"crate::\"q"));
 }
 
 #[test]

@@ -12,7 +12,9 @@ use http::{Request, Response, StatusCode};
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::merchant::origin;
 use paymux::world::sends::InFlightSend;
-use paymux::world::{CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError};
+use paymux::world::{
+    Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
+};
 
 use super::clock::ManualClock;
 use super::fake_institution::{FLIGHT_MS_MAX, FakeInstitution};
@@ -249,10 +251,9 @@ impl Outbound for TestNetwork {
     async fn send(
         &self,
         party: &OutboundParty,
-        mut request: Request<Bytes>,
-        timeouts: CallTimeouts,
+        request: Request<Bytes>,
+        options: OutboundOptions,
     ) -> Result<Response<Bytes>, SendError> {
-        let in_flight = request.extensions_mut().remove::<InFlightSend>();
         let truth = self.clock.truth();
         let slot: Arc<Mutex<ReplySlot>> = Arc::default();
         {
@@ -262,9 +263,9 @@ impl Outbound for TestNetwork {
                 party: party.clone(),
                 request,
                 sent: truth,
-                until: truth + i64::try_from(timeouts.whole.as_millis()).unwrap(),
+                until: truth + i64::try_from(options.timeouts.whole.as_millis()).unwrap(),
                 reply: None,
-                _in_flight: in_flight,
+                _in_flight: options.in_flight,
                 slot: Arc::clone(&slot),
             };
             if !parties.held {
