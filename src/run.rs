@@ -39,8 +39,8 @@ use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::exchange_log::ExchangeLog;
 use crate::store::nonce_cache::NonceCache;
-use crate::store::notifying::{NotifyingStore, WorkerSignals};
-use crate::store::{self, Store, StoreViews};
+use crate::store::notifying::{NotifyingChanges, WorkerSignals};
+use crate::store::{self, OpenedStore, Store, StoreUrl};
 use crate::workers::Workers;
 use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::exchange_log::Recorder;
@@ -58,14 +58,11 @@ use wall_clock::watch_clock;
 /// How long the workers may take to end what is in their hands; a notification may last 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
 
-/// The store that is built so far.
-const SQLITE: &str = "sqlite:";
-
 /// A gateway that is built, bound to its addresses, and not yet serving.
 pub struct Gateway {
     edge: Edge,
     workers: Arc<Workers>,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     ready: Arc<watch::Sender<bool>>,
     reloading: Arc<ReloadScope>,
     control: Option<ControlSocket>,
@@ -98,14 +95,14 @@ impl Gateway {
         let wall = Arc::new(SystemClock::start());
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
         let worker_signals = Arc::new(WorkerSignals::default());
-        let (store, ledger, exchange_log) = open_store(&config, &metrics, folder)?;
+        let opened = open_store(&config, &metrics, folder)?;
         let entries = settings::entries(&config, &metrics);
-        let (remembered, store) = in_front_of(store, &worker_signals);
+        let store = in_front_of(opened.store, &worker_signals);
         // Before anything is recorded: the last record tells when the clock was ahead.
-        wall_clock::at_start(&*store, &wall).await?;
-        begin(&mut config, &*store, &*clock, &metrics).await?;
+        wall_clock::at_start(&*store.nodes, &wall).await?;
+        begin(&mut config, &store, &*clock, &metrics).await?;
         let loaded = LoadedConfiguration::of(&config);
-        let room = disk_space_monitor(&config);
+        let room = disk_space_monitor(&config)?;
         let files = machine::share_out(&config, machine::files_allowed())?;
         log_connections_max(&files);
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
@@ -117,14 +114,13 @@ impl Gateway {
         let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, beside)
             .context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
-        recover_orphaned_calls(&*store, &*clock).await?;
+        recover_orphaned_calls(&store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
         let identity = Arc::new(TlsIdentity::of(listen.identity));
         let operations = OperationsState {
             metrics: Arc::clone(&metrics),
             in_force: Arc::clone(&in_force),
-            remembered,
-            ledger: Arc::clone(&ledger),
+            ledger: Arc::clone(&opened.ledger),
             ready: ready.subscribe(),
         };
         let listeners = listeners([listen.public, listen.operations], &identity, operations);
@@ -137,12 +133,13 @@ impl Gateway {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            worker_signals,
+            worker_signals: Arc::clone(&worker_signals),
             refused_callers,
         });
-        let reconciler = Reconciler::new(Arc::clone(&store), ledger, Arc::clone(&in_force));
+        let reconciler = Reconciler::new(Arc::clone(&store), opened.ledger, Arc::clone(&in_force));
         let reloading = Arc::new(ReloadScope {
             store: Arc::clone(&store),
+            worker_signals,
             clock,
             metrics,
             seal,
@@ -161,7 +158,7 @@ impl Gateway {
             control: open_control(&socket),
             room,
             wall,
-            exchange_log: (entries, exchange_log),
+            exchange_log: (entries, opened.exchange_log),
         })
     }
 
@@ -191,8 +188,8 @@ impl Gateway {
         });
         let disk = Arc::clone(&self.reloading.in_force.load().api.world.disk);
         let metrics = Arc::clone(&self.workers.metrics);
-        let (store, counted) = (Arc::clone(&self.store), Arc::clone(&metrics));
-        let wall = tokio::spawn(watch_clock(self.wall, store, counted, looked.clone()));
+        let watched = Arc::clone(&self.workers);
+        let wall = tokio::spawn(watch_clock(self.wall, watched, looked.clone()));
         let room = tokio::spawn(self.room.watch(disk, metrics, looked));
         let (over, until) = watch::channel(false);
         let (entries, log) = self.exchange_log;
@@ -232,7 +229,7 @@ impl Gateway {
             audit_entry: reload::audit_entry("gateway", "gateway.stop", drained.word()),
         };
         let now = self.reloading.clock.now();
-        if let Err(fault) = reload::recorded(&*self.store, stop, now).await {
+        if let Err(fault) = reload::recorded(&*self.store.changes, stop, now).await {
             tracing::error!(%fault, "the stop could not be recorded");
         }
         // Dropping the last hold of the store writes what waits and joins its threads.
@@ -267,22 +264,24 @@ fn listeners(
     ]
 }
 
-fn disk_space_monitor(config: &Config) -> DiskSpaceMonitor {
-    let url = &config.store.url;
-    let path = url.strip_prefix(SQLITE).unwrap_or(url);
-    DiskSpaceMonitor::beside(Path::new(path), config.store.reserve_mb)
+fn disk_space_monitor(config: &Config) -> anyhow::Result<DiskSpaceMonitor> {
+    let url = StoreUrl::parse(&config.store.url)?;
+    Ok(DiskSpaceMonitor::beside(
+        url.path(),
+        config.store.reserve_mb,
+    ))
 }
 
 /// Puts the configuration into force for a start: refuses one that loses somebody (F2), gives it a
 /// version above every earlier one, records that, and says what an operator should know.
 async fn begin(
     config: &mut Config,
-    store: &dyn Store,
+    store: &Store,
     clock: &dyn Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
     let since = removal_guard::since(config.limits.removal_guard_days, clock.now());
-    let dependents = store.dependents(since).await?;
+    let dependents = store.configuration.dependents(since).await?;
     let mut faults = removal_guard::lost(config, &dependents);
     faults.extend(removal_guard::moved(config, &dependents));
     if !faults.is_empty() {
@@ -296,7 +295,7 @@ async fn begin(
         endpoints: removal_guard::endpoints(config),
         audit_entry: reload::audit_entry("gateway", "gateway.start", &result),
     };
-    reload::recorded(store, start, clock.now()).await?;
+    reload::recorded(&*store.changes, start, clock.now()).await?;
     let now_s = clock.now().seconds();
     metrics
         .configuration
@@ -319,17 +318,14 @@ fn refused_callers(seal: &Arc<Seal>) -> Arc<RefusedCallers> {
     Arc::new(RefusedCallers::new(Box::new(digest)))
 }
 
-/// Says where the machine, not the configuration, decides how many connections there may be.
 /// What stands in front of the store: spent nonces in memory, and signals to the workers.
-fn in_front_of(
-    store: Arc<dyn Store>,
-    signals: &Arc<WorkerSignals>,
-) -> (Arc<NonceCache>, Arc<dyn Store>) {
-    let remembered = Arc::new(NonceCache::new(store));
-    let notifying = NotifyingStore::new(remembered.clone(), Arc::clone(signals));
-    (remembered, Arc::new(notifying))
+fn in_front_of(store: Store, signals: &Arc<WorkerSignals>) -> Arc<Store> {
+    let cached = NonceCache::in_front_of(store);
+    let notifying = NotifyingChanges::in_front_of(cached, Arc::clone(signals));
+    Arc::new(notifying)
 }
 
+/// Says where the machine, not the configuration, decides how many connections there may be.
 fn log_connections_max(files: &machine::ConnectionBudget) {
     let connections = files.connections_max;
     if connections < CONNECTIONS_MAX {
@@ -341,7 +337,7 @@ fn log_connections_max(files: &machine::ConnectionBudget) {
 }
 
 /// S1: what a dead process left is in doubt from now on.
-async fn recover_orphaned_calls(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
+async fn recover_orphaned_calls(store: &Store, clock: &dyn Clock) -> anyhow::Result<()> {
     let adopted = recover_orphaned(store, clock.now()).await?;
     if adopted > 0 {
         tracing::warn!(
@@ -369,12 +365,10 @@ fn open_store(
     config: &Config,
     metrics: &Arc<Metrics>,
     folder: Arc<dyn Send + Sync>,
-) -> anyhow::Result<StoreViews> {
-    let url = &config.store.url;
-    let path = url.strip_prefix(SQLITE).with_context(|| {
-        format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
-    })?;
-    if let Some(folder) = Path::new(path)
+) -> anyhow::Result<OpenedStore> {
+    let url = StoreUrl::parse(&config.store.url)?;
+    let path = url.path();
+    if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
     {
@@ -396,7 +390,6 @@ fn open_store(
         metrics.memory.commit(changes, took);
     });
     let seal = Arc::clone(&config.store.seal);
-    let path = Path::new(path);
     let heard = (on_fatal, on_commit);
     Ok(store::open_for_all(path, seal, heard, store::BEGIN_EVERY)?)
 }

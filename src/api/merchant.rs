@@ -66,7 +66,7 @@ impl Api {
             Err(fault) => return self.refused(interface, &fault.into()),
         };
         let spending = NonceSpending {
-            store: &*self.store,
+            store: &self.store,
             reads: &self.reads,
         };
         let check_rate = AdmissionRequest {
@@ -176,8 +176,8 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
-        let (caller, (terms, wanted)) = caller.with(&*self.store, read).await?;
-        let placed = place_order(&*self.store, &self.world, snapshot, caller, terms).await?;
+        let (caller, (terms, wanted)) = caller.with(&self.store, read).await?;
+        let placed = place_order(&self.store, &self.world, snapshot, caller, terms).await?;
         let (answered, spent) = placed;
         let listed = answered.order.terms.business_type == BusinessType::Aggregated
             && answered.order.state == OrderState::Open;
@@ -201,7 +201,7 @@ impl Api {
             Ok(asked) => asked,
             Err(refusal) => return Err(spent.refuse(refusal)),
         };
-        let found = match read_order(&*self.store, &named).await {
+        let found = match read_order(&self.store, &named).await {
             Ok(found) => found,
             Err(refusal) => return Err(spent.refuse(refusal)),
         };
@@ -224,7 +224,7 @@ impl Api {
         snapshot: &'a ConfigurationSnapshot,
         answered: &OrderReply,
     ) -> Result<Vec<Offer<'a>>, Refused> {
-        Ok(list_institutions(&*self.store, &self.world, snapshot, &answered.order).await?)
+        Ok(list_institutions(&self.store, &self.world, snapshot, &answered.order).await?)
     }
 
     async fn select(
@@ -234,9 +234,9 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
-        let (caller, (named, choice, wanted)) = caller.with(&*self.store, read).await?;
+        let (caller, (named, choice, wanted)) = caller.with(&self.store, read).await?;
         let by = (&named, caller.into_cause());
-        let selected = select_institution(&*self.store, &self.world, snapshot, by, choice).await?;
+        let selected = select_institution(&self.store, &self.world, snapshot, by, choice).await?;
         let (answered, spent) = selected;
         Ok(listing(snapshot, &answered, &wanted.with(None), spent))
     }
@@ -251,8 +251,8 @@ impl Api {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
         let asked = async {
             let asked = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
-            let found = read_order(&*self.store, &asked.order()?).await?;
-            refresh(&*self.store, &self.world, snapshot, found).await
+            let found = read_order(&self.store, &asked.order()?).await?;
+            refresh(&self.store, &self.world, snapshot, found).await
         };
         match asked.await {
             Ok(found) => {
@@ -271,8 +271,8 @@ impl Api {
     ) -> MerchantResult {
         let read = AuthenticatedFields::of(fields, caller.merchant(), &ORDER_KEY_FIELDS)
             .and_then(|asked| asked.order());
-        let (caller, named) = caller.with(&*self.store, read).await?;
-        let closed = close_order(&*self.store, &self.world, snapshot, caller, &named).await?;
+        let (caller, named) = caller.with(&self.store, read).await?;
+        let closed = close_order(&self.store, &self.world, snapshot, caller, &named).await?;
         let (found, spent) = closed;
         let outcome = match found.state {
             OrderState::Closed => OrderOutcome::Closed,
@@ -298,10 +298,10 @@ impl Api {
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
-        let (store, now) = (&*self.store, self.world.clock.now());
+        let (store, now) = (&self.store, self.world.clock.now());
         let made = (
             RefundOrderNo::mint(now, self.world.entropy.draw()),
-            store.epoch(),
+            store.epoch,
         );
         let merchant = caller.merchant().clone();
         let enrolled = snapshot.routing.merchants.get(&merchant);
@@ -326,7 +326,7 @@ impl Api {
         let asked = async {
             let asked = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
             let key = refund::key(&asked)?;
-            let refunded = read_refund(&*self.store, &self.world, snapshot, &key).await?;
+            let refunded = read_refund(&self.store, &self.world, snapshot, &key).await?;
             refund::answer(&refunded)
         };
         spent_result(asked.await, spent)
@@ -338,7 +338,11 @@ impl Api {
         let asked = async {
             let asked = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
             let (after, room) = events::read_fields(&asked)?;
-            let found = self.store.events_after(&merchant, after, room).await?;
+            let found = self
+                .store
+                .outbox
+                .events_after(&merchant, after, room)
+                .await?;
             Ok((events::answer(&found, after)?, "ACCEPTED"))
         };
         spent_result(asked.await, spent)

@@ -45,7 +45,7 @@ pub struct Peer {
 /// (F1).
 pub struct Api {
     /// What outlives the process.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// Time, chance, network.
     pub world: World,
     /// The enrolment in force.
@@ -196,7 +196,7 @@ impl Api {
             return self.refused(interface, &Refusal::PathUnknown);
         };
         let received =
-            receive_callback(&*self.store, &self.world, snapshot, &institution, request).await;
+            receive_callback(&self.store, &self.world, snapshot, &institution, request).await;
         match received {
             Some(received) => {
                 let result = match received.status {

@@ -64,7 +64,7 @@ pub async fn answer(
     let named = OrderReference::by(OrderKey::Page(token.clone()));
     if asks_status {
         let interface = "X-6";
-        return match read_order(&*api.store, &named).await {
+        return match read_order(&api.store, &named).await {
             Ok(order) => {
                 signal_look(&api.world, &order, Signal::Looked);
                 ApiResponse {
@@ -112,7 +112,7 @@ fn nobodys() -> PageToken {
 }
 
 async fn show(api: &Api, snapshot: &ConfigurationSnapshot, named: &OrderReference) -> PageResult {
-    let order = read_order(&*api.store, named).await?;
+    let order = read_order(&api.store, named).await?;
     // Whoever chose was sent on: the page is shown again to who is back.
     signal_look(&api.world, &order, Signal::Returned);
     Ok((page_of(api, snapshot, &order).await?, "SHOWN"))
@@ -142,7 +142,7 @@ async fn institutions_with_page<'a>(
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Ok(Vec::new()),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(&*api.store, &api.world, snapshot, order).await?;
+    let offers = list_institutions(&api.store, &api.world, snapshot, order).await?;
     let has_page = |institution: &&InstitutionProfile| {
         let modes = snapshot
             .routing
@@ -168,7 +168,7 @@ async fn choose(
     let institution = chosen(request)?;
     let choice = (institution, Some(Mode::Webview));
     let by = (named, ChangeCause::Page);
-    let answered = match select_institution(&*api.store, &api.world, snapshot, by, choice).await {
+    let answered = match select_institution(&api.store, &api.world, snapshot, by, choice).await {
         Ok((answered, _)) => answered,
         Err(refused) => {
             let refusal = refused.into_refusal();

@@ -1,7 +1,7 @@
 //! `paymux audit verify`: holds everything a store's file has against itself, reading only.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,7 +11,7 @@ use crate::command::FINDINGS;
 use crate::config;
 use crate::domain::identifiers::hex;
 use crate::domain::verification::{Breach, Report};
-use crate::store::verify::verify;
+use crate::store::{self, StoreUrl};
 use crate::terminal;
 
 /// What `paymux audit` takes.
@@ -60,31 +60,29 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// See [`run`].
 pub fn verify_store(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let path = if let Some(file) = &args.file {
-        file.clone()
-    } else {
-        let url = config::store_url(&args.config)?;
-        PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(&url))
+    let url = match &args.file {
+        Some(file) => StoreUrl::of_file(file.clone()),
+        None => StoreUrl::parse(&config::store_url(&args.config)?)?,
     };
     let (mut left, mut printed) = (args.shown, Ok(()));
-    let report = verify(&path, &mut |breach| {
+    let mut hear = |breach| {
         if left > 0 && printed.is_ok() {
             left = left.saturating_sub(1);
             printed = print_breach(out, &breach, args.json);
         }
-    });
+    };
+    let report = store::open_to_verify(&url).and_then(|opened| opened.verify(&mut hear));
     printed?;
     let report = report.with_context(|| {
         format!(
-            "expected the file of a store at {}, with its -wal file beside it if it has one, in a \
-             folder where files can be made",
-            path.display()
+            "expected the file of a store at {url}, with its -wal file beside it if it has one, in a \
+             folder where files can be made"
         )
     })?;
     if args.json {
-        writeln!(out, "{}", as_json(&path, &report))?;
+        writeln!(out, "{}", as_json(&url, &report))?;
     } else {
-        print_summary(out, &path, &report, args.shown)?;
+        print_summary(out, &url, &report, args.shown)?;
     }
     Ok(if report.breaches == 0 {
         ExitCode::SUCCESS
@@ -112,12 +110,17 @@ fn print_breach(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Res
     )
 }
 
-fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io::Result<()> {
+fn print_summary(
+    out: &mut impl Write,
+    url: &StoreUrl,
+    report: &Report,
+    shown: u64,
+) -> io::Result<()> {
     let unshown = report.breaches.saturating_sub(shown);
     if unshown > 0 {
         writeln!(out, "and {unshown} more; --shown says how many are listed")?;
     }
-    writeln!(out, "checked {}", path.display())?;
+    writeln!(out, "checked {url}")?;
     writeln!(
         out,
         "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records, \
@@ -159,7 +162,7 @@ fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64)
     )
 }
 
-fn as_json(path: &Path, report: &Report) -> Value {
+fn as_json(url: &StoreUrl, report: &Report) -> Value {
     let heads = report
         .heads
         .iter()
@@ -172,7 +175,7 @@ fn as_json(path: &Path, report: &Report) -> Value {
         })
     });
     json!({
-        "file": path.display().to_string(), "breaches": report.breaches, "orders": report.orders,
+        "file": url.to_string(), "breaches": report.breaches, "orders": report.orders,
         "attempts": report.attempts, "refunds": report.refunds, "entries": report.entries,
         "events": report.events, "records": report.records,
         "exchangeLogBlocks": report.blocks,

@@ -14,7 +14,7 @@ use crate::world::World;
 /// # Errors
 /// There is no room, and nothing was written; the nonce was spent before; the store did not answer.
 pub(in crate::flow) async fn begin(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     change: Change,
 ) -> Result<CommitOutcome, Refused> {

@@ -15,7 +15,7 @@ use crate::world::World;
 /// withheld: the one this payer last paid through first, or the merchant's default where there is
 /// none; then by health, then as configured.
 pub async fn list_institutions<'a>(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &'a ConfigurationSnapshot,
     order: &Order,
@@ -26,7 +26,8 @@ pub async fn list_institutions<'a>(
     };
     // A convenience: that it cannot be had must not hide an order that was placed.
     let last_paid = store
-        .last_used(&order.terms.merchant, &order.terms.mobile)
+        .orders
+        .last_institution(&order.terms.merchant, &order.terms.mobile)
         .await
         .unwrap_or_default();
     let judge = EligibilityCheck::new(snapshot, world);

@@ -30,7 +30,7 @@ use crate::world::World;
 /// # Errors
 /// Everything of `interface.md` for A3.1; the nonce is spent with all but 429, 500 and 503 (Q5).
 pub async fn place_order(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     caller: Admitted,
@@ -43,7 +43,7 @@ pub async fn place_order(
     // What cannot be placed any more may have been placed before: then it is a repeat. And whoever
     // would wait for a turn looks first, because a repeat needs none.
     if !matches!(judged, Ok(None))
-        && let Some(order) = store.order(&key).await?
+        && let Some(order) = store.orders.order(&key).await?
     {
         return match judged {
             _ if *order.terms == terms => repeated(store, world, snapshot, order, cause).await,
@@ -89,7 +89,7 @@ pub async fn place_order(
             drop(permit);
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
-            return match store.order(&key).await? {
+            return match store.orders.order(&key).await? {
                 Some(order) if Some(&order.terms) == terms.as_ref() => {
                     repeated(store, world, snapshot, order, cause).await
                 }
@@ -149,7 +149,7 @@ fn check_eligibility(
 
 /// What a new attempt through this choice is made of; `None` without a contract.
 pub(in crate::flow) fn start(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     merchant: &MerchantId,
@@ -169,7 +169,7 @@ pub(in crate::flow) fn start(
             nonce: world.entropy.draw(),
         },
         configuration: snapshot.routing.version,
-        epoch: store.epoch(),
+        epoch: store.epoch,
     })
 }
 
@@ -181,7 +181,7 @@ fn notice_url(snapshot: &ConfigurationSnapshot, merchant: &MerchantId) -> Option
 /// An equal request came before: the present state in the form of the first answer (Q7). Where
 /// an institution was part of it, the payer gets a usable hand-over again (R-6.1.1-1).
 async fn repeated(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     order: Order,

@@ -125,7 +125,7 @@ fn usable(attempt: &Attempt, now: Timestamp) -> bool {
 /// # Errors
 /// Everything of `interface.md` for X-2; the nonce is spent with all but 429, 500 and 503 (Q5).
 pub async fn select_institution(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (named, cause): (&OrderReference, ChangeCause),
@@ -175,7 +175,7 @@ pub async fn select_institution(
 
 /// Brings an order, as it was read, to an institution that is known to be open to it.
 async fn choose(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (key, cause): (&OrderKey, ChangeCause),
@@ -189,7 +189,7 @@ async fn choose(
         let mut pass = ProbePermit::default();
         let order = match read.take() {
             Some(order) => order,
-            None => match store.order(key).await? {
+            None => match store.orders.order(key).await? {
                 Some(order) => order,
                 None => return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await),
             },
@@ -255,7 +255,7 @@ async fn choose(
 
 /// Nothing is to be done: the answer is how the order stands.
 async fn current_reply(
-    store: &dyn Store,
+    store: &Store,
     (order, cause): (Order, ChangeCause),
     now: Timestamp,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
@@ -300,7 +300,7 @@ impl SelectionStep {
 }
 
 fn step(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     order: &Order,
@@ -346,7 +346,7 @@ fn was_repeated_lately(live: &Attempt, now: Timestamp) -> bool {
 /// Calls the institution for the live attempt of a committed order, and weighs what comes back. The
 /// order's place among those on trial is free again only then.
 pub(in crate::flow) async fn create(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (order, _pass): (Order, ProbePermit),

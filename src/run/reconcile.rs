@@ -170,7 +170,7 @@ impl ReconcileMessage {
 
 /// Where the gateway's own reconciling happens; one at a time.
 pub(super) struct Reconciler {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<Store>,
     pub(super) ledger: Arc<dyn ReconciliationLedger>,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
     running: tokio::sync::Mutex<()>,
@@ -179,7 +179,7 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         ledger: Arc<dyn ReconciliationLedger>,
         in_force: Arc<ArcSwap<ActiveConfiguration>>,
     ) -> Self {
@@ -225,7 +225,7 @@ impl Reconciler {
             };
             let in_force = self.in_force.load_full();
             let books = ReconciliationScope {
-                store: &*self.store,
+                store: &self.store,
                 ledger: &*self.ledger,
                 world: &in_force.api.world,
                 snapshot: &in_force.api.snapshot,
@@ -341,8 +341,9 @@ pub async fn alone(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let wall = Arc::new(SystemClock::start());
-    let (store, ledger, log) = open_store(&config, &metrics, Arc::new(()))?;
-    wall_clock::at_start(&*store, &wall).await?;
+    let opened = open_store(&config, &metrics, Arc::new(()))?;
+    let (store, ledger, log) = (Arc::new(opened.store), opened.ledger, opened.exchange_log);
+    wall_clock::at_start(&*store.nodes, &wall).await?;
     let clock: Arc<dyn Clock> = wall;
     let entries = super::settings::entries(&config, &metrics);
     // Nobody is answered here, so nobody is refused.
@@ -353,7 +354,7 @@ pub async fn alone(
     let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, beside);
     let in_force = first.context("[outbound]")?;
     let books = ReconciliationScope {
-        store: &*store,
+        store: &store,
         ledger: &*ledger,
         world: &in_force.api.world,
         snapshot: &in_force.api.snapshot,

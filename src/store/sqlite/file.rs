@@ -13,6 +13,7 @@ use crate::domain::attempt::Epoch;
 use crate::domain::audit::{AuditEntry, ChainLink};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::identifiers::forgotten::Forgotten;
+use crate::files;
 use crate::files::store_lock::StoreLockError;
 use crate::seal::{Seal, SealBinding, SealFault};
 use crate::store::sqlite::chain::CHAIN;
@@ -111,6 +112,15 @@ pub(super) fn connect(path: &Path, role: ConnectionRole) -> Result<Connection, O
         // Each commit makes it worthless, and emptying it takes as long as it ever was large.
         ConnectionRole::Reader => "PRAGMA cache_size = -1024; PRAGMA query_only = ON;",
     })?;
+    Ok(connection)
+}
+
+/// A connection beside whoever has the file: takes no lock and writes nothing.
+pub(super) fn connect_beside(path: &Path) -> Result<Connection, OpenError> {
+    files::expect_plain(path).map_err(|error| OpenError::File(error.to_string()))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(OTHERS_WITHIN)?;
     Ok(connection)
 }
 

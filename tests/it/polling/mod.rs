@@ -15,6 +15,7 @@ use paymux::store::LeaseKind;
 use paymux::world::{CallTimeouts, Outbound, OutboundParty, Permit, PermitUnavailable, SendError};
 use serde_json::{Value, json};
 
+use crate::store::builders::lease;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::{ScriptedOutcome, TestNetwork};
 use crate::world::test_gateway::{PEER, TestGateway, changed, naming, now};
@@ -47,10 +48,10 @@ fn moments(gateway: &TestGateway, word: &str, seconds: i64) -> Vec<i64> {
 
 /// What the worker does for signals that are due now; how many orders were asked about.
 fn follow(gateway: &TestGateway) -> usize {
-    let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
+    let (store, world, snapshot) = (&gateway.api.store, &gateway.api.world, gateway.snapshot());
     let due = world.signals.due(world.clock.now(), 100, |_| 100);
     let orders: Vec<_> = due.into_iter().map(|(order, _)| order).collect();
-    let leases = now(store.lease_named(&orders, world.clock.now())).unwrap();
+    let leases = now(store.unresolved.lease_named(&orders, world.clock.now())).unwrap();
     for lease in &leases {
         now(poll_signalled_order(store, world, &snapshot, lease)).unwrap();
     }
@@ -240,9 +241,9 @@ fn many_unresolved_refunds_are_asked_about_one_by_one() {
         );
     }
     gateway.advance_s(1);
-    let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
+    let (store, world, snapshot) = (&gateway.api.store, &gateway.api.world, gateway.snapshot());
     for asked in 1..=9 {
-        let leases = now(store.lease(LeaseKind::Orders, world.clock.now(), 10)).unwrap();
+        let leases = now(lease(store, LeaseKind::Orders, world.clock.now(), 10)).unwrap();
         assert_eq!(leases.len(), 1);
         now(poll_order(store, world, &snapshot, &leases[0])).unwrap();
         assert_eq!(calls(&gateway, "refund_query"), asked);

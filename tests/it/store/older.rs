@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::Stores;
+use super::builders::lease;
 use super::builders::{MOBILE, at, draw, merchant};
 use super::embedded::EmbeddedStores;
 
@@ -95,7 +96,7 @@ async fn what_was_legible_is_sealed_once() {
     drop(file);
     let store = stores.open();
     let key = OrderKey::PayOrderNo(merchant("M1"), no.clone());
-    let order = store.order(&key).await.unwrap().unwrap();
+    let order = store.orders.order(&key).await.unwrap().unwrap();
     let shop = "https://shop.example";
     assert_eq!(
         &*order.terms.return_url,
@@ -109,7 +110,7 @@ async fn what_was_legible_is_sealed_once() {
     assert_eq!(refund.reason.as_ref().unwrap().as_str(), "NO_FUNDS");
     let own = refund.request().unwrap().notice_url.as_deref().unwrap();
     assert_eq!(own, format!("{shop}/refunds?phone=13987650005"));
-    let leases = store.lease(LeaseKind::Events, at(1), 10).await.unwrap();
+    let leases = lease(&store, LeaseKind::Events, at(1), 10).await.unwrap();
     let LeasedWork::Event(event, _) = &leases[0].of else {
         panic!("no event");
     };
@@ -126,7 +127,7 @@ async fn what_was_legible_is_sealed_once() {
             assert!(!is_there, "{plain} is legible in the file{beside}");
         }
     }
-    assert_eq!(stores.open().order(&key).await.unwrap(), Some(order));
+    assert_eq!(stores.open().orders.order(&key).await.unwrap(), Some(order));
 }
 
 /// A6, R4: questions that an earlier release asked count, so that nothing is sent again faster because of
@@ -142,7 +143,7 @@ async fn an_upgrade_sends_no_refund_faster() {
     drop(file);
     let store = stores.open();
     let key = OrderKey::PayOrderNo(merchant("M1"), no.clone());
-    let order = store.order(&key).await.unwrap().unwrap();
+    let order = store.orders.order(&key).await.unwrap().unwrap();
     assert_eq!(order.refunds[0].schedule.asked, 7);
     assert_eq!(order.attempts[0].schedule.asked, 0, "it is over");
 }
@@ -169,7 +170,7 @@ async fn an_upgrade_keeps_fees() {
         .unwrap();
         drop(file);
         let key = OrderKey::PayOrderNo(merchant("M1"), no);
-        let order = stores.open().order(&key).await.unwrap().unwrap();
+        let order = stores.open().orders.order(&key).await.unwrap().unwrap();
         let receipt = order.attempts[0].receipt.as_ref().unwrap();
         assert_eq!(receipt.fee.unwrap().to_string(), fee, "{minor} {currency}");
     }
