@@ -1,4 +1,5 @@
-//! What a process that is gone left behind, and what a clock that was wrong did (S1, T2).
+//! Nodes: each process that had the store, under its epoch. What one that is gone left behind, and what a
+//! clock that was wrong did (S1, T2). Opening a store registers the process.
 
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ pub const CLOCKS_APART: Duration = Duration::from_secs(2);
 /// What one process makes good for another.
 #[async_trait]
 pub trait Nodes: Send + Sync {
-    /// Takes orders with calls that a dead process began and may have sent, whenever they are due
-    /// (S1). An idle look writes nothing.
+    /// Takes orders with calls that an expired node began and may have sent, whenever they are due
+    /// (S1); never a living one's. An idle look writes nothing.
     async fn lease_orphaned(&self, now: Timestamp, count: u32) -> Result<Vec<Lease>, StoreError>;
 
     /// Brings forward what is due later than now: it was written while the clock was ahead by so much;

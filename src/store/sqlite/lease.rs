@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::attempt::Epoch;
 use crate::domain::event::{Event, EventType};
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::domain::order::Order;
@@ -24,13 +23,15 @@ use crate::store::{
 
 use bring_forward::bring_forward;
 
-/// Orders with intents of other processes. The states that are over are named for the index.
+/// Orders with intents of nodes that have expired. The states that are over are named for the index.
 const ORPHANED: &str = "SELECT pay_order_no FROM attempts
-    WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
-    AND state = 'INTENT' AND epoch <> ?1
+    WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED' AND state = 'INTENT'
+    AND EXISTS (SELECT 1 FROM nodes WHERE nodes.epoch = attempts.epoch AND nodes.state = 'EXPIRED')
     UNION SELECT pay_order_no FROM refunds
-    WHERE state <> 'FAILED' AND state <> 'SUCCEEDED'
-    AND state = 'RESERVED' AND epoch <> ?1 AND left_at IS NOT NULL LIMIT ?2";
+    WHERE refunds.state <> 'FAILED' AND refunds.state <> 'SUCCEEDED'
+    AND refunds.state = 'RESERVED' AND left_at IS NOT NULL
+    AND EXISTS (SELECT 1 FROM nodes WHERE nodes.epoch = refunds.epoch AND nodes.state = 'EXPIRED')
+    LIMIT ?1";
 
 /// A row that was leased, by its key, with what the lease says.
 pub(super) struct LeasedRow {
@@ -39,17 +40,16 @@ pub(super) struct LeasedRow {
     tries: u32,
 }
 
-/// Numbers of orders with intents of processes that are dead.
-fn orphaned(connection: &Connection, epoch: Epoch, count: u32) -> Result<Vec<String>, SqliteFault> {
+/// Numbers of orders with intents of nodes that have expired.
+fn orphaned(connection: &Connection, count: u32) -> Result<Vec<String>, SqliteFault> {
     let mut statement = connection.prepare_cached(ORPHANED)?;
-    let keys = statement.query_map(params![epoch.0, count], |row| row.get(0))?;
+    let keys = statement.query_map(params![count], |row| row.get(0))?;
     Ok(keys.collect::<Result<_, _>>()?)
 }
 
 /// Leases them, whenever they are due.
 fn lease_orphaned(
     writing: &mut WriteTransaction<'_>,
-    epoch: Epoch,
     now: Timestamp,
     count: u32,
 ) -> Result<Vec<LeasedRow>, SqliteFault> {
@@ -57,7 +57,7 @@ fn lease_orphaned(
         WHERE pay_order_no = ?1 RETURNING fence";
     let mut statement = writing.connection.prepare_cached(sql)?;
     let until = now.plus(LEASE).ms();
-    orphaned(writing.connection, epoch, count)?
+    orphaned(writing.connection, count)?
         .into_iter()
         .map(|row| {
             let fence = statement.query_row(params![row, until], |found| found.get(0))?;
@@ -73,15 +73,10 @@ fn lease_orphaned(
 #[async_trait]
 impl Nodes for Sqlite {
     async fn lease_orphaned(&self, now: Timestamp, count: u32) -> Result<Vec<Lease>, StoreError> {
-        let epoch = self.epoch;
-        if self
-            .read(|connection| orphaned(connection, epoch, 1))?
-            .is_empty()
-        {
+        if self.read(|connection| orphaned(connection, 1))?.is_empty() {
             return Ok(Vec::new());
         }
-        let take =
-            move |writing: &mut WriteTransaction<'_>| lease_orphaned(writing, epoch, now, count);
+        let take = move |writing: &mut WriteTransaction<'_>| lease_orphaned(writing, now, count);
         let taken = self.write(take).await?;
         self.read(|connection| load(connection, &self.seal, LeaseKind::OrphanedCalls, &taken))
     }

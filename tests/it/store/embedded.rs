@@ -29,10 +29,9 @@ use tokio::task::JoinSet;
 use counted::CountingChanges;
 
 use super::Stores;
-use super::builders::lease;
 use super::builders::{
-    MOBILE, accepted, apply, at, done, institution, nonce, opening, paid, place, private, request,
-    start, succeeded, terms,
+    MOBILE, accepted, apply, at, done, institution, lease, nonce, opening, paid, place, private,
+    request, start, succeeded, terms,
 };
 use super::older::sealed_order;
 

@@ -1,15 +1,14 @@
 //! Files that an earlier release wrote: what it left as plain text is sealed once, and nothing of it
-//! stays legible.
+//! stays legible; and what an earlier process left unfinished.
 
 use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo};
 use paymux::seal::SealBinding;
-use paymux::store::{LeaseKind, LeasedWork, OrderKey};
+use paymux::store::{LeaseKind, LeasedWork, OrderKey, Store};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::Stores;
-use super::builders::lease;
-use super::builders::{MOBILE, at, draw, merchant};
+use super::builders::{MOBILE, at, done, draw, lease, merchant, place, start};
 use super::embedded::EmbeddedStores;
 
 const BEFORE: [&str; 6] = [
@@ -174,4 +173,40 @@ async fn an_upgrade_keeps_fees() {
         let receipt = order.attempts[0].receipt.as_ref().unwrap();
         assert_eq!(receipt.fee.unwrap().to_string(), fee, "{minor} {currency}");
     }
+}
+
+/// An intent of a process that is gone.
+async fn left_behind() -> EmbeddedStores {
+    let stores = EmbeddedStores::new();
+    let store = stores.open();
+    let first = Some(start(1, "harbour", store.epoch));
+    done(&store, place(1, first)).await;
+    stores
+}
+
+async fn orphaned(store: &Store) -> usize {
+    let leases = lease(store, LeaseKind::OrphanedCalls, at(31), 10).await;
+    leases.unwrap().len()
+}
+
+/// S1: what a living node began is its own; once it has expired another takes it over.
+#[tokio::test]
+async fn only_what_an_expired_node_left_is_taken_over() {
+    let stores = left_behind().await;
+    let store = stores.open();
+    for (state, found) in [("LIVE", 0), ("EXPIRED", 1)] {
+        let sql = "UPDATE nodes SET state = ?1 WHERE epoch < ?2";
+        let changed = stores.look().execute(sql, (state, store.epoch.0));
+        assert_eq!(changed, Ok(1));
+        assert_eq!(orphaned(&store).await, found, "{state}");
+    }
+}
+
+/// S1: processes of releases that registered no nodes are gone, and what they left is taken over.
+#[tokio::test]
+async fn what_was_left_before_nodes_were_registered_is_taken_over() {
+    let stores = left_behind().await;
+    let before = "DROP TABLE nodes; PRAGMA user_version = 16;";
+    stores.look().execute_batch(before).unwrap();
+    assert_eq!(orphaned(&stores.open()).await, 1);
 }

@@ -8,8 +8,7 @@ use paymux::store::outbox::{DeadEventFilter, EventPageLimit, NumberedEvent};
 use paymux::store::{DeliveryOutcome, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store};
 
 use super::Stores;
-use super::builders::{at, merchant, paid, terms};
-use super::builders::{lease, next_due};
+use super::builders::{at, lease, merchant, next_due, paid, terms};
 
 const PLENTY: EventPageLimit = EventPageLimit {
     count: 500,

@@ -16,8 +16,7 @@ use paymux::store::{Committed, LeaseKind, OrderKey, Store};
 use tokio::task::JoinSet;
 
 use super::Stores;
-use super::builders::lease;
-use super::builders::{at, done, draw, facts, institution, merchant, paid, request, terms};
+use super::builders::{at, done, draw, facts, institution, lease, merchant, paid, request, terms};
 
 const RULES: RefundRules = RefundRules {
     kinds: RefundKinds::ALL,
