@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     for _ in 0..payments / AT_ONCE {
         let exchanges = interleaved(&mut random)?;
         let began = processor_us();
-        let taken: Vec<ExchangeEntry> = exchanges.iter().map(Exchange::entry).collect();
+        let taken: Vec<ExchangeEntry> = exchanges.iter().map(BenchExchange::entry).collect();
         let copied = processor_us();
         entries += taken.len() as u32;
         let mut full = Vec::new();
@@ -100,8 +100,8 @@ fn open(path: &Path) -> Result<Arc<dyn ExchangeLog>> {
     let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
     let fatal = Box::new(|why: &str| println!("the store failed: {why}"));
     let signals = (fatal as _, Box::new(|_, _| ()) as _);
-    let (_, _, log) = open_for_all(path, Arc::new(seal), signals, Duration::from_millis(2))?;
-    Ok(log)
+    let opened = open_for_all(path, Arc::new(seal), signals, Duration::from_millis(2))?;
+    Ok(opened.exchange_log)
 }
 
 /// Processor time of all threads. Unit: microseconds.
@@ -111,7 +111,7 @@ fn processor_us() -> f64 {
 }
 
 /// A request and its reply, and what an entry says of them.
-struct Exchange {
+struct BenchExchange {
     about: OrderKey,
     at: Timestamp,
     with: String,
@@ -121,7 +121,7 @@ struct Exchange {
     reply: Response<Bytes>,
 }
 
-impl Exchange {
+impl BenchExchange {
     fn entry(&self) -> ExchangeEntry {
         ExchangeEntry {
             about: self.about.clone(),
@@ -139,7 +139,7 @@ impl Exchange {
 }
 
 /// Payments that are under way at the same time, step by step.
-fn interleaved(random: &mut Random) -> Result<Vec<Exchange>> {
+fn interleaved(random: &mut Random) -> Result<Vec<BenchExchange>> {
     let payments: Result<Vec<_>> = (0..AT_ONCE).map(|_| Payment::new(random)).collect();
     let payments = payments?;
     let mut exchanges = Vec::new();
@@ -194,7 +194,7 @@ impl Payment {
         (address, body): (&str, String),
         answer: String,
         random: &mut Random,
-    ) -> Result<Exchange> {
+    ) -> Result<BenchExchange> {
         let seconds = self.at.ms() / 1_000;
         let asks = format!(
             "sig1=(\"@method\" \"@target-uri\" \"content-digest\" \"content-type\");created={seconds};\
@@ -223,7 +223,7 @@ impl Payment {
         let reply = Response::builder()
             .header("content-type", json)
             .header(input, answers);
-        Ok(Exchange {
+        Ok(BenchExchange {
             about,
             at: self.at,
             with,
@@ -267,7 +267,7 @@ impl Payment {
         OrderKey::Attempt(self.institution.clone(), self.attempt.clone())
     }
 
-    fn placed(&self, random: &mut Random) -> Result<Exchange> {
+    fn placed(&self, random: &mut Random) -> Result<BenchExchange> {
         let banks = ["bluebank", "greenbank", "harbour", "island", "lotus"].map(|bank| {
             format!(
                 r#"{{"institutionId":"{bank}","name":"{bank}行","nameEn":"{bank} bank","modes":["WEBVIEW","SDK"],"available":true,"passwordFree":false,"default":false}}"#
@@ -285,7 +285,7 @@ impl Payment {
         self.exchange(("A3.1", "ACCEPTED"), self.theirs(), asked, answer, random)
     }
 
-    fn created(&self, random: &mut Random) -> Result<Exchange> {
+    fn created(&self, random: &mut Random) -> Result<BenchExchange> {
         let Self {
             merchant,
             attempt,
@@ -310,7 +310,7 @@ impl Payment {
         )
     }
 
-    fn selected(&self, random: &mut Random) -> Result<Exchange> {
+    fn selected(&self, random: &mut Random) -> Result<BenchExchange> {
         let Self {
             merchant,
             number,
@@ -329,7 +329,7 @@ impl Payment {
         self.exchange(("X-2", "ACCEPTED"), self.theirs(), asked, answer, random)
     }
 
-    fn called_back(&self, random: &mut Random) -> Result<Exchange> {
+    fn called_back(&self, random: &mut Random) -> Result<BenchExchange> {
         let Self {
             merchant,
             attempt,
@@ -352,7 +352,7 @@ impl Payment {
         )
     }
 
-    fn notified(&self, random: &mut Random) -> Result<Exchange> {
+    fn notified(&self, random: &mut Random) -> Result<BenchExchange> {
         let Self {
             merchant,
             number,

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use paymux::flow::reconcile_statement::{FromFile, ReconciliationScope, reconcile
 use paymux::seal::Seal;
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::ledger::Reconciliation;
-use paymux::store::{self, OnFatal};
+use paymux::store::{self, OnCommit, OnFatal, OpenedStore};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{
@@ -108,19 +108,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn open(
-    path: &Path,
-) -> Result<(
-    Arc<dyn store::Store>,
-    Arc<dyn store::ledger::ReconciliationLedger>,
-)> {
+fn open(path: &Path) -> Result<OpenedStore> {
     let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
     let fatal: OnFatal = Box::new(|why| println!("the store failed: {why}"));
-    Ok(store::open_with_ledger(
+    let heard: (OnFatal, OnCommit) = (fatal, Box::new(|_, _| ()));
+    Ok(store::open_for_all(
         path,
         Arc::new(seal),
-        fatal,
-        Box::new(|_, _| ()),
+        heard,
+        Duration::ZERO,
     )?)
 }
 
@@ -194,7 +190,7 @@ fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
 }
 
 async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
-    let (store, ledger) = open(database)?;
+    let OpenedStore { store, ledger, .. } = open(database)?;
     let clock = Arc::new(SystemClock::start());
     let of = Reconciliation {
         institution: InstitutionId::parse("harbour")?,
@@ -226,7 +222,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         disk: Arc::default(),
     };
     let scope = ReconciliationScope {
-        store: &*store,
+        store: &store,
         ledger: &*ledger,
         world: &world,
         snapshot: &snapshot,

@@ -39,8 +39,8 @@ use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::exchange_log::ExchangeLog;
 use crate::store::nonce_cache::NonceCache;
-use crate::store::notifying::{NotifyingStore, WorkerSignals};
-use crate::store::{self, Store, StoreViews};
+use crate::store::notifying::{NotifyingChanges, WorkerSignals};
+use crate::store::{self, OpenedStore, Store, StoreUrl};
 use crate::workers::Workers;
 use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::world::exchange_log::Recorder;
@@ -58,14 +58,11 @@ use wall_clock::watch_clock;
 /// How long the workers may take to finish after a stop; one notification may take 10 s.
 const WORKERS_DRAIN: Duration = Duration::from_secs(15);
 
-/// The only store URL scheme that is implemented.
-const SQLITE: &str = "sqlite:";
-
 /// A gateway that is built and bound to its addresses but not yet serving.
 pub struct Gateway {
     edge: Edge,
     workers: Arc<Workers>,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     ready: Arc<watch::Sender<bool>>,
     reloading: Arc<ReloadScope>,
     control: Option<ControlSocket>,
@@ -99,14 +96,14 @@ impl Gateway {
         let wall = Arc::new(SystemClock::start());
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(&wall);
         let worker_signals = Arc::new(WorkerSignals::default());
-        let (store, ledger, exchange_log) = open_store(&config, &metrics, folder)?;
+        let opened = open_store(&config, &metrics, folder)?;
         let entries = settings::entries(&config, &metrics);
-        let (nonce_cache, store) = wrap_store(store, &worker_signals);
+        let store = wrap_store(opened.store, &worker_signals);
         // Before anything is recorded: the last record shows whether the clock was ahead.
-        wall_clock::at_start(&*store, &wall).await?;
-        begin(&mut config, &*store, &*clock, &metrics).await?;
+        wall_clock::at_start(&*store.nodes, &wall).await?;
+        begin(&mut config, &store, &*clock, &metrics).await?;
         let loaded = LoadedConfiguration::of(&config);
-        let disk_space = disk_space_monitor(&config);
+        let disk_space = disk_space_monitor(&config)?;
         let files = connection_budget(&config)?;
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
@@ -118,14 +115,13 @@ impl Gateway {
             ActiveConfiguration::first((config, files), &store, &clock, &metrics, observers)
                 .context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
-        recover_orphaned_calls(&*store, &*clock).await?;
+        recover_orphaned_calls(&store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
         let identity = Arc::new(TlsIdentity::of(listen.identity));
         let operations = OperationsState {
             metrics: Arc::clone(&metrics),
             in_force: Arc::clone(&in_force),
-            remembered: nonce_cache,
-            ledger: Arc::clone(&ledger),
+            ledger: Arc::clone(&opened.ledger),
             ready: ready.subscribe(),
         };
         let listeners = listeners([listen.public, listen.operations], &identity, operations);
@@ -138,12 +134,13 @@ impl Gateway {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            worker_signals,
+            worker_signals: Arc::clone(&worker_signals),
             refused_callers,
         });
-        let reconciler = Reconciler::new(Arc::clone(&store), ledger, Arc::clone(&in_force));
+        let reconciler = Reconciler::new(Arc::clone(&store), opened.ledger, Arc::clone(&in_force));
         let reloading = Arc::new(ReloadScope {
             store: Arc::clone(&store),
+            worker_signals,
             clock,
             metrics,
             seal,
@@ -162,7 +159,7 @@ impl Gateway {
             control: open_control(&socket),
             room: disk_space,
             wall,
-            exchange_log: (entries, exchange_log),
+            exchange_log: (entries, opened.exchange_log),
         })
     }
 
@@ -192,8 +189,8 @@ impl Gateway {
         });
         let disk = Arc::clone(&self.reloading.in_force.load().api.world.disk);
         let metrics = Arc::clone(&self.workers.metrics);
-        let (store, counted) = (Arc::clone(&self.store), Arc::clone(&metrics));
-        let wall = tokio::spawn(watch_clock(self.wall, store, counted, watching.clone()));
+        let watched = Arc::clone(&self.workers);
+        let wall = tokio::spawn(watch_clock(self.wall, watched, watching.clone()));
         let disk_space = tokio::spawn(self.room.watch(disk, metrics, watching));
         let (over, until) = watch::channel(false);
         let (entries, log) = self.exchange_log;
@@ -231,7 +228,7 @@ impl Gateway {
             audit_entry: reload::audit_entry("gateway", "gateway.stop", drained.word()),
         };
         let now = self.reloading.clock.now();
-        if let Err(fault) = reload::recorded(&*self.store, stop, now).await {
+        if let Err(fault) = reload::recorded(&*self.store.changes, stop, now).await {
             tracing::error!(%fault, "the stop could not be recorded");
         }
         // Dropping the last reference to the store flushes pending writes and joins its threads.
@@ -266,22 +263,24 @@ fn listeners(
     ]
 }
 
-fn disk_space_monitor(config: &Config) -> DiskSpaceMonitor {
-    let url = &config.store.url;
-    let path = url.strip_prefix(SQLITE).unwrap_or(url);
-    DiskSpaceMonitor::beside(Path::new(path), config.store.reserve_mb)
+fn disk_space_monitor(config: &Config) -> anyhow::Result<DiskSpaceMonitor> {
+    let url = StoreUrl::parse(&config.store.url)?;
+    Ok(DiskSpaceMonitor::beside(
+        url.path(),
+        config.store.reserve_mb,
+    ))
 }
 
 /// Activates the configuration at start-up: rejects one that drops an institution still needed
 /// (F2), gives it a version above every earlier one, records that, and logs its warnings.
 async fn begin(
     config: &mut Config,
-    store: &dyn Store,
+    store: &Store,
     clock: &dyn Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
     let since = removal_guard::since(config.limits.removal_guard_days, clock.now());
-    let dependents = store.dependents(since).await?;
+    let dependents = store.configuration.dependents(since).await?;
     let mut faults = removal_guard::lost(config, &dependents);
     faults.extend(removal_guard::moved(config, &dependents));
     if !faults.is_empty() {
@@ -295,7 +294,7 @@ async fn begin(
         endpoints: removal_guard::endpoints(config),
         audit_entry: reload::audit_entry("gateway", "gateway.start", &result),
     };
-    reload::recorded(store, start, clock.now()).await?;
+    reload::recorded(&*store.changes, start, clock.now()).await?;
     let now_s = clock.now().seconds();
     metrics
         .configuration
@@ -319,13 +318,10 @@ fn refused_callers(seal: &Arc<Seal>) -> Arc<RefusedCallers> {
 }
 
 /// Wraps the store in the nonce cache and in the signals to the workers.
-fn wrap_store(
-    store: Arc<dyn Store>,
-    signals: &Arc<WorkerSignals>,
-) -> (Arc<NonceCache>, Arc<dyn Store>) {
-    let nonce_cache = Arc::new(NonceCache::new(store));
-    let notifying = NotifyingStore::new(nonce_cache.clone(), Arc::clone(signals));
-    (nonce_cache, Arc::new(notifying))
+fn wrap_store(store: Store, signals: &Arc<WorkerSignals>) -> Arc<Store> {
+    let cached = NonceCache::in_front_of(store);
+    let notifying = NotifyingChanges::in_front_of(cached, Arc::clone(signals));
+    Arc::new(notifying)
 }
 
 /// Shares the open files out, and logs the limit where the machine, not the configuration, sets it.
@@ -342,7 +338,7 @@ fn connection_budget(config: &Config) -> Result<machine::ConnectionBudget, Confi
 }
 
 /// S1: the outcome of calls that a dead process left is unknown from now on.
-async fn recover_orphaned_calls(store: &dyn Store, clock: &dyn Clock) -> anyhow::Result<()> {
+async fn recover_orphaned_calls(store: &Store, clock: &dyn Clock) -> anyhow::Result<()> {
     let recovered = recover_orphaned(store, clock.now()).await?;
     if recovered > 0 {
         tracing::warn!(
@@ -370,12 +366,10 @@ fn open_store(
     config: &Config,
     metrics: &Arc<Metrics>,
     folder: Arc<dyn Send + Sync>,
-) -> anyhow::Result<StoreViews> {
-    let url = &config.store.url;
-    let path = url.strip_prefix(SQLITE).with_context(|| {
-        format!("[store] url: expected sqlite:PATH, found {url}; the shared store is not built yet")
-    })?;
-    if let Some(folder) = Path::new(path)
+) -> anyhow::Result<OpenedStore> {
+    let url = StoreUrl::parse(&config.store.url)?;
+    let path = url.path();
+    if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
     {
@@ -397,7 +391,6 @@ fn open_store(
         metrics.memory.commit(changes, took);
     });
     let seal = Arc::clone(&config.store.seal);
-    let path = Path::new(path);
     let hooks = (on_fatal, on_commit);
     Ok(store::open_for_all(path, seal, hooks, store::BEGIN_EVERY)?)
 }

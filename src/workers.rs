@@ -22,7 +22,7 @@ use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::metrics::Metrics;
 use crate::store::notifying::{SOON, WorkerSignals};
-use crate::store::{Lease, LeaseKind, LeasedWork, Store, StoreError};
+use crate::store::{Lease, LeaseKind, LeasedWork, NonceRetention, Store, StoreError};
 use crate::world::{Clock, World};
 
 pub use budget::BudgetSettings;
@@ -84,7 +84,7 @@ struct WorkerLoops {
 /// What the loops work with.
 pub struct Workers {
     /// What outlives the process.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What is in force at this moment; asked once for each piece of work.
@@ -136,8 +136,8 @@ impl Workers {
     async fn refused_loop(&self, mut stop: watch::Receiver<bool>) {
         loop {
             let is_over = *stop.borrow();
-            let (store, now) = (&*self.store, self.clock.now());
-            if let Err(fault) = self.refused_callers.write(store, now).await {
+            let (changes, now) = (&*self.store.changes, self.clock.now());
+            if let Err(fault) = self.refused_callers.write(changes, now).await {
                 tracing::error!(%fault, "who was refused could not be recorded; it is tried again");
             }
             let suppressed = self.refused_callers.suppressed();
@@ -160,7 +160,7 @@ impl Workers {
     /// Forgets spent nonces, minute by minute.
     async fn forget_loop(&self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            if let Err(fault) = forget_nonces(&*self.store, &*self.clock).await {
+            if let Err(fault) = forget_nonces(&*self.store.nonces, &*self.clock).await {
                 tracing::error!(%fault, "spent nonces could not be forgotten");
             }
             tokio::select! {
@@ -220,8 +220,8 @@ impl WorkerLoops {
         let free = u32::try_from(hands.available_permits())
             .unwrap_or(0)
             .saturating_add(1);
-        let (store, now) = (&self.workers.store, self.workers.clock.now());
-        let leases = store.lease_events(&self.shares(lane), now, free).await?;
+        let (outbox, now) = (&self.workers.store.outbox, self.workers.clock.now());
+        let leases = outbox.lease_events(&self.shares(lane), now, free).await?;
         let count = leases.len();
         let mut hand = Some(first);
         for lease in leases {
@@ -245,7 +245,7 @@ impl WorkerLoops {
             .work_in_progress(LeaseKind::Events.word());
         match self.tell(lane, &lease, hand).await {
             Ok(delivery) => workers.count(delivery),
-            Err(fault) => tracing::error!(%fault, ?lane, "a leased event could not be settled"),
+            Err(fault) => tracing::error!(%fault, ?lane, "a leased event could not be completed"),
         }
         // A hand is free and the row may be due again.
         self.wake_up(lane).notify_one();
@@ -263,7 +263,7 @@ impl WorkerLoops {
         let WorkerResources {
             snapshot, world, ..
         } = (workers.in_force)();
-        let telling = notify_merchant(&*workers.store, &world, &snapshot.platform, lease);
+        let telling = notify_merchant(&*workers.store.outbox, &world, &snapshot.platform, lease);
         let mut telling = pin!(telling);
         let queue = queue_of(lease);
         let mut hand = hand;
@@ -311,7 +311,7 @@ impl WorkerLoops {
 
     async fn until_next(&self, lane: DeliveryLane) -> Duration {
         let workers = &self.workers;
-        let due = workers.store.next_event(&self.shares(lane)).await;
+        let due = workers.store.outbox.next_event(&self.shares(lane)).await;
         let nap_max = match lane {
             // Rests end without a ring.
             DeliveryLane::Failing => PROMPT,
@@ -333,12 +333,15 @@ impl WorkerLoops {
 ///
 /// # Errors
 /// The store's.
-pub async fn forget_nonces(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+pub async fn forget_nonces(
+    nonces: &dyn NonceRetention,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
     if !clock.is_settled() {
         return Ok(());
     }
     let until = clock.now().seconds().saturating_sub(NONCE_KEPT_BEHIND_S);
-    store.forget_nonces(Timestamp::from_s(until)).await
+    nonces.forget_nonces(Timestamp::from_s(until)).await
 }
 
 /// The destination of an event, as the store names its queue.

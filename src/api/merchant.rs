@@ -54,7 +54,7 @@ impl Api {
             Err(fault) => return self.refused(interface, &fault.into()),
         };
         let spending = NonceSpending {
-            store: &*self.store,
+            store: &self.store,
             reads: &self.reads,
         };
         let admission = AdmissionRequest {
@@ -140,7 +140,7 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
-        let (caller, (terms, options)) = caller.with(&*self.store, read).await?;
+        let (caller, (terms, options)) = caller.with(&self.store, read).await?;
         let placed = place_order(self.context(snapshot), caller, terms).await?;
         let (order_reply, spent) = placed;
         let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
@@ -170,7 +170,7 @@ impl Api {
             Ok(read) => read,
             Err(refusal) => return Err(spent.refuse(refusal)),
         };
-        let found = match read_order(&*self.store, &named).await {
+        let found = match read_order(&self.store, &named).await {
             Ok(found) => found,
             Err(refusal) => return Err(spent.refuse(refusal)),
         };
@@ -199,7 +199,7 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
-        let (caller, (named, choice, options)) = caller.with(&*self.store, read).await?;
+        let (caller, (named, choice, options)) = caller.with(&self.store, read).await?;
         let (context, cause) = (self.context(snapshot), caller.into_cause());
         let (institution, mode) = choice;
         let selected = select_institution(context, &named, cause, institution, mode).await?;
@@ -217,8 +217,8 @@ impl Api {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
         let reply = async {
             let request = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
-            let found = read_order(&*self.store, &request.order()?).await?;
-            refresh(&*self.store, &self.world, snapshot, found).await
+            let found = read_order(&self.store, &request.order()?).await?;
+            refresh(&self.store, &self.world, snapshot, found).await
         };
         match reply.await {
             Ok(found) => {
@@ -237,8 +237,8 @@ impl Api {
     ) -> MerchantResult {
         let read = AuthenticatedFields::of(fields, caller.merchant(), &ORDER_KEY_FIELDS)
             .and_then(|request| request.order());
-        let (caller, named) = caller.with(&*self.store, read).await?;
-        let closed = close_order(&*self.store, &self.world, snapshot, caller, &named).await?;
+        let (caller, named) = caller.with(&self.store, read).await?;
+        let closed = close_order(&self.store, &self.world, snapshot, caller, &named).await?;
         let (found, spent) = closed;
         let outcome = match found.state {
             OrderState::Closed => OrderOutcome::Closed,
@@ -263,10 +263,10 @@ impl Api {
         fields: &Fields<'_>,
         caller: Admitted,
     ) -> MerchantResult {
-        let (store, now) = (&*self.store, self.world.clock.now());
+        let (store, now) = (&self.store, self.world.clock.now());
         let made = (
             RefundOrderNo::mint(now, self.world.entropy.draw()),
-            store.epoch(),
+            store.epoch,
         );
         let merchant = caller.merchant().clone();
         let enrolled = snapshot.routing.merchants.get(&merchant);
@@ -291,7 +291,7 @@ impl Api {
         let reply = async {
             let request = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
             let key = refund::key(&request)?;
-            let refunded = read_refund(&*self.store, &self.world, snapshot, &key).await?;
+            let refunded = read_refund(&self.store, &self.world, snapshot, &key).await?;
             refund::answer(&refunded)
         };
         spent_result(reply.await, spent)
@@ -303,7 +303,11 @@ impl Api {
         let reply = async {
             let request = AuthenticatedFields::of(fields, &merchant, &events::FIELDS)?;
             let (after, page) = events::read_fields(&request)?;
-            let found = self.store.events_after(&merchant, after, page).await?;
+            let found = self
+                .store
+                .outbox
+                .events_after(&merchant, after, page)
+                .await?;
             Ok((events::answer(&found, after)?, "ACCEPTED"))
         };
         spent_result(reply.await, spent)

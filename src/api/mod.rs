@@ -62,7 +62,7 @@ pub struct Peer {
 /// is one `Api` for each version, so that no request sees half of a reload (F1).
 pub struct Api {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// Clock, randomness, network.
     pub world: World,
     /// The configuration in force.
@@ -184,7 +184,7 @@ impl Api {
             return self.refused(interface, &Refusal::PathUnknown);
         };
         let received =
-            receive_callback(&*self.store, &self.world, snapshot, &institution, request).await;
+            receive_callback(&self.store, &self.world, snapshot, &institution, request).await;
         match received {
             Some(received) => {
                 let (status, result) = (received.status, received.status.name());
@@ -256,7 +256,7 @@ impl Api {
     /// What a flow works with, under one version of the configuration.
     fn context<'a>(&'a self, snapshot: &'a ConfigurationSnapshot) -> FlowContext<'a> {
         FlowContext {
-            store: &*self.store,
+            store: &self.store,
             world: &self.world,
             snapshot,
         }

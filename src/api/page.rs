@@ -106,14 +106,14 @@ fn unknown_token() -> PageToken {
 }
 
 async fn show(api: &Api, snapshot: &ConfigurationSnapshot, named: &OrderReference) -> PageResult {
-    let order = read_order(&*api.store, named).await?;
+    let order = read_order(&api.store, named).await?;
     // A payer who selected was redirected; the page is shown again when the payer is back.
     signal_look(&api.world, &order, Signal::Returned);
     Ok((page_of(api, snapshot, &order).await?, "SHOWN"))
 }
 
 async fn show_status(api: &Api, named: &OrderReference) -> PageResult {
-    let order = read_order(&*api.store, named).await?;
+    let order = read_order(&api.store, named).await?;
     signal_look(&api.world, &order, Signal::Looked);
     Ok((state(&order), "SHOWN"))
 }

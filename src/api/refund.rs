@@ -44,7 +44,7 @@ const REASON_CHARS_MAX: usize = 128;
 /// The first field that is missing, malformed or impossible; an unknown order.
 pub async fn read_refund_request(
     fields: &AuthenticatedFields<'_>,
-    store: &dyn Store,
+    store: &Store,
     merchant: Option<&Merchant>,
     (no, epoch): (RefundOrderNo, Epoch),
 ) -> Result<(PaidOrderReference, order::RefundRequest), Refusal> {

@@ -1,7 +1,7 @@
 //! `paymux audit verify`: checks the integrity and consistency of a store's file; read-only.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,7 +11,7 @@ use crate::command::FINDINGS;
 use crate::config;
 use crate::domain::identifiers::hex;
 use crate::domain::verification::{Breach, Report};
-use crate::store::verify::verify;
+use crate::store::{self, StoreUrl};
 use crate::terminal;
 
 /// Arguments of `paymux audit`.
@@ -61,31 +61,29 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// See [`run`].
 pub fn verify_store(out: &mut impl Write, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let path = if let Some(file) = &args.file {
-        file.clone()
-    } else {
-        let url = config::store_url(&args.config)?;
-        PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(&url))
+    let url = match &args.file {
+        Some(file) => StoreUrl::of_file(file.clone()),
+        None => StoreUrl::parse(&config::store_url(&args.config)?)?,
     };
     let (mut left, mut printed) = (args.shown, Ok(()));
-    let report = verify(&path, &mut |breach| {
+    let mut hear = |breach| {
         if left > 0 && printed.is_ok() {
             left = left.saturating_sub(1);
             printed = print_breach(out, &breach, args.json);
         }
-    });
+    };
+    let report = store::open_to_verify(&url).and_then(|opened| opened.verify(&mut hear));
     printed?;
     let report = report.with_context(|| {
         format!(
-            "expected a store's file at {}, with its -wal file next to it if it has one, in a \
-             writable folder",
-            path.display()
+            "expected a store's file at {url}, with its -wal file next to it if it has one, in a \
+             writable folder"
         )
     })?;
     if args.json {
-        writeln!(out, "{}", as_json(&path, &report))?;
+        writeln!(out, "{}", as_json(&url, &report))?;
     } else {
-        print_summary(out, &path, &report, args.shown)?;
+        print_summary(out, &url, &report, args.shown)?;
     }
     Ok(if report.breaches == 0 {
         ExitCode::SUCCESS
@@ -113,12 +111,17 @@ fn print_breach(out: &mut impl Write, breach: &Breach, is_json: bool) -> io::Res
     )
 }
 
-fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64) -> io::Result<()> {
+fn print_summary(
+    out: &mut impl Write,
+    url: &StoreUrl,
+    report: &Report,
+    shown: u64,
+) -> io::Result<()> {
     let unshown = report.breaches.saturating_sub(shown);
     if unshown > 0 {
         writeln!(out, "and {unshown} more; --shown sets how many are listed")?;
     }
-    writeln!(out, "checked {}", path.display())?;
+    writeln!(out, "checked {url}")?;
     writeln!(
         out,
         "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records, \
@@ -160,7 +163,7 @@ fn print_summary(out: &mut impl Write, path: &Path, report: &Report, shown: u64)
     )
 }
 
-fn as_json(path: &Path, report: &Report) -> Value {
+fn as_json(url: &StoreUrl, report: &Report) -> Value {
     let heads = report
         .heads
         .iter()
@@ -173,7 +176,7 @@ fn as_json(path: &Path, report: &Report) -> Value {
         })
     });
     json!({
-        "file": path.display().to_string(), "breaches": report.breaches, "orders": report.orders,
+        "file": url.to_string(), "breaches": report.breaches, "orders": report.orders,
         "attempts": report.attempts, "refunds": report.refunds, "entries": report.entries,
         "events": report.events, "records": report.records,
         "exchangeLogBlocks": report.blocks,

@@ -3,8 +3,9 @@
 mod exchange;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -16,7 +17,8 @@ use crate::domain::evidence::Reason;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::domain::refund::Refund;
-use crate::store::timeline::{Timeline, timeline};
+use crate::store::timeline::Timeline;
+use crate::store::{self, StoreUrl};
 use crate::terminal::{self, on_one_line};
 use crate::world::{Clock, SystemClock};
 
@@ -51,10 +53,11 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 pub fn explain(out: &mut impl Write, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
     let config = config::read(&args.config, now, &config::environment)?;
-    let url = &config.store.url;
-    let path = Path::new(url.strip_prefix("sqlite:").unwrap_or(url));
-    let read = timeline(path, &config.store.seal, &args.order);
-    let read = read.with_context(|| format!("{}", path.display()))?;
+    let url = StoreUrl::parse(&config.store.url)?;
+    let opened = store::open_to_explain(&url, Arc::clone(&config.store.seal));
+    let opened = opened.with_context(|| url.to_string())?;
+    let read = opened.timeline(&args.order);
+    let read = read.with_context(|| url.to_string())?;
     let Some(read) = read else {
         writeln!(
             out,

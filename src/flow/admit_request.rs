@@ -98,7 +98,7 @@ impl Admitted {
     /// That refusal.
     pub async fn with<T>(
         self,
-        store: &dyn Store,
+        store: &Store,
         read: Result<T, Refusal>,
     ) -> Result<(Self, T), Refused> {
         match read {
@@ -190,7 +190,7 @@ pub async fn admit_request(
 ) -> Result<Admitted, NotAdmitted> {
     let proof = prove(admission, snapshot, request, check_rate, now)
         .map_err(NotAdmitted::unauthenticated)?;
-    let forgotten = &*spending.store.forgotten();
+    let forgotten = &*spending.store.replay_floor.forgotten();
     // Who only says again what was said before uses up nobody's allowance.
     let judged = judge(
         admission,
@@ -236,7 +236,7 @@ pub async fn admit_request(
 #[derive(Clone, Copy)]
 pub struct NonceSpending<'a> {
     /// Of requests that can change something: durably, with what they change.
-    pub store: &'a dyn Store,
+    pub store: &'a Store,
     /// Of requests that read only.
     pub reads: &'a ReadNonces,
 }

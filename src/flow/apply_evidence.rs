@@ -40,7 +40,7 @@ pub enum EvidenceOutcome {
 /// version, so an order that moved meanwhile (a callback may be faster than the reply) is read
 /// again, not assumed.
 pub async fn apply_evidence(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     adapter: &dyn Institution,
     evidence: Evidence,
@@ -53,7 +53,7 @@ pub async fn apply_evidence(
     for _ in 0..ROUNDS_MAX {
         let order = match known.take() {
             Some(order) => order,
-            None => match store.order(&key).await? {
+            None => match store.orders.order(&key).await? {
                 Some(order) => order,
                 None => return Ok(EvidenceOutcome::Stranger),
             },
@@ -66,7 +66,7 @@ pub async fn apply_evidence(
             // That a word before it named what it does not find is kept all the same: it did arrive (V5).
             return match order.record_seen(&evidence, now) {
                 None => Ok(EvidenceOutcome::Known(order)),
-                Some(change) if store.commit(&change).await? == Committed::Done => {
+                Some(change) if store.changes.commit(&change).await? == Committed::Done => {
                     Ok(EvidenceOutcome::Known(change.into_order().unwrap_or(order)))
                 }
                 Some(_) => continue,
@@ -80,7 +80,7 @@ pub async fn apply_evidence(
             Applied::Repeat => return Ok(EvidenceOutcome::Known(order)),
             Applied::Quarantine(why) => {
                 if let Some(change) = order.record_seen(&evidence, now)
-                    && store.commit(&change).await? != Committed::Done
+                    && store.changes.commit(&change).await? != Committed::Done
                 {
                     continue;
                 }
@@ -97,7 +97,7 @@ pub async fn apply_evidence(
                     None => return Ok(EvidenceOutcome::Unconfirmed(order)),
                 }
             }
-            Applied::Commit(change) => match store.commit(&change).await? {
+            Applied::Commit(change) => match store.changes.commit(&change).await? {
                 Committed::Done => {
                     let Some(order) = change.into_order() else {
                         return Ok(EvidenceOutcome::Contended);

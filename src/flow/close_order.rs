@@ -24,7 +24,7 @@ const ROUNDS_MAX: u32 = 3;
 /// # Errors
 /// The order is unknown, does not match, or is paid.
 pub async fn close_order(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     caller: Admitted,
@@ -62,7 +62,7 @@ pub async fn close_order(
 
 /// One try to have the close confirmed while the merchant waits; the rest is the workers'.
 async fn ask_once(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     order: Order,

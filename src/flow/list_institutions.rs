@@ -16,7 +16,8 @@ pub async fn list_institutions<'a>(context: FlowContext<'a>, order: &Order) -> V
     // A convenience: that it cannot be read must not hide an order that was placed.
     let last_paid = context
         .store
-        .last_used(&order.terms.merchant, &order.terms.mobile)
+        .orders
+        .last_institution(&order.terms.merchant, &order.terms.mobile)
         .await
         .unwrap_or_default();
     let check = EligibilityCheck::new(context);

@@ -30,7 +30,7 @@ use crate::world::World;
 #[derive(Clone, Copy)]
 pub struct FlowContext<'a> {
     /// What outlives the process.
-    pub store: &'a dyn Store,
+    pub store: &'a Store,
     /// Time, randomness, network.
     pub world: &'a World,
     /// One version of the configuration.

@@ -19,7 +19,7 @@ use crate::domain::schedule;
 use crate::flow::answer::sign_on_blocking_thread;
 use crate::flow::configuration_snapshot::PlatformIdentity;
 use crate::signature::{self, Covering, SigningKey};
-use crate::store::{DeliveryOutcome, Lease, LeaseCompletion, LeasedWork, Store, StoreError};
+use crate::store::{DeliveryOutcome, Lease, LeaseCompletion, LeasedWork, Outbox, StoreError};
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 use crate::world::{CallTimeouts, OutboundParty, SendError, World};
 
@@ -49,9 +49,9 @@ pub enum Delivery {
     LeaseLost,
 }
 
-/// Delivers one leased event once, and settles its lease.
+/// Delivers one leased event once, and completes its lease.
 pub async fn notify_merchant(
-    store: &dyn Store,
+    outbox: &dyn Outbox,
     world: &World,
     platform: &PlatformIdentity,
     lease: &Lease,
@@ -83,7 +83,7 @@ pub async fn notify_merchant(
     let now = world.clock.now();
     let age = now.since(*born);
     let wait = schedule::notice_wait(attempt);
-    let (fate, outcome) = match (heard, wait) {
+    let (outcome, delivery) = match (heard, wait) {
         (Ok(()), _) => (DeliveryOutcome::Delivered(now), Delivery::Delivered(age)),
         (Err(reason), _) if reason.is_our_shortage() => {
             let again = DeliveryOutcome::NotAttempted(now.plus(SHORTAGE_WAIT));
@@ -96,8 +96,8 @@ pub async fn notify_merchant(
             (DeliveryOutcome::Dead, Delivery::Dead)
         }
     };
-    Ok(match store.settle(lease, fate).await? {
-        LeaseCompletion::Done => outcome,
+    Ok(match outbox.complete(lease, outcome).await? {
+        LeaseCompletion::Done => delivery,
         LeaseCompletion::LeaseLost => Delivery::LeaseLost,
     })
 }

@@ -43,7 +43,7 @@ pub async fn place_order(
     // What cannot be placed any more may have been placed before: then it is a repeat. A request that
     // would wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
-        && let Some(order) = store.order(&key).await?
+        && let Some(order) = store.orders.order(&key).await?
     {
         return match judged {
             _ if *order.terms == terms => repeated(context, order, cause).await,
@@ -89,7 +89,7 @@ pub async fn place_order(
             drop(permit);
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
-            return match store.order(&key).await? {
+            return match store.orders.order(&key).await? {
                 Some(order) if Some(&order.terms) == terms.as_ref() => {
                     repeated(context, order, cause).await
                 }

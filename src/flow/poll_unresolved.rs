@@ -14,7 +14,7 @@ use crate::flow::call_institution::{QUERY_TIMEOUTS, ask_with_permit, call_instit
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::refunds::poll_refunds::poll_refund;
 use crate::institution::{Call, Institution};
-use crate::store::{Committed, Lease, LeaseKind, LeasedWork, Store, StoreError};
+use crate::store::{Committed, Lease, LeasedWork, Store, StoreError, Unresolved};
 use crate::world::signals::POLL_GAP_MIN;
 use crate::world::{Permit, PermitUnavailable, World};
 
@@ -23,12 +23,10 @@ const ORPHANED_AT_ONCE: u32 = 256;
 
 /// At start-up: everything a dead process left as intent may have been sent, so it is in doubt
 /// (S1). Returns how many orders were taken over.
-pub async fn recover_orphaned(store: &dyn Store, now: Timestamp) -> Result<u64, StoreError> {
+pub async fn recover_orphaned(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
     let mut adopted: u64 = 0;
     loop {
-        let leases = store
-            .lease(LeaseKind::OrphanedCalls, now, ORPHANED_AT_ONCE)
-            .await?;
+        let leases = store.nodes.lease_orphaned(now, ORPHANED_AT_ONCE).await?;
         if leases.is_empty() {
             return Ok(adopted);
         }
@@ -36,11 +34,11 @@ pub async fn recover_orphaned(store: &dyn Store, now: Timestamp) -> Result<u64, 
             let LeasedWork::Order(order) = &lease.of else {
                 continue;
             };
-            let Some(change) = order.recover_orphaned(store.epoch(), now) else {
+            let Some(change) = order.recover_orphaned(store.epoch, now) else {
                 continue;
             };
             // Stale: somebody moved it meanwhile; the next round looks again.
-            if store.commit(&change).await? == Committed::Done {
+            if store.changes.commit(&change).await? == Committed::Done {
                 adopted = adopted.saturating_add(1);
             }
         }
@@ -57,7 +55,7 @@ pub(in crate::flow) enum PollResult {
 
 /// Ends what time asks to be ended. Whether there was anything.
 pub async fn close_due_order(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     lease: &Lease,
 ) -> Result<bool, StoreError> {
@@ -67,7 +65,7 @@ pub async fn close_due_order(
     match order.pursue(world.clock.now()) {
         Some(change) => {
             // If somebody else moves it, what is due then is due anew.
-            store.commit(&change).await?;
+            store.changes.commit(&change).await?;
             Ok(true)
         }
         None => Ok(false),
@@ -78,7 +76,7 @@ pub async fn close_due_order(
 /// due longest, and says when to look again. One object for each lease: however many are open, the work
 /// fits the lease, and nobody else takes them up meanwhile.
 pub async fn poll_order(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     lease: &Lease,
@@ -90,7 +88,7 @@ pub async fn poll_order(
     let mut order = order.clone();
     let mut ours = 0;
     if let Some(change) = order.pursue(now) {
-        match store.commit(&change).await? {
+        match store.changes.commit(&change).await? {
             Committed::Done => ours = 1,
             // Somebody else moves it; what is due then is due anew.
             Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => return Ok(()),
@@ -106,13 +104,13 @@ pub async fn poll_order(
         }
         None => PollResult::Stands(order, 0),
     };
-    return_lease(store, lease, looked, ours).await
+    return_lease(&*store.unresolved, lease, looked, ours).await
 }
 
 /// Asks about a leased order that waits for its payer, because something was seen of it. Counts in no
 /// schedule, as long as callbacks come: what its schedule says is still asked.
 pub async fn poll_signalled_order(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     lease: &Lease,
@@ -122,7 +120,7 @@ pub async fn poll_signalled_order(
     };
     let Some(attempt) = order.waiting_attempt() else {
         let stands = PollResult::Stands(order.clone(), 0);
-        return return_lease(store, lease, stands, 0).await;
+        return return_lease(&*store.unresolved, lease, stands, 0).await;
     };
     let object = PollTarget::Attempt(attempt.id.clone());
     let (schedule, through) = (attempt.schedule, attempt.institution.clone());
@@ -145,12 +143,12 @@ pub async fn poll_signalled_order(
         }
         PollResult::Moved => PollResult::Moved,
     };
-    return_lease(store, lease, looked, 0).await
+    return_lease(&*store.unresolved, lease, looked, 0).await
 }
 
 /// Somebody else must do what this lease was taken for; in a moment, and not counted.
 pub async fn put_off(
-    store: &dyn Store,
+    unresolved: &dyn Unresolved,
     lease: &Lease,
     (object, until): (&PollTarget, Timestamp),
 ) -> Result<(), StoreError> {
@@ -161,13 +159,13 @@ pub async fn put_off(
     if let Some(schedule) = order.schedule_of(object) {
         order.reschedule(object, schedule.put_off(until));
     }
-    return_lease(store, lease, PollResult::Stands(order, 0), 0).await
+    return_lease(unresolved, lease, PollResult::Stands(order, 0), 0).await
 }
 
 /// Gives a lease back. Our own changes ended it, each with one step of its fence; whoever leased the
 /// order since then has made another, and what he knows counts.
 async fn return_lease(
-    store: &dyn Store,
+    unresolved: &dyn Unresolved,
     lease: &Lease,
     looked: PollResult,
     ours: u64,
@@ -176,13 +174,13 @@ async fn return_lease(
         return Ok(());
     };
     let fence = lease.fence.saturating_add(ours).saturating_add(commits);
-    store.reschedule(&order, fence).await?;
+    unresolved.reschedule(&order, fence).await?;
     Ok(())
 }
 
 /// Looks after one object of an order.
 async fn look(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     order: Order,
@@ -252,7 +250,7 @@ pub(in crate::flow) fn postpone_unsent(
 
 /// Asks about one live attempt.
 async fn ask(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     adapter: &dyn Institution,
     order: Order,
@@ -267,7 +265,7 @@ async fn ask(
     if attempt.state == AttemptState::Intent {
         let overdue = order.mark_overdue_unresolved(&attempt, adapter.facts(), world.clock.now());
         if let Some(change) = overdue {
-            store.commit(&change).await?;
+            store.changes.commit(&change).await?;
             return Ok(PollResult::Moved);
         }
         return Ok(counted(world, order, object));

@@ -42,8 +42,9 @@ impl OrderReference {
 
     /// The order, if there is one of this owner and everything said of it is so (K3): any
     /// mismatch is answered like "not found" (R-A3.2-1).
-    pub async fn load(&self, store: &dyn Store) -> Result<Option<Order>, StoreError> {
+    pub async fn load(&self, store: &Store) -> Result<Option<Order>, StoreError> {
         Ok(store
+            .orders
             .order(&self.key)
             .await?
             .filter(|order| self.fits(order)))
@@ -71,14 +72,14 @@ impl OrderReference {
 ///
 /// # Errors
 /// There is none, or it does not match what else was said of it: answered alike (K3).
-pub async fn read_order(store: &dyn Store, named: &OrderReference) -> Result<Order, Refusal> {
+pub async fn read_order(store: &Store, named: &OrderReference) -> Result<Order, Refusal> {
     named.load(store).await?.ok_or(Refusal::OrderUnknown)
 }
 
 /// Asks the institution about an order that is in doubt, within a small time budget (R-A3.2-3),
 /// and gives back the order as it then stands.
 pub async fn refresh(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     order: Order,

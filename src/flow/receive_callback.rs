@@ -40,7 +40,7 @@ pub struct CallbackResponse {
 /// A message that is forged, impossible, or about nothing we know changes nothing; it is counted
 /// by its verdict, and kept sealed, the forged ones as a bounded sample.
 pub async fn receive_callback(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     institution: &InstitutionId,
@@ -90,7 +90,7 @@ fn heard(
 }
 
 async fn hear(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     (institution, adapter): (&InstitutionId, &dyn Institution),
     callback: &Request<Bytes>,
@@ -106,7 +106,7 @@ async fn hear(
         }
     };
     let about = order_key(institution, &told.about);
-    let known = store.order(&about).await;
+    let known = store.orders.order(&about).await;
     let order = known.as_ref().ok().and_then(Option::as_ref);
     let currency = order.map_or(CNY, |order| order.terms.amount.currency());
     let evidence = told.evidence(currency);
@@ -126,7 +126,7 @@ async fn hear(
             Err(fault) => Err(fault),
         }
     };
-    let (outcome, kept) = tokio::join!(outcome, store.keep(&genuine));
+    let (outcome, kept) = tokio::join!(outcome, store.archive.archive(&genuine));
     let has_paid = is_payment && matches!(outcome, Ok(EvidenceOutcome::Moved(_)));
     let is_known = matches!(
         outcome,
@@ -141,7 +141,7 @@ async fn hear(
     let (heard, status) = heard(&outcome, unclear);
     if status == InboxStatus::Quarantined {
         let message = message(institution, callback, status, now);
-        let _ = store.keep(&message).await;
+        let _ = store.archive.archive(&message).await;
     }
     let heard = if kept.is_err() && heard == Acknowledgement::Recorded {
         Acknowledgement::TryAgain
@@ -169,7 +169,7 @@ async fn hear(
 /// What is evidence of nothing: kept as a bounded sample if nobody proved it, for people if it is the
 /// institution's own.
 async fn reject_callback(
-    store: &dyn Store,
+    store: &Store,
     (institution, adapter): (&InstitutionId, &dyn Institution),
     callback: &Request<Bytes>,
     why: Unverified,
@@ -192,7 +192,8 @@ async fn reject_callback(
             "a proven callback is evidence of nothing");
     }
     let _ = store
-        .keep(&message(institution, callback, status, now))
+        .archive
+        .archive(&message(institution, callback, status, now))
         .await;
     let answer = match status {
         InboxStatus::Forged => adapter.acknowledge(callback, heard, request_id, &stamp),

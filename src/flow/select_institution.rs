@@ -95,7 +95,7 @@ async fn carry_out(
         let mut probe = ProbePermit::default();
         let order = match read.take() {
             Some(order) => order,
-            None => match store.order(key).await? {
+            None => match store.orders.order(key).await? {
                 Some(order) => order,
                 None => return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await),
             },

@@ -43,7 +43,7 @@ pub(in crate::flow) fn new_attempt(
             nonce: world.entropy.draw(),
         },
         configuration: snapshot.routing.version,
-        epoch: store.epoch(),
+        epoch: store.epoch,
     })
 }
 

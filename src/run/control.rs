@@ -21,10 +21,10 @@ use tokio::time::timeout;
 
 use super::dead_lettered::{self, DEAD, RESEND};
 use super::reload::ReloadScope;
-use super::{SQLITE, manual_review, reconcile};
+use super::{manual_review, reconcile};
 use crate::config::difference::ConfigDifference;
 use crate::config::{CONTROL, ConfigurationOutline};
-use crate::store::InstitutionDependents;
+use crate::store::{InstitutionDependents, SQLITE};
 
 /// Reloads the configuration.
 pub const RELOAD: &str = "reload";
@@ -363,10 +363,11 @@ async fn caller<T, F: Future<Output = io::Result<T>>>(
 async fn answer_events(reloading: &ReloadScope, line: &str, by: &str) -> Option<ControlReply> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let which = dead_lettered::parse_filter(rest)?;
-    let (store, clock) = (&*reloading.store, &*reloading.clock);
+    let outbox = &*reloading.store.outbox;
+    let signals = (&*reloading.clock, &*reloading.worker_signals);
     match word {
-        DEAD => Some(dead_lettered::dead(store, &which).await),
-        RESEND => Some(dead_lettered::resend(store, clock, (&which, by)).await),
+        DEAD => Some(dead_lettered::dead(outbox, &which).await),
+        RESEND => Some(dead_lettered::resend(outbox, signals, (&which, by)).await),
         _ => None,
     }
 }

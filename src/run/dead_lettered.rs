@@ -2,7 +2,8 @@
 //! is a command word followed by a filter of events.
 
 use crate::domain::identifiers::{EventId, MerchantId};
-use crate::store::Store;
+use crate::store::Outbox;
+use crate::store::notifying::WorkerSignals;
 use crate::store::outbox::DeadEventFilter;
 use crate::world::Clock;
 
@@ -44,8 +45,8 @@ pub(super) fn parse_filter(rest: &str) -> Option<DeadEventFilter> {
 }
 
 /// Counts them and lists the first of them.
-pub(super) async fn dead(store: &dyn Store, which: &DeadEventFilter) -> ControlReply {
-    match store.dead(which, SHOWN_MAX).await {
+pub(super) async fn dead(outbox: &dyn Outbox, which: &DeadEventFilter) -> ControlReply {
+    match outbox.dead_lettered(which, SHOWN_MAX).await {
         Ok(dead) => ControlReply::Dead {
             count: dead.count,
             shown: dead
@@ -69,12 +70,15 @@ pub(super) async fn dead(store: &dyn Store, which: &DeadEventFilter) -> ControlR
 
 /// Resends them; the audit entry records by whom, for whom and how many (L5).
 pub(super) async fn resend(
-    store: &dyn Store,
-    clock: &dyn Clock,
+    outbox: &dyn Outbox,
+    (clock, worker_signals): (&dyn Clock, &WorkerSignals),
     (which, by): (&DeadEventFilter, &str),
 ) -> ControlReply {
-    match store.resend(which, by, clock.now()).await {
+    match outbox.resend(which, by, clock.now()).await {
         Ok(count) => {
+            if count > 0 {
+                worker_signals.events.notify_one();
+            }
             tracing::info!(count, by, "dead-lettered events are resent");
             ControlReply::Resent { count }
         }

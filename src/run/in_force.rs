@@ -55,7 +55,7 @@ impl ActiveConfiguration {
     /// A certificate or key of a connection cannot be used.
     pub(super) fn first(
         (config, files): (Config, ConnectionBudget),
-        store: &Arc<dyn Store>,
+        store: &Arc<Store>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
         (exchange_log, refused_callers): (Arc<dyn Recorder>, Arc<RefusedCallers>),

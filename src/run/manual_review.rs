@@ -266,7 +266,7 @@ async fn record_refused(reloading: &ReloadScope, by: &StaffAct) {
         endpoints: Vec::new(),
         audit_entry: audit_entry(&by.who, "refund.decide", "refused"),
     };
-    if let Err(fault) = recorded(&*reloading.store, refused, by.at).await {
+    if let Err(fault) = recorded(&*reloading.store.changes, refused, by.at).await {
         tracing::error!(%fault, "a refused decision could not be recorded");
     }
 }
@@ -364,7 +364,7 @@ async fn decide(
     };
     let in_force = reloading.in_force.load_full();
     let (world, snapshot) = (&in_force.api.world, &in_force.api.snapshot);
-    match decide_refund(&*reloading.store, world, snapshot, &signed, statement).await {
+    match decide_refund(&reloading.store, world, snapshot, &signed, statement).await {
         Ok(DecisionOutcome::First) => Ok(ManualReviewReply::Kept),
         Ok(DecisionOutcome::Ended(state)) => Ok(ManualReviewReply::Ended {
             state: state.name().to_owned(),

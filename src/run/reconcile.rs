@@ -171,7 +171,7 @@ impl ReconcileMessage {
 
 /// The gateway's reconciliations, one at a time.
 pub(super) struct Reconciler {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<Store>,
     pub(super) ledger: Arc<dyn ReconciliationLedger>,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
     running: tokio::sync::Mutex<()>,
@@ -180,7 +180,7 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         ledger: Arc<dyn ReconciliationLedger>,
         in_force: Arc<ArcSwap<ActiveConfiguration>>,
     ) -> Self {
@@ -226,7 +226,7 @@ impl Reconciler {
             };
             let in_force = self.in_force.load_full();
             let scope = ReconciliationScope {
-                store: &*self.store,
+                store: &self.store,
                 ledger: &*self.ledger,
                 world: &in_force.api.world,
                 snapshot: &in_force.api.snapshot,
@@ -342,8 +342,9 @@ pub async fn alone(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let wall = Arc::new(SystemClock::start());
-    let (store, ledger, log) = open_store(&config, &metrics, Arc::new(()))?;
-    wall_clock::at_start(&*store, &wall).await?;
+    let opened = open_store(&config, &metrics, Arc::new(()))?;
+    let (store, ledger, log) = (Arc::new(opened.store), opened.ledger, opened.exchange_log);
+    wall_clock::at_start(&*store.nodes, &wall).await?;
     let clock: Arc<dyn Clock> = wall;
     let entries = super::settings::entries(&config, &metrics);
     // Nobody sends requests here, so nobody is rejected.
@@ -354,7 +355,7 @@ pub async fn alone(
     let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, observers);
     let in_force = first.context("[outbound]")?;
     let scope = ReconciliationScope {
-        store: &*store,
+        store: &store,
         ledger: &*ledger,
         world: &in_force.api.world,
         snapshot: &in_force.api.snapshot,

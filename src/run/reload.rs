@@ -21,6 +21,7 @@ use crate::domain::institutions::InstitutionEndpoint;
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
+use crate::store::notifying::WorkerSignals;
 use crate::store::{RemovalGuard, Store, StoreError};
 use crate::world::Clock;
 
@@ -32,7 +33,8 @@ const LINES_MAX: usize = 100;
 
 /// What a reload changes, and what it needs for that.
 pub(super) struct ReloadScope {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<Store>,
+    pub(super) worker_signals: Arc<WorkerSignals>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) seal: Arc<Seal>,
@@ -132,7 +134,12 @@ impl ReloadScope {
     pub(super) async fn shown(&self) -> ControlReply {
         let loaded = self.loaded.lock().await;
         let since = removal_guard::since(loaded.removal_guard_days, self.clock.now());
-        let dependents = self.store.dependents(since).await.unwrap_or_default();
+        let dependents = self
+            .store
+            .configuration
+            .dependents(since)
+            .await
+            .unwrap_or_default();
         ControlReply::Shown {
             file: loaded.file.display().to_string(),
             version: loaded.version,
@@ -172,7 +179,7 @@ impl ReloadScope {
         let mut faults =
             removal_guard::removed_while_in_service(&before.api.snapshot, &next, &loaded.earlier);
         let since = removal_guard::since(next.limits.removal_guard_days, now);
-        let dependents = self.store.dependents(since).await;
+        let dependents = self.store.configuration.dependents(since).await;
         let dependents =
             dependents.map_err(|fault| ConfigFaults(vec![store_fault(&name, &fault)]))?;
         faults.extend(removal_guard::lost(&next, &dependents));

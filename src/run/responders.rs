@@ -22,8 +22,8 @@ use crate::domain::order::{CallbackDelivery, PollLane, Urgency};
 use crate::edge::{ConnectionProof, EdgeResponse, EnrolmentCheck, Refuse, Responder, Responding};
 use crate::metrics::{CallerClass, Metrics, RequestLabels};
 use crate::store::ledger::ReconciliationLedger;
-use crate::store::nonce_cache::{NonceCache, NonceCacheStats};
-use crate::store::outbox::DeadEventFilter;
+use crate::store::nonce_cache::NonceCacheStats;
+use crate::store::outbox::{DESTINATION_SHARE, DeadEventFilter};
 use crate::store::{InboxStatus, LeaseKind};
 use crate::world::{Entropy, SystemEntropy};
 
@@ -116,7 +116,6 @@ fn page(order: &PayOrderNo) -> u64 {
 pub(super) struct OperationsState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
-    pub(super) remembered: Arc<NonceCache>,
     pub(super) ledger: Arc<dyn ReconciliationLedger>,
     pub(super) ready: watch::Receiver<bool>,
 }
@@ -127,10 +126,9 @@ impl OperationsState {
         let memory = &self.metrics.memory;
         let served = self.in_force.load_full();
         let api = &served.api;
-        for (cache, stats) in [
-            ("effects", self.remembered.stats()),
-            ("reads", api.reads.stats()),
-        ] {
+        let effects = api.store.nonce_cache.as_ref().map(|cache| cache.stats());
+        let effects = effects.map(|stats| ("effects", stats));
+        for (cache, stats) in effects.into_iter().chain([("reads", api.reads.stats())]) {
             let NonceCacheStats {
                 hits,
                 misses,
@@ -140,15 +138,20 @@ impl OperationsState {
         }
         // Work that waits for payers' requests is not late.
         let unresolved = |lane: PollLane<'_>| u32::from(lane.urgency == Urgency::Unresolved);
-        let orders = api.store.next_order(&unresolved).await;
-        let events = api.store.next_due(LeaseKind::Events).await;
+        let orders = api.store.unresolved.next_order(&unresolved).await;
+        let events = api.store.outbox.next_event(&|_| DESTINATION_SHARE).await;
         for (work, due) in [(LeaseKind::Orders, orders), (LeaseKind::Events, events)] {
             if let Ok(due) = due {
                 let lag = due.map(|due| api.now().since(due));
                 memory.work_lag(work.word(), lag.unwrap_or_default());
             }
         }
-        if let Ok(dead) = api.store.dead(&DeadEventFilter::default(), 0).await {
+        if let Ok(dead) = api
+            .store
+            .outbox
+            .dead_lettered(&DeadEventFilter::default(), 0)
+            .await
+        {
             memory.dead(dead.count);
         }
         let review = self.ledger.awaiting_manual_review(0).await;
@@ -176,7 +179,7 @@ impl OperationsState {
 
     async fn is_ready(&self) -> bool {
         let store = Arc::clone(&self.in_force.load().api.store);
-        *self.ready.borrow() && store.next_due(LeaseKind::Orders).await.is_ok()
+        *self.ready.borrow() && store.unresolved.next_order(&|_| u32::MAX).await.is_ok()
     }
 }
 

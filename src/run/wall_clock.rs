@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::reload::recorded;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::ConfigurationChange;
-use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Nodes, StoreError};
+use crate::workers::Workers;
 use crate::world::{Clock, SystemClock};
 
 /// The interval between two checks of the clock.
@@ -21,14 +21,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Checks the clock until told to stop.
 pub(super) async fn watch_clock(
     clock: Arc<SystemClock>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
+    workers: Arc<Workers>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut steps = VecDeque::new();
     while !*stop.borrow() {
         let look = clock.look();
-        metrics.configuration.clock_offset(look.offset_ms);
+        workers.metrics.configuration.clock_offset(look.offset_ms);
         if look.followed_ms != 0 {
             tracing::error!(
                 by_ms = look.followed_ms,
@@ -37,15 +36,15 @@ pub(super) async fn watch_clock(
             );
             steps.push_back(look.followed_ms);
         }
-        apply_steps(&mut steps, &*store, &*clock).await;
+        apply_steps(&mut steps, &workers, &*clock).await;
         let _ = timeout(LOOK_EVERY, stop.changed()).await;
     }
 }
 
 /// Applies each clock step in order; one that fails is tried again.
-async fn apply_steps(steps: &mut VecDeque<i64>, store: &dyn Store, clock: &dyn Clock) {
+async fn apply_steps(steps: &mut VecDeque<i64>, workers: &Workers, clock: &dyn Clock) {
     while let Some(by_ms) = steps.front().copied() {
-        if let Err(fault) = step(by_ms, store, clock).await {
+        if let Err(fault) = step(by_ms, workers, clock).await {
             tracing::error!(%fault, by_ms, "a clock step could not be applied; it is tried again");
             return;
         }
@@ -55,23 +54,29 @@ async fn apply_steps(steps: &mut VecDeque<i64>, store: &dyn Store, clock: &dyn C
 
 /// L5: records the step in the audit log, where timestamps are then out of order. For a step back,
 /// the postponed due times are brought forward in the same transaction.
-async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+async fn step(by_ms: i64, workers: &Workers, clock: &dyn Clock) -> Result<(), StoreError> {
+    let store = &workers.store;
     if by_ms < 0 {
         let by = Duration::from_millis(by_ms.unsigned_abs());
-        return store.bring_forward(Some(by), clock.now()).await.map(|_| ());
+        let by = store.nodes.bring_forward(Some(by), clock.now()).await?;
+        if !by.is_zero() {
+            // Workers that wait for a later time are woken.
+            workers.worker_signals.notify_all();
+        }
+        return Ok(());
     }
     let set = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
         audit_entry: AuditEntry::clock_set(by_ms),
     };
-    recorded(store, set, clock.now()).await
+    recorded(&*store.changes, set, clock.now()).await
 }
 
 /// Runs wherever a store is opened, before anything is recorded: the previous process may have run
 /// with a clock that was ahead.
-pub(super) async fn at_start(store: &dyn Store, clock: &SystemClock) -> anyhow::Result<()> {
-    let by = store.bring_forward(None, clock.now()).await?;
+pub(super) async fn at_start(nodes: &dyn Nodes, clock: &SystemClock) -> anyhow::Result<()> {
+    let by = nodes.bring_forward(None, clock.now()).await?;
     if !by.is_zero() {
         clock.unresolved();
         tracing::error!(

@@ -13,26 +13,18 @@ use tokio::sync::oneshot;
 use crate::domain::attempt::Epoch;
 use crate::domain::change::Change;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
+use crate::domain::identifiers::{InstitutionId, MerchantId, OrderKey, Timestamp};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
-use crate::domain::verification::{BreachSink, Report};
+use crate::files::reserve;
 use crate::files::store_lock::{self, StoreLock, StorePaths};
-use crate::files::{self, reserve};
 use crate::seal::Seal;
-use crate::store::outbox::{
-    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
-};
-use crate::store::timeline::Timeline;
 use crate::store::{
-    ArchiveOutcome, Committed, DESTINATION_SHARE, DeliveryOutcome, InboxMessage, Lease,
-    LeaseCompletion, LeaseKind, OnCommit, OnFatal, OpenError, OrderKey, RemovalGuard, Store,
+    Changes, Committed, NonceRetention, OnCommit, OnFatal, OpenError, Orders, ReplayFloor,
     StoreError,
 };
 use fault::SqliteFault;
-use lease::lanes;
 use loading::up_to_date;
-use queue::dead_events;
 use writer::write_ahead_log::WriteAheadLog;
 use writer::{StoreThreads, WriteJob, WriteTransaction};
 
@@ -49,8 +41,8 @@ mod queue;
 mod refunds;
 mod rows;
 mod sealed;
-mod timeline;
-mod verify;
+pub(in crate::store) mod timeline;
+pub(in crate::store) mod verify;
 mod writer;
 
 /// Connections that read. A read takes some tens of microseconds, so few are enough.
@@ -113,26 +105,6 @@ impl SqliteShared {
     }
 }
 
-/// See [`crate::store::timeline::timeline`].
-pub(in crate::store) fn timeline(
-    path: &Path,
-    seal: &Seal,
-    named: &str,
-) -> Result<Option<Timeline>, StoreError> {
-    let unusable = |error: std::io::Error| StoreError::Unavailable(error.to_string());
-    files::expect_plain(path).map_err(unusable)?;
-    Ok(timeline::read(path, seal, named)?)
-}
-
-/// See [`crate::store::verify::verify`].
-pub(in crate::store) fn verify(
-    path: &Path,
-    hear: &mut BreachSink<'_>,
-) -> Result<Report, OpenError> {
-    files::expect_plain(path).map_err(|error| OpenError::File(error.to_string()))?;
-    verify::whole(path, hear)
-}
-
 impl Sqlite {
     /// Start-up by S1: lock, schema, key, tail of the audit log, what is forgotten, epoch.
     pub(super) fn open(
@@ -177,6 +149,11 @@ impl Sqlite {
             shared,
             _held: held,
         })
+    }
+
+    /// This process's mark on attempts (S1).
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Asks a question of one statement, which is a read transaction by itself.
@@ -238,11 +215,23 @@ impl Sqlite {
 }
 
 #[async_trait]
-impl Store for Sqlite {
+impl Orders for Sqlite {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
         self.read(|connection| loading::order(connection, &self.seal, key))
     }
 
+    async fn last_institution(
+        &self,
+        merchant: &MerchantId,
+        payer: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        let digest = sealed::payer_digest(&self.seal, merchant, payer);
+        self.ask(|connection| loading::last_institution(connection, &digest))
+    }
+}
+
+#[async_trait]
+impl Changes for Sqlite {
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
         if let Some(configured) = change.configuration().cloned() {
             let at = change.at();
@@ -255,132 +244,16 @@ impl Store for Sqlite {
         let write = rows::write(&self.seal, change)?;
         self.write(move |writing| write.apply(writing)).await
     }
+}
 
-    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
-        let message = inbox::seal(&self.seal, message)?;
-        // A flood of forged messages must not reach the writer.
-        if let Some(kept) = self.read(|connection| message.judge(connection))? {
-            return Ok(kept);
-        }
-        self.write(move |writing| message.write(writing)).await
+impl ReplayFloor for Sqlite {
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.shared.forgotten()
     }
+}
 
-    async fn last_used(
-        &self,
-        merchant: &MerchantId,
-        payer: &MobileNo,
-    ) -> Result<Option<InstitutionId>, StoreError> {
-        let digest = sealed::payer_digest(&self.seal, merchant, payer);
-        self.ask(|connection| loading::last_used(connection, &digest))
-    }
-
-    async fn lease(
-        &self,
-        work: LeaseKind,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        match work {
-            LeaseKind::Events => self.lease_events(&|_| DESTINATION_SHARE, now, count).await,
-            LeaseKind::Orders => self.lease_orders(&|_| u32::MAX, now, count).await,
-            LeaseKind::OrphanedCalls => self.lease_orphaned(now, count).await,
-        }
-    }
-
-    async fn lease_orders(
-        &self,
-        shares: &LaneShares<'_>,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let due = self.read(|connection| lanes::due(connection, shares, now, count))?;
-        self.take_orders(due, (now, lanes::LeaseReason::Due)).await
-    }
-
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
-        self.read(|connection| lanes::next_due(connection, shares))
-    }
-
-    async fn lease_named(
-        &self,
-        orders: &[PayOrderNo],
-        now: Timestamp,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let free = self.read(|connection| lanes::free(connection, orders, now))?;
-        self.take_orders(free, (now, lanes::LeaseReason::Named))
-            .await
-    }
-
-    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
-        let rescheduled = lanes::OrderReschedule::of(order, fence);
-        self.write(move |writing| rescheduled.apply(writing)).await
-    }
-
-    async fn lease_events(
-        &self,
-        shares: &DeliveryShares,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        // Looked for here: with many destinations that takes longer than taking, and the writer's
-        // time is everybody's.
-        let due = self.read(|connection| queue::due(connection, shares, now, count))?;
-        if due.is_empty() {
-            return Ok(Vec::new());
-        }
-        let taken = self
-            .write(move |writing| lease::take_events(writing, &due, now))
-            .await?;
-        self.read(|connection| lease::load(connection, &self.seal, LeaseKind::Events, &taken))
-    }
-
-    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
-        self.read(|connection| queue::next_due(connection, shares))
-    }
-
-    async fn events_after(
-        &self,
-        merchant: &MerchantId,
-        after: u64,
-        room: EventPageLimit,
-    ) -> Result<Vec<NumberedEvent>, StoreError> {
-        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, room)))
-    }
-
-    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
-        self.read(|connection| dead_events::dead(connection, which, shown))
-    }
-
-    async fn resend(
-        &self,
-        which: &DeadEventFilter,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        let mut resent = 0_u64;
-        loop {
-            let (which, by) = (which.clone(), by.to_owned());
-            let some = self
-                .write(move |writing| dead_events::resend(writing, &which, &by, now))
-                .await?;
-            resent = resent.saturating_add(some);
-            if some < dead_events::RESENT_AT_ONCE {
-                return Ok(resent);
-            }
-        }
-    }
-
-    async fn settle(
-        &self,
-        lease: &Lease,
-        fate: DeliveryOutcome,
-    ) -> Result<LeaseCompletion, StoreError> {
-        let Some(settlement) = lease::EventCompletion::of(lease, fate) else {
-            return Ok(LeaseCompletion::LeaseLost);
-        };
-        self.write(move |writing| settlement.apply(writing)).await
-    }
-
+#[async_trait]
+impl NonceRetention for Sqlite {
     async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
         loop {
             let forgotten = self
@@ -390,36 +263,5 @@ impl Store for Sqlite {
                 return Ok(());
             }
         }
-    }
-
-    async fn bring_forward(
-        &self,
-        by: Option<Duration>,
-        now: Timestamp,
-    ) -> Result<Duration, StoreError> {
-        self.write(move |writing| lease::bring_forward(writing, by, now))
-            .await
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    fn forgotten(&self) -> Arc<Forgotten> {
-        self.shared.forgotten()
-    }
-
-    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
-        match work {
-            LeaseKind::Events => self.next_event(&|_| DESTINATION_SHARE).await,
-            LeaseKind::Orders => self.next_order(&|_| u32::MAX).await,
-            LeaseKind::OrphanedCalls => {
-                self.read(|connection| lease::orphaned_due(connection, self.epoch))
-            }
-        }
-    }
-
-    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
-        self.read(|connection| configuration::dependents(connection, since))
     }
 }

@@ -1,13 +1,10 @@
 //! Everything the store says of one order, in the order of time, for a person who has to explain it.
 
-use std::path::Path;
-
 use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
-use crate::seal::Seal;
+use crate::store::StoreError;
 use crate::store::exchange_log::Exchanges;
-use crate::store::{StoreError, sqlite};
 
 /// One order, and what became of it.
 #[derive(Debug)]
@@ -58,11 +55,12 @@ pub struct EventDelivery {
     pub origin: Option<String>,
 }
 
-/// Reads beside a running gateway, or without one: takes no lock and writes nothing. `named` is a
-/// `payOrderNo`, the number of an attempt or a refund, or `merchantId/merchantOrderNo`.
-///
-/// # Errors
-/// The file or its keys cannot be used, or a row cannot be read.
-pub fn timeline(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, StoreError> {
-    sqlite::timeline(path, seal, named)
+/// A store that was opened by [`crate::store::open_to_explain`].
+pub trait Timelines {
+    /// Reads beside a running gateway, or without one: takes no lock and writes nothing. `named` is a
+    /// `payOrderNo`, the number of an attempt or a refund, or `merchantId/merchantOrderNo`.
+    ///
+    /// # Errors
+    /// The keys do not fit, or a row cannot be read.
+    fn timeline(&self, named: &str) -> Result<Option<Timeline>, StoreError>;
 }

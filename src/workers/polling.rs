@@ -142,7 +142,7 @@ impl Poller {
     /// Leases as much as there is room for and starts it, the most urgent first. Says how much that
     /// was.
     async fn start_due(self: &Arc<Self>) -> Result<usize, StoreError> {
-        let store = &self.workers.store;
+        let unresolved = &self.workers.store.unresolved;
         let mut count = 0_usize;
         for urgency in [Urgency::Unresolved, Urgency::Refund, Urgency::Payer] {
             let (tools, now) = ((self.workers.in_force)(), self.workers.clock.now());
@@ -157,7 +157,7 @@ impl Poller {
                     0
                 }
             };
-            let leases = store.lease_orders(&shares, now, allowed).await?;
+            let leases = unresolved.lease_orders(&shares, now, allowed).await?;
             count = count.saturating_add(leases.len());
             for lease in leases {
                 self.begin(lease).await;
@@ -188,10 +188,11 @@ impl Poller {
         }
         // Due with several institutions, and this one has no room: the others do not wait for it.
         let until = now.plus(POSTPONED_FOR);
-        let store = Arc::clone(&self.workers.store);
+        let workers = Arc::clone(&self.workers);
         tokio::spawn(async move {
-            if let Err(fault) = put_off(&*store, &lease, (&object, until)).await {
-                tracing::error!(%fault, "a leased order could not be put off");
+            match put_off(&*workers.store.unresolved, &lease, (&object, until)).await {
+                Ok(()) => workers.worker_signals.orders.notify_one(),
+                Err(fault) => tracing::error!(%fault, "a leased order could not be put off"),
             }
         });
     }
@@ -218,7 +219,7 @@ impl Poller {
         let WorkerResources {
             snapshot, world, ..
         } = (workers.in_force)();
-        let store = &*workers.store;
+        let store = &workers.store;
         let looked = async {
             match task {
                 PollTask::Close => match close_due_order(store, &world, &lease).await {
@@ -267,7 +268,7 @@ impl Poller {
             }
             share
         };
-        let due = self.workers.store.next_order(&shares).await;
+        let due = self.workers.store.unresolved.next_order(&shares).await;
         let longest = if is_short.load(Ordering::Relaxed) {
             CAPACITY_WAIT
         } else {
@@ -327,7 +328,13 @@ impl Poller {
         if orders.is_empty() {
             return Ok(());
         }
-        for lease in self.workers.store.lease_named(&orders, now).await? {
+        for lease in self
+            .workers
+            .store
+            .unresolved
+            .lease_named(&orders, now)
+            .await?
+        {
             let slot = taken.iter().position(|(no, _)| is_of(&lease, no));
             let slot = slot.map(|at| taken.swap_remove(at).1);
             self.start(PollTask::Signal, lease, slot).await;

@@ -13,7 +13,6 @@ use paymux::api::Peer;
 use paymux::domain::identifiers::{MerchantId, Timestamp};
 use paymux::domain::merchant::{Admission, ClientCertificate, ShownCertificate};
 use paymux::signature::{Question, verify_response};
-use paymux::store::Store;
 use serde_json::{Value, json};
 
 use crate::world::enrolment::{
@@ -414,7 +413,7 @@ fn requests_outside_the_window_are_refused() {
     let spent = good(&gateway);
     assert_eq!(gateway.send(spent.clone()).status, 200);
     let until = Timestamp::from_s(gateway.now_s());
-    now(gateway.memory.forget_nonces(until)).unwrap();
+    now(gateway.api.store.nonces.forget_nonces(until)).unwrap();
     let remembered = gateway.durable_state().nonces;
     let is_above = |created: &Timestamp| *created > until;
     assert!(remembered.values().all(is_above), "forgotten, and yet:");

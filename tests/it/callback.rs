@@ -17,7 +17,7 @@ use crate::world::dialect::PROOF;
 use crate::world::enrolment::snapshot;
 use crate::world::fake_institution::{FakeInstitution, FakeInstitutionAbility};
 use crate::world::fault_injector::{FaultInjector, InjectedFault};
-use crate::world::memory::{DurableState, MemoryStore};
+use crate::world::memory::DurableState;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::TestGateway;
 
@@ -268,13 +268,13 @@ fn a_callback_is_acknowledged_only_after_the_commit() {
     let (mut gateway, id) = waiting();
     gateway.pay("T1", "bank");
     for trouble in [InjectedFault::Unavailable, InjectedFault::LostUnwritten] {
-        let fault_injector = FaultInjector::new(Arc::<MemoryStore>::clone(&gateway.memory));
+        let fault_injector = FaultInjector::new(gateway.memory.handles());
         fault_injector.plan(1, trouble);
-        gateway.api.store = Arc::new(fault_injector);
+        gateway.api.store = Arc::new(fault_injector).handles();
         assert_eq!(gateway.call_back("bank", &id).status, 503);
     }
     assert_eq!(gateway.order("T1").state, OrderState::Open);
-    gateway.api.store = Arc::<MemoryStore>::clone(&gateway.memory);
+    gateway.api.store = gateway.memory.handles();
     assert_eq!(gateway.at("bank", |books| books.owed()), [id.as_str()]);
     assert_eq!(gateway.call_back("bank", &id).status, 200);
     assert_eq!(gateway.order("T1").state, OrderState::Paid);

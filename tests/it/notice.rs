@@ -10,9 +10,10 @@ use paymux::flow::configuration_snapshot::{DatedKey, SigningKeys};
 use paymux::flow::notify_merchant::Delivery;
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::signature::verify_request;
-use paymux::store::{LeaseKind, Store};
+use paymux::store::LeaseKind;
 use serde_json::json;
 
+use crate::store::builders::{lease, next_due};
 use crate::world::clock::START_MS;
 use crate::world::enrolment::{platform_ring, signer, snapshot};
 use crate::world::fake_institution::FakeInstitutionAbility;
@@ -242,7 +243,9 @@ fn a_clock_ahead_dead_letters_no_event() {
     let (by, now) = (Duration::from_hours(30 * 24), gateway.clock.truth());
     gateway.clock.set_off(0);
     let forward = gateway
-        .memory
+        .api
+        .store
+        .nodes
         .bring_forward(Some(by), Timestamp::from_ms(now));
     assert_eq!(crate::world::test_gateway::now(forward), Ok(by));
     gateway.advance_s(86_400);
@@ -254,15 +257,21 @@ fn a_clock_ahead_dead_letters_no_event() {
 #[test]
 fn a_lost_lease_repeats_and_does_not_lose() {
     let gateway = paid();
-    let (store, world) = (&*gateway.api.store, &gateway.api.world);
+    let (store, world) = (&gateway.api.store, &gateway.api.world);
     let snapshot = gateway.snapshot();
-    let slow = now(store.lease(LeaseKind::Events, world.clock.now(), 1)).unwrap();
+    let slow = now(lease(store, LeaseKind::Events, world.clock.now(), 1)).unwrap();
     assert!(gateway.deliver().is_empty(), "leased");
     gateway.advance_s(31);
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     assert_eq!(gateway.deliver(), [Delivery::Again]);
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::Acknowledges);
-    let delivery = now(notify_merchant(store, world, &snapshot.platform, &slow[0])).unwrap();
+    let delivery = now(notify_merchant(
+        &*store.outbox,
+        world,
+        &snapshot.platform,
+        &slow[0],
+    ))
+    .unwrap();
     assert_eq!(delivery, Delivery::LeaseLost);
     gateway.advance_s(2);
     assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));
@@ -325,7 +334,10 @@ fn a_close_is_notified_to_its_own_address() {
     gateway.close("T1");
     assert!(gateway.deliver().is_empty());
     assert_eq!(gateway.durable_state().events.len(), 1);
-    assert_eq!(now(gateway.memory.next_due(LeaseKind::Events)), Ok(None));
+    assert_eq!(
+        now(next_due(&gateway.api.store, LeaseKind::Events)),
+        Ok(None)
+    );
 }
 
 /// N9: a later transition never changes the body of an earlier event.

@@ -326,7 +326,7 @@ fn an_orphaned_intent_is_unresolved() {
     let clock = gateway.api.world.clock.now();
     let recover_orphaned = paymux::flow::poll_unresolved::recover_orphaned;
     let adopted =
-        crate::world::test_gateway::now(recover_orphaned(&*gateway.api.store, clock)).unwrap();
+        crate::world::test_gateway::now(recover_orphaned(&gateway.api.store, clock)).unwrap();
     assert_eq!(adopted, 1);
     assert_eq!(states(&gateway, "T1"), [AttemptState::Unknown]);
     gateway.network.arrive(0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use paymux::store::Store;
 use paymux::store::nonce_cache::NonceCache;
-use paymux::store::notifying::{NotifyingStore, WorkerSignals};
+use paymux::store::notifying::NotifyingChanges;
 
 use crate::world::memory::MemoryStore;
 use embedded::EmbeddedStores;
@@ -23,13 +23,13 @@ mod log;
 mod older;
 pub(crate) mod outbox;
 pub(crate) mod refunds;
-mod verify_store;
+pub(crate) mod verify_store;
 pub(crate) mod writes;
 
 /// A place where a store can be closed and opened again on the same data.
 pub(crate) trait Stores {
-    /// Opens it; whoever opened it before has dropped it.
-    fn open(&self) -> Arc<dyn Store>;
+    /// Opens it; whoever opened it before has dropped every handle of it.
+    fn open(&self) -> Arc<Store>;
 }
 
 /// Runs every scenario on stores of one kind.
@@ -86,26 +86,25 @@ contract!(sqlite_notifying, NotifyingStores(EmbeddedStores::new()));
 
 /// What the simulation runs on; each opening is the next process.
 impl Stores for MemoryStore {
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(self.restarted())
+    fn open(&self) -> Arc<Store> {
+        Arc::new(self.restarted()).handles()
     }
 }
 
 struct NonceCachingStores(EmbeddedStores);
 
 impl Stores for NonceCachingStores {
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(NonceCache::new(self.0.open()))
+    fn open(&self) -> Arc<Store> {
+        let store = Store::clone(&self.0.open());
+        Arc::new(NonceCache::in_front_of(store))
     }
 }
 
 struct NotifyingStores(EmbeddedStores);
 
 impl Stores for NotifyingStores {
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(NotifyingStore::new(
-            self.0.open(),
-            Arc::new(WorkerSignals::default()),
-        ))
+    fn open(&self) -> Arc<Store> {
+        let (store, signals) = (Store::clone(&self.0.open()), Arc::default());
+        Arc::new(NotifyingChanges::in_front_of(store, signals))
     }
 }

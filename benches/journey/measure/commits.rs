@@ -51,7 +51,7 @@ pub(crate) async fn measure(dir: &Path) -> Result<Vec<Commits>> {
             running.spawn(async move {
                 while start.elapsed() < LASTING {
                     let change = opened(made.fetch_add(1, Ordering::Relaxed))?;
-                    let committed = store.commit(&change).await?;
+                    let committed = store.changes.commit(&change).await?;
                     ensure!(committed == Committed::Done, "not committed: {committed:?}");
                 }
                 Ok(())

@@ -13,7 +13,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::change::{Change, ConfigurationChange};
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
-use crate::store::{Store, StoreError};
+use crate::store::{Changes, StoreError};
 
 /// How often what was counted is written.
 pub const WRITTEN_EVERY: Duration = Duration::from_mins(1);
@@ -114,12 +114,12 @@ impl RefusedCallers {
     ///
     /// # Errors
     /// The store's.
-    pub async fn write(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn write(&self, changes: &dyn Changes, now: Timestamp) -> Result<(), StoreError> {
         let RefusalCounts { rows, others } = std::mem::take(&mut *lock(&self.counts));
         let mut left = rows.into_iter();
         while let Some(((caller, interface, code), count)) = left.next() {
             let audit_entry = audit_entry(&caller, interface, format!("{code} times={count}"));
-            if let Err(fault) = store.commit(&recorded(audit_entry, now)).await {
+            if let Err(fault) = changes.commit(&recorded(audit_entry, now)).await {
                 let first = ((caller, interface, code), count);
                 self.give_back(std::iter::once(first).chain(left), others);
                 return Err(fault);
@@ -130,7 +130,7 @@ impl RefusedCallers {
         }
         let result = format!("and others times={others}");
         let audit_entry = audit_entry("others", "any", result);
-        if let Err(fault) = store.commit(&recorded(audit_entry, now)).await {
+        if let Err(fault) = changes.commit(&recorded(audit_entry, now)).await {
             self.give_back(std::iter::empty(), others);
             return Err(fault);
         }

@@ -70,10 +70,10 @@ pub(in crate::flow) enum CommitOutcome {
 /// # Errors
 /// The nonce was spent before; the store cannot be reached or does not know (429, 500, 503).
 pub(in crate::flow) async fn commit(
-    store: &dyn Store,
+    store: &Store,
     change: Change,
 ) -> Result<CommitOutcome, Refused> {
-    match store.commit(&change).await? {
+    match store.changes.commit(&change).await? {
         Committed::Done => match change.into_order() {
             Some(order) => Ok(CommitOutcome::Done(Box::new(order), SpentNonce(()))),
             None => Err(Refused(Refusal::OutcomeUnknown)),
@@ -87,7 +87,7 @@ pub(in crate::flow) async fn commit(
 /// Spends the nonce of a request whose effect is a refusal only (Q5), with a commit that holds nothing
 /// else, and gives back what is to be answered: the refusal, unless the nonce turns out to be spent.
 pub async fn refuse(
-    store: &dyn Store,
+    store: &Store,
     (refusal, cause): (Refusal, ChangeCause),
     now: Timestamp,
 ) -> Refused {
@@ -116,14 +116,14 @@ fn spends_none(refusal: &Refusal) -> bool {
 /// # Errors
 /// It was spent before; the store cannot be reached or does not know.
 pub(in crate::flow) async fn spend(
-    store: &dyn Store,
+    store: &Store,
     cause: ChangeCause,
     now: Timestamp,
 ) -> Result<SpentNonce, Refused> {
     let ChangeCause::Request(nonce) = cause else {
         return Ok(SpentNonce(()));
     };
-    match store.commit(&Change::spend(nonce, now)).await? {
+    match store.changes.commit(&Change::spend(nonce, now)).await? {
         Committed::Done => Ok(SpentNonce(())),
         // The other two are of orders: this change has none.
         Committed::NonceSpent | Committed::Stale | Committed::KeyTaken => {

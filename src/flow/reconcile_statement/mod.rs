@@ -53,7 +53,7 @@ pub trait StatementSource: Send {
 /// What reconciling takes.
 pub struct ReconciliationScope<'a> {
     /// Orders.
-    pub store: &'a dyn Store,
+    pub store: &'a Store,
     /// Movements and incidents.
     pub ledger: &'a dyn ReconciliationLedger,
     /// Time, and the institution.
@@ -150,6 +150,7 @@ pub async fn reconcile_statement(
             };
             books
                 .store
+                .changes
                 .commit(&Change::configured(refused, of.at))
                 .await?;
             return Err(why.into());
@@ -341,7 +342,7 @@ async fn ask(
         EvidenceSubject::Refund(no) => OrderKey::Refund(id, no.clone()),
     };
     let adapter = books.snapshot.adapters.get(&of.institution);
-    let (Some(adapter), Some(order)) = (adapter, books.store.order(&key).await?) else {
+    let (Some(adapter), Some(order)) = (adapter, books.store.orders.order(&key).await?) else {
         return Ok(());
     };
     let call = match &about {

@@ -90,7 +90,7 @@ pub enum DecisionRefused {
 /// # Errors
 /// [`DecisionRefused`].
 pub async fn decide_refund(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     signed: &Request<Bytes>,
@@ -107,6 +107,7 @@ pub async fn decide_refund(
     let mut attached = Some(statement);
     for _ in 0..ROUNDS_MAX {
         let order = store
+            .orders
             .order(&key)
             .await?
             .ok_or(DecisionIneffective::Unknown)?;
@@ -121,9 +122,9 @@ pub async fn decide_refund(
                 raw: raw.into(),
                 at: now,
             };
-            store.keep(&message).await?;
+            store.archive.archive(&message).await?;
         }
-        match store.commit(&change).await? {
+        match store.changes.commit(&change).await? {
             Committed::Done => {
                 let state = change.order().and_then(|order| state(order, &no));
                 return Ok(match state.filter(|state| state.is_over()) {

@@ -16,7 +16,7 @@ use crate::world::{Permit, World};
 
 /// Does for a refund that has not ended what is due.
 pub(in crate::flow) async fn poll_refund(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     adapter: &dyn Institution,
     order: Order,
@@ -52,7 +52,7 @@ pub(in crate::flow) async fn poll_refund(
 
 /// Sends what is due to be sent: written down first (R4).
 async fn send(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     adapter: &dyn Institution,
     (order, no): (Order, &RefundOrderNo),
@@ -71,7 +71,7 @@ async fn send(
         order.reschedule(&object, schedule.put_off(now.plus(INTENT_TIMEOUT)));
     }
     let in_flight = world.sends.begin(&EvidenceSubject::Refund(no.clone()));
-    let change = order.send_refund(no, store.epoch(), now);
+    let change = order.send_refund(no, store.epoch, now);
     let Some(mut order) = commit(store, change).await? else {
         return Ok(PollResult::Moved);
     };
@@ -100,7 +100,7 @@ async fn send(
 
 /// Asks about a refund that was sent.
 async fn ask(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     adapter: &dyn Institution,
     (order, refund): (Order, &Refund),
@@ -162,7 +162,7 @@ async fn ask(
 
 /// Leaves a refund to people, step by step; whether anything moved.
 async fn move_to_manual_review(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     order: &Order,
     no: &RefundOrderNo,
@@ -178,11 +178,11 @@ async fn move_to_manual_review(
 }
 
 /// The order as it is after a change; `None` if nothing was to change or somebody wrote first.
-async fn commit(store: &dyn Store, change: Option<Change>) -> Result<Option<Order>, StoreError> {
+async fn commit(store: &Store, change: Option<Change>) -> Result<Option<Order>, StoreError> {
     let Some(change) = change else {
         return Ok(None);
     };
-    let done = store.commit(&change).await? == Committed::Done;
+    let done = store.changes.commit(&change).await? == Committed::Done;
     Ok(done.then(|| change.into_order()).flatten())
 }
 

@@ -45,7 +45,7 @@ pub struct PaidOrderReference {
 }
 
 impl PaidOrderReference {
-    async fn load(&self, store: &dyn Store) -> Result<Option<Order>, StoreError> {
+    async fn load(&self, store: &Store) -> Result<Option<Order>, StoreError> {
         let found = self.named.load(store).await?;
         Ok(found.filter(|order| order.terms.order_date == self.order_date))
     }
@@ -58,7 +58,7 @@ impl PaidOrderReference {
 /// The order is unknown or not paid, the number was used otherwise, more is asked back than is
 /// left, the institution or the window does not allow it. Nothing has moved then.
 pub async fn refund_order(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     caller: Admitted,
@@ -128,7 +128,7 @@ pub async fn refund_order(
 
 /// The number is taken: by an equal request that was faster, or by another order's refund (R6).
 async fn is_of_another(
-    store: &dyn Store,
+    store: &Store,
     paid: &PaidOrderReference,
     asked: &RefundRequest,
 ) -> Result<(), Refusal> {
@@ -154,7 +154,7 @@ fn rules(snapshot: &ConfigurationSnapshot, order: &Order) -> RefundRules {
 /// The first call, in the turn that was waited for. What was committed stands and is answered,
 /// whatever became of the news (Q8).
 async fn call(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (order, no): (Order, RefundOrderNo),
@@ -202,12 +202,16 @@ fn after(weight: Result<EvidenceOutcome, StoreError>, asked: Order) -> Order {
 /// # Errors
 /// There is no such refund of this merchant (K3).
 pub async fn read_refund(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     key: &OrderKey,
 ) -> Result<RefundReply, Refusal> {
-    let order = store.order(key).await?.ok_or(Refusal::RefundUnknown)?;
+    let order = store
+        .orders
+        .order(key)
+        .await?
+        .ok_or(Refusal::RefundUnknown)?;
     let no = named(&order, key).ok_or(Refusal::RefundUnknown)?.no.clone();
     let order = refresh(store, world, snapshot, (order, &no)).await;
     Ok(RefundReply {
@@ -236,7 +240,7 @@ fn named<'a>(order: &'a Order, key: &OrderKey) -> Option<&'a Refund> {
 }
 
 async fn refresh(
-    store: &dyn Store,
+    store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (order, no): (Order, &RefundOrderNo),

@@ -5,7 +5,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::change::{Change, ConfigurationChange};
 use crate::domain::identifiers::Timestamp;
 use crate::run::control::ControlReply;
-use crate::store::{Committed, Store, StoreError};
+use crate::store::{Changes, Committed, StoreError};
 
 /// The action in the audit log.
 const RELOAD: &str = "configuration.reload";
@@ -22,7 +22,7 @@ impl ReloadScope {
             endpoints: ready.endpoints.clone(),
             audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.loaded)),
         };
-        recorded(&*self.store, prepared, self.clock.now()).await
+        recorded(&*self.store.changes, prepared, self.clock.now()).await
     }
 
     /// L5: the outcome of a reload.
@@ -32,7 +32,7 @@ impl ReloadScope {
             endpoints: Vec::new(),
             audit_entry: audit_entry(by, RELOAD, outcome),
         };
-        if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
+        if let Err(fault) = recorded(&*self.store.changes, outcome, self.clock.now()).await {
             tracing::error!(%fault, "the outcome of a reload could not be recorded");
         }
     }
@@ -68,7 +68,7 @@ impl ReloadScope {
             endpoints: Vec::new(),
             audit_entry,
         };
-        if let Err(fault) = recorded(&*self.store, change, self.clock.now()).await {
+        if let Err(fault) = recorded(&*self.store.changes, change, self.clock.now()).await {
             tracing::error!(%fault, "a configuration change could not be recorded");
         }
     }
@@ -79,11 +79,11 @@ impl ReloadScope {
 /// # Errors
 /// It is not known to be durable.
 pub(in crate::run) async fn recorded(
-    store: &dyn Store,
+    changes: &dyn Changes,
     configured: ConfigurationChange,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    match store.commit(&Change::configured(configured, now)).await? {
+    match changes.commit(&Change::configured(configured, now)).await? {
         Committed::Done => Ok(()),
         Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => Err(
             StoreError::Unavailable("the record was not accepted".into()),

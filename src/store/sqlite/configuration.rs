@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::change::ConfigurationChange;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::InstitutionEndpoint;
-use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::WriteTransaction;
-use crate::store::{Committed, ENDED_COUNTED_MAX, RemovalGuard};
+use crate::store::sqlite::{Sqlite, SqliteFault};
+use crate::store::{Committed, ConfigurationLog, ENDED_COUNTED_MAX, RemovalGuard, StoreError};
 
 /// States that are over are named for the index, as everywhere.
 const UNFINISHED: &str = "SELECT institution_id, SUM(many) FROM (
@@ -35,6 +36,13 @@ const ENDED: &str = "WITH RECURSIVE known (institution_id) AS (
     SELECT institution_id, (SELECT COUNT(*) FROM (SELECT 1 FROM attempts
         WHERE ended_at >= ?1 AND institution_id = known.institution_id LIMIT ?2))
     FROM known WHERE institution_id IS NOT NULL";
+
+#[async_trait]
+impl ConfigurationLog for Sqlite {
+    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
+        self.read(|connection| dependents(connection, since))
+    }
+}
 
 /// The record and the version, together (L2): a version never sinks, whatever is asked.
 pub(super) fn write(
@@ -64,10 +72,7 @@ pub(super) fn write(
 }
 
 /// `since` when what ended counts.
-pub(super) fn dependents(
-    connection: &Connection,
-    since: Timestamp,
-) -> Result<RemovalGuard, SqliteFault> {
+fn dependents(connection: &Connection, since: Timestamp) -> Result<RemovalGuard, SqliteFault> {
     let version: Option<i64> = connection
         .prepare_cached("SELECT number FROM meta WHERE name = 'configuration'")?
         .query_row([], |row| row.get(0))

@@ -13,6 +13,7 @@ use crate::domain::attempt::Epoch;
 use crate::domain::audit::{AuditEntry, ChainLink};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::identifiers::forgotten::Forgotten;
+use crate::files;
 use crate::files::store_lock::StoreLockError;
 use crate::seal::{Seal, SealBinding, SealFault};
 use crate::store::sqlite::chain::CHAIN;
@@ -22,7 +23,7 @@ use crate::store::{OpenError, StoreError};
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 17] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -39,6 +40,7 @@ const MIGRATIONS: [&str; 16] = [
     include_str!("../schema/sqlite/0014_exact_fees.sql"),
     include_str!("../schema/sqlite/0015_exchange_log.sql"),
     include_str!("../schema/sqlite/0016_trade_words.sql"),
+    include_str!("../schema/sqlite/0017_nodes.sql"),
 ];
 
 /// Before it, what it takes away is sealed elsewhere.
@@ -111,6 +113,15 @@ pub(super) fn connect(path: &Path, role: ConnectionRole) -> Result<Connection, O
         // Each commit makes it worthless, and emptying it takes as long as it ever was large.
         ConnectionRole::Reader => "PRAGMA cache_size = -1024; PRAGMA query_only = ON;",
     })?;
+    Ok(connection)
+}
+
+/// A connection beside whoever has the file: takes no lock and writes nothing.
+pub(super) fn connect_beside(path: &Path) -> Result<Connection, OpenError> {
+    files::expect_plain(path).map_err(|error| OpenError::File(error.to_string()))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(OTHERS_WITHIN)?;
     Ok(connection)
 }
 
@@ -213,18 +224,24 @@ const RELEASE_LEASED_EVENTS: &str =
     WHERE event_id IN (SELECT event_id FROM events INDEXED BY events_due
     WHERE due_at IS NOT NULL AND state = 'LEASED')";
 
-/// Tries the key, checks the audit log's tail, hands back what was leased, and begins a new epoch,
-/// durably.
+/// Nobody but this process has the file (S1), so every other node is gone.
+const EXPIRE_OTHERS: &str = "UPDATE nodes SET state = 'EXPIRED' WHERE state = 'LIVE'";
+
+/// Tries the key, checks the audit log's tail, hands back what was leased, and registers this process
+/// under a new epoch, durably.
 pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<RecoveredState, OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     try_key(&transaction, seal)?;
     let link = tail(&transaction)?;
-    let epoch = transaction.query_row(
+    let epoch: i64 = transaction.query_row(
         "INSERT INTO meta (name, number) VALUES ('epoch', 1)
          ON CONFLICT (name) DO UPDATE SET number = number + 1 RETURNING number",
         [],
         |row| row.get(0),
     )?;
+    transaction.execute(EXPIRE_OTHERS, [])?;
+    let register = "INSERT INTO nodes (epoch, state) VALUES (?1, 'LIVE')";
+    transaction.execute(register, params![epoch])?;
     let forgotten = forgotten(&transaction)?;
     transaction.execute(RELEASE_LEASED_EVENTS, [])?;
     transaction.commit()?;

@@ -1,16 +1,31 @@
 //! Messages of institutions as they came, sealed: once each, and of the forged ones a sample.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::identifiers::hex;
 use crate::seal::{Seal, SealBinding};
-use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::sealed::not_sealed;
 use crate::store::sqlite::writer::WriteTransaction;
-use crate::store::{ArchiveOutcome, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus, StoreError};
+use crate::store::sqlite::{Sqlite, SqliteFault};
+use crate::store::{
+    Archive, ArchiveOutcome, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus, StoreError,
+};
+
+#[async_trait]
+impl Archive for Sqlite {
+    async fn archive(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
+        let message = seal(&self.seal, message)?;
+        // A flood of forged messages must not reach the writer.
+        if let Some(outcome) = self.read(|connection| message.judge(connection))? {
+            return Ok(outcome);
+        }
+        self.write(move |writing| message.write(writing)).await
+    }
+}
 
 /// A message, sealed, under the digest of its bytes.
-pub(super) struct InboxRow {
+struct InboxRow {
     institution: String,
     digest: [u8; 32],
     status: InboxStatus,
@@ -19,7 +34,7 @@ pub(super) struct InboxRow {
 }
 
 /// Seals a message for its row.
-pub(super) fn seal(seal: &Seal, message: &InboxMessage) -> Result<InboxRow, StoreError> {
+fn seal(seal: &Seal, message: &InboxMessage) -> Result<InboxRow, StoreError> {
     let digest = seal.digest("inbox", &message.raw);
     let row = format!("{} {}", message.institution, hex(&digest));
     let place = SealBinding {
@@ -41,10 +56,7 @@ pub(super) fn seal(seal: &Seal, message: &InboxMessage) -> Result<InboxRow, Stor
 
 impl InboxRow {
     /// What becomes of it where nothing has to be written.
-    pub(super) fn judge(
-        &self,
-        connection: &Connection,
-    ) -> Result<Option<ArchiveOutcome>, SqliteFault> {
+    fn judge(&self, connection: &Connection) -> Result<Option<ArchiveOutcome>, SqliteFault> {
         let known: Option<String> = connection
             .prepare_cached("SELECT status FROM inbox WHERE institution_id = ?1 AND digest = ?2")?
             .query_row(params![self.institution, self.digest], |row| row.get(0))
@@ -62,10 +74,7 @@ impl InboxRow {
         Ok((kept >= FORGED_ARCHIVED_MAX).then_some(ArchiveOutcome::Dropped))
     }
 
-    pub(super) fn write(
-        &self,
-        writing: &mut WriteTransaction<'_>,
-    ) -> Result<ArchiveOutcome, SqliteFault> {
+    fn write(&self, writing: &mut WriteTransaction<'_>) -> Result<ArchiveOutcome, SqliteFault> {
         if let Some(kept) = self.judge(writing.connection)? {
             return Ok(kept);
         }

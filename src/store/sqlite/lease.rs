@@ -1,31 +1,37 @@
 //! Work taken for a while. A lease is the row's own due time, moved behind the lease's end, under
-//! a fencing number that grows with every lease, settlement and change: whoever holds an older
-//! number settles nothing (N6), and what a crash leaves behind is due again by itself (Z3).
+//! a fencing number that grows with every lease, completion and change: whoever holds an older
+//! number completes nothing (N6), and what a crash leaves behind is due again by itself (Z3).
 
 mod bring_forward;
 pub(super) mod lanes;
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::attempt::Epoch;
 use crate::domain::event::{Event, EventType};
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
+use crate::domain::order::Order;
 use crate::seal::Seal;
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::{Sqlite, SqliteFault, loading, sealed};
+use crate::store::unresolved::{LaneShares, Unresolved};
 use crate::store::{
-    DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, StoreError,
+    DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Nodes, StoreError,
 };
 
-pub(super) use bring_forward::bring_forward;
+use bring_forward::bring_forward;
 
-/// Orders with intents of other processes. The states that are over are named for the index.
+/// Orders with intents of nodes that have expired. The states that are over are named for the index.
 const ORPHANED: &str = "SELECT pay_order_no FROM attempts
-    WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
-    AND state = 'INTENT' AND epoch <> ?1
+    WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED' AND state = 'INTENT'
+    AND EXISTS (SELECT 1 FROM nodes WHERE nodes.epoch = attempts.epoch AND nodes.state = 'EXPIRED')
     UNION SELECT pay_order_no FROM refunds
-    WHERE state <> 'FAILED' AND state <> 'SUCCEEDED'
-    AND state = 'RESERVED' AND epoch <> ?1 AND left_at IS NOT NULL LIMIT ?2";
+    WHERE refunds.state <> 'FAILED' AND refunds.state <> 'SUCCEEDED'
+    AND refunds.state = 'RESERVED' AND left_at IS NOT NULL
+    AND EXISTS (SELECT 1 FROM nodes WHERE nodes.epoch = refunds.epoch AND nodes.state = 'EXPIRED')
+    LIMIT ?1";
 
 /// A row that was leased, by its key, with what the lease says.
 pub(super) struct LeasedRow {
@@ -34,26 +40,16 @@ pub(super) struct LeasedRow {
     tries: u32,
 }
 
-/// Numbers of orders with intents of processes that are dead.
-fn orphaned(connection: &Connection, epoch: Epoch, count: u32) -> Result<Vec<String>, SqliteFault> {
+/// Numbers of orders with intents of nodes that have expired.
+fn orphaned(connection: &Connection, count: u32) -> Result<Vec<String>, SqliteFault> {
     let mut statement = connection.prepare_cached(ORPHANED)?;
-    let keys = statement.query_map(params![epoch.0, count], |row| row.get(0))?;
+    let keys = statement.query_map(params![count], |row| row.get(0))?;
     Ok(keys.collect::<Result<_, _>>()?)
-}
-
-/// When a look would find one.
-pub(super) fn orphaned_due(
-    connection: &Connection,
-    epoch: Epoch,
-) -> Result<Option<Timestamp>, SqliteFault> {
-    let any = orphaned(connection, epoch, 1)?;
-    Ok(any.first().map(|_| Timestamp::from_ms(i64::MIN)))
 }
 
 /// Leases them, whenever they are due.
 fn lease_orphaned(
     writing: &mut WriteTransaction<'_>,
-    epoch: Epoch,
     now: Timestamp,
     count: u32,
 ) -> Result<Vec<LeasedRow>, SqliteFault> {
@@ -61,7 +57,7 @@ fn lease_orphaned(
         WHERE pay_order_no = ?1 RETURNING fence";
     let mut statement = writing.connection.prepare_cached(sql)?;
     let until = now.plus(LEASE).ms();
-    orphaned(writing.connection, epoch, count)?
+    orphaned(writing.connection, count)?
         .into_iter()
         .map(|row| {
             let fence = statement.query_row(params![row, until], |found| found.get(0))?;
@@ -74,28 +70,62 @@ fn lease_orphaned(
         .collect()
 }
 
-impl Sqlite {
-    /// Leases orders with intents of processes that are dead. An idle look costs no synchronisation.
-    pub(super) async fn lease_orphaned(
-        &self,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let epoch = self.epoch;
-        if self
-            .read(|connection| orphaned(connection, epoch, 1))?
-            .is_empty()
-        {
+#[async_trait]
+impl Nodes for Sqlite {
+    async fn lease_orphaned(&self, now: Timestamp, count: u32) -> Result<Vec<Lease>, StoreError> {
+        if self.read(|connection| orphaned(connection, 1))?.is_empty() {
             return Ok(Vec::new());
         }
-        let take =
-            move |writing: &mut WriteTransaction<'_>| lease_orphaned(writing, epoch, now, count);
+        let take = move |writing: &mut WriteTransaction<'_>| lease_orphaned(writing, now, count);
         let taken = self.write(take).await?;
         self.read(|connection| load(connection, &self.seal, LeaseKind::OrphanedCalls, &taken))
     }
 
+    async fn bring_forward(
+        &self,
+        by: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Duration, StoreError> {
+        self.write(move |writing| bring_forward(writing, by, now))
+            .await
+    }
+}
+
+#[async_trait]
+impl Unresolved for Sqlite {
+    async fn lease_orders(
+        &self,
+        shares: &LaneShares<'_>,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let due = self.read(|connection| lanes::due(connection, shares, now, count))?;
+        self.take_orders(due, (now, lanes::LeaseReason::Due)).await
+    }
+
+    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| lanes::next_due(connection, shares))
+    }
+
+    async fn lease_named(
+        &self,
+        orders: &[PayOrderNo],
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let free = self.read(|connection| lanes::free(connection, orders, now))?;
+        self.take_orders(free, (now, lanes::LeaseReason::Named))
+            .await
+    }
+
+    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
+        let rescheduled = lanes::OrderReschedule::of(order, fence);
+        self.write(move |writing| rescheduled.apply(writing)).await
+    }
+}
+
+impl Sqlite {
     /// Leases these orders.
-    pub(super) async fn take_orders(
+    async fn take_orders(
         &self,
         orders: Vec<String>,
         which: (Timestamp, lanes::LeaseReason),
@@ -211,12 +241,12 @@ fn event(
 pub(super) struct EventCompletion {
     row: String,
     fence: i64,
-    fate: DeliveryOutcome,
+    outcome: DeliveryOutcome,
 }
 
 impl EventCompletion {
     /// Nothing for an order: that goes back with its schedules.
-    pub(super) fn of(lease: &Lease, fate: DeliveryOutcome) -> Option<Self> {
+    pub(super) fn of(lease: &Lease, outcome: DeliveryOutcome) -> Option<Self> {
         let LeasedWork::Event(event, _) = &lease.of else {
             return None;
         };
@@ -224,7 +254,7 @@ impl EventCompletion {
             row: event.id.as_str().to_owned(),
             // A fence that does not fit was never given out.
             fence: i64::try_from(lease.fence).unwrap_or(-1),
-            fate,
+            outcome,
         })
     }
 
@@ -232,7 +262,7 @@ impl EventCompletion {
         &self,
         writing: &mut WriteTransaction<'_>,
     ) -> Result<LeaseCompletion, SqliteFault> {
-        let (sql, moment) = match self.fate {
+        let (sql, moment) = match self.outcome {
             DeliveryOutcome::Again(at) => (
                 "UPDATE events SET state = 'PENDING', due_at = ?3, tries = tries + 1,
                  fence = fence + 1 WHERE event_id = ?1 AND fence = ?2 AND state = 'LEASED'",
@@ -256,9 +286,9 @@ impl EventCompletion {
             ),
         };
         let mut statement = writing.connection.prepare_cached(sql)?;
-        let settled =
+        let completed =
             statement.execute(params![self.row, self.fence, moment.map(Timestamp::ms)])?;
-        Ok(if settled == 1 {
+        Ok(if completed == 1 {
             LeaseCompletion::Done
         } else {
             LeaseCompletion::LeaseLost

@@ -107,7 +107,7 @@ pub(super) fn order_where(
 }
 
 /// The institution through which this payer last paid this merchant.
-pub(super) fn last_used(
+pub(super) fn last_institution(
     connection: &Connection,
     digest: &[u8; 32],
 ) -> Result<Option<InstitutionId>, SqliteFault> {

@@ -1,13 +1,18 @@
 //! The queues of events, one for each destination: what is due, and what a destination's share
 //! leaves of it (N7).
 
-pub(super) mod dead_events;
+mod dead_events;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use crate::domain::identifiers::Timestamp;
-use crate::store::outbox::DeliveryShares;
-use crate::store::sqlite::SqliteFault;
+use crate::domain::identifiers::{MerchantId, Timestamp};
+use crate::store::outbox::{
+    DeadEventFilter, DeadEvents, DeliveryOutcome, DeliveryShares, EventPageLimit, NumberedEvent,
+    Outbox,
+};
+use crate::store::sqlite::{Sqlite, SqliteFault, lease};
+use crate::store::{Lease, LeaseCompletion, LeaseKind, StoreError};
 
 /// The oldest due ones of one destination, whether waiting or left by a lease that ended.
 const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
@@ -18,9 +23,81 @@ const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_
         ORDER BY due_at, event_id LIMIT ?3)
     ORDER BY due_at, event_id LIMIT ?3";
 
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn lease_events(
+        &self,
+        shares: &DeliveryShares,
+        now: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Lease>, StoreError> {
+        // Looked for here: with many destinations that takes longer than taking, and the writer's
+        // time is everybody's.
+        let due = self.read(|connection| due(connection, shares, now, count))?;
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let taken = self
+            .write(move |writing| lease::take_events(writing, &due, now))
+            .await?;
+        self.read(|connection| lease::load(connection, &self.seal, LeaseKind::Events, &taken))
+    }
+
+    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| next_due(connection, shares))
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        outcome: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
+        let Some(completion) = lease::EventCompletion::of(lease, outcome) else {
+            return Ok(LeaseCompletion::LeaseLost);
+        };
+        self.write(move |writing| completion.apply(writing)).await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: &MerchantId,
+        after: u64,
+        room: EventPageLimit,
+    ) -> Result<Vec<NumberedEvent>, StoreError> {
+        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, room)))
+    }
+
+    async fn dead_lettered(
+        &self,
+        which: &DeadEventFilter,
+        shown: u32,
+    ) -> Result<DeadEvents, StoreError> {
+        self.read(|connection| dead_events::dead(connection, which, shown))
+    }
+
+    async fn resend(
+        &self,
+        which: &DeadEventFilter,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let mut resent = 0_u64;
+        loop {
+            let (which, by) = (which.clone(), by.to_owned());
+            let some = self
+                .write(move |writing| dead_events::resend(writing, &which, &by, now))
+                .await?;
+            resent = resent.saturating_add(some);
+            if some < dead_events::RESENT_AT_ONCE {
+                return Ok(resent);
+            }
+        }
+    }
+}
+
 /// Ids of events that may be leased now. Of two destinations the one that has less on its way comes
 /// first, so that a hand that becomes free goes to whoever has none.
-pub(super) fn due(
+fn due(
     connection: &Connection,
     shares: &DeliveryShares,
     now: Timestamp,
@@ -74,7 +151,7 @@ fn for_each_origin(
 
 /// When a look would find something; a destination that uses its whole share is waited for until
 /// one of its leases ends.
-pub(super) fn next_due(
+fn next_due(
     connection: &Connection,
     shares: &DeliveryShares,
 ) -> Result<Option<Timestamp>, SqliteFault> {

@@ -36,7 +36,7 @@ const INSERT_ORDER: &str =
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
 
-/// Ends the order's lease: a settlement that holds the old fence comes too late (N6).
+/// Ends the order's lease: a completion that holds the old fence comes too late (N6).
 const UPDATE_ORDER: &str =
     "UPDATE orders SET state = ?3, ending = ?4, version = ?5, paying_attempt = ?6,
     due_at = ?7, reserved_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,

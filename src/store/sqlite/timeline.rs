@@ -3,19 +3,21 @@
 //! begins is found by halving, and as many records are read as the order has versions (K4).
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::seal::Seal;
-use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::CHAIN;
 use crate::store::sqlite::exchange_log::reading;
 use crate::store::sqlite::loading::order_where;
-use crate::store::timeline::{EventDelivery, PostedEntry, Timeline};
+use crate::store::sqlite::{SqliteFault, file};
+use crate::store::timeline::{EventDelivery, PostedEntry, Timeline, Timelines};
+use crate::store::{OpenError, StoreError};
 
 /// How far records written side by side may lie out of the order of time. Unit: milliseconds.
 const DISORDER_MS_MAX: i64 = 60_000;
@@ -30,26 +32,42 @@ const AFTER: Duration = Duration::from_hours(1);
 /// How long a notification that nobody acknowledges is delivered again (N2).
 const DELIVERED_WITHIN: Duration = Duration::from_hours(8 * 24);
 
-pub(super) fn read(path: &Path, seal: &Seal, named: &str) -> Result<Option<Timeline>, SqliteFault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    // One look at one moment, whoever writes meanwhile.
-    let look = connection.unchecked_transaction()?;
-    let Some(order) = named_order(&look, seal, named)? else {
-        return Ok(None);
-    };
-    let audit_entries = audit_entries(&look, &order)?;
-    let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
-    let events = events(&look, &order)?;
-    let span = span(&order, last, &events);
-    Ok(Some(Timeline {
-        entries: entries(&look, &order, last)?,
-        events,
-        exchanges: reading::read(&look, seal, &order, span)?,
-        audit_entries,
-        order,
-    }))
+/// The file of a store, and what opens what is sealed in it.
+pub(in crate::store) struct TimelineReader {
+    connection: Connection,
+    seal: Arc<Seal>,
+}
+
+impl TimelineReader {
+    pub(in crate::store) fn open(path: &Path, seal: Arc<Seal>) -> Result<Self, OpenError> {
+        let connection = file::connect_beside(path)?;
+        Ok(Self { connection, seal })
+    }
+
+    fn read(&self, named: &str) -> Result<Option<Timeline>, SqliteFault> {
+        // One look at one moment, whoever writes meanwhile.
+        let look = self.connection.unchecked_transaction()?;
+        let Some(order) = named_order(&look, &self.seal, named)? else {
+            return Ok(None);
+        };
+        let audit_entries = audit_entries(&look, &order)?;
+        let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
+        let events = events(&look, &order)?;
+        let span = span(&order, last, &events);
+        Ok(Some(Timeline {
+            entries: entries(&look, &order, last)?,
+            events,
+            exchanges: reading::read(&look, &self.seal, &order, span)?,
+            audit_entries,
+            order,
+        }))
+    }
+}
+
+impl Timelines for TimelineReader {
+    fn timeline(&self, named: &str) -> Result<Option<Timeline>, StoreError> {
+        Ok(self.read(named)?)
+    }
 }
 
 /// From which time there may be exchanges about an order: until the last change and the last delivery.

@@ -6,7 +6,7 @@ mod side_table;
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Statement};
+use rusqlite::{Connection, Statement};
 
 use crate::domain::attempt::AttemptState;
 use crate::domain::audit::AuditEntry;
@@ -21,6 +21,7 @@ use crate::domain::verification::{
 use crate::store::OpenError;
 use crate::store::sqlite::loading::{Columns, named};
 use crate::store::sqlite::{SqliteFault, file};
+use crate::store::verify::StoreVerifier;
 use side_table::{SideTable, unreadable, why};
 
 /// What `SQLite` finds wrong with the file is told so often at most.
@@ -70,29 +71,42 @@ const GIVEN: &str = "SELECT merchant_id, last,
     SELECT merchant_id, 0, max(sequence) FROM events
     WHERE merchant_id NOT IN (SELECT merchant_id FROM sequences) GROUP BY merchant_id";
 
-/// See [`crate::store::verify::verify`].
-pub(super) fn whole(path: &Path, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    // One look at one moment, whoever writes meanwhile.
-    let look = connection.unchecked_transaction()?;
-    file::is_current(&look)?;
-    let mut report = Report::default();
-    let mut breaches = 0_u64;
-    let mut hear = |breach: Breach| {
-        breaches = breaches.saturating_add(1);
-        hear(breach);
-    };
-    for part in [check_file, chains, blocks, numbers, orders] {
-        // The pages of a damaged file may not even be readable; the other parts still are looked at.
-        if let Err(fault) = part(&look, &mut report, &mut hear) {
-            let file = path.display().to_string();
-            hear(Breach::of("FILE", file, "readable pages", why(&fault)));
-        }
+/// The file of a store, whole.
+pub(in crate::store) struct FileVerifier {
+    connection: Connection,
+    file: String,
+}
+
+impl FileVerifier {
+    pub(in crate::store) fn open(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            connection: file::connect_beside(path)?,
+            file: path.display().to_string(),
+        })
     }
-    report.breaches = breaches;
-    Ok(report)
+}
+
+impl StoreVerifier for FileVerifier {
+    fn verify(&self, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
+        // One look at one moment, whoever writes meanwhile.
+        let look = self.connection.unchecked_transaction()?;
+        file::is_current(&look)?;
+        let mut report = Report::default();
+        let mut breaches = 0_u64;
+        let mut hear = |breach: Breach| {
+            breaches = breaches.saturating_add(1);
+            hear(breach);
+        };
+        for part in [check_file, chains, blocks, numbers, orders] {
+            // The pages of a damaged file may not even be readable; the other parts still are looked at.
+            if let Err(fault) = part(&look, &mut report, &mut hear) {
+                let file = self.file.clone();
+                hear(Breach::of("FILE", file, "readable pages", why(&fault)));
+            }
+        }
+        report.breaches = breaches;
+        Ok(report)
+    }
 }
 
 /// `SQLite`'s own check: pages, indexes, types, and what refers to what. Not the constraints of the

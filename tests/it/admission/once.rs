@@ -21,7 +21,6 @@ use crate::openapi::refusals;
 use crate::world::enrolment::{order_fields, shown, sign, snapshot, unsigned};
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::fault_injector::{FaultInjector, InjectedFault, MissingProtection};
-use crate::world::memory::MemoryStore;
 use crate::world::test_gateway::{PEER, TestGateway, TestReply, changed, naming};
 
 const BANKS: [(&str, FakeInstitutionAbility); 2] = [
@@ -305,12 +304,10 @@ fn of_orders(code: &str) -> Option<Case> {
         "contended" => {
             let mut gateway = placed();
             let request = closing(&gateway, "T1");
-            gateway.api.store = Arc::new(FaultInjector::unmet_requirements(
-                &gateway.memory,
-                MissingProtection::Quiet,
-            ));
+            let busy = FaultInjector::unmet_requirements(&gateway.memory, MissingProtection::Quiet);
+            gateway.api.store = Arc::new(busy).handles();
             Case::new(gateway, request, |gateway| {
-                gateway.api.store = Arc::<MemoryStore>::clone(&gateway.memory);
+                gateway.api.store = gateway.memory.handles();
             })
         }
         _ => return None,
@@ -388,9 +385,9 @@ fn of_refunds(code: &str) -> Option<Case> {
 fn spent_by_none(code: &str) -> Option<Case> {
     let failing = |trouble| {
         let mut gateway = TestGateway::new();
-        let fault_injector = FaultInjector::new(Arc::<MemoryStore>::clone(&gateway.memory));
+        let fault_injector = FaultInjector::new(gateway.memory.handles());
         fault_injector.plan(1, trouble);
-        gateway.api.store = Arc::new(fault_injector);
+        gateway.api.store = Arc::new(fault_injector).handles();
         let request = with(&gateway, json!({}));
         Case::new(gateway, request, |_| ())
     };

@@ -12,10 +12,11 @@ use paymux::domain::evidence::{
 use paymux::domain::order::Applied;
 use paymux::domain::refund::RefundState;
 use paymux::flow::poll_unresolved::{poll_order, recover_orphaned};
-use paymux::store::{LeaseKind, Store};
+use paymux::store::LeaseKind;
 use paymux::world::Clock;
 use serde_json::json;
 
+use crate::store::builders::lease;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::{PEER, TestGateway, naming, now};
@@ -61,8 +62,8 @@ fn polling(gateway: &TestGateway) -> PendingOperation<'_, usize> {
     gateway.network.parties().held = true;
     PendingOperation::new(async {
         let snapshot = gateway.snapshot();
-        let (store, world) = (&*gateway.api.store, &gateway.api.world);
-        let due = store.lease(LeaseKind::Orders, world.clock.now(), 100);
+        let (store, world) = (&gateway.api.store, &gateway.api.world);
+        let due = lease(store, LeaseKind::Orders, world.clock.now(), 100);
         let leases = due.await.unwrap();
         for lease in &leases {
             poll_order(store, world, &snapshot, lease).await.unwrap();
@@ -244,7 +245,8 @@ fn an_intent_dated_ahead_is_unresolved() {
     assert_eq!(attempt(&gateway).state, AttemptState::Intent);
     gateway.clock.set_off(0);
     let by = std::time::Duration::from_hours(24);
-    let forward = gateway.memory.bring_forward(Some(by), gateway.clock.now());
+    let nodes = &gateway.api.store.nodes;
+    let forward = nodes.bring_forward(Some(by), gateway.clock.now());
     now(forward).unwrap();
     gateway.advance_s(20);
     assert!(polling(&gateway).go_on().is_some());
@@ -278,7 +280,7 @@ fn a_send_of_an_earlier_process_counts_from_the_start() {
     gateway.clock.set_off(7_200_000);
     gateway.advance_s(1);
     gateway.restart();
-    let adopted = recover_orphaned(&*gateway.api.store, gateway.clock.now());
+    let adopted = recover_orphaned(&gateway.api.store, gateway.clock.now());
     now(adopted).unwrap();
     gateway.poll_unresolved();
     assert!(attempt(&gateway).state.is_live());

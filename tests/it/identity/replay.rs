@@ -52,7 +52,7 @@ impl ReplayTestbed {
     }
 
     /// The database as a process opens it, without a cache in front.
-    fn open(&self) -> Arc<dyn Store> {
+    fn open(&self) -> Arc<Store> {
         let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
         let file: &Path = &self.folder.path().join("paymux.db");
@@ -66,7 +66,7 @@ impl ReplayTestbed {
     }
 
     /// A gateway over this store, with empty memory.
-    fn gateway(&self, store: Arc<dyn Store>) -> Arc<Api> {
+    fn gateway(&self, store: Arc<Store>) -> Arc<Api> {
         let world = World {
             clock: Arc::<ManualClock>::clone(&self.clock),
             entropy: Arc::new(SeededEntropy::new(7)),
@@ -81,8 +81,8 @@ impl ReplayTestbed {
     }
 
     /// The same with an empty nonce cache in front.
-    fn gateway_with_nonce_cache(&self, store: &Arc<dyn Store>) -> Arc<Api> {
-        self.gateway(Arc::new(NonceCache::new(Arc::clone(store))))
+    fn gateway_with_nonce_cache(&self, store: &Arc<Store>) -> Arc<Api> {
+        self.gateway(Arc::new(NonceCache::in_front_of(Store::clone(store))))
     }
 
     fn now_s(&self) -> i64 {
@@ -104,10 +104,10 @@ fn named(no: &str) -> Value {
     json!({ "merchantId": "M1", "merchantOrderNo": no })
 }
 
-async fn order(store: &dyn Store, no: &str) -> Option<Order> {
+async fn order(store: &Store, no: &str) -> Option<Order> {
     let merchant = MerchantId::parse("M1").unwrap();
     let key = OrderKey::MerchantOrderNo(merchant, MerchantOrderNo::parse(no).unwrap());
-    store.order(&key).await.unwrap()
+    store.orders.order(&key).await.unwrap()
 }
 
 /// Sends copies of one request at once, round-robin to each gateway; the results other than replay
@@ -149,13 +149,13 @@ async fn one_of_64_copies_has_an_effect() {
 
     let place = site.place("T1", "place-T1-00000001");
     assert_eq!(flood(&[&gateway], &place).await, ["ACCEPTED"]);
-    let placed = order(&*store, "T1").await.unwrap();
+    let placed = order(&store, "T1").await.unwrap();
     assert_eq!((placed.version, placed.attempts.len()), (1, 0));
 
     let body = changed(named("T1"), json!({ "institutionId": "bank" }));
     let select = site.signed("/v1/orders/select", &body, "select-T1-0000001");
     assert_eq!(flood(&[&gateway], &select).await, ["ACCEPTED"]);
-    let selected = order(&*store, "T1").await.unwrap();
+    let selected = order(&store, "T1").await.unwrap();
     assert_eq!(selected.attempts.len(), 1);
     assert_eq!(site.network.parties().sent.len(), 1, "one call");
 
@@ -163,7 +163,7 @@ async fn one_of_64_copies_has_an_effect() {
     assert_eq!(replayed(&gateway, &other).await, "ACCEPTED");
     let close = site.signed("/v1/orders/close", &named("T2"), "close-T2-00000001");
     assert_eq!(flood(&[&gateway], &close).await, ["CLOSED"]);
-    let closed = order(&*store, "T2").await.unwrap();
+    let closed = order(&store, "T2").await.unwrap();
     assert_eq!((closed.state, closed.version), (OrderState::Closed, 2));
 
     for request in [place, select, close] {
@@ -184,14 +184,14 @@ async fn two_caches_let_one_copy_through() {
         let no = format!("T{n}");
         let place = site.place(&no, &format!("place-{no}-00000000"));
         assert_eq!(flood(&[&one, &other], &place).await, ["ACCEPTED"]);
-        assert_eq!(order(&*store, &no).await.unwrap().version, 1);
+        assert_eq!(order(&store, &no).await.unwrap().version, 1);
         let close = site.signed(
             "/v1/orders/close",
             &named(&no),
             &format!("close-{no}-00000000"),
         );
         assert_eq!(flood(&[&one, &other], &close).await, ["CLOSED"]);
-        assert_eq!(order(&*store, &no).await.unwrap().version, 2);
+        assert_eq!(order(&store, &no).await.unwrap().version, 2);
     }
 }
 
@@ -212,7 +212,7 @@ async fn a_lost_cache_accepts_no_replay() {
         assert_eq!(replayed(gateway, &place).await, "nonce_spent");
         assert_eq!(replayed(gateway, &place).await, "nonce_spent");
     }
-    assert_eq!(order(&*store, "T1").await.unwrap().version, 1);
+    assert_eq!(order(&store, "T1").await.unwrap().version, 1);
 }
 
 /// Q5, S1: a restart loses no spent nonce, whatever it was spent for: an effect, a repeat's reply,
@@ -253,7 +253,7 @@ async fn a_spent_nonce_outlives_the_process() {
     drop(gateway);
     let before = {
         let store = site.open();
-        order(&*store, "T1").await.unwrap()
+        order(&store, "T1").await.unwrap()
     };
     for _ in 0..2 {
         let store = site.open();
@@ -261,9 +261,9 @@ async fn a_spent_nonce_outlives_the_process() {
         for (request, _) in &requests {
             assert_eq!(replayed(&gateway, request).await, "nonce_spent");
         }
-        assert_eq!(order(&*store, "T1").await.unwrap(), before);
-        assert!(order(&*store, "T2").await.is_none());
-        assert!(order(&*store, "T3").await.is_none());
+        assert_eq!(order(&store, "T1").await.unwrap(), before);
+        assert!(order(&store, "T2").await.is_none());
+        assert!(order(&store, "T3").await.is_none());
     }
 }
 
@@ -274,11 +274,11 @@ async fn a_request_not_recorded_spends_no_nonce() {
     let site = ReplayTestbed::new();
     let store = site.open();
     let fault_injector = Arc::new(FaultInjector::new(Arc::clone(&store)));
-    let gateway = site.gateway(Arc::<FaultInjector>::clone(&fault_injector));
+    let gateway = site.gateway(fault_injector.handles());
     let place = site.place("T1", "place-T1-00000001");
     fault_injector.plan(1, InjectedFault::Unavailable);
     assert_eq!(replayed(&gateway, &place).await, "unavailable");
-    assert!(order(&*store, "T1").await.is_none());
+    assert!(order(&store, "T1").await.is_none());
     assert_eq!(replayed(&gateway, &place).await, "ACCEPTED");
     assert_eq!(replayed(&gateway, &place).await, "nonce_spent");
 
@@ -302,7 +302,7 @@ async fn a_request_not_recorded_spends_no_nonce() {
     );
     assert_eq!(replayed(&gateway, &first).await, "ACCEPTED");
     assert_eq!(replayed(&gateway, &second).await, "too_often");
-    assert!(order(&*store, "T3").await.is_none());
+    assert!(order(&store, "T3").await.is_none());
     site.clock.pass(1_000);
     assert_eq!(replayed(&gateway, &second).await, "ACCEPTED");
     site.clock.pass(1_000);
@@ -338,7 +338,7 @@ async fn a_clock_that_jumps_accepts_no_replay() {
         }
         count += 1;
         let fresh = site.place(&format!("T{count}"), &format!("place-{count:012}"));
-        let forgotten = store.forgotten();
+        let forgotten = store.replay_floor.forgotten();
         let result = replayed(&gateway, &fresh).await;
         if forgotten.contains(Timestamp::from_s(site.now_s())) {
             // Refused because the nonces of its time were dropped, and this stays so.
@@ -351,6 +351,7 @@ async fn a_clock_that_jumps_accepts_no_replay() {
         // What the worker does, at its latest and at its earliest.
         let now = paymux::world::Clock::now(&*site.clock).ms();
         store
+            .nonces
             .forget_nonces(Timestamp::from_ms(now - BEHIND_MS))
             .await
             .unwrap();
@@ -369,7 +370,7 @@ async fn a_clock_that_jumps_accepts_no_replay() {
     );
     let store = site.open();
     for no in 1..=count {
-        if let Some(order) = order(&*store, &format!("T{no}")).await {
+        if let Some(order) = order(&store, &format!("T{no}")).await {
             assert_eq!(order.version, 1, "T{no}");
         }
     }
@@ -398,10 +399,10 @@ async fn nonces_planted_ahead_survive_a_jump() {
     }
     site.clock.set_off(7_200_000);
     site.clock.unresolved(true);
-    forget_nonces(&*store, &*site.clock).await.unwrap();
+    forget_nonces(&*store.nonces, &*site.clock).await.unwrap();
     site.clock.set_off(0);
-    forget_nonces(&*store, &*site.clock).await.unwrap();
-    assert_eq!(store.forgotten().spans(), []);
+    forget_nonces(&*store.nonces, &*site.clock).await.unwrap();
+    assert_eq!(store.replay_floor.forgotten().spans(), []);
     for (minute, request) in planted.iter().enumerate() {
         site.clock.pass(61_000);
         assert_eq!(replayed(&gateway, request).await, "nonce_spent");
@@ -411,8 +412,8 @@ async fn nonces_planted_ahead_survive_a_jump() {
     // Stored by the time each says it was made: nothing is stored for ever.
     site.clock.pass(7_200_000);
     site.clock.unresolved(false);
-    forget_nonces(&*store, &*site.clock).await.unwrap();
-    assert!(!store.forgotten().spans().is_empty());
+    forget_nonces(&*store.nonces, &*site.clock).await.unwrap();
+    assert!(!store.replay_floor.forgotten().spans().is_empty());
 }
 
 /// Q5: nonces of reads are in memory only: accepted once in a process, and again after a restart.

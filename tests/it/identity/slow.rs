@@ -18,6 +18,7 @@ use paymux::signature::{
 use paymux::store::LeaseKind;
 
 use super::*;
+use crate::store::builders::lease;
 use crate::world::enrolment::ORIGIN;
 use crate::world::network::ScriptedOutcome;
 
@@ -179,11 +180,11 @@ async fn a_slow_key_signs_notifications() {
     gateway.select("T1", "bank");
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
-    let (store, world) = (&*gateway.api.store, &gateway.api.world);
-    let leases = store.lease(LeaseKind::Events, world.clock.now(), 1).await;
+    let (store, world) = (&gateway.api.store, &gateway.api.world);
+    let leases = lease(store, LeaseKind::Events, world.clock.now(), 1).await;
     let (key, ring) = pair("platform", "rsa-pss-sha512");
     let lease = &leases.unwrap()[0];
-    let delivery = notify_merchant(store, world, &platform(key), lease).await;
+    let delivery = notify_merchant(&*store.outbox, world, &platform(key), lease).await;
     assert!(
         matches!(delivery, Ok(Delivery::Delivered(_))),
         "{delivery:?}"
@@ -262,7 +263,7 @@ async fn a_slow_key_signs_what_institutions_get() {
     };
     sign_request(&mut callback, &target, &theirs, &with).unwrap();
     let question = Question::of(&callback, &target).unwrap();
-    let (store, world) = (&*gateway.api.store, &gateway.api.world);
+    let (store, world) = (&gateway.api.store, &gateway.api.world);
     let received = receive_callback(store, world, &enrolled, &bank, &callback).await;
     let answer = received.unwrap().answer;
     verify_response(&answer, &question, &our_ring, gateway.now_s()).unwrap();

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::store::Stores;
+use crate::store::builders::lease;
 use crate::store::embedded::EmbeddedStores;
 use crate::world::enrolment::order_fields;
 use crate::world::test_gateway::{PEER, TestGateway, naming};
@@ -55,7 +56,7 @@ impl RaceTestbed {
     }
 
     /// The same on a given store.
-    pub(crate) fn on(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn on(store: Arc<Store>) -> Self {
         let mut gateway = TestGateway::new();
         gateway.api.store = store;
         let api = Arc::new(Api {
@@ -107,7 +108,7 @@ impl RaceTestbed {
             paymux::domain::identifiers::MerchantId::parse("M1").unwrap(),
             paymux::domain::identifiers::MerchantOrderNo::parse(no).unwrap(),
         );
-        self.api.store.order(&key).await.unwrap().unwrap()
+        self.api.store.orders.order(&key).await.unwrap().unwrap()
     }
 
     /// Places, selects and pays; the gateway is not notified yet.
@@ -126,9 +127,8 @@ impl RaceTestbed {
     }
 
     pub(crate) async fn poll_unresolved(&self) {
-        let (store, world) = (&*self.api.store, &self.api.world);
-        let leases = store
-            .lease(LeaseKind::Orders, world.clock.now(), 100)
+        let (store, world) = (&self.api.store, &self.api.world);
+        let leases = lease(store, LeaseKind::Orders, world.clock.now(), 100)
             .await
             .unwrap();
         for lease in &leases {

@@ -18,7 +18,6 @@ use paymux::domain::evidence::{
     Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
     PaymentActionKind, Receipt,
 };
-use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     Timestamp, Uptime,
@@ -36,19 +35,15 @@ use paymux::institution::{
     Unverified,
 };
 use paymux::signature::{KeyRing, SigningKey};
-use paymux::store::outbox::{
-    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
-};
-use paymux::store::{
-    ArchiveOutcome, Committed, DeliveryOutcome, InboxMessage, Lease, LeaseCompletion, LeaseKind,
-    OrderKey, RemovalGuard, Store, StoreError,
-};
+use paymux::store::{Changes, Committed, OrderKey, Orders, Store, StoreError};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::SendLog;
 use paymux::world::{
     Clock, Entropy, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
     World,
 };
+
+use crate::world::memory::MemoryStore;
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
 pub(super) const LINK: &str = "https://harbour.example/cashier?order=1&sign=abc";
@@ -300,10 +295,21 @@ impl OneOrderStore {
 }
 
 #[async_trait]
-impl Store for OneOrderStore {
+impl Orders for OneOrderStore {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
         Ok(self.holds(key))
     }
+    async fn last_institution(
+        &self,
+        _: &MerchantId,
+        _: &MobileNo,
+    ) -> Result<Option<InstitutionId>, StoreError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Changes for OneOrderStore {
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
         let mut held = self.0.lock().unwrap();
         let rows = change.rows().unwrap();
@@ -312,88 +318,6 @@ impl Store for OneOrderStore {
         }
         *held = rows.order.clone();
         Ok(Committed::Done)
-    }
-    async fn keep(&self, _: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
-        Ok(ArchiveOutcome::New)
-    }
-    async fn last_used(
-        &self,
-        _: &MerchantId,
-        _: &MobileNo,
-    ) -> Result<Option<InstitutionId>, StoreError> {
-        Ok(None)
-    }
-    async fn lease(&self, _: LeaseKind, _: Timestamp, _: u32) -> Result<Vec<Lease>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn settle(&self, _: &Lease, _: DeliveryOutcome) -> Result<LeaseCompletion, StoreError> {
-        Ok(LeaseCompletion::LeaseLost)
-    }
-    async fn lease_orders(
-        &self,
-        _: &LaneShares<'_>,
-        _: Timestamp,
-        _: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn next_order(&self, _: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
-        Ok(None)
-    }
-    async fn lease_named(&self, _: &[PayOrderNo], _: Timestamp) -> Result<Vec<Lease>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn reschedule(&self, _: &Order, _: u64) -> Result<LeaseCompletion, StoreError> {
-        Ok(LeaseCompletion::LeaseLost)
-    }
-    async fn lease_events(
-        &self,
-        _: &DeliveryShares,
-        _: Timestamp,
-        _: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn next_event(&self, _: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
-        Ok(None)
-    }
-    async fn events_after(
-        &self,
-        _: &MerchantId,
-        _: u64,
-        _: EventPageLimit,
-    ) -> Result<Vec<NumberedEvent>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn dead(&self, _: &DeadEventFilter, _: u32) -> Result<DeadEvents, StoreError> {
-        Ok(DeadEvents::default())
-    }
-    async fn resend(&self, _: &DeadEventFilter, _: &str, _: Timestamp) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-    async fn forget_nonces(&self, _: Timestamp) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn bring_forward(
-        &self,
-        by: Option<Duration>,
-        now: Timestamp,
-    ) -> Result<Duration, StoreError> {
-        let _ = (by, now);
-        Ok(Duration::ZERO)
-    }
-
-    fn epoch(&self) -> Epoch {
-        Epoch(1)
-    }
-    fn forgotten(&self) -> Arc<Forgotten> {
-        Arc::default()
-    }
-    async fn next_due(&self, _: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
-        Ok(None)
-    }
-    async fn dependents(&self, _: Timestamp) -> Result<RemovalGuard, StoreError> {
-        Ok(RemovalGuard::default())
     }
 }
 
@@ -524,8 +448,13 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
     };
-    let shelf = Arc::new(OneOrderStore(Mutex::new(order.clone())));
-    crate::world::test_gateway::api(shelf, world, snapshot())
+    let held = Arc::new(OneOrderStore(Mutex::new(order.clone())));
+    let store = Store {
+        orders: held.clone(),
+        changes: held,
+        ..Store::clone(&Arc::new(MemoryStore::new()).handles())
+    };
+    crate::world::test_gateway::api(Arc::new(store), world, snapshot())
 }
 
 pub(super) fn lost() -> SendError {

@@ -17,6 +17,7 @@ use paymux::world::{
 };
 use serde_json::{Value, json};
 
+use crate::store::builders::lease;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::{ScriptedOutcome, TestNetwork};
 use crate::world::test_gateway::{PEER, TestGateway, changed, naming, now};
@@ -49,10 +50,10 @@ fn moments(gateway: &TestGateway, word: &str, seconds: i64) -> Vec<i64> {
 
 /// The worker's run for due signals; how many orders were queried.
 fn follow(gateway: &TestGateway) -> usize {
-    let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
+    let (store, world, snapshot) = (&gateway.api.store, &gateway.api.world, gateway.snapshot());
     let due = world.signals.due(world.clock.now(), 100, |_| 100);
     let orders: Vec<_> = due.into_iter().map(|(order, _)| order).collect();
-    let leases = now(store.lease_named(&orders, world.clock.now())).unwrap();
+    let leases = now(store.unresolved.lease_named(&orders, world.clock.now())).unwrap();
     for lease in &leases {
         now(poll_signalled_order(store, world, &snapshot, lease)).unwrap();
     }
@@ -252,7 +253,7 @@ fn many_unresolved_refunds_are_queried_one_by_one() {
     gateway.advance_s(1);
     let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
     for queries in 1..=9 {
-        let leases = now(store.lease(LeaseKind::Orders, world.clock.now(), 10)).unwrap();
+        let leases = now(lease(store, LeaseKind::Orders, world.clock.now(), 10)).unwrap();
         assert_eq!(leases.len(), 1);
         now(poll_order(store, world, &snapshot, &leases[0])).unwrap();
         assert_eq!(calls(&gateway, "refund_query"), queries);

@@ -17,12 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{LazyLock, Mutex};
 
-use paymux::domain::verification::Breach;
-use paymux::store::verify::verify;
 use tempfile::TempDir;
 
 use crate::simulation::said;
 use crate::store::builders::private;
+use crate::store::verify_store::verified;
 use crate::world::random::SeededRandom;
 use acknowledged::{AcknowledgedState, TOLD};
 use disk::{DiskImage, FalseSync, LossExtent, SimulatedDisk};
@@ -283,8 +282,7 @@ fn check_images(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Resu
 
 /// Checks a file with the operators' verification.
 fn verify_file(file: &Path) -> Result<(), String> {
-    let mut breaches: Vec<Breach> = Vec::new();
-    verify(file, &mut |breach| breaches.push(breach)).map_err(|error| error.to_string())?;
+    let (_, breaches) = verified(file).map_err(|error| error.to_string())?;
     if breaches.is_empty() {
         Ok(())
     } else {

@@ -7,16 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paymux::domain::identifiers::Timestamp;
-use paymux::flow::notify_merchant::notify_merchant;
+use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::poll_unresolved::recover_orphaned;
 use paymux::seal::Seal;
-use paymux::store::{LeaseKind, OpenError, Store, open};
+use paymux::store::{LeaseKind, LeasedWork, OpenError, Store, open};
 use paymux::world::Clock;
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::acknowledgement_recorder::AcknowledgementRecorder;
 use crate::journey::races::{RaceTestbed, selecting};
+use crate::store::builders::lease;
 use crate::world::enrolment::order_fields;
 use crate::world::test_gateway::naming;
 
@@ -36,7 +37,7 @@ const APART_S: i64 = 86_400;
 const FORGOTTEN_BEHIND_MS: i64 = 600_000;
 
 /// Opens the store as every process here does.
-pub(super) fn opened(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
+pub(super) fn opened(file: &Path) -> Result<Arc<Store>, OpenError> {
     let keys = BTreeMap::from([("2026".to_owned(), [5; 32])]);
     let seal = Seal::new("2026", keys, [6; 32]).unwrap();
     let fatal = Box::new(|why: &str| panic!("{why}"));
@@ -46,13 +47,13 @@ pub(super) fn opened(file: &Path) -> Result<Arc<dyn Store>, OpenError> {
 /// The work of one process, from opening the store.
 pub(super) async fn run_process(folder: &Path, process: i64) -> RaceTestbed {
     let file = folder.join(FILE);
-    let witness = AcknowledgementRecorder::new(opened(&file).unwrap(), folder);
-    let arena = RaceTestbed::on(Arc::new(witness));
+    let recorder = Arc::new(AcknowledgementRecorder::new(opened(&file).unwrap(), folder));
+    let arena = RaceTestbed::on(recorder.handles());
     arena.gateway.advance_s(process * APART_S);
     let now = arena.gateway.clock.now();
     let until = Timestamp::from_ms(now.ms() - FORGOTTEN_BEHIND_MS);
-    arena.api.store.forget_nonces(until).await.unwrap();
-    recover_orphaned(&*arena.api.store, now).await.unwrap();
+    arena.api.store.nonces.forget_nonces(until).await.unwrap();
+    recover_orphaned(&arena.api.store, now).await.unwrap();
     let checkpoints = Connection::open(&file).unwrap();
     checkpoints
         .execute_batch("PRAGMA synchronous = FULL")
@@ -65,7 +66,7 @@ pub(super) async fn run_process(folder: &Path, process: i64) -> RaceTestbed {
         let carry = "PRAGMA wal_checkpoint(PASSIVE)";
         checkpoints.query_row(carry, [], |_| Ok(())).unwrap();
         end(&arena, &numbers).await;
-        deliver(&arena).await;
+        deliver(&arena, &recorder).await;
     }
     arena
 }
@@ -128,13 +129,16 @@ async fn end(arena: &RaceTestbed, numbers: &[String]) {
 }
 
 /// Delivers the outbox.
-async fn deliver(arena: &RaceTestbed) {
+async fn deliver(arena: &RaceTestbed, recorder: &AcknowledgementRecorder) {
     let (store, world) = (&*arena.api.store, &arena.api.world);
     let platform = &arena.api.snapshot.platform;
-    let leases = store.lease(LeaseKind::Events, world.clock.now(), 100).await;
+    let leases = lease(store, LeaseKind::Events, world.clock.now(), 100).await;
     for lease in leases.unwrap() {
-        notify_merchant(store, world, platform, &lease)
-            .await
-            .unwrap();
+        let delivery = notify_merchant(&*store.outbox, world, platform, &lease).await;
+        if let (Delivery::Delivered(_), LeasedWork::Event(event, _)) =
+            (delivery.unwrap(), &lease.of)
+        {
+            recorder.delivered(event);
+        }
     }
 }

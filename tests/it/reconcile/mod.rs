@@ -114,15 +114,15 @@ fn has(house: &ReconciliationTestbed, lines: &[TestStatementLine]) {
 }
 
 async fn pay(house: &ReconciliationTestbed, n: u32) -> Order {
-    paid(&*house.store, n, "harbour", terms(n)).await
+    paid(&house.store, n, "harbour", terms(n)).await
 }
 
 /// Order `n` waits for its payer at the institution.
 async fn wait(house: &ReconciliationTestbed, n: u32) -> Order {
-    let first = Some(start(n, "harbour", house.store.epoch()));
-    let order = done(&*house.store, place(n, first)).await;
+    let first = Some(start(n, "harbour", house.store.epoch));
+    let order = done(&house.store, place(n, first)).await;
     let accepted_change = apply(&order, 1, accepted(), EvidenceSource::Create, 5);
-    done(&*house.store, accepted_change).await
+    done(&house.store, accepted_change).await
 }
 
 /// A refund of 5.00 of an order, with an unknown outcome.
@@ -133,7 +133,7 @@ async fn refund_unresolved(house: &ReconciliationTestbed, order: &Order, n: u32)
         amount: Amount::from_minor(500, CNY).unwrap(),
         reason: None,
         notice_url: None,
-        epoch: house.store.epoch(),
+        epoch: house.store.epoch,
     };
     let rules = RefundRules {
         kinds: RefundKinds::ALL,
@@ -143,7 +143,7 @@ async fn refund_unresolved(house: &ReconciliationTestbed, order: &Order, n: u32)
     let reserved = order
         .reserve_refund(refund_request, &rules, cause, at(30))
         .unwrap();
-    let order = done(&*house.store, reserved).await;
+    let order = done(&house.store, reserved).await;
     learn(house, &order, Finding::Ambiguous(Ambiguity::NoAnswer)).await
 }
 
@@ -160,7 +160,7 @@ async fn learn(house: &ReconciliationTestbed, order: &Order, finding: Finding) -
         finding,
     };
     match order.apply(&evidence, &facts(), at(40)) {
-        Applied::Commit(change) => done(&*house.store, *change).await,
+        Applied::Commit(change) => done(&house.store, *change).await,
         other @ (Applied::Repeat | Applied::ConfirmByQuery | Applied::Quarantine(_)) => {
             panic!("expected a change, not {other:?}")
         }
@@ -195,7 +195,7 @@ fn kinds(outcome: &ReconciliationResult) -> Vec<(Kind, DifferenceOutcome)> {
 async fn find(house: &ReconciliationTestbed, line: &TestStatementLine) -> Order {
     let id = AttemptId::parse(&line.number).unwrap();
     let key = OrderKey::Attempt(institution("harbour"), id);
-    house.store.order(&key).await.unwrap().unwrap()
+    house.store.orders.order(&key).await.unwrap().unwrap()
 }
 
 /// M7, L5: equal books have no differences, as a file and page by page over a call, and the
@@ -309,7 +309,7 @@ async fn what_the_institution_confirms_is_repaired() {
     let waiting = wait(&house, 2).await;
     let refused = Finding::Refused(Reason::from_code("NO"));
     done(
-        &*house.store,
+        &house.store,
         apply(&waiting, 1, refused, EvidenceSource::Query, 6),
     )
     .await;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use paymux::institution::{ALWAYS, Settings, kind};
 use paymux::seal::Seal;
 use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
 use paymux::store::ledger::{Reconciliation, ReconciliationBreak, ReconciliationLedger};
-use paymux::store::{Store, open_with_ledger};
+use paymux::store::{OnCommit, OnFatal, Store, open_for_all};
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::{
     Clock, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
@@ -137,7 +138,7 @@ impl Outbound for StatementInstitution {
 /// A gateway's store and its one institution.
 pub(super) struct ReconciliationTestbed {
     folder: TempDir,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<Store>,
     pub(super) ledger: Arc<dyn ReconciliationLedger>,
     clock: Arc<ManualClock>,
     desk: Arc<StatementInstitution>,
@@ -192,10 +193,10 @@ impl ReconciliationTestbed {
     pub(super) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32]).unwrap();
-        let fatal = Box::new(|why: &str| panic!("{why}"));
         let file = folder.path().join("paymux.db");
-        let opened = open_with_ledger(&file, Arc::new(seal), fatal, Box::new(|_, _| ()));
-        let (store, ledger) = opened.unwrap();
+        let heard: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
+        let opened = open_for_all(&file, Arc::new(seal), heard, Duration::ZERO).unwrap();
+        let (store, ledger) = (Arc::new(opened.store), opened.ledger);
         let clock = Arc::new(ManualClock::new());
         clock.pass(at(100_000).ms() - START_MS);
         let desk = Arc::new(StatementInstitution {
@@ -243,7 +244,7 @@ impl ReconciliationTestbed {
 
     pub(super) fn books(&self) -> ReconciliationScope<'_> {
         ReconciliationScope {
-            store: &*self.store,
+            store: &self.store,
             ledger: &*self.ledger,
             world: &self.world,
             snapshot: &self.snapshot,

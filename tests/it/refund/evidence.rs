@@ -106,17 +106,14 @@ fn a_lost_call_is_repeated_only_where_that_is_harmless() {
 #[test]
 fn a_reservation_of_a_dead_process_is_unresolved() {
     let mut gateway = paid();
-    let fault_injector =
-        crate::world::fault_injector::FaultInjector::new(std::sync::Arc::<
-            crate::world::memory::MemoryStore,
-        >::clone(&gateway.memory));
+    let fault_injector = crate::world::fault_injector::FaultInjector::new(gateway.memory.handles());
     fault_injector.plan(2, crate::world::fault_injector::InjectedFault::Unavailable);
-    gateway.api.store = std::sync::Arc::new(fault_injector);
+    gateway.api.store = std::sync::Arc::new(fault_injector).handles();
     assert_eq!(refund(&gateway, "T1", "5", json!({})).status, 202);
     assert_eq!(only(&gateway, "T1").state, RefundState::Reserved);
     gateway.restart();
     let adopted = crate::world::test_gateway::now(paymux::flow::poll_unresolved::recover_orphaned(
-        &*gateway.api.store,
+        &gateway.api.store,
         paymux::world::Clock::now(&*gateway.clock),
     ));
     assert_eq!(adopted, Ok(1));

@@ -64,7 +64,7 @@ fn decide_on(
 ) -> Result<DecisionOutcome, DecisionRefused> {
     let snapshot = gateway.snapshot();
     let statement = Bytes::copy_from_slice(statement.as_bytes());
-    let (store, world) = (&*gateway.api.store, &gateway.api.world);
+    let (store, world) = (&gateway.api.store, &gateway.api.world);
     now(decide_refund(store, world, &snapshot, signed, statement))
 }
 

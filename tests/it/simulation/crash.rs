@@ -15,9 +15,9 @@ use paymux::world::Clock;
 use serde_json::{Value, json};
 
 use super::checks::{InvariantChecks, end};
+use crate::store::builders::lease;
 use crate::world::enrolment::order_fields;
 use crate::world::fault_injector::{FaultInjector, InjectedFault};
-use crate::world::memory::MemoryStore;
 use crate::world::test_gateway::{PEER, TestGateway, changed, naming};
 
 /// How many retries, a second apart: a create that was never sent is known not to have arrived
@@ -60,11 +60,9 @@ struct CrashRun {
 impl CrashRun {
     fn new(at: u64, trouble: InjectedFault) -> Self {
         let mut gateway = TestGateway::new();
-        let fault_injector = Arc::new(FaultInjector::new(Arc::<MemoryStore>::clone(
-            &gateway.memory,
-        )));
+        let fault_injector = Arc::new(FaultInjector::new(gateway.memory.handles()));
         fault_injector.plan(at, trouble);
-        gateway.api.store = Arc::<FaultInjector>::clone(&fault_injector);
+        gateway.api.store = fault_injector.handles();
         Self {
             gateway,
             fault_injector,
@@ -96,12 +94,10 @@ impl CrashRun {
     fn start_again(&mut self) {
         self.stopped = true;
         self.gateway.restart();
-        self.fault_injector = Arc::new(FaultInjector::new(Arc::<MemoryStore>::clone(
-            &self.gateway.memory,
-        )));
-        self.gateway.api.store = Arc::<FaultInjector>::clone(&self.fault_injector);
+        self.fault_injector = Arc::new(FaultInjector::new(self.gateway.memory.handles()));
+        self.gateway.api.store = self.fault_injector.handles();
         let now = self.gateway.clock.now();
-        once(recover_orphaned(&*self.gateway.api.store, now))
+        once(recover_orphaned(&self.gateway.api.store, now))
             .unwrap()
             .unwrap();
     }
@@ -158,13 +154,19 @@ impl CrashRun {
     }
 
     fn work(&self, work: LeaseKind) -> Option<()> {
-        let (store, world) = (&*self.gateway.api.store, &self.gateway.api.world);
+        let (store, world) = (&self.gateway.api.store, &self.gateway.api.world);
         let snapshot = self.gateway.snapshot();
-        let leases = once(store.lease(work, world.clock.now(), 10))?.unwrap();
+        let leases = once(lease(store, work, world.clock.now(), 10))?.unwrap();
         for lease in &leases {
             match work {
                 LeaseKind::Events => {
-                    once(notify_merchant(store, world, &snapshot.platform, lease))?.unwrap();
+                    once(notify_merchant(
+                        &*store.outbox,
+                        world,
+                        &snapshot.platform,
+                        lease,
+                    ))?
+                    .unwrap();
                 }
                 LeaseKind::Orders | LeaseKind::OrphanedCalls => {
                     once(poll_order(store, world, &snapshot, lease))?.unwrap();

@@ -13,8 +13,7 @@ use paymux::api::Api;
 use paymux::domain::identifiers::{InstitutionId, Timestamp};
 use paymux::flow::notify_merchant::notify_merchant;
 use paymux::flow::poll_unresolved::{poll_order, recover_orphaned};
-use paymux::store::verify::verify;
-use paymux::store::{LeaseKind, Store};
+use paymux::store::LeaseKind;
 use paymux::world::exchange_log::NoRecorder;
 use paymux::world::sends::{SendLog, Sends};
 use paymux::world::{Clock, Outbound, World};
@@ -27,6 +26,8 @@ use super::actors::{
 use super::checks::{InvariantChecks, InvariantResult, end, hold};
 use super::listing::{EventListing, EventListings};
 use super::requests::{SimulatedMerchants, SimulatedRequest};
+use crate::store::builders::lease;
+use crate::store::verify_store::verified;
 use crate::world::clock::ManualClock;
 use crate::world::differential_store::DifferentialStore;
 use crate::world::enrolment::{MERCHANTS, snapshot};
@@ -180,9 +181,8 @@ impl SimulationRun {
         if self.ground != StoreSetup::Embedded {
             return Ok(());
         }
-        let mut breaches = Vec::new();
         let file = self.folder.path().join(FILE);
-        verify(&file, &mut |breach| breaches.push(breach)).map_err(|error| error.to_string())?;
+        let (_, breaches) = verified(&file).map_err(|error| error.to_string())?;
         hold!(
             breaches.is_empty(),
             "the store's verification fails: {breaches:?}"
@@ -320,8 +320,8 @@ impl SimulationRun {
         self.process = Some(self.process_on_what_is_durable());
         let (api, now) = (self.api(), self.clock.now());
         self.tasks.push(SimulatedTask::new(async move {
-            let _ = api.store.bring_forward(None, now).await;
-            let _ = recover_orphaned(&*api.store, now).await;
+            let _ = api.store.nodes.bring_forward(None, now).await;
+            let _ = recover_orphaned(&api.store, now).await;
             TaskOutcome::Worked
         }));
     }
@@ -338,15 +338,12 @@ impl SimulationRun {
                 | PlantedFlaw::Misdated(_)
                 | PlantedFlaw::WallUptime,
             )
-            | StoreSetup::Memory => FaultInjector::new(Arc::<MemoryStore>::clone(memory)),
+            | StoreSetup::Memory => FaultInjector::new(memory.handles()),
             StoreSetup::Embedded => {
                 let file = self.folder.path().join(FILE);
                 let asked = Arc::clone(&self.asked);
-                FaultInjector::new(Arc::new(DifferentialStore::open(
-                    Arc::clone(memory),
-                    &file,
-                    asked,
-                )))
+                let both = DifferentialStore::open(Arc::clone(memory), &file, asked);
+                FaultInjector::new(Arc::new(both).handles())
             }
         };
         let outbound: Arc<dyn Outbound> =
@@ -387,11 +384,7 @@ impl SimulationRun {
             disk: Arc::default(),
         };
         let fault_injector = Arc::new(fault_injector);
-        let api = api(
-            Arc::<FaultInjector>::clone(&fault_injector),
-            world,
-            snapshot,
-        );
+        let api = api(fault_injector.handles(), world, snapshot);
         (fault_injector, Arc::new(api))
     }
 
@@ -455,15 +448,19 @@ impl SimulationRun {
         let api = self.api();
         self.tasks.push(SimulatedTask::new(async move {
             let now = api.world.clock.now();
-            let leases = api.store.lease(work, now, count).await.unwrap_or_default();
+            let leases = lease(&api.store, work, now, count)
+                .await
+                .unwrap_or_default();
             let snapshot = Arc::clone(&api.snapshot);
             admission.pass().await;
             for lease in &leases {
-                let (store, world) = (&*api.store, &api.world);
+                let (store, world) = (&api.store, &api.world);
                 let _ = match work {
-                    LeaseKind::Events => notify_merchant(store, world, &snapshot.platform, lease)
-                        .await
-                        .map(|_| ()),
+                    LeaseKind::Events => {
+                        notify_merchant(&*store.outbox, world, &snapshot.platform, lease)
+                            .await
+                            .map(|_| ())
+                    }
                     LeaseKind::Orders | LeaseKind::OrphanedCalls => {
                         poll_order(store, world, &snapshot, lease).await
                     }
@@ -515,7 +512,7 @@ impl SimulationRun {
             paymux::domain::identifiers::Timestamp::from_ms(self.clock.now().ms() - 480_000);
         let api = self.api();
         self.tasks.push(SimulatedTask::new(async move {
-            let _ = api.store.forget_nonces(until).await;
+            let _ = api.store.nonces.forget_nonces(until).await;
             TaskOutcome::Worked
         }));
     }

@@ -14,7 +14,7 @@ use paymux::flow::admit_request::refused_callers::RefusedCallers;
 use paymux::metrics::Metrics;
 use paymux::outbound::{HyperOutbound, HyperOutboundSettings, PartyClientSettings};
 use paymux::seal::Seal;
-use paymux::store::notifying::{NotifyingStore, WorkerSignals};
+use paymux::store::notifying::{NotifyingChanges, WorkerSignals};
 use paymux::store::{Store, open};
 use paymux::workers::{BudgetSettings, WorkerResources, Workers};
 use paymux::world::exchange_log::NoRecorder;
@@ -137,32 +137,27 @@ async fn institution(
 }
 
 /// Order `n`, sent to an institution without a known outcome.
-async fn in_doubt(store: Arc<dyn Store>, n: u32, through: &'static str, s: i64) -> Order {
-    let first = Some(start(n, through, store.epoch()));
-    let order = done(&*store, place(n, first)).await;
+async fn in_doubt(store: Arc<Store>, n: u32, through: &'static str, s: i64) -> Order {
+    let first = Some(start(n, through, store.epoch));
+    let order = done(&store, place(n, first)).await;
     let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
-    done(
-        &*store,
-        apply(&order, 1, silence, EvidenceSource::Create, s),
-    )
-    .await
+    done(&store, apply(&order, 1, silence, EvidenceSource::Create, s)).await
 }
 
-fn opened(file: &std::path::Path) -> (Arc<dyn Store>, Arc<WorkerSignals>) {
+fn opened(file: &std::path::Path) -> (Arc<Store>, Arc<WorkerSignals>) {
     let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
     let seal = Arc::new(Seal::new("2027", keys, [2; 32]).unwrap());
     let fatal = Box::new(|why: &str| panic!("{why}"));
     let worker_signals = Arc::new(WorkerSignals::default());
-    let store = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
-    (
-        Arc::new(NotifyingStore::new(store, Arc::clone(&worker_signals))),
-        worker_signals,
-    )
+    let opened = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
+    let signals = Arc::clone(&worker_signals);
+    let store = NotifyingChanges::in_front_of(Store::clone(&opened), signals);
+    (Arc::new(store), worker_signals)
 }
 
 /// A gateway's workers, an institution that never answers and one that does.
 struct PollingTestbed {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     seen: mpsc::UnboundedReceiver<ObservedQuery>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,

@@ -12,7 +12,7 @@ use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::metrics::Metrics;
 use paymux::outbound::{HyperOutbound, HyperOutboundSettings};
 use paymux::seal::Seal;
-use paymux::store::notifying::{NotifyingStore, WorkerSignals};
+use paymux::store::notifying::{NotifyingChanges, WorkerSignals};
 use paymux::store::{Store, open};
 use paymux::workers::{BudgetSettings, WorkerResources, Workers};
 use paymux::world::exchange_log::NoRecorder;
@@ -189,7 +189,7 @@ async fn receive(
 
 /// A gateway's workers on a store of their own.
 struct DeliveryTestbed {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
@@ -197,21 +197,20 @@ struct DeliveryTestbed {
 }
 
 impl DeliveryTestbed {
-    fn opened(file: &Path) -> (Arc<dyn Store>, Arc<WorkerSignals>) {
+    fn opened(file: &Path) -> (Arc<Store>, Arc<WorkerSignals>) {
         let keys = BTreeMap::from([("2027".to_owned(), [1; 32])]);
         let seal = Arc::new(Seal::new("2027", keys, [2; 32]).unwrap());
         let fatal = Box::new(|why: &str| panic!("{why}"));
         let worker_signals = Arc::new(WorkerSignals::default());
-        let store = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
-        (
-            Arc::new(NotifyingStore::new(store, Arc::clone(&worker_signals))),
-            worker_signals,
-        )
+        let opened = open(file, seal, fatal, Box::new(|_, _| ())).unwrap();
+        let signals = Arc::clone(&worker_signals);
+        let store = NotifyingChanges::in_front_of(Store::clone(&opened), signals);
+        (Arc::new(store), worker_signals)
     }
 
     fn start(
         merchants: &SocketMerchants,
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         worker_signals: Arc<WorkerSignals>,
         next: u32,
     ) -> Self {
@@ -265,7 +264,7 @@ impl DeliveryTestbed {
             return_url: url,
             ..terms(self.next)
         };
-        let order = paid(&*self.store, self.next, "harbour", terms).await;
+        let order = paid(&self.store, self.next, "harbour", terms).await;
         order.terms.merchant_order_no.to_string()
     }
 
@@ -277,7 +276,7 @@ impl DeliveryTestbed {
 }
 
 /// Orders from number 1 on, `each` paid at the merchant of every address.
-async fn enqueue_notifications(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
+async fn enqueue_notifications(store: &Arc<Store>, urls: Vec<Box<str>>, each: usize) -> u32 {
     let mut paying = JoinSet::new();
     let mut n = 0;
     for url in urls.into_iter().flat_map(|url| vec![url; each]) {
@@ -287,7 +286,7 @@ async fn enqueue_notifications(store: &Arc<dyn Store>, urls: Vec<Box<str>>, each
             return_url: url,
             ..terms(n)
         };
-        paying.spawn(async move { paid(&*store, n, "harbour", terms).await });
+        paying.spawn(async move { paid(&store, n, "harbour", terms).await });
     }
     paying.join_all().await;
     n

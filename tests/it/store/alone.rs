@@ -51,7 +51,7 @@ async fn another_program_that_looks_takes_nothing_away() {
         .map(|n| stores.file().with_extension(format!("copy{n}")))
         .collect();
     for (n, copy) in (1..).zip(&copies) {
-        done(&*store, place(n, None)).await;
+        done(&store, place(n, None)).await;
         assert_eq!(seen_by_another(&stores.file(), copy), n);
     }
 }
@@ -62,7 +62,7 @@ async fn another_program_that_looks_takes_nothing_away() {
 async fn a_held_store_is_never_opened_as_something_else() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
-    done(&*store, place(1, None)).await;
+    done(&store, place(1, None)).await;
     let link = stores.file().with_extension("link");
     symlink(stores.file(), &link).unwrap();
     let beside = |suffix: &str| files::store_lock::beside(&stores.file(), suffix);
@@ -148,7 +148,7 @@ async fn a_store_that_others_may_use_stops_the_start() {
 }
 
 /// A store, and what the process is told when it has to stop.
-fn watched(path: &Path) -> (Arc<dyn Store>, Receiver<String>) {
+fn watched(path: &Path) -> (Arc<Store>, Receiver<String>) {
     let (tell, told) = channel();
     let fatal = Box::new(move |why: &str| drop(tell.send(why.to_owned())));
     let seal = Arc::new(EmbeddedStores::seal());
@@ -195,16 +195,19 @@ async fn a_store_that_was_replaced_acknowledges_nothing_more() {
             fs::create_dir(&folder).unwrap();
             let file = folder.join("paymux.db");
             let (store, told) = watched(&file);
-            done(&*store, place(1, None)).await;
+            done(&store, place(1, None)).await;
             replace(&file, &stores.path().join("other"));
             if writes {
-                let refused = store.commit(&place(2, None)).await;
+                let refused = store.changes.commit(&place(2, None)).await;
                 let in_doubt = matches!(refused, Err(StoreError::OutcomeUnknown(_)));
                 assert!(in_doubt, "{how}: {refused:?}");
             }
             let why = told.recv_timeout(TIMEOUT).expect(how);
             assert!(why.contains("removed, replaced or moved"), "{how}: {why}");
-            assert!(store.commit(&place(3, None)).await.is_err(), "{how}");
+            assert!(
+                store.changes.commit(&place(3, None)).await.is_err(),
+                "{how}"
+            );
         }
     }
 }
@@ -218,10 +221,10 @@ async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
     let link = elsewhere.path().join("link.db");
     symlink(stores.file(), &link).unwrap();
     let (store, _told) = watched(&link);
-    done(&*store, place(1, None)).await;
+    done(&store, place(1, None)).await;
     fs::remove_file(&link).unwrap();
     symlink(others.file(), &link).unwrap();
-    assert!(store.commit(&place(2, None)).await.is_err());
+    assert!(store.changes.commit(&place(2, None)).await.is_err());
 }
 
 /// S1: a start waits for the lock of another program like a gateway that runs.

@@ -24,12 +24,12 @@ fn by(second: i64) -> StaffAct {
 async fn a_late_refund_is_a_break_until_somebody_ends_it() {
     let stores = EmbeddedStores::new();
     let (store, ledger) = stores.open_both();
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
-    let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
+    let order = done(&store, reserve(&store, &order, 1, "B1", 500)).await;
     let failed = Finding::Refused(Reason::from_code("REFUSED"));
-    let order = done(&*store, apply(&order, failed)).await;
+    let order = done(&store, apply(&order, failed)).await;
     assert_eq!(ledger.open_breaks(10).await.unwrap(), (0, Vec::new()));
-    let order = done(&*store, refunded(&order, 500)).await;
+    let order = done(&store, refunded(&order, 500)).await;
 
     let (count, shown) = ledger.open_breaks(10).await.unwrap();
     let open_break = shown.first().unwrap();
@@ -80,16 +80,16 @@ async fn refunds_that_await_manual_review_are_listed() {
     let (store, ledger) = stores.open_both();
     let mut numbers = Vec::new();
     for n in 1..=4 {
-        let order = paid(&*store, n, "harbour", terms(n)).await;
-        let order = done(&*store, reserve(&*store, &order, n, &format!("B{n}"), 500)).await;
+        let order = paid(&store, n, "harbour", terms(n)).await;
+        let order = done(&store, reserve(&store, &order, n, &format!("B{n}"), 500)).await;
         let unanswered = Finding::Ambiguous(paymux::domain::evidence::Ambiguity::NoAnswer);
-        let order = done(&*store, apply(&order, unanswered)).await;
+        let order = done(&store, apply(&order, unanswered)).await;
         if n == 4 {
             continue;
         }
         let no = order.refunds[0].no.clone();
         let left = order.move_to_manual_review(&no, at(50)).unwrap();
-        let order = done(&*store, left).await;
+        let order = done(&store, left).await;
         if n == 2 {
             let decision = RefundDecision {
                 operator: OperatorId::parse("anna").unwrap(),
@@ -99,7 +99,7 @@ async fn refunds_that_await_manual_review_are_listed() {
                 moved_at: None,
             };
             let change = order.decide_refund(&no, decision, at(60)).unwrap();
-            done(&*store, change).await;
+            done(&store, change).await;
         }
         numbers.push((no, order.no.clone()));
     }

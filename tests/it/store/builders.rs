@@ -18,7 +18,9 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
 use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::store::{Committed, Store};
+use paymux::store::outbox::{DESTINATION_SHARE, DeliveryShares};
+use paymux::store::unresolved::LaneShares;
+use paymux::store::{Committed, Lease, LeaseKind, Store, StoreError};
 
 /// The payer's number in every order here.
 pub(crate) const MOBILE: &str = "13812345678";
@@ -162,15 +164,15 @@ pub(crate) fn apply(
 }
 
 /// Commits what must succeed, and gives the order as it became.
-pub(crate) async fn done(store: &dyn Store, change: Change) -> Order {
-    assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+pub(crate) async fn done(store: &Store, change: Change) -> Order {
+    assert_eq!(store.changes.commit(&change).await, Ok(Committed::Done));
     change.into_order().unwrap()
 }
 
 /// Order `n`, placed and paid through `through`.
-pub(crate) async fn paid(store: &dyn Store, n: u32, through: &str, terms: OrderTerms) -> Order {
+pub(crate) async fn paid(store: &Store, n: u32, through: &str, terms: OrderTerms) -> Order {
     let cause = request(&format!("placing-{n}-........"));
-    let first = Some(start(n, through, store.epoch()));
+    let first = Some(start(n, through, store.epoch));
     let order = done(store, Order::open(opening(n, terms), first, cause, at(1))).await;
     done(
         store,
@@ -185,4 +187,36 @@ pub(crate) fn private(path: &Path, bytes: &[u8]) {
     let options = options.create(true).truncate(true).write(true);
     let made = options.mode(0o600).open(path);
     made.unwrap().write_all(bytes).unwrap();
+}
+
+/// Takes work of a kind as if every lane and every destination had its whole share.
+pub(crate) async fn lease(
+    store: &Store,
+    work: LeaseKind,
+    now: Timestamp,
+    count: u32,
+) -> Result<Vec<Lease>, StoreError> {
+    match work {
+        LeaseKind::Orders => {
+            let all: &LaneShares<'_> = &|_| u32::MAX;
+            store.unresolved.lease_orders(all, now, count).await
+        }
+        LeaseKind::OrphanedCalls => store.nodes.lease_orphaned(now, count).await,
+        LeaseKind::Events => {
+            let few: &DeliveryShares = &|_| DESTINATION_SHARE;
+            store.outbox.lease_events(few, now, count).await
+        }
+    }
+}
+
+/// When the next order or event is due.
+pub(crate) async fn next_due(
+    store: &Store,
+    work: LeaseKind,
+) -> Result<Option<Timestamp>, StoreError> {
+    match work {
+        LeaseKind::Orders => store.unresolved.next_order(&|_| u32::MAX).await,
+        LeaseKind::OrphanedCalls => panic!("they are looked for at a start only"),
+        LeaseKind::Events => store.outbox.next_event(&|_| DESTINATION_SHARE).await,
+    }
 }

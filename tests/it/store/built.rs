@@ -54,7 +54,7 @@ async fn the_ledger_of_a_paid_order_takes_4_kb_at_most() {
     let store = stores.open();
     let before = bytes(&stores);
     for n in 1..=ORDERS {
-        paid(&*store, n, "harbour", terms(n)).await;
+        paid(&store, n, "harbour", terms(n)).await;
     }
     let each = (bytes(&stores) - before) / u64::from(ORDERS);
     assert!(each <= ORDER_BYTES_MAX, "{each} bytes each");

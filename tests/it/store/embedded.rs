@@ -15,22 +15,23 @@ use paymux::domain::evidence::{Ambiguity, EvidenceSource, Finding};
 use paymux::domain::identifiers::{InstitutionId, Timestamp};
 use paymux::domain::order::{CloseReason, Order};
 use paymux::seal::Seal;
+use paymux::store::ledger::ReconciliationLedger;
 use paymux::store::nonce_cache::NonceCache;
-use paymux::store::notifying::{NotifyingStore, WorkerSignals};
+use paymux::store::notifying::{NotifyingChanges, WorkerSignals};
 use paymux::store::{
     ArchiveOutcome, Committed, InboxMessage, InboxStatus, InstitutionDependents, LeaseKind,
-    OpenError, OrderKey, Store, StoreAndLedger, StoreError, open, open_for_all, open_with_ledger,
+    OnCommit, OnFatal, OpenError, OpenedStore, OrderKey, Store, StoreError, open, open_for_all,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use counted::CountingStore;
+use counted::CountingChanges;
 
 use super::Stores;
 use super::builders::{
-    MOBILE, accepted, apply, at, done, institution, nonce, opening, paid, place, private, request,
-    start, succeeded, terms,
+    MOBILE, accepted, apply, at, done, institution, lease, nonce, opening, paid, place, private,
+    request, start, succeeded, terms,
 };
 use super::older::sealed_order;
 
@@ -71,21 +72,27 @@ impl EmbeddedStores {
 }
 
 impl Stores for EmbeddedStores {
-    fn open(&self) -> Arc<dyn Store> {
+    fn open(&self) -> Arc<Store> {
         open_with(&self.file(), 1, 2).unwrap()
     }
 }
 
 impl EmbeddedStores {
-    /// The store, and the same store as whoever runs it sees it.
-    pub(super) fn open_both(&self) -> StoreAndLedger {
-        let fatal = Box::new(|why: &str| panic!("{why}"));
+    /// The store as each of its users sees it.
+    pub(super) fn open_for_all(&self) -> OpenedStore {
+        let heard: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
         let seal = Arc::new(Self::seal());
-        open_with_ledger(&self.file(), seal, fatal, Box::new(|_, _| ())).unwrap()
+        open_for_all(&self.file(), seal, heard, Duration::ZERO).unwrap()
+    }
+
+    /// The store, and the same store as whoever reconciles sees it.
+    pub(super) fn open_both(&self) -> (Arc<Store>, Arc<dyn ReconciliationLedger>) {
+        let opened = self.open_for_all();
+        (Arc::new(opened.store), opened.ledger)
     }
 }
 
-pub(super) fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<dyn Store>, OpenError> {
+pub(super) fn open_with(path: &Path, key: u8, digest_key: u8) -> Result<Arc<Store>, OpenError> {
     let keys = BTreeMap::from([("2027".to_owned(), [key; 32])]);
     let seal = Seal::new("2027", keys, [digest_key; 32]).unwrap();
     let fatal = Box::new(|why: &str| panic!("{why}"));
@@ -107,16 +114,16 @@ async fn what_comes_while_the_writer_rests_is_written_together() {
     let on_commit = Box::new(move |changes, _| told.send(changes).unwrap_or_default());
     let (seal, rest) = (Arc::new(EmbeddedStores::seal()), Duration::from_secs(1));
     let opened = open_for_all(&stores.file(), seal, (fatal, on_commit), rest);
-    let store = opened.unwrap().0;
+    let store = Arc::new(opened.unwrap().store);
     let placing = |n: u32| {
         let nonce = request(&format!("together-{n:08}"));
         Order::open(opening(n, terms(n)), None, nonce, at(30))
     };
-    assert_eq!(store.commit(&placing(1)).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&placing(1)).await, Ok(Committed::Done));
     let mut together = JoinSet::new();
     for n in 2..10 {
         let (store, placing) = (Arc::clone(&store), placing(n));
-        together.spawn(async move { store.commit(&placing).await });
+        together.spawn(async move { store.changes.commit(&placing).await });
     }
     let all = together.join_all().await;
     assert!(all.iter().all(|one| *one == Ok(Committed::Done)), "{all:?}");
@@ -130,7 +137,7 @@ async fn what_comes_while_the_writer_rests_is_written_together() {
 async fn a_change_is_written_whole() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     let stale = order.clone();
     let file = stores.look();
     let tables = [
@@ -139,7 +146,7 @@ async fn a_change_is_written_whole() {
     let counts: Vec<u32> = tables.iter().map(|table| count(&file, table)).collect();
     assert_eq!(counts, [1, 1, 1, 1, 2, 1, 1]);
     let again = Order::open(opening(2, terms(1)), None, request("again-....."), at(30));
-    assert_eq!(store.commit(&again).await, Ok(Committed::KeyTaken));
+    assert_eq!(store.changes.commit(&again).await, Ok(Committed::KeyTaken));
     let unchanged: Vec<u32> = tables.iter().map(|table| count(&file, table)).collect();
     assert_eq!(unchanged, counts);
     assert_eq!(stale.version, 2);
@@ -152,7 +159,7 @@ async fn the_books_balance() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
     for n in 1..=3 {
-        paid(&*store, n, "harbour", terms(n)).await;
+        paid(&store, n, "harbour", terms(n)).await;
     }
     let file = stores.look();
     let sql = "SELECT SUM(minor), SUM(CASE WHEN account GLOB 'MERCH:*' THEN -minor END) FROM (
@@ -174,9 +181,9 @@ async fn the_books_balance() {
 #[tokio::test]
 async fn the_audit_log_verifies() {
     let stores = EmbeddedStores::new();
-    paid(&*stores.open(), 1, "harbour", terms(1)).await;
+    paid(&stores.open(), 1, "harbour", terms(1)).await;
     let store = stores.open();
-    paid(&*store, 2, "harbour", terms(2)).await;
+    paid(&store, 2, "harbour", terms(2)).await;
     let file = stores.look();
     let mut statement = file
         .prepare(
@@ -211,7 +218,7 @@ async fn the_audit_log_verifies() {
 #[tokio::test]
 async fn an_altered_tail_stops_the_start() {
     let stores = EmbeddedStores::new();
-    paid(&*stores.open(), 1, "harbour", terms(1)).await;
+    paid(&stores.open(), 1, "harbour", terms(1)).await;
     let altered = "UPDATE audit SET result = 'OPEN' WHERE seq = 2";
     assert_eq!(stores.look().execute(altered, []).unwrap(), 1);
     assert!(matches!(
@@ -230,8 +237,8 @@ async fn a_refused_change_fails_alone() {
         let store = store.clone();
         // Number 150 brings an attempt number that the one before it has.
         let attempt = if n == 150 { 149 } else { n };
-        let first = Some(start(attempt, "harbour", store.epoch()));
-        all.spawn(async move { (n, store.commit(&place(n, first)).await) });
+        let first = Some(start(attempt, "harbour", store.epoch));
+        all.spawn(async move { (n, store.changes.commit(&place(n, first)).await) });
     }
     let mut refused = Vec::new();
     for (n, outcome) in all.join_all().await {
@@ -256,9 +263,9 @@ async fn a_refused_change_fails_alone() {
 #[tokio::test]
 async fn the_file_is_a_second_line() {
     let stores = EmbeddedStores::new();
-    paid(&*stores.open(), 1, "harbour", terms(1)).await;
+    paid(&stores.open(), 1, "harbour", terms(1)).await;
     done(
-        &*stores.open(),
+        &stores.open(),
         place(2, Some(start(2, "harbour", Epoch(1)))),
     )
     .await;
@@ -288,14 +295,14 @@ async fn the_file_is_a_second_line() {
 async fn personal_data_are_nowhere_in_the_clear() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
-    let first = Some(start(1, "harbour", store.epoch()));
-    let order = done(&*store, place(1, first)).await;
+    let first = Some(start(1, "harbour", store.epoch));
+    let order = done(&store, place(1, first)).await;
     done(
-        &*store,
+        &store,
         apply(&order, 1, accepted(), EvidenceSource::Create, 2),
     )
     .await;
-    paid(&*store, 2, "harbour", terms(2)).await;
+    paid(&store, 2, "harbour", terms(2)).await;
     let raw = format!("mobile={MOBILE}").into_bytes();
     let message = InboxMessage {
         institution: institution("harbour"),
@@ -303,7 +310,10 @@ async fn personal_data_are_nowhere_in_the_clear() {
         raw,
         at: at(3),
     };
-    assert_eq!(store.keep(&message).await, Ok(ArchiveOutcome::New));
+    assert_eq!(
+        store.archive.archive(&message).await,
+        Ok(ArchiveOutcome::New)
+    );
     let mut bytes = std::fs::read(stores.file()).unwrap();
     bytes.extend(std::fs::read(stores.log()).unwrap());
     let holds = |text: &str| {
@@ -330,26 +340,26 @@ async fn personal_data_are_nowhere_in_the_clear() {
 #[tokio::test]
 async fn a_wrong_key_opens_nothing() {
     let stores = EmbeddedStores::new();
-    let order = done(&*stores.open(), place(1, None)).await;
+    let order = done(&stores.open(), place(1, None)).await;
     for (key, digest_key) in [(9, 2), (1, 9)] {
         let wrong = open_with(&stores.file(), key, digest_key);
         assert!(matches!(wrong, Err(OpenError::WrongKey(_))));
     }
     let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
-    assert_eq!(stores.open().order(&key).await, Ok(Some(order)));
+    assert_eq!(stores.open().orders.order(&key).await, Ok(Some(order)));
 }
 
 /// D2: a key that is no longer current still opens what it sealed.
 #[tokio::test]
 async fn keys_can_be_changed() {
     let stores = EmbeddedStores::new();
-    let order = done(&*stores.open(), place(1, None)).await;
+    let order = done(&stores.open(), place(1, None)).await;
     let keys = BTreeMap::from([("2027".to_owned(), [1; 32]), ("2028".to_owned(), [5; 32])]);
     let seal = Seal::new("2028", keys, [2; 32]).unwrap();
     let fatal = Box::new(|why: &str| panic!("{why}"));
     let store = open(&stores.file(), Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
     let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
-    assert_eq!(store.order(&key).await, Ok(Some(order)));
+    assert_eq!(store.orders.order(&key).await, Ok(Some(order)));
 }
 
 /// S1: one process per file; once it has gone the next may.
@@ -425,6 +435,7 @@ async fn a_file_of_the_first_schema_is_brought_up() {
     let store = stores.open();
     let held = async |since| {
         let held = store
+            .configuration
             .dependents(Timestamp::from_ms(since))
             .await
             .unwrap()
@@ -460,12 +471,12 @@ async fn a_foreign_schema_is_refused() {
 async fn a_torn_log_opens() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
-    let order = done(&*store, place(1, None)).await;
+    let order = done(&store, place(1, None)).await;
     let log_before = std::fs::metadata(stores.log()).unwrap().len();
     let closing = order
         .end(CloseReason::Merchant, ChangeCause::Clock, at(3))
         .unwrap();
-    let closed = done(&*store, closing).await;
+    let closed = done(&store, closing).await;
     let log_after = std::fs::metadata(stores.log()).unwrap().len();
     assert!(log_before < log_after);
     for (torn, expected) in [
@@ -479,7 +490,7 @@ async fn a_torn_log_opens() {
         log.truncate(usize::try_from(torn).unwrap());
         private(&copy.log(), &log);
         let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
-        let read = copy.open().order(&key).await.unwrap();
+        let read = copy.open().orders.order(&key).await.unwrap();
         assert_eq!(read.as_ref(), Some(expected), "{torn}");
     }
 }
@@ -489,14 +500,14 @@ async fn a_torn_log_opens() {
 async fn an_idle_look_writes_nothing() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
-    done(&*store, place(1, None)).await;
+    done(&store, place(1, None)).await;
     let before = std::fs::read(stores.log()).unwrap();
     for work in [
         LeaseKind::Orders,
         LeaseKind::Events,
         LeaseKind::OrphanedCalls,
     ] {
-        assert_eq!(store.lease(work, at(2), 10).await, Ok(vec![]));
+        assert_eq!(lease(&store, work, at(2), 10).await, Ok(vec![]));
     }
     assert_eq!(std::fs::read(stores.log()).unwrap(), before);
 }
@@ -506,12 +517,13 @@ async fn an_idle_look_writes_nothing() {
 async fn a_commit_with_due_work_notifies_the_workers() {
     let stores = EmbeddedStores::new();
     let worker_signals = Arc::new(WorkerSignals::default());
-    let store = NotifyingStore::new(stores.open(), worker_signals.clone());
+    let store = Store::clone(&stores.open());
+    let store = NotifyingChanges::in_front_of(store, worker_signals.clone());
     let spend = Change::spend(nonce("only-the-nonce-..."), at(1));
-    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&spend).await, Ok(Committed::Done));
     assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
     // An intent counts as in doubt after 15 s, an order expires later: nobody need look now.
-    let order = done(&store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    let order = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
     assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
     // What is in doubt is asked about after half a second, what waits for its payer in 20 s.
     let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
@@ -524,9 +536,9 @@ async fn a_commit_with_due_work_notifies_the_workers() {
     .await;
     assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
     let change = apply(&order, 1, succeeded(), EvidenceSource::Callback, 20);
-    assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&change).await, Ok(Committed::Done));
     assert!(was_notified(&worker_signals.events));
-    assert_eq!(store.commit(&change).await, Ok(Committed::Stale));
+    assert_eq!(store.changes.commit(&change).await, Ok(Committed::Stale));
     assert!(!was_notified(&worker_signals.events));
 }
 
@@ -540,18 +552,22 @@ fn was_notified(wake_up: &tokio::sync::Notify) -> bool {
 #[tokio::test]
 async fn a_known_replay_is_not_asked_about() {
     let stores = EmbeddedStores::new();
-    let counted = Arc::new(CountingStore {
-        store: stores.open(),
+    let store = stores.open();
+    let counted = Arc::new(CountingChanges {
+        changes: Arc::clone(&store.changes),
         commits: AtomicU32::new(0),
     });
-    let store = NonceCache::new(counted.clone());
+    let store = NonceCache::in_front_of(Store {
+        changes: counted.clone(),
+        ..Store::clone(&store)
+    });
     for expected in [
         Committed::Done,
         Committed::NonceSpent,
         Committed::NonceSpent,
     ] {
         let spend = Change::spend(nonce("only-the-nonce-..."), at(2));
-        assert_eq!(store.commit(&spend).await, Ok(expected));
+        assert_eq!(store.changes.commit(&spend).await, Ok(expected));
     }
     assert_eq!(counted.commits.load(Ordering::Relaxed), 1);
 }

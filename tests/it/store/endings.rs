@@ -14,8 +14,6 @@ use paymux::domain::statement::{DifferenceKind, Movement, SettlementDay, Stateme
 use paymux::store::Store;
 use paymux::store::ledger::{MovementCursor, ReconciliationLedger};
 use paymux::store::outbox::EventPageLimit;
-use paymux::store::timeline::timeline;
-use paymux::store::verify::verify;
 use serde_json::{Value, json};
 
 use super::builders::{
@@ -23,19 +21,21 @@ use super::builders::{
     terms,
 };
 use super::embedded::EmbeddedStores;
+use super::explained::explained;
 use super::refunds::reserve;
+use super::verify_store::verified;
 use crate::world::clock::START_MS;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::test_gateway::{PEER, TestGateway};
 
 /// What a finding, heard so, makes of the order's last refund; the order as it is then.
-async fn heard(store: &dyn Store, order: Order, finding: Finding, by: EvidenceSource) -> Order {
+async fn heard(store: &Store, order: Order, finding: Finding, by: EvidenceSource) -> Order {
     let refund = order.refunds.last().unwrap().no.clone();
     heard_of(store, order, EvidenceSubject::Refund(refund), (finding, by)).await
 }
 
 async fn heard_of(
-    store: &dyn Store,
+    store: &Store,
     order: Order,
     about: EvidenceSubject,
     (finding, by): (Finding, EvidenceSource),
@@ -76,8 +76,8 @@ fn back(refund: &Refund) -> Finding {
 }
 
 /// An attempt that ended so, and its order, which the merchant closed then.
-async fn attempted(store: &dyn Store, n: u32, findings: &[(Finding, EvidenceSource)]) -> Order {
-    let mut order = done(store, place(n, Some(start(n, "harbour", store.epoch())))).await;
+async fn attempted(store: &Store, n: u32, findings: &[(Finding, EvidenceSource)]) -> Order {
+    let mut order = done(store, place(n, Some(start(n, "harbour", store.epoch)))).await;
     for (finding, by) in findings {
         order = done(store, apply(&order, 1, finding.clone(), *by, 20)).await;
     }
@@ -91,13 +91,13 @@ async fn attempted(store: &dyn Store, n: u32, findings: &[(Finding, EvidenceSour
 }
 
 /// A paid order with a refund of 5.00 that is on its way.
-async fn order_with_refund(store: &dyn Store, n: u32) -> Order {
+async fn order_with_refund(store: &Store, n: u32) -> Order {
     let order = paid(store, n, "harbour", terms(n)).await;
     done(store, reserve(store, &order, n, &format!("B{n}"), 500)).await
 }
 
 /// The same, left to people, and ended by two of them.
-async fn decided(store: &dyn Store, n: u32, succeeded: bool, number: Option<&str>) -> Order {
+async fn decided(store: &Store, n: u32, succeeded: bool, number: Option<&str>) -> Order {
     let order = order_with_refund(store, n).await;
     let order = heard(store, order, silence(), EvidenceSource::Refund).await;
     let no = order.refunds[0].no.clone();
@@ -117,7 +117,7 @@ async fn decided(store: &dyn Store, n: u32, succeeded: bool, number: Option<&str
 }
 
 /// Money that came after a close, and its first refund sent.
-async fn excess(store: &dyn Store, n: u32) -> Order {
+async fn excess(store: &Store, n: u32) -> Order {
     let closed = [
         (accepted(), EvidenceSource::Create),
         (Finding::Closed, EvidenceSource::Callback),
@@ -127,14 +127,14 @@ async fn excess(store: &dyn Store, n: u32) -> Order {
     send(store, done(store, late).await, 41).await
 }
 
-async fn send(store: &dyn Store, order: Order, s: i64) -> Order {
+async fn send(store: &Store, order: Order, s: i64) -> Order {
     let no = order.refunds.last().unwrap().no.clone();
-    let sent = order.send_refund(&no, store.epoch(), at(s)).unwrap();
+    let sent = order.send_refund(&no, store.epoch, at(s)).unwrap();
     done(store, sent).await
 }
 
 /// Each way in which an attempt or an order ends.
-async fn payments(store: &dyn Store) -> Vec<Order> {
+async fn payments(store: &Store) -> Vec<Order> {
     let never = [
         (silence(), EvidenceSource::Create),
         (Finding::NotFound, EvidenceSource::Close),
@@ -169,7 +169,7 @@ async fn payments(store: &dyn Store) -> Vec<Order> {
 }
 
 /// Each way in which a refund ends.
-async fn refunds(store: &dyn Store) -> Vec<Order> {
+async fn refunds(store: &Store) -> Vec<Order> {
     let mut orders = Vec::new();
     for (n, actions) in (30..).zip([
         &[(None, EvidenceSource::Refund)][..],
@@ -229,7 +229,7 @@ async fn refunds(store: &dyn Store) -> Vec<Order> {
 }
 
 /// Each way in which money goes back that nobody asked back.
-async fn excesses(store: &dyn Store) -> Vec<Order> {
+async fn excesses(store: &Store) -> Vec<Order> {
     let order = excess(store, 60).await;
     let finding = back(&order.refunds[0]);
     let mut orders = vec![heard(store, order, finding, EvidenceSource::Refund).await];
@@ -334,14 +334,14 @@ async fn asked(gateway: &TestGateway, path: &str, body: Value) -> Value {
 async fn every_reader_can_read_every_ending() {
     let stores = EmbeddedStores::new();
     let (store, ledger) = stores.open_both();
-    let mut orders = payments(&*store).await;
-    orders.extend(refunds(&*store).await);
-    orders.extend(excesses(&*store).await);
+    let mut orders = payments(&store).await;
+    orders.extend(refunds(&store).await);
+    orders.extend(excesses(&store).await);
     for order in &orders {
         let is_over = order.live_attempt().is_none() && order.state != OrderState::Open;
         let refunded = order.refunds.iter().all(|one| one.state.is_over());
         assert!(is_over && refunded, "{} has not ended", order.no);
-        let read = timeline(&stores.file(), &EmbeddedStores::seal(), order.no.as_str());
+        let read = explained(&stores, EmbeddedStores::seal(), order.no.as_str());
         let read = read.unwrap().expect("the order");
         assert_eq!(&read.order, order);
         assert_eq!(
@@ -350,8 +350,7 @@ async fn every_reader_can_read_every_ending() {
         );
     }
     the_statement_is_read(&*ledger, &orders).await;
-    let mut breaches = Vec::new();
-    let report = verify(&stores.file(), &mut |breach| breaches.push(breach)).unwrap();
+    let (report, breaches) = verified(&stores.file()).unwrap();
     assert!(breaches.is_empty(), "{breaches:?}");
     assert_eq!(report.orders, u64::try_from(orders.len()).unwrap());
 
@@ -362,6 +361,7 @@ async fn every_reader_can_read_every_ending() {
             bytes: 1 << 20,
         };
         let some = store
+            .outbox
             .events_after(&merchant("M1"), after, room)
             .await
             .unwrap();

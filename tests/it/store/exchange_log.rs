@@ -12,13 +12,11 @@ use paymux::domain::verification::Breach;
 use paymux::flow::exchange_log::block::{OPEN_MAX, OpenBlock};
 use paymux::metrics::Metrics;
 use paymux::seal::Seal;
+use paymux::store::Store;
 use paymux::store::exchange_log::{
     BLOCK_BYTES_MAX, BLOCKS_REMOVED_AT_ONCE, Block, Dropped, ENTRIES_READ_MAX, ExchangeLog,
     Exchanges, Removed, UNPROVEN_READ_MAX,
 };
-use paymux::store::timeline::timeline;
-use paymux::store::verify::verify;
-use paymux::store::{Store, open_for_all};
 use paymux::workers::exchange_log::{ExchangeLogWriter, UNPROVEN_BYTES_MAX, WAITING_MAX};
 use paymux::world::Clock;
 use paymux::world::exchange_log::{ExchangeEntry, Recorder};
@@ -27,23 +25,17 @@ use tokio::task::JoinHandle;
 
 use super::builders::{at, done, draw, institution, merchant, paid, terms};
 use super::embedded::EmbeddedStores;
+use super::explained::explained;
+use super::verify_store::verified;
 use crate::world::clock::ManualClock;
 use crate::world::exchange_log::{MemoryLog, entry};
 
 const NO_BOUND: u64 = u64::MAX;
 
 /// A store, and the same store as whoever writes the exchange log sees it.
-fn open(stores: &EmbeddedStores) -> (Arc<dyn Store>, Arc<dyn ExchangeLog>) {
-    let fatal = Box::new(|why: &str| panic!("{why}"));
-    let seal = Arc::new(EmbeddedStores::seal());
-    let opened = open_for_all(
-        &stores.file(),
-        seal,
-        (fatal, Box::new(|_, _| ())),
-        Duration::ZERO,
-    );
-    let (store, _, log) = opened.unwrap();
-    (store, log)
+fn open(stores: &EmbeddedStores) -> (Arc<Store>, Arc<dyn ExchangeLog>) {
+    let opened = stores.open_for_all();
+    (Arc::new(opened.store), opened.exchange_log)
 }
 
 /// The name under which a merchant knows an order.
@@ -70,8 +62,8 @@ async fn append(log: &dyn ExchangeLog, about: OrderKey, n: u32) {
     log.append(&block).await.unwrap();
 }
 
-fn told(stores: &EmbeddedStores, seal: &Seal, order: &Order) -> Exchanges {
-    let read = timeline(&stores.file(), seal, order.no.as_str());
+fn told(stores: &EmbeddedStores, seal: Seal, order: &Order) -> Exchanges {
+    let read = explained(stores, seal, order.no.as_str());
     read.unwrap().unwrap().exchanges
 }
 
@@ -86,9 +78,7 @@ fn number(line: &str) -> u64 {
 }
 
 fn breaches(stores: &EmbeddedStores) -> Vec<Breach> {
-    let mut found = Vec::new();
-    verify(&stores.file(), &mut |breach| found.push(breach)).unwrap();
-    found
+    verified(&stores.file()).unwrap().1
 }
 
 /// L4: an order's entries are found in each block that has some, and nobody else's with them.
@@ -96,7 +86,7 @@ fn breaches(stores: &EmbeddedStores) -> Vec<Breach> {
 async fn an_order_is_found_across_several_blocks() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     for n in 1..=5 {
         let entries = (0..20).map(|k| {
             let about = if k == n || k == 10 {
@@ -109,7 +99,7 @@ async fn an_order_is_found_across_several_blocks() {
         log.append(&block_of(entries)).await.unwrap();
         append(&*log, somebodys(7), n).await;
     }
-    let found = told(&stores, &EmbeddedStores::seal(), &order);
+    let found = told(&stores, EmbeddedStores::seal(), &order);
     let expected = [101, 110, 202, 210, 303, 310, 404, 410, 505, 510];
     assert_eq!(numbers(&found), expected);
     assert_eq!((found.left_out, found.unreadable), (0, 0));
@@ -120,11 +110,11 @@ async fn an_order_is_found_across_several_blocks() {
 async fn an_entry_is_read_back_by_whoever_has_the_key() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     append(&*log, ours(&order), 1).await;
     append(&*log, ours(&order), 2).await;
     assert_eq!(
-        numbers(&told(&stores, &EmbeddedStores::seal(), &order)),
+        numbers(&told(&stores, EmbeddedStores::seal(), &order)),
         [1, 2]
     );
     let file = stores.look();
@@ -137,18 +127,15 @@ async fn an_entry_is_read_back_by_whoever_has_the_key() {
         assert!(!is_there, "{plain} is stored as it is");
     }
     let other = Seal::new("2027", [("2027".to_owned(), [9; 32])].into(), [2; 32]).unwrap();
-    assert!(timeline(&stores.file(), &other, order.no.as_str()).is_err());
-    let second = paid(&*store, 2, "harbour", terms(2)).await;
+    assert!(explained(&stores, other, order.no.as_str()).is_err());
+    let second = paid(&store, 2, "harbour", terms(2)).await;
     append(&*log, ours(&second), 3).await;
     let moved = "UPDATE exchange_log SET orders = (SELECT orders FROM exchange_log WHERE block = 3)
         WHERE block = 1";
     assert_eq!(file.execute(moved, []).unwrap(), 1);
-    let found = told(&stores, &EmbeddedStores::seal(), &second);
+    let found = told(&stores, EmbeddedStores::seal(), &second);
     assert_eq!((numbers(&found), found.unreadable), (vec![3], 1));
-    assert_eq!(
-        numbers(&told(&stores, &EmbeddedStores::seal(), &order)),
-        [2]
-    );
+    assert_eq!(numbers(&told(&stores, EmbeddedStores::seal(), &order)), [2]);
 }
 
 /// K3, C2: an entry is found under each name that its sender may use for the order, and under no other's.
@@ -156,9 +143,9 @@ async fn an_entry_is_read_back_by_whoever_has_the_key() {
 async fn an_entry_is_found_under_its_orders_names_alone() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
-    let change = super::refunds::reserve(&*store, &order, 1, "B1", 500);
-    let order = done(&*store, change).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
+    let change = super::refunds::reserve(&store, &order, 1, "B1", 500);
+    let order = done(&store, change).await;
     let (attempt, refund) = (order.attempts[0].id.clone(), order.refunds[0].no.clone());
     let theirs = order.terms.merchant_order_no.clone();
     let request = order.refunds[0].request().unwrap().number.clone();
@@ -184,7 +171,7 @@ async fn an_entry_is_found_under_its_orders_names_alone() {
     let all = (1..).zip(names).chain((101..).zip(others));
     let entries = all.map(|(n, name)| entry(name, at(1), n, 64));
     log.append(&block_of(entries)).await.unwrap();
-    let found = told(&stores, &EmbeddedStores::seal(), &order);
+    let found = told(&stores, EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -194,7 +181,7 @@ async fn an_entry_is_found_under_its_orders_names_alone() {
 async fn the_callback_that_paid_is_always_told() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     let many = u32::try_from(ENTRIES_READ_MAX).unwrap() + 5;
     let unproven = u32::try_from(UNPROVEN_READ_MAX).unwrap() + 7;
     let mut open = OpenBlock::default();
@@ -209,7 +196,7 @@ async fn the_callback_that_paid_is_always_told() {
         }
     }
     log.append(&open.close().unwrap()).await.unwrap();
-    let found = told(&stores, &EmbeddedStores::seal(), &order);
+    let found = told(&stores, EmbeddedStores::seal(), &order);
     let last = found.lines.last().unwrap();
     assert!(last.contains("\"paying\":true"), "{last}");
     assert_eq!(found.lines.len(), ENTRIES_READ_MAX + 1);
@@ -230,7 +217,7 @@ async fn the_callback_that_paid_is_always_told() {
 async fn what_was_dropped_is_told() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     let dropped = |n| Dropped::from([("query".to_owned(), n)]);
     for (seconds, count) in [(-3_600, 1), (1, 2), (2, 3), (800_000, 4)] {
         let mut block = block_of([entry(somebodys(1), at(seconds), 1, 16)]);
@@ -238,7 +225,7 @@ async fn what_was_dropped_is_told() {
         log.append(&block).await.unwrap();
     }
     assert_eq!(
-        told(&stores, &EmbeddedStores::seal(), &order).dropped,
+        told(&stores, EmbeddedStores::seal(), &order).dropped,
         dropped(5)
     );
 }
@@ -282,7 +269,7 @@ async fn a_changed_or_removed_block_is_found() {
     ] {
         let stores = EmbeddedStores::new();
         let (store, log) = open(&stores);
-        let order = paid(&*store, 1, "harbour", terms(1)).await;
+        let order = paid(&store, 1, "harbour", terms(1)).await;
         for n in 1..=5 {
             append(&*log, ours(&order), n).await;
         }
@@ -302,7 +289,7 @@ async fn a_changed_or_removed_block_is_found() {
 async fn old_blocks_are_removed() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     for n in 1..=20 {
         append(&*log, ours(&order), n).await;
     }
@@ -315,7 +302,7 @@ async fn old_blocks_are_removed() {
     }
     let none = log.remove_oldest(None, NO_BOUND).await.unwrap();
     assert_eq!(none.by_age, 0, "no clock to trust");
-    let found = told(&stores, &EmbeddedStores::seal(), &order);
+    let found = told(&stores, EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [15, 16, 17, 18, 19, 20]);
     append(&*log, ours(&order), 21).await;
     drop((store, log));
@@ -327,7 +314,7 @@ async fn old_blocks_are_removed() {
 async fn where_there_is_no_room_the_oldest_are_removed() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     for n in 1..=12 {
         let block = block_of([entry(ours(&order), at(i64::from(n)), n, 2_000)]);
         log.append(&block).await.unwrap();
@@ -342,7 +329,7 @@ async fn where_there_is_no_room_the_oldest_are_removed() {
     let removed = log.remove_oldest(None, bound).await.unwrap();
     assert_eq!(removed.by_size, 0);
     assert!(removed.bytes <= bound && removed.bytes >= one * 4);
-    let found = told(&stores, &EmbeddedStores::seal(), &order);
+    let found = told(&stores, EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [8, 9, 10, 11, 12]);
     drop(store);
 }

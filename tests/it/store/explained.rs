@@ -1,7 +1,11 @@
 //! The ledger of one order as a person is told it, read beside whoever writes.
 
+use std::sync::Arc;
+
 use paymux::domain::identifiers::AttemptId;
-use paymux::store::timeline::{Timeline, timeline};
+use paymux::seal::Seal;
+use paymux::store::timeline::Timeline;
+use paymux::store::{StoreError, StoreUrl, open_to_explain};
 
 use super::Stores;
 use super::builders::{MOBILE, paid, terms};
@@ -9,7 +13,17 @@ use super::embedded::EmbeddedStores;
 use super::refunds::{refunded, reserve};
 
 fn told(stores: &EmbeddedStores, named: &str) -> Option<Timeline> {
-    timeline(&stores.file(), &EmbeddedStores::seal(), named).unwrap()
+    explained(stores, EmbeddedStores::seal(), named).unwrap()
+}
+
+/// What a store says of an order to whoever has these keys.
+pub(super) fn explained(
+    stores: &EmbeddedStores,
+    seal: Seal,
+    named: &str,
+) -> Result<Option<Timeline>, StoreError> {
+    let opened = open_to_explain(&StoreUrl::of_file(stores.file()), Arc::new(seal)).unwrap();
+    opened.timeline(named)
 }
 
 /// L4, D1, K4: everything that was done to an order is told, in its order, under each of its names,
@@ -19,14 +33,14 @@ async fn an_order_is_explained_completely_while_others_write() {
     let stores = EmbeddedStores::new();
     let store = stores.open();
     for n in 1..20 {
-        paid(&*store, n, "harbour", terms(n)).await;
+        paid(&store, n, "harbour", terms(n)).await;
     }
-    let order = paid(&*store, 20, "harbour", terms(20)).await;
-    let change = reserve(&*store, &order, 1, "B1", 500);
-    let order = super::builders::done(&*store, change).await;
-    let order = super::builders::done(&*store, refunded(&order, 500)).await;
+    let order = paid(&store, 20, "harbour", terms(20)).await;
+    let change = reserve(&store, &order, 1, "B1", 500);
+    let order = super::builders::done(&store, change).await;
+    let order = super::builders::done(&store, refunded(&order, 500)).await;
     for n in 21..40 {
-        paid(&*store, n, "harbour", terms(n)).await;
+        paid(&store, n, "harbour", terms(n)).await;
     }
     let attempt: &AttemptId = &order.attempts[0].id;
     for named in [
@@ -65,5 +79,11 @@ async fn an_order_is_explained_completely_while_others_write() {
     }
     assert!(told(&stores, "M2/ORDER-20").is_none());
     assert!(told(&stores, "P00000000000000000000000000").is_none());
-    assert!(store.order(&super::refunds::ours(&order)).await.is_ok());
+    assert!(
+        store
+            .orders
+            .order(&super::refunds::ours(&order))
+            .await
+            .is_ok()
+    );
 }

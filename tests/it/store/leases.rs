@@ -8,13 +8,13 @@ use paymux::domain::evidence::{EvidenceSource, Finding, PaymentAction, PaymentAc
 use paymux::domain::identifiers::{EventId, Timestamp};
 use paymux::domain::order::{CloseReason, Order, OrderTerms, PollLane, PollTarget};
 use paymux::domain::schedule::Schedule;
-use paymux::store::{
-    DESTINATION_SHARE, DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store,
-};
+use paymux::store::outbox::DESTINATION_SHARE;
+use paymux::store::{DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store};
 
 use super::Stores;
 use super::builders::{
-    accepted, apply, at, done, institution, opening, paid, place, start, succeeded, terms,
+    accepted, apply, at, done, institution, lease, next_due, opening, paid, place, start,
+    succeeded, terms,
 };
 
 fn order(lease: &Lease) -> &Order {
@@ -31,18 +31,18 @@ fn event_id(lease: &Lease) -> EventId {
     }
 }
 
-async fn lease(store: &dyn Store, work: LeaseKind, now: Timestamp) -> Vec<Lease> {
-    store.lease(work, now, 100).await.unwrap()
+async fn leased(store: &Store, work: LeaseKind, now: Timestamp) -> Vec<Lease> {
+    lease(store, work, now, 100).await.unwrap()
 }
 
 /// An order that waits for its payer, due 20 to 24 s after second 2.
-async fn unresolved(store: &dyn Store, n: u32) -> Order {
+async fn unresolved(store: &Store, n: u32) -> Order {
     unresolved_at(store, n, ("harbour", 2)).await
 }
 
 /// The same through an institution, after another second.
-async fn unresolved_at(store: &dyn Store, n: u32, (through, second): (&str, i64)) -> Order {
-    let first = Some(start(n, through, store.epoch()));
+async fn unresolved_at(store: &Store, n: u32, (through, second): (&str, i64)) -> Order {
+    let first = Some(start(n, through, store.epoch));
     let order = done(store, place(n, first)).await;
     let change = apply(&order, 1, accepted(), EvidenceSource::Create, second);
     done(store, change).await
@@ -51,18 +51,18 @@ async fn unresolved_at(store: &dyn Store, n: u32, (through, second): (&str, i64)
 /// N6, Z3: a lease excludes others until it ends, and no longer; it holds the order whole.
 pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores) {
     let store = stores.open();
-    let due = unresolved(&*store, 1).await;
-    unresolved(&*store, 2).await;
-    assert_eq!(lease(&*store, LeaseKind::Orders, at(21)).await, []);
-    let first = store.lease(LeaseKind::Orders, at(30), 1).await.unwrap();
+    let due = unresolved(&store, 1).await;
+    unresolved(&store, 2).await;
+    assert_eq!(leased(&store, LeaseKind::Orders, at(21)).await, []);
+    let first = lease(&store, LeaseKind::Orders, at(30), 1).await.unwrap();
     assert_eq!(first.len(), 1);
-    let rest = lease(&*store, LeaseKind::Orders, at(30)).await;
+    let rest = leased(&store, LeaseKind::Orders, at(30)).await;
     assert_eq!(rest.len(), 1);
     let mut both = [order(&first[0]).clone(), order(&rest[0]).clone()];
     both.sort_by(|a, b| a.no.cmp(&b.no));
     assert_eq!(both[0], due);
-    assert_eq!(lease(&*store, LeaseKind::Orders, at(31)).await, []);
-    let after = lease(&*store, LeaseKind::Orders, at(30).plus(LEASE)).await;
+    assert_eq!(leased(&store, LeaseKind::Orders, at(31)).await, []);
+    let after = leased(&store, LeaseKind::Orders, at(30).plus(LEASE)).await;
     assert_eq!(after.len(), 2);
     let again = after
         .iter()
@@ -87,20 +87,20 @@ fn asked(order: &Order, next: Timestamp) -> Order {
 /// N6: an old fence gives nothing back, and no fence gives back twice.
 pub(crate) async fn a_lost_lease_completes_nothing(stores: &dyn Stores) {
     let store = stores.open();
-    unresolved(&*store, 1).await;
-    let old = lease(&*store, LeaseKind::Orders, at(30)).await.remove(0);
-    let new = lease(&*store, LeaseKind::Orders, at(70)).await.remove(0);
+    unresolved(&store, 1).await;
+    let old = leased(&store, LeaseKind::Orders, at(30)).await.remove(0);
+    let new = leased(&store, LeaseKind::Orders, at(70)).await.remove(0);
     let again = asked(order(&new), at(80));
-    let late = store.reschedule(&again, old.fence).await;
+    let late = store.unresolved.reschedule(&again, old.fence).await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
-    let back = store.reschedule(&again, new.fence).await;
+    let back = store.unresolved.reschedule(&again, new.fence).await;
     assert_eq!(back, Ok(LeaseCompletion::Done));
-    let twice = store.reschedule(&again, new.fence).await;
+    let twice = store.unresolved.reschedule(&again, new.fence).await;
     assert_eq!(twice, Ok(LeaseCompletion::LeaseLost));
-    assert_eq!(lease(&*store, LeaseKind::Orders, at(79)).await, []);
-    let held = lease(&*store, LeaseKind::Orders, at(80)).await;
+    assert_eq!(leased(&store, LeaseKind::Orders, at(79)).await, []);
+    let held = leased(&store, LeaseKind::Orders, at(80)).await;
     assert_eq!(held.iter().map(order).collect::<Vec<_>>(), [&again]);
-    let made_up = store.reschedule(&again, u64::MAX).await;
+    let made_up = store.unresolved.reschedule(&again, u64::MAX).await;
     assert_eq!(made_up, Ok(LeaseCompletion::LeaseLost));
 }
 
@@ -108,15 +108,18 @@ pub(crate) async fn a_lost_lease_completes_nothing(stores: &dyn Stores) {
 /// due when the change says. Whoever made the change himself knows the fence it made.
 pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
     let store = stores.open();
-    let before = unresolved(&*store, 1).await;
-    let held = lease(&*store, LeaseKind::Orders, at(30)).await.remove(0);
+    let before = unresolved(&store, 1).await;
+    let held = leased(&store, LeaseKind::Orders, at(30)).await.remove(0);
     let closing = before.begin_closing(ChangeCause::Page, at(31)).unwrap();
-    let closing = done(&*store, closing).await;
-    let late = store.reschedule(&asked(&before, at(900)), held.fence).await;
+    let closing = done(&store, closing).await;
+    let late = store
+        .unresolved
+        .reschedule(&asked(&before, at(900)), held.fence)
+        .await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
-    let ours = store.reschedule(&closing, held.fence + 1).await;
+    let ours = store.unresolved.reschedule(&closing, held.fence + 1).await;
     assert_eq!(ours, Ok(LeaseCompletion::Done));
-    let now = lease(&*store, LeaseKind::Orders, at(31)).await;
+    let now = leased(&store, LeaseKind::Orders, at(31)).await;
     assert_eq!(order(&now[0]), &closing);
 }
 
@@ -124,18 +127,17 @@ pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
 /// schedule as it is.
 pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dyn Stores) {
     let store = stores.open();
-    unresolved(&*store, 1).await;
+    unresolved(&store, 1).await;
     let mut due = at(30);
     for n in 1..=3 {
-        let held = lease(&*store, LeaseKind::Orders, due).await.remove(0);
+        let held = leased(&store, LeaseKind::Orders, due).await.remove(0);
         due = due.plus(Duration::from_mins(1));
         let again = asked(order(&held), due);
-        let back = store.reschedule(&again, held.fence).await;
+        let back = store.unresolved.reschedule(&again, held.fence).await;
         assert_eq!(back, Ok(LeaseCompletion::Done));
         assert_eq!(again.attempts[0].schedule.asked, n);
     }
-    let found = store
-        .lease(LeaseKind::Orders, due, 1)
+    let found = lease(&store, LeaseKind::Orders, due, 1)
         .await
         .unwrap()
         .remove(0);
@@ -144,17 +146,17 @@ pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dy
         expires: Some(at(900)),
     }));
     let linked = apply(order(&found), 1, newer, EvidenceSource::Create, 300);
-    let linked = done(&*store, linked).await;
+    let linked = done(&store, linked).await;
     assert_eq!(linked.attempts[0].schedule.asked, 3);
     assert_eq!(linked.attempts[0].schedule.next, due);
     drop(store);
     let store = stores.open();
-    let held = lease(&*store, LeaseKind::Orders, due).await.remove(0);
+    let held = leased(&store, LeaseKind::Orders, due).await.remove(0);
     assert_eq!(order(&held).attempts[0].schedule.asked, 3);
     let closing = order(&held)
         .begin_closing(ChangeCause::Page, at(400))
         .unwrap();
-    let closing = done(&*store, closing).await;
+    let closing = done(&store, closing).await;
     assert_eq!(closing.attempts[0].schedule, Schedule::from(at(400)));
 }
 
@@ -163,10 +165,10 @@ pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dy
 pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
     let store = stores.open();
     for n in 1..=40 {
-        unresolved_at(&*store, n, ("silent", 2)).await;
+        unresolved_at(&store, n, ("silent", 2)).await;
     }
-    unresolved_at(&*store, 50, ("harbour", 2)).await;
-    done(&*store, place(60, None)).await;
+    unresolved_at(&store, 50, ("harbour", 2)).await;
+    done(&store, place(60, None)).await;
     let late = at(9_000);
     let silent = institution("silent");
     let shares = |lane: PollLane<'_>| match lane.institution {
@@ -174,7 +176,11 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
         Some(_) => 16,
         None => 1,
     };
-    let held = store.lease_orders(&shares, late, 100).await.unwrap();
+    let held = store
+        .unresolved
+        .lease_orders(&shares, late, 100)
+        .await
+        .unwrap();
     let through = |one: &&Lease| {
         order(one)
             .attempts
@@ -189,50 +195,72 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
         (6, 4),
         "and what has only expired"
     );
-    let two = store.lease_orders(&shares, late, 2).await.unwrap();
+    let two = store
+        .unresolved
+        .lease_orders(&shares, late, 2)
+        .await
+        .unwrap();
     assert_eq!(two.len(), 2);
     let none = |_: PollLane<'_>| 0;
-    assert_eq!(store.lease_orders(&none, late, 100).await, Ok(Vec::new()));
-    assert_eq!(store.next_order(&none).await, Ok(None));
-    let first = store.next_order(&shares).await.unwrap().unwrap();
+    assert_eq!(
+        store.unresolved.lease_orders(&none, late, 100).await,
+        Ok(Vec::new())
+    );
+    assert_eq!(store.unresolved.next_order(&none).await, Ok(None));
+    let first = store.unresolved.next_order(&shares).await.unwrap().unwrap();
     assert!(first <= at(26));
 }
 
 /// What was seen of an order takes it before it is due, unless somebody has it or nothing waits.
 pub(crate) async fn a_named_order_is_leased_before_it_is_due(stores: &dyn Stores) {
     let store = stores.open();
-    let waiting = unresolved(&*store, 1).await;
-    let over = paid(&*store, 2, "harbour", terms(2)).await;
+    let waiting = unresolved(&store, 1).await;
+    let over = paid(&store, 2, "harbour", terms(2)).await;
     let both = [waiting.no.clone(), over.no];
-    let held = store.lease_named(&both, at(3)).await.unwrap();
+    let held = store.unresolved.lease_named(&both, at(3)).await.unwrap();
     assert_eq!(held.iter().map(order).collect::<Vec<_>>(), [&waiting]);
-    assert_eq!(store.lease_named(&both, at(4)).await, Ok(Vec::new()));
-    let back = store.reschedule(&waiting, held[0].fence).await;
+    assert_eq!(
+        store.unresolved.lease_named(&both, at(4)).await,
+        Ok(Vec::new())
+    );
+    let back = store.unresolved.reschedule(&waiting, held[0].fence).await;
     assert_eq!(back, Ok(LeaseCompletion::Done));
-    assert_eq!(store.lease_named(&both, at(5)).await.unwrap().len(), 1);
-    let left = store.lease_named(&both, at(5).plus(LEASE)).await.unwrap();
+    assert_eq!(
+        store
+            .unresolved
+            .lease_named(&both, at(5))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    let left = store
+        .unresolved
+        .lease_named(&both, at(5).plus(LEASE))
+        .await
+        .unwrap();
     assert_eq!(left.len(), 1, "a lease that ended is nobody's");
 }
 
 /// Z3: an order is due when its change says so: to expire, to be asked about, or never again.
 pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
     let store = stores.open();
-    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(None));
-    let idle = done(&*store, place(1, None)).await;
+    assert_eq!(next_due(&store, LeaseKind::Orders).await, Ok(None));
+    let idle = done(&store, place(1, None)).await;
     assert_eq!(
-        store.next_due(LeaseKind::Orders).await,
+        next_due(&store, LeaseKind::Orders).await,
         Ok(Some(idle.expires))
     );
-    let waits = unresolved(&*store, 2).await;
+    let waits = unresolved(&store, 2).await;
     let asked = waits.attempts[0].schedule.next;
     assert!(asked >= at(22) && asked <= at(26));
-    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(Some(asked)));
-    let due = lease(&*store, LeaseKind::Orders, idle.expires).await;
+    assert_eq!(next_due(&store, LeaseKind::Orders).await, Ok(Some(asked)));
+    let due = leased(&store, LeaseKind::Orders, idle.expires).await;
     assert_eq!(due.len(), 2);
     let ends = Some(idle.expires.plus(LEASE));
-    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(ends));
+    assert_eq!(next_due(&store, LeaseKind::Orders).await, Ok(ends));
     done(
-        &*store,
+        &store,
         idle.end(CloseReason::Expired, ChangeCause::Clock, at(9_000))
             .unwrap(),
     )
@@ -245,8 +273,8 @@ pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
         EvidenceSource::Query,
         9_000,
     );
-    done(&*store, settled).await;
-    assert_eq!(store.next_due(LeaseKind::Orders).await, Ok(None));
+    done(&store, settled).await;
+    assert_eq!(next_due(&store, LeaseKind::Orders).await, Ok(None));
 }
 
 /// T2, H2, Z3: what a clock that was ahead had put off is due no later than its own wait after the clock
@@ -255,33 +283,33 @@ pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
 pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
-    let idle = done(&*store, place(1, None)).await;
-    let forward = |by, now| store.bring_forward(by, now);
+    let idle = done(&store, place(1, None)).await;
+    let forward = |by, now| store.nodes.bring_forward(by, now);
     assert_eq!(forward(None, at(2)).await, Ok(Duration::ZERO));
     assert_eq!(
-        store.next_due(LeaseKind::Orders).await,
+        next_due(&store, LeaseKind::Orders).await,
         Ok(Some(idle.expires))
     );
     let ahead = Duration::from_mins(10);
     let now = at(100);
     assert_eq!(forward(Some(ahead), now).await, Ok(ahead));
-    let due = store.next_due(LeaseKind::Orders).await.unwrap().unwrap();
+    let due = next_due(&store, LeaseKind::Orders).await.unwrap().unwrap();
     assert_eq!(due.ms(), (idle.expires.ms() - 600_000).max(now.ms()));
     // A process that lived a day ahead is followed by one that does not.
     let change = idle
         .end(CloseReason::Merchant, ChangeCause::Clock, at(AHEAD_S))
         .unwrap();
-    done(&*store, change).await;
-    unresolved_at(&*store, 2, ("harbour", AHEAD_S)).await;
+    done(&store, change).await;
+    unresolved_at(&store, 2, ("harbour", AHEAD_S)).await;
     drop(store);
     let store = stores.open();
     let now = at(200);
-    let by = store.bring_forward(None, now).await.unwrap();
+    let by = store.nodes.bring_forward(None, now).await.unwrap();
     assert!(by >= Duration::from_secs(86_400 - 200), "{by:?}");
-    let due = store.next_due(LeaseKind::Orders).await.unwrap().unwrap();
+    let due = next_due(&store, LeaseKind::Orders).await.unwrap().unwrap();
     assert!(due.since(now) <= Duration::from_secs(24), "{due:?}");
     // Its own schedule came forward as well, and not its order's due time alone.
-    let held = lease(&*store, LeaseKind::Orders, due).await.remove(0);
+    let held = leased(&store, LeaseKind::Orders, due).await.remove(0);
     let next = order(&held).attempts[0].schedule.next;
     assert!(next.since(now) <= Duration::from_secs(24), "{next:?}");
 }
@@ -291,30 +319,31 @@ pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn S
 pub(crate) async fn a_holder_from_before_the_step_puts_nothing_off(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
-    unresolved_at(&*store, 1, ("harbour", AHEAD_S)).await;
-    let second = Some(start(2, "harbour", store.epoch()));
-    let second = done(&*store, place(2, second)).await;
+    unresolved_at(&store, 1, ("harbour", AHEAD_S)).await;
+    let second = Some(start(2, "harbour", store.epoch));
+    let second = done(&store, place(2, second)).await;
     let paid = apply(&second, 1, succeeded(), EvidenceSource::Callback, AHEAD_S);
-    done(&*store, paid).await;
-    let held = lease(&*store, LeaseKind::Orders, at(AHEAD_S + 30)).await;
+    done(&store, paid).await;
+    let held = leased(&store, LeaseKind::Orders, at(AHEAD_S + 30)).await;
     let held = held
         .iter()
         .find(|held| order(held).no != second.no)
         .unwrap();
-    let telling = lease(&*store, LeaseKind::Events, at(AHEAD_S + 30))
+    let telling = leased(&store, LeaseKind::Events, at(AHEAD_S + 30))
         .await
         .remove(0);
     let now = at(200);
     let by = Duration::from_hours(24);
-    assert_eq!(store.bring_forward(Some(by), now).await, Ok(by));
-    let late = store.reschedule(order(held), held.fence).await;
+    assert_eq!(store.nodes.bring_forward(Some(by), now).await, Ok(by));
+    let late = store.unresolved.reschedule(order(held), held.fence).await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     let late = store
-        .settle(&telling, DeliveryOutcome::Again(at(AHEAD_S + 31)))
+        .outbox
+        .complete(&telling, DeliveryOutcome::Again(at(AHEAD_S + 31)))
         .await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     for work in [LeaseKind::Orders, LeaseKind::Events] {
-        let due = store.next_due(work).await.unwrap().unwrap();
+        let due = next_due(&store, work).await.unwrap().unwrap();
         assert!(due.since(now) <= LEASE, "{work:?}: {due:?}");
     }
 }
@@ -326,57 +355,52 @@ pub(crate) async fn a_crash_between_following_and_bringing_forward_is_completed(
 ) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
-    unresolved_at(&*store, 1, ("harbour", AHEAD_S)).await;
-    let other = done(&*store, place(2, None)).await;
+    unresolved_at(&store, 1, ("harbour", AHEAD_S)).await;
+    let other = done(&store, place(2, None)).await;
     let ended = other
         .end(CloseReason::Merchant, ChangeCause::Clock, at(150))
         .unwrap();
-    done(&*store, ended).await;
+    done(&store, ended).await;
     drop(store);
     let store = stores.open();
     let now = at(200);
-    let by = store.bring_forward(None, now).await.unwrap();
+    let by = store.nodes.bring_forward(None, now).await.unwrap();
     assert_eq!(by, Duration::from_secs(86_400 - 200));
-    let due = store.next_due(LeaseKind::Orders).await.unwrap().unwrap();
+    let due = next_due(&store, LeaseKind::Orders).await.unwrap().unwrap();
     assert!(due.since(now) <= Duration::from_secs(30), "{due:?}");
     drop(store);
     let store = stores.open();
-    assert_eq!(store.bring_forward(None, at(201)).await, Ok(Duration::ZERO));
+    assert_eq!(
+        store.nodes.bring_forward(None, at(201)).await,
+        Ok(Duration::ZERO)
+    );
 }
 
 /// S1: intents are left over once their process is dead, never before; taken over they are none.
 pub(crate) async fn orphaned_calls_are_those_of_dead_processes(stores: &dyn Stores) {
     let store = stores.open();
-    let intent = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
-    unresolved(&*store, 2).await;
-    done(&*store, place(3, None)).await;
-    assert_eq!(lease(&*store, LeaseKind::OrphanedCalls, at(5)).await, []);
-    assert_eq!(store.next_due(LeaseKind::OrphanedCalls).await, Ok(None));
+    let intent = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
+    unresolved(&store, 2).await;
+    done(&store, place(3, None)).await;
+    assert_eq!(leased(&store, LeaseKind::OrphanedCalls, at(5)).await, []);
     drop(store);
     let store = stores.open();
-    assert!(
-        store
-            .next_due(LeaseKind::OrphanedCalls)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    let left = lease(&*store, LeaseKind::OrphanedCalls, at(5)).await;
+    let left = leased(&store, LeaseKind::OrphanedCalls, at(5)).await;
     assert_eq!(left.iter().map(order).collect::<Vec<_>>(), [&intent]);
     let adopted = order(&left[0])
-        .recover_orphaned(store.epoch(), at(5))
+        .recover_orphaned(store.epoch, at(5))
         .unwrap();
-    done(&*store, adopted).await;
-    assert_eq!(lease(&*store, LeaseKind::OrphanedCalls, at(5)).await, []);
-    assert_eq!(lease(&*store, LeaseKind::Orders, at(30)).await.len(), 2);
+    done(&store, adopted).await;
+    assert_eq!(leased(&store, LeaseKind::OrphanedCalls, at(5)).await, []);
+    assert_eq!(leased(&store, LeaseKind::Orders, at(30)).await.len(), 2);
 }
 
 /// N1, N2, N3: an event is due with its change, the same on every delivery, until it is heard.
 pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores) {
     let store = stores.open();
-    let paid = paid(&*store, 1, "harbour", terms(1)).await;
-    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(Some(at(20))));
-    let first = lease(&*store, LeaseKind::Events, at(20)).await.remove(0);
+    let paid = paid(&store, 1, "harbour", terms(1)).await;
+    assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(Some(at(20))));
+    let first = leased(&store, LeaseKind::Events, at(20)).await.remove(0);
     let LeasedWork::Event(event, born) = &first.of else {
         panic!("an order among events");
     };
@@ -391,45 +415,52 @@ pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores
     assert_eq!(event.destination.as_deref(), Some(&*paid.terms.return_url));
     assert_eq!((*born, first.tries), (at(20), 0));
     assert!(String::from_utf8_lossy(&event.body).contains("ORDER_PAID"));
-    assert_eq!(lease(&*store, LeaseKind::Events, at(21)).await, []);
-    let again = store.settle(&first, DeliveryOutcome::Again(at(30))).await;
+    assert_eq!(leased(&store, LeaseKind::Events, at(21)).await, []);
+    let again = store
+        .outbox
+        .complete(&first, DeliveryOutcome::Again(at(30)))
+        .await;
     assert_eq!(again, Ok(LeaseCompletion::Done));
-    assert_eq!(lease(&*store, LeaseKind::Events, at(29)).await, []);
+    assert_eq!(leased(&store, LeaseKind::Events, at(29)).await, []);
     drop(store);
     let store = stores.open();
-    let second = lease(&*store, LeaseKind::Events, at(30)).await.remove(0);
+    let second = leased(&store, LeaseKind::Events, at(30)).await.remove(0);
     assert_eq!((&second.of, second.tries), (&first.of, 1));
     let late = store
-        .settle(&first, DeliveryOutcome::Delivered(at(31)))
+        .outbox
+        .complete(&first, DeliveryOutcome::Delivered(at(31)))
         .await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     let heard = store
-        .settle(&second, DeliveryOutcome::Delivered(at(31)))
+        .outbox
+        .complete(&second, DeliveryOutcome::Delivered(at(31)))
         .await;
     assert_eq!(heard, Ok(LeaseCompletion::Done));
-    assert_eq!(lease(&*store, LeaseKind::Events, at(9_999)).await, []);
-    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(None));
+    assert_eq!(leased(&store, LeaseKind::Events, at(9_999)).await, []);
+    assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(None));
 }
 
 /// N2, N6, S1: what a process was telling when it died is due at once for the next one, in its
 /// destination's first place, and the dead one settles nothing any more.
 pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &dyn Stores) {
     let store = stores.open();
-    paid(&*store, 1, "harbour", terms(1)).await;
-    let dead = lease(&*store, LeaseKind::Events, at(20)).await.remove(0);
+    paid(&store, 1, "harbour", terms(1)).await;
+    let dead = leased(&store, LeaseKind::Events, at(20)).await.remove(0);
     drop(store);
     let store = stores.open();
-    let due = store.next_due(LeaseKind::Events).await.unwrap();
+    let due = next_due(&store, LeaseKind::Events).await.unwrap();
     assert!(due.is_some_and(|due| due <= at(20)), "{due:?}");
-    let alone = store.lease_events(&|_| 1, at(21), 10).await.unwrap();
+    let alone = store.outbox.lease_events(&|_| 1, at(21), 10).await.unwrap();
     assert_eq!(alone.len(), 1);
     assert_eq!((&alone[0].of, alone[0].tries), (&dead.of, dead.tries));
     let late = store
-        .settle(&dead, DeliveryOutcome::Delivered(at(22)))
+        .outbox
+        .complete(&dead, DeliveryOutcome::Delivered(at(22)))
         .await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     let heard = store
-        .settle(&alone[0], DeliveryOutcome::Delivered(at(23)))
+        .outbox
+        .complete(&alone[0], DeliveryOutcome::Delivered(at(23)))
         .await;
     assert_eq!(heard, Ok(LeaseCompletion::Done));
 }
@@ -439,19 +470,20 @@ pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &d
 pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
-    let first = Some(start(1, "harbour", store.epoch()));
-    let order = done(&*store, place(1, first)).await;
+    let first = Some(start(1, "harbour", store.epoch));
+    let order = done(&store, place(1, first)).await;
     let paid = apply(&order, 1, succeeded(), EvidenceSource::Callback, AHEAD_S);
-    done(&*store, paid).await;
-    let dead = lease(&*store, LeaseKind::Events, at(AHEAD_S))
+    done(&store, paid).await;
+    let dead = leased(&store, LeaseKind::Events, at(AHEAD_S))
         .await
         .remove(0);
     drop(store);
     let store = stores.open();
-    let again = lease(&*store, LeaseKind::Events, at(30)).await.remove(0);
+    let again = leased(&store, LeaseKind::Events, at(30)).await.remove(0);
     assert_eq!(again.of, dead.of);
     let heard = store
-        .settle(&again, DeliveryOutcome::Delivered(at(31)))
+        .outbox
+        .complete(&again, DeliveryOutcome::Delivered(at(31)))
         .await;
     assert_eq!(heard, Ok(LeaseCompletion::Done));
 }
@@ -459,18 +491,21 @@ pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores
 /// N2: what was given up is not delivered by itself; a lease that ended without a word is.
 pub(crate) async fn a_dead_lettered_event_is_not_leased(stores: &dyn Stores) {
     let store = stores.open();
-    paid(&*store, 1, "harbour", terms(1)).await;
-    let lost = lease(&*store, LeaseKind::Events, at(20)).await.remove(0);
-    let held = lease(&*store, LeaseKind::Events, at(20).plus(LEASE))
+    paid(&store, 1, "harbour", terms(1)).await;
+    let lost = leased(&store, LeaseKind::Events, at(20)).await.remove(0);
+    let held = leased(&store, LeaseKind::Events, at(20).plus(LEASE))
         .await
         .remove(0);
     assert_eq!(event_id(&lost), event_id(&held));
     assert_eq!(
-        store.settle(&held, DeliveryOutcome::Dead).await,
+        store.outbox.complete(&held, DeliveryOutcome::Dead).await,
         Ok(LeaseCompletion::Done)
     );
-    assert_eq!(lease(&*store, LeaseKind::Events, at(9_999)).await, []);
-    let again = store.settle(&held, DeliveryOutcome::Again(at(9_999))).await;
+    assert_eq!(leased(&store, LeaseKind::Events, at(9_999)).await, []);
+    let again = store
+        .outbox
+        .complete(&held, DeliveryOutcome::Again(at(9_999)))
+        .await;
     assert_eq!(again, Ok(LeaseCompletion::LeaseLost));
 }
 
@@ -479,17 +514,17 @@ pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
     let store = stores.open();
     let share = usize::try_from(DESTINATION_SHARE).unwrap();
     for n in 1..=DESTINATION_SHARE + 4 {
-        paid(&*store, n, "harbour", terms(n)).await;
+        paid(&store, n, "harbour", terms(n)).await;
     }
     let elsewhere = OrderTerms {
         return_url: "https://tea.example/notice".into(),
         ..terms(50)
     };
-    paid(&*store, 50, "harbour", elsewhere).await;
-    let mut held = lease(&*store, LeaseKind::Events, at(20)).await;
+    paid(&store, 50, "harbour", elsewhere).await;
+    let mut held = leased(&store, LeaseKind::Events, at(20)).await;
     assert_eq!(held.len(), share + 1);
-    assert_eq!(lease(&*store, LeaseKind::Events, at(21)).await, []);
-    let next = store.next_due(LeaseKind::Events).await;
+    assert_eq!(leased(&store, LeaseKind::Events, at(21)).await, []);
+    let next = next_due(&store, LeaseKind::Events).await;
     assert_eq!(next, Ok(Some(at(20).plus(LEASE))));
     held.retain(|lease| match &lease.of {
         LeasedWork::Event(event, _) => {
@@ -499,12 +534,13 @@ pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
     });
     assert_eq!(held.len(), share);
     let heard = store
-        .settle(&held[0], DeliveryOutcome::Delivered(at(22)))
+        .outbox
+        .complete(&held[0], DeliveryOutcome::Delivered(at(22)))
         .await;
     assert_eq!(heard, Ok(LeaseCompletion::Done));
-    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(Some(at(20))));
-    assert_eq!(lease(&*store, LeaseKind::Events, at(22)).await.len(), 1);
-    let over = lease(&*store, LeaseKind::Events, at(60)).await;
+    assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(Some(at(20))));
+    assert_eq!(leased(&store, LeaseKind::Events, at(22)).await.len(), 1);
+    let over = leased(&store, LeaseKind::Events, at(60)).await;
     assert_eq!(over.len(), share + 1);
 }
 
@@ -513,17 +549,13 @@ pub(crate) async fn what_goes_nowhere_is_not_leased(stores: &dyn Stores) {
     let store = stores.open();
     let mut unheard = opening(1, terms(1));
     unheard.notice_url = None;
-    let open = done(
-        &*store,
-        Order::open(unheard, None, ChangeCause::Page, at(1)),
-    )
-    .await;
+    let open = done(&store, Order::open(unheard, None, ChangeCause::Page, at(1))).await;
     done(
-        &*store,
+        &store,
         open.end(CloseReason::Merchant, ChangeCause::Page, at(2))
             .unwrap(),
     )
     .await;
-    assert_eq!(lease(&*store, LeaseKind::Events, at(9_999)).await, []);
-    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(None));
+    assert_eq!(leased(&store, LeaseKind::Events, at(9_999)).await, []);
+    assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(None));
 }

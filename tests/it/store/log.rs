@@ -27,7 +27,7 @@ const READERS: usize = 3;
 async fn the_log_begins_anew_under_load() {
     let stores = EmbeddedStores::new();
     let (store, ledger) = stores.open_both();
-    let order = done(&*store, place(1, None)).await;
+    let order = done(&store, place(1, None)).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
@@ -36,7 +36,7 @@ async fn the_log_begins_anew_under_load() {
             let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
             let mut reads = 0_u32;
             while !is_over.load(Ordering::Relaxed) {
-                assert_eq!(store.order(&key).await, Ok(Some(order.clone())));
+                assert_eq!(store.orders.order(&key).await, Ok(Some(order.clone())));
                 reads += 1;
                 tokio::task::yield_now().await;
             }
@@ -57,7 +57,10 @@ async fn the_log_begins_anew_under_load() {
                     raw,
                     at: at(1),
                 };
-                assert_eq!(store.keep(&message).await, Ok(ArchiveOutcome::New));
+                assert_eq!(
+                    store.archive.archive(&message).await,
+                    Ok(ArchiveOutcome::New)
+                );
                 longest = longest.max(ledger.wal_size().bytes);
             }
             longest
@@ -100,7 +103,7 @@ async fn an_order_takes_little_of_the_log() {
                 let drawn = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let cause = request(&format!("{drawn:016x}-drawn"));
                 let change = Order::open(opening(number, terms(number)), None, cause, at(1));
-                assert_eq!(store.commit(&change).await, Ok(Committed::Done));
+                assert_eq!(store.changes.commit(&change).await, Ok(Committed::Done));
             }
         });
     }

@@ -1,14 +1,14 @@
 //! Files that an earlier release wrote: what it left as plain text is sealed once, and nothing of it
-//! stays legible.
+//! stays legible; and what an earlier process left unfinished.
 
 use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo};
 use paymux::seal::SealBinding;
-use paymux::store::{LeaseKind, LeasedWork, OrderKey};
+use paymux::store::{LeaseKind, LeasedWork, OrderKey, Store};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::Stores;
-use super::builders::{MOBILE, at, draw, merchant};
+use super::builders::{MOBILE, at, done, draw, lease, merchant, place, start};
 use super::embedded::EmbeddedStores;
 
 const BEFORE: [&str; 6] = [
@@ -95,7 +95,7 @@ async fn what_was_legible_is_sealed_once() {
     drop(file);
     let store = stores.open();
     let key = OrderKey::PayOrderNo(merchant("M1"), no.clone());
-    let order = store.order(&key).await.unwrap().unwrap();
+    let order = store.orders.order(&key).await.unwrap().unwrap();
     let shop = "https://shop.example";
     assert_eq!(
         &*order.terms.return_url,
@@ -109,7 +109,7 @@ async fn what_was_legible_is_sealed_once() {
     assert_eq!(refund.reason.as_ref().unwrap().as_str(), "NO_FUNDS");
     let own = refund.request().unwrap().notice_url.as_deref().unwrap();
     assert_eq!(own, format!("{shop}/refunds?phone=13987650005"));
-    let leases = store.lease(LeaseKind::Events, at(1), 10).await.unwrap();
+    let leases = lease(&store, LeaseKind::Events, at(1), 10).await.unwrap();
     let LeasedWork::Event(event, _) = &leases[0].of else {
         panic!("no event");
     };
@@ -126,7 +126,7 @@ async fn what_was_legible_is_sealed_once() {
             assert!(!is_there, "{plain} is legible in the file{beside}");
         }
     }
-    assert_eq!(stores.open().order(&key).await.unwrap(), Some(order));
+    assert_eq!(stores.open().orders.order(&key).await.unwrap(), Some(order));
 }
 
 /// A6, R4: questions that an earlier release asked count, so that nothing is sent again faster because of
@@ -142,7 +142,7 @@ async fn an_upgrade_sends_no_refund_faster() {
     drop(file);
     let store = stores.open();
     let key = OrderKey::PayOrderNo(merchant("M1"), no.clone());
-    let order = store.order(&key).await.unwrap().unwrap();
+    let order = store.orders.order(&key).await.unwrap().unwrap();
     assert_eq!(order.refunds[0].schedule.asked, 7);
     assert_eq!(order.attempts[0].schedule.asked, 0, "it is over");
 }
@@ -169,8 +169,44 @@ async fn an_upgrade_keeps_fees() {
         .unwrap();
         drop(file);
         let key = OrderKey::PayOrderNo(merchant("M1"), no);
-        let order = stores.open().order(&key).await.unwrap().unwrap();
+        let order = stores.open().orders.order(&key).await.unwrap().unwrap();
         let receipt = order.attempts[0].receipt.as_ref().unwrap();
         assert_eq!(receipt.fee.unwrap().to_string(), fee, "{minor} {currency}");
     }
+}
+
+/// An intent of a process that is gone.
+async fn left_behind() -> EmbeddedStores {
+    let stores = EmbeddedStores::new();
+    let store = stores.open();
+    let first = Some(start(1, "harbour", store.epoch));
+    done(&store, place(1, first)).await;
+    stores
+}
+
+async fn orphaned(store: &Store) -> usize {
+    let leases = lease(store, LeaseKind::OrphanedCalls, at(31), 10).await;
+    leases.unwrap().len()
+}
+
+/// S1: what a living node began is its own; once it has expired another takes it over.
+#[tokio::test]
+async fn only_what_an_expired_node_left_is_taken_over() {
+    let stores = left_behind().await;
+    let store = stores.open();
+    for (state, found) in [("LIVE", 0), ("EXPIRED", 1)] {
+        let sql = "UPDATE nodes SET state = ?1 WHERE epoch < ?2";
+        let changed = stores.look().execute(sql, (state, store.epoch.0));
+        assert_eq!(changed, Ok(1));
+        assert_eq!(orphaned(&store).await, found, "{state}");
+    }
+}
+
+/// S1: processes of releases that registered no nodes are gone, and what they left is taken over.
+#[tokio::test]
+async fn what_was_left_before_nodes_were_registered_is_taken_over() {
+    let stores = left_behind().await;
+    let before = "DROP TABLE nodes; PRAGMA user_version = 16;";
+    stores.look().execute_batch(before).unwrap();
+    assert_eq!(orphaned(&stores.open()).await, 1);
 }

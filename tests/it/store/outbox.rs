@@ -8,7 +8,7 @@ use paymux::store::outbox::{DeadEventFilter, EventPageLimit, NumberedEvent};
 use paymux::store::{DeliveryOutcome, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store};
 
 use super::Stores;
-use super::builders::{at, merchant, paid, terms};
+use super::builders::{at, lease, merchant, next_due, paid, terms};
 
 const PLENTY: EventPageLimit = EventPageLimit {
     count: 500,
@@ -22,14 +22,13 @@ fn of(name: &str, n: u32) -> OrderTerms {
     }
 }
 
-async fn after(
-    store: &dyn Store,
-    name: &str,
-    after: u64,
-    room: EventPageLimit,
-) -> Vec<NumberedEvent> {
+async fn after(store: &Store, name: &str, after: u64, room: EventPageLimit) -> Vec<NumberedEvent> {
     let merchant = merchant(name);
-    store.events_after(&merchant, after, room).await.unwrap()
+    store
+        .outbox
+        .events_after(&merchant, after, room)
+        .await
+        .unwrap()
 }
 
 fn sequences(found: &[NumberedEvent]) -> Vec<u64> {
@@ -48,11 +47,11 @@ fn event_id(lease: &Lease) -> EventId {
 pub(crate) async fn events_are_numbered_without_a_gap(stores: &dyn Stores) {
     let store = stores.open();
     for (name, n) in [("M1", 1), ("M2", 2), ("M1", 3), ("M1", 4), ("M2", 5)] {
-        paid(&*store, n, "harbour", of(name, n)).await;
+        paid(&store, n, "harbour", of(name, n)).await;
     }
     drop(store);
     let store = stores.open();
-    let all = after(&*store, "M1", 0, PLENTY).await;
+    let all = after(&store, "M1", 0, PLENTY).await;
     assert_eq!(sequences(&all), [1, 2, 3]);
     for (one, order) in all.iter().zip(["ORDER-1", "ORDER-3", "ORDER-4"]) {
         let body: serde_json::Value = serde_json::from_slice(&one.body).unwrap();
@@ -61,22 +60,23 @@ pub(crate) async fn events_are_numbered_without_a_gap(stores: &dyn Stores) {
             (&"M1".into(), &order.into())
         );
     }
-    for lease in store.lease(LeaseKind::Events, at(20), 100).await.unwrap() {
+    for lease in lease(&store, LeaseKind::Events, at(20), 100).await.unwrap() {
         let LeasedWork::Event(event, _) = &lease.of else {
             panic!("an order among events");
         };
-        let listed = after(&*store, event.merchant.as_str(), 0, PLENTY).await;
+        let listed = after(&store, event.merchant.as_str(), 0, PLENTY).await;
         assert!(listed.iter().any(|one| one.body == event.body));
         store
-            .settle(&lease, DeliveryOutcome::Delivered(at(21)))
+            .outbox
+            .complete(&lease, DeliveryOutcome::Delivered(at(21)))
             .await
             .unwrap();
     }
-    assert_eq!(after(&*store, "M1", 0, PLENTY).await, all);
-    assert_eq!(sequences(&after(&*store, "M1", 2, PLENTY).await), [3]);
-    assert_eq!(sequences(&after(&*store, "M2", 0, PLENTY).await), [1, 2]);
+    assert_eq!(after(&store, "M1", 0, PLENTY).await, all);
+    assert_eq!(sequences(&after(&store, "M1", 2, PLENTY).await), [3]);
+    assert_eq!(sequences(&after(&store, "M2", 0, PLENTY).await), [1, 2]);
     for (name, behind) in [("M1", 3), ("M1", u64::MAX), ("M3", 0)] {
-        assert_eq!(after(&*store, name, behind, PLENTY).await, []);
+        assert_eq!(after(&store, name, behind, PLENTY).await, []);
     }
 }
 
@@ -84,9 +84,9 @@ pub(crate) async fn events_are_numbered_without_a_gap(stores: &dyn Stores) {
 pub(crate) async fn of_events_only_what_fits_is_given(stores: &dyn Stores) {
     let store = stores.open();
     for n in 1..=4 {
-        paid(&*store, n, "harbour", terms(n)).await;
+        paid(&store, n, "harbour", terms(n)).await;
     }
-    let all = after(&*store, "M1", 0, PLENTY).await;
+    let all = after(&store, "M1", 0, PLENTY).await;
     let two = all[0].body.len() + all[1].body.len();
     for (count, bytes, given) in [
         (500, two, 2),
@@ -95,7 +95,7 @@ pub(crate) async fn of_events_only_what_fits_is_given(stores: &dyn Stores) {
         (3, 1 << 20, 3),
         (1, two, 1),
     ] {
-        let found = after(&*store, "M1", 0, EventPageLimit { count, bytes }).await;
+        let found = after(&store, "M1", 0, EventPageLimit { count, bytes }).await;
         assert_eq!(found, all[..given], "{count} {bytes}");
     }
 }
@@ -104,12 +104,13 @@ pub(crate) async fn of_events_only_what_fits_is_given(stores: &dyn Stores) {
 /// whole schedule before it and the same id.
 pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn Stores) {
     let store = stores.open();
-    let none = store.dead(&DeadEventFilter::default(), 10).await.unwrap();
+    let (outbox, all) = (&store.outbox, DeadEventFilter::default());
+    let none = outbox.dead_lettered(&all, 10).await.unwrap();
     assert_eq!((none.count, none.shown.len()), (0, 0));
     for (name, n) in [("M2", 1), ("M1", 2), ("M1", 3), ("M1", 4)] {
-        paid(&*store, n, "harbour", of(name, n)).await;
+        paid(&store, n, "harbour", of(name, n)).await;
     }
-    let leases = store.lease(LeaseKind::Events, at(20), 100).await.unwrap();
+    let leases = lease(&store, LeaseKind::Events, at(20), 100).await.unwrap();
     assert_eq!(leases.len(), 4);
     // The third of M1 is heard; it is never brought back.
     for lease in &leases {
@@ -117,14 +118,15 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
             panic!("an order among events");
         };
         let body: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
-        let fate = if body["merchantOrderNo"] == "ORDER-4" {
+        let outcome = if body["merchantOrderNo"] == "ORDER-4" {
             DeliveryOutcome::Delivered(at(21))
         } else {
             DeliveryOutcome::Dead
         };
-        assert_eq!(store.settle(lease, fate).await, Ok(LeaseCompletion::Done));
+        let done = outbox.complete(lease, outcome).await;
+        assert_eq!(done, Ok(LeaseCompletion::Done));
     }
-    let dead = store.dead(&DeadEventFilter::default(), 2).await.unwrap();
+    let dead = outbox.dead_lettered(&all, 2).await.unwrap();
     assert_eq!(dead.count, 3);
     let shown: Vec<_> = dead
         .shown
@@ -150,20 +152,20 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
         (&one, 0, 2),
         (&theirs, 1, 1),
     ] {
-        let count = store.resend(which, "operator:uid=7", at(900)).await;
+        let count = outbox.resend(which, "operator:uid=7", at(900)).await;
         assert_eq!(count, Ok(resent), "{which:?}");
-        let dead = store.dead(&DeadEventFilter::default(), 10).await.unwrap();
+        let dead = outbox.dead_lettered(&all, 10).await.unwrap();
         assert_eq!(dead.count, left, "{which:?}");
     }
-    // What the settled leases hold counts for nothing any more (N6).
-    let late = store.settle(&leases[1], DeliveryOutcome::Dead).await;
+    // What the completed leases hold counts for nothing any more (N6).
+    let late = outbox.complete(&leases[1], DeliveryOutcome::Dead).await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
-    assert_eq!(store.next_due(LeaseKind::Events).await, Ok(Some(at(900))));
-    let again = store.lease(LeaseKind::Events, at(900), 100).await.unwrap();
-    assert_eq!(
-        again.iter().map(|lease| lease.tries).collect::<Vec<_>>(),
-        [0, 0]
-    );
+    assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(Some(at(900))));
+    let again = lease(&store, LeaseKind::Events, at(900), 100)
+        .await
+        .unwrap();
+    let tries: Vec<_> = again.iter().map(|lease| lease.tries).collect();
+    assert_eq!(tries, [0, 0]);
     let ids: Vec<_> = again.iter().map(event_id).collect();
     assert!(
         dead.shown.iter().all(|one| ids.contains(&one.id)),
@@ -183,7 +185,7 @@ pub(crate) async fn whoever_has_least_under_way_comes_first(stores: &dyn Stores)
             return_url: format!("https://{shop}.example/notice").into(),
             ..terms(n)
         };
-        paid(&*store, n, "harbour", terms).await;
+        paid(&store, n, "harbour", terms).await;
     }
     let shares = |origin: &str| match origin {
         "https://dead.example" => 4,
@@ -202,11 +204,11 @@ pub(crate) async fn whoever_has_least_under_way_comes_first(stores: &dyn Stores)
         counts.into_iter().collect::<Vec<_>>()
     };
     let lease = async |now: Timestamp, many: u32| {
-        let leases = store.lease_events(&shares, now, many).await.unwrap();
+        let leases = store.outbox.lease_events(&shares, now, many).await.unwrap();
         (count(&leases), leases)
     };
     let two = |shop: &str, many: u32| (shop.to_owned(), many);
-    assert_eq!(store.next_event(&shares).await, Ok(Some(at(20))));
+    assert_eq!(store.outbox.next_event(&shares).await, Ok(Some(at(20))));
     let (first, held) = lease(at(20), 4).await;
     assert_eq!(
         first,
@@ -219,6 +221,9 @@ pub(crate) async fn whoever_has_least_under_way_comes_first(stores: &dyn Stores)
     assert_eq!(third, [two("dea", 2)]);
     assert_eq!(lease(at(21), 100).await.1, []);
     let nobody = |_: &str| 0;
-    assert_eq!(store.next_event(&nobody).await, Ok(None));
-    assert_eq!(store.lease_events(&nobody, at(99), 100).await, Ok(vec![]));
+    assert_eq!(store.outbox.next_event(&nobody).await, Ok(None));
+    assert_eq!(
+        store.outbox.lease_events(&nobody, at(99), 100).await,
+        Ok(vec![])
+    );
 }

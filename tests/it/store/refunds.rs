@@ -16,7 +16,7 @@ use paymux::store::{Committed, LeaseKind, OrderKey, Store};
 use tokio::task::JoinSet;
 
 use super::Stores;
-use super::builders::{at, done, draw, facts, institution, merchant, paid, request, terms};
+use super::builders::{at, done, draw, facts, institution, lease, merchant, paid, request, terms};
 
 const RULES: RefundRules = RefundRules {
     kinds: RefundKinds::ALL,
@@ -28,20 +28,14 @@ fn fen(minor: i64) -> Amount {
 }
 
 /// The refund `n` of so much, by a request with a nonce of its own.
-pub(super) fn reserve(
-    store: &dyn Store,
-    order: &Order,
-    n: u32,
-    number: &str,
-    minor: i64,
-) -> Change {
+pub(super) fn reserve(store: &Store, order: &Order, n: u32, number: &str, minor: i64) -> Change {
     let asked = RefundRequest {
         no: RefundOrderNo::mint(at(30), draw(n)),
         number: Some(RefundRequestNo::parse(number).unwrap()),
         amount: fen(minor),
         reason: Some("茶凉了".into()),
         notice_url: Some("https://shop.example/refunds".into()),
-        epoch: store.epoch(),
+        epoch: store.epoch,
     };
     let cause = request(&format!("refunding-{n}-......"));
     order.reserve_refund(asked, &RULES, cause, at(30)).unwrap()
@@ -95,16 +89,25 @@ fn back(minor: i64) -> Finding {
 /// R2, O5: after each change a refund reads back as it was decided, also after a restart.
 pub(crate) async fn a_refund_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
     let key = OrderKey::PayOrderNo(merchant("M1"), order.no.clone());
-    let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
-    assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
-    let order = done(&*store, apply(&order, Finding::Accepted(None))).await;
-    assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
-    let order = done(&*store, apply(&order, back(500))).await;
+    let order = done(&store, reserve(&store, &order, 1, "B1", 500)).await;
+    assert_eq!(
+        store.orders.order(&key).await.unwrap().as_ref(),
+        Some(&order)
+    );
+    let order = done(&store, apply(&order, Finding::Accepted(None))).await;
+    assert_eq!(
+        store.orders.order(&key).await.unwrap().as_ref(),
+        Some(&order)
+    );
+    let order = done(&store, apply(&order, back(500))).await;
     drop(store);
     let store = stores.open();
-    assert_eq!(store.order(&key).await.unwrap().as_ref(), Some(&order));
+    assert_eq!(
+        store.orders.order(&key).await.unwrap().as_ref(),
+        Some(&order)
+    );
     assert_eq!(order.refunds[0].state, RefundState::Succeeded);
 }
 
@@ -112,8 +115,8 @@ pub(crate) async fn a_refund_reads_back_equal(stores: &dyn Stores) {
 /// else.
 pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores) {
     let store = stores.open();
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
-    let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
+    let order = paid(&store, 1, "harbour", terms(1)).await;
+    let order = done(&store, reserve(&store, &order, 1, "B1", 500)).await;
     let no = order.refunds[0].no.clone();
     let number = RefundRequestNo::parse("B1").unwrap();
     let found = [
@@ -123,7 +126,7 @@ pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores)
     ];
     for key in found {
         assert_eq!(
-            store.order(&key).await.unwrap().as_ref(),
+            store.orders.order(&key).await.unwrap().as_ref(),
             Some(&order),
             "{key:?}"
         );
@@ -135,23 +138,26 @@ pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores)
         OrderKey::RefundOrderNo(merchant("M1"), RefundOrderNo::mint(at(30), draw(9))),
     ];
     for key in hidden {
-        assert_eq!(store.order(&key).await, Ok(None), "{key:?}");
+        assert_eq!(store.orders.order(&key).await, Ok(None), "{key:?}");
     }
 }
 
 /// R6: a number that another order's refund has writes nothing, not even the nonce.
 pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
     let store = stores.open();
-    let first = paid(&*store, 1, "harbour", terms(1)).await;
-    let second = paid(&*store, 2, "harbour", terms(2)).await;
-    done(&*store, reserve(&*store, &first, 1, "B1", 500)).await;
-    let taken = reserve(&*store, &second, 2, "B1", 500);
-    assert_eq!(store.commit(&taken).await, Ok(Committed::KeyTaken));
+    let first = paid(&store, 1, "harbour", terms(1)).await;
+    let second = paid(&store, 2, "harbour", terms(2)).await;
+    done(&store, reserve(&store, &first, 1, "B1", 500)).await;
+    let taken = reserve(&store, &second, 2, "B1", 500);
+    assert_eq!(store.changes.commit(&taken).await, Ok(Committed::KeyTaken));
     let key = OrderKey::PayOrderNo(merchant("M1"), second.no.clone());
-    assert_eq!(store.order(&key).await.unwrap(), Some(second.clone()));
-    let free = reserve(&*store, &second, 2, "B2", 500);
     assert_eq!(
-        store.commit(&free).await,
+        store.orders.order(&key).await.unwrap(),
+        Some(second.clone())
+    );
+    let free = reserve(&store, &second, 2, "B2", 500);
+    assert_eq!(
+        store.changes.commit(&free).await,
         Ok(Committed::Done),
         "the nonce was not spent"
     );
@@ -160,37 +166,36 @@ pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
 /// S1: a refund that a dead process was sending is found at the next start, and by no living one.
 pub(crate) async fn a_refund_of_a_dead_process_is_orphaned(stores: &dyn Stores) {
     let store = stores.open();
-    let order = paid(&*store, 1, "harbour", terms(1)).await;
-    done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
-    let orphaned = async |store: &dyn Store| {
-        let leases = store
-            .lease(LeaseKind::OrphanedCalls, at(31), 10)
+    let order = paid(&store, 1, "harbour", terms(1)).await;
+    done(&store, reserve(&store, &order, 1, "B1", 500)).await;
+    let orphaned = async |store: &Store| {
+        let leases = lease(store, LeaseKind::OrphanedCalls, at(31), 10)
             .await
             .unwrap();
         leases.len()
     };
-    assert_eq!(orphaned(&*store).await, 0);
+    assert_eq!(orphaned(&store).await, 0);
     drop(store);
     let store = stores.open();
-    assert_eq!(orphaned(&*store).await, 1);
+    assert_eq!(orphaned(&store).await, 1);
 }
 
 /// R1: of sixty-four refunds asked at the same moment only as many are reserved as fit.
 pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn Stores) {
     let store = stores.open();
-    let first = paid(&*store, 1, "harbour", terms(1)).await;
+    let first = paid(&store, 1, "harbour", terms(1)).await;
     let key = OrderKey::PayOrderNo(merchant("M1"), first.no.clone());
     let mut asking = JoinSet::new();
     for n in 0..64 {
         let (store, key) = (Arc::clone(&store), key.clone());
         asking.spawn(async move {
             loop {
-                let order = store.order(&key).await.unwrap().unwrap();
+                let order = store.orders.order(&key).await.unwrap().unwrap();
                 if order.reserved_minor() + 100 > 1_230 {
                     return 0;
                 }
-                let change = reserve(&*store, &order, 10 + n, &format!("B{n}"), 100);
-                match store.commit(&change).await.unwrap() {
+                let change = reserve(&store, &order, 10 + n, &format!("B{n}"), 100);
+                match store.changes.commit(&change).await.unwrap() {
                     Committed::Done => return 1,
                     Committed::Stale => (),
                     other @ (Committed::KeyTaken | Committed::NonceSpent) => panic!("{other:?}"),
@@ -200,6 +205,6 @@ pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn
     }
     let reserved: u32 = asking.join_all().await.into_iter().sum();
     assert_eq!(reserved, 12);
-    let order = store.order(&key).await.unwrap().unwrap();
+    let order = store.orders.order(&key).await.unwrap().unwrap();
     assert_eq!((order.reserved_minor(), order.refunds.len()), (1_200, 12));
 }

@@ -1,13 +1,14 @@
 //! `paymux audit verify` on good files and on files that somebody or something damaged: each damage
 //! is named by the rule it breaks.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use paymux::command::audit::{VerifyArgs, verify_store};
 use paymux::domain::change::ChangeCause;
 use paymux::domain::evidence::{EvidenceSource, Finding, Reason};
 use paymux::domain::verification::{Breach, Report};
-use paymux::store::verify::verify;
+use paymux::store::{OpenError, StoreUrl, open_to_verify};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
@@ -21,38 +22,34 @@ use super::refunds::{failed, refunded, reserve};
 async fn busy() -> EmbeddedStores {
     let stores = EmbeddedStores::new();
     let store = stores.open();
-    paid(&*store, 1, "harbour", terms(1)).await;
-    let order = paid(&*store, 2, "harbour", terms(2)).await;
-    let order = done(&*store, reserve(&*store, &order, 1, "B1", 500)).await;
-    let order = done(&*store, refunded(&order, 500)).await;
-    let order = done(&*store, reserve(&*store, &order, 2, "B2", 200)).await;
-    let order = done(&*store, failed(&order)).await;
-    done(&*store, reserve(&*store, &order, 3, "B3", 100)).await;
-    let open = done(&*store, place(3, Some(start(3, "harbour", store.epoch())))).await;
+    paid(&store, 1, "harbour", terms(1)).await;
+    let order = paid(&store, 2, "harbour", terms(2)).await;
+    let order = done(&store, reserve(&store, &order, 1, "B1", 500)).await;
+    let order = done(&store, refunded(&order, 500)).await;
+    let order = done(&store, reserve(&store, &order, 2, "B2", 200)).await;
+    let order = done(&store, failed(&order)).await;
+    done(&store, reserve(&store, &order, 3, "B3", 100)).await;
+    let open = done(&store, place(3, Some(start(3, "harbour", store.epoch)))).await;
     done(
-        &*store,
+        &store,
         apply(&open, 1, accepted(), EvidenceSource::Create, 3),
     )
     .await;
-    let twice = done(&*store, place(4, Some(start(4, "harbour", store.epoch())))).await;
+    let twice = done(&store, place(4, Some(start(4, "harbour", store.epoch)))).await;
     let refused = Finding::Refused(Reason::from_code("NO_MONEY"));
-    let twice = done(
-        &*store,
-        apply(&twice, 1, refused, EvidenceSource::Create, 4),
-    )
-    .await;
-    let again = start(5, "harbour", store.epoch());
+    let twice = done(&store, apply(&twice, 1, refused, EvidenceSource::Create, 4)).await;
+    let again = start(5, "harbour", store.epoch);
     let again = twice
         .start_attempt(again, ChangeCause::Page, at(5))
         .unwrap();
-    let twice = done(&*store, again).await;
+    let twice = done(&store, again).await;
     let twice = done(
-        &*store,
+        &store,
         apply(&twice, 2, succeeded(), EvidenceSource::Callback, 6),
     )
     .await;
     done(
-        &*store,
+        &store,
         apply(&twice, 1, succeeded(), EvidenceSource::Query, 7),
     )
     .await;
@@ -60,9 +57,16 @@ async fn busy() -> EmbeddedStores {
     stores
 }
 
-fn look(stores: &EmbeddedStores) -> (Report, Vec<Breach>) {
+/// Everything that does not hold in this file.
+pub(crate) fn verified(file: &Path) -> Result<(Report, Vec<Breach>), OpenError> {
     let mut breaches = Vec::new();
-    let report = verify(&stores.file(), &mut |breach| breaches.push(breach)).unwrap();
+    let opened = open_to_verify(&StoreUrl::of_file(file.into()))?;
+    let report = opened.verify(&mut |breach| breaches.push(breach))?;
+    Ok((report, breaches))
+}
+
+fn look(stores: &EmbeddedStores) -> (Report, Vec<Breach>) {
+    let (report, breaches) = verified(&stores.file()).unwrap();
     assert_eq!(report.breaches, u64::try_from(breaches.len()).unwrap());
     (report, breaches)
 }

@@ -24,8 +24,8 @@ fn ours(order: &Order) -> OrderKey {
     OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone())
 }
 
-async fn reads_back(store: &dyn Store, order: &Order) {
-    let read = store.order(&ours(order)).await.unwrap().unwrap();
+async fn reads_back(store: &Store, order: &Order) {
+    let read = store.orders.order(&ours(order)).await.unwrap().unwrap();
     assert_eq!(&read, order);
     // What cannot be printed is compared once more by what it says.
     assert_eq!(read.terms.mobile.expose(), order.terms.mobile.expose());
@@ -35,22 +35,22 @@ async fn reads_back(store: &dyn Store, order: &Order) {
 /// O5, K4: after each change of its life an order reads back as it was decided.
 pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
-    let first = Some(start(1, "harbour", store.epoch()));
-    let order = done(&*store, place(1, first)).await;
-    reads_back(&*store, &order).await;
+    let first = Some(start(1, "harbour", store.epoch));
+    let order = done(&store, place(1, first)).await;
+    reads_back(&store, &order).await;
     let order = done(
-        &*store,
+        &store,
         apply(&order, 1, accepted(), EvidenceSource::Create, 2),
     )
     .await;
-    reads_back(&*store, &order).await;
+    reads_back(&store, &order).await;
     let order = done(
-        &*store,
+        &store,
         apply(&order, 1, succeeded(), EvidenceSource::Callback, 20),
     )
     .await;
     assert!(order.paying_attempt_id.is_some());
-    reads_back(&*store, &order).await;
+    reads_back(&store, &order).await;
 
     let bare = OrderTerms {
         goods_no: None,
@@ -62,50 +62,46 @@ pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     };
     let mut sparse = opening(2, bare);
     sparse.notice_url = None;
-    let open = done(&*store, Order::open(sparse, None, ChangeCause::Page, at(1))).await;
-    reads_back(&*store, &open).await;
+    let open = done(&store, Order::open(sparse, None, ChangeCause::Page, at(1))).await;
+    reads_back(&store, &open).await;
     let closed = open
         .end(CloseReason::Merchant, ChangeCause::Clock, at(3))
         .unwrap();
-    let closed = done(&*store, closed).await;
+    let closed = done(&store, closed).await;
     drop(store);
     let store = stores.open();
-    reads_back(&*store, &closed).await;
-    reads_back(&*store, &order).await;
+    reads_back(&store, &closed).await;
+    reads_back(&store, &order).await;
 }
 
 /// A4, V4: refusals, a second attempt, late money and its refund read back as well.
 pub(crate) async fn an_excess_payment_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
-    let order = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    let order = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
     let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
+    let order = done(&store, apply(&order, 1, refused, EvidenceSource::Create, 2)).await;
+    reads_back(&store, &order).await;
+    let second = order.start_attempt(start(2, "island", store.epoch), ChangeCause::Page, at(3));
+    let order = done(&store, second.unwrap()).await;
     let order = done(
-        &*store,
-        apply(&order, 1, refused, EvidenceSource::Create, 2),
-    )
-    .await;
-    reads_back(&*store, &order).await;
-    let second = order.start_attempt(start(2, "island", store.epoch()), ChangeCause::Page, at(3));
-    let order = done(&*store, second.unwrap()).await;
-    let order = done(
-        &*store,
+        &store,
         apply(&order, 2, succeeded(), EvidenceSource::Query, 20),
     )
     .await;
     let order = done(
-        &*store,
+        &store,
         apply(&order, 1, succeeded(), EvidenceSource::Query, 30),
     )
     .await;
     assert_eq!(order.refunds.len(), 1);
     assert!(order.attempts[0].late_success);
-    reads_back(&*store, &order).await;
+    reads_back(&store, &order).await;
 }
 
 /// K3, C2: each name finds the order for its owner, and for nobody else.
 pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores) {
     let store = stores.open();
-    let order = done(&*store, place(1, Some(start(1, "harbour", store.epoch())))).await;
+    let order = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
     let (no, theirs) = (order.no.clone(), order.terms.merchant_order_no.clone());
     let attempt = order.attempts[0].id.clone();
     for key in [
@@ -114,7 +110,7 @@ pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores)
         OrderKey::Attempt(institution("harbour"), attempt.clone()),
         OrderKey::Page(order.page_token()),
     ] {
-        let read = store.order(&key).await.unwrap();
+        let read = store.orders.order(&key).await.unwrap();
         assert_eq!(read.as_ref(), Some(&order), "{key:?}");
     }
     for key in [
@@ -124,7 +120,7 @@ pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores)
         OrderKey::Attempt(institution("island"), attempt),
         OrderKey::Page(PageToken::new(no, [8; 16])),
     ] {
-        assert_eq!(store.order(&key).await, Ok(None), "{key:?}");
+        assert_eq!(store.orders.order(&key).await, Ok(None), "{key:?}");
     }
 }
 
@@ -132,47 +128,50 @@ pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores)
 /// spent nonce.
 pub(crate) async fn a_taken_number_writes_nothing(stores: &dyn Stores) {
     let store = stores.open();
-    let order = done(&*store, place(1, None)).await;
+    let order = done(&store, place(1, None)).await;
     let again = Order::open(
         opening(2, terms(1)),
         None,
         request("second-nonce-...."),
         at(2),
     );
-    assert_eq!(store.commit(&again).await, Ok(Committed::KeyTaken));
-    assert_eq!(store.order(&ours(again.order().unwrap())).await, Ok(None));
-    reads_back(&*store, &order).await;
+    assert_eq!(store.changes.commit(&again).await, Ok(Committed::KeyTaken));
+    assert_eq!(
+        store.orders.order(&ours(again.order().unwrap())).await,
+        Ok(None)
+    );
+    reads_back(&store, &order).await;
     let spend = Change::spend(nonce("second-nonce-...."), at(3));
-    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&spend).await, Ok(Committed::Done));
     let elsewhere = OrderTerms {
         merchant: merchant("M2"),
         ..terms(1)
     };
     let other = Order::open(opening(3, elsewhere), None, ChangeCause::Page, at(2));
-    assert_eq!(store.commit(&other).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&other).await, Ok(Committed::Done));
 }
 
 /// K4: a decision on an older version changes nothing and leaves its nonce unspent.
 pub(crate) async fn a_stale_change_writes_nothing(stores: &dyn Stores) {
     let store = stores.open();
-    let before = done(&*store, place(1, None)).await;
+    let before = done(&store, place(1, None)).await;
     let by_page = before
-        .start_attempt(start(1, "harbour", store.epoch()), ChangeCause::Page, at(2))
+        .start_attempt(start(1, "harbour", store.epoch), ChangeCause::Page, at(2))
         .unwrap();
     let late = before
         .end(CloseReason::Merchant, request("closing-nonce-..."), at(2))
         .unwrap();
-    let order = done(&*store, by_page).await;
-    assert_eq!(store.commit(&late).await, Ok(Committed::Stale));
-    reads_back(&*store, &order).await;
+    let order = done(&store, by_page).await;
+    assert_eq!(store.changes.commit(&late).await, Ok(Committed::Stale));
+    reads_back(&store, &order).await;
     let spend = Change::spend(nonce("closing-nonce-..."), at(3));
-    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&spend).await, Ok(Committed::Done));
 }
 
 /// Q5: a nonce is spent once, at once and after a restart; under another key it is another.
 pub(crate) async fn a_spent_nonce_is_refused_for_ever(stores: &dyn Stores) {
     let store = stores.open();
-    done(&*store, place(1, None)).await;
+    done(&store, place(1, None)).await;
     let replay = || {
         Order::open(
             opening(2, terms(2)),
@@ -181,18 +180,27 @@ pub(crate) async fn a_spent_nonce_is_refused_for_ever(stores: &dyn Stores) {
             at(2),
         )
     };
-    assert_eq!(store.commit(&replay()).await, Ok(Committed::NonceSpent));
+    assert_eq!(
+        store.changes.commit(&replay()).await,
+        Ok(Committed::NonceSpent)
+    );
     drop(store);
     let store = stores.open();
     let change = replay();
-    assert_eq!(store.commit(&change).await, Ok(Committed::NonceSpent));
-    assert_eq!(store.order(&ours(change.order().unwrap())).await, Ok(None));
+    assert_eq!(
+        store.changes.commit(&change).await,
+        Ok(Committed::NonceSpent)
+    );
+    assert_eq!(
+        store.orders.order(&ours(change.order().unwrap())).await,
+        Ok(None)
+    );
     let other_key = FreshNonce {
         key: paymux::domain::identifiers::KeyId::parse("key-2").unwrap(),
         ..nonce("placing-1-........")
     };
     let spend = Change::spend(other_key, at(3));
-    assert_eq!(store.commit(&spend).await, Ok(Committed::Done));
+    assert_eq!(store.changes.commit(&spend).await, Ok(Committed::Done));
 }
 
 /// Q5: a repeat's answer and a refusal for reasons of state spend their nonce too.
@@ -200,7 +208,7 @@ pub(crate) async fn a_nonce_is_spent_without_an_effect(stores: &dyn Stores) {
     let store = stores.open();
     for expected in [Committed::Done, Committed::NonceSpent] {
         let spend = Change::spend(nonce("only-the-nonce-..."), at(2));
-        assert_eq!(store.commit(&spend).await, Ok(expected));
+        assert_eq!(store.changes.commit(&spend).await, Ok(expected));
     }
 }
 
@@ -213,7 +221,7 @@ pub(crate) async fn of_equal_requests_exactly_one_is_done(stores: &dyn Stores) {
         copies.spawn(async move {
             let cause = request("the-same-nonce-...");
             let change = Order::open(opening(n, terms(n)), None, cause, at(1));
-            store.commit(&change).await.unwrap()
+            store.changes.commit(&change).await.unwrap()
         });
     }
     let outcomes = copies.join_all().await;
@@ -233,18 +241,30 @@ pub(crate) async fn what_is_forgotten_stays_refused(stores: &dyn Stores) {
         };
         Change::spend(nonce, at(9))
     };
-    assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::Done));
-    store.forget_nonces(at(5)).await.unwrap();
-    assert!(store.forgotten().contains(at(1)));
-    assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::NonceSpent));
+    assert_eq!(
+        store.changes.commit(&spend(at(1))).await,
+        Ok(Committed::Done)
+    );
+    store.nonces.forget_nonces(at(5)).await.unwrap();
+    assert!(store.replay_floor.forgotten().contains(at(1)));
+    assert_eq!(
+        store.changes.commit(&spend(at(1))).await,
+        Ok(Committed::NonceSpent)
+    );
     // Nothing is left to forget, and what was is not forgotten.
-    store.forget_nonces(at(2)).await.unwrap();
+    store.nonces.forget_nonces(at(2)).await.unwrap();
     drop(store);
     let store = stores.open();
-    assert!(store.forgotten().contains(at(1)));
-    assert_eq!(store.commit(&spend(at(1))).await, Ok(Committed::NonceSpent));
+    assert!(store.replay_floor.forgotten().contains(at(1)));
+    assert_eq!(
+        store.changes.commit(&spend(at(1))).await,
+        Ok(Committed::NonceSpent)
+    );
     // Forgotten, and signed anew at another moment: another request.
-    assert_eq!(store.commit(&spend(at(6))).await, Ok(Committed::Done));
+    assert_eq!(
+        store.changes.commit(&spend(at(6))).await,
+        Ok(Committed::Done)
+    );
 }
 
 /// Q6, H2: a clock that was ahead for a while shuts out the seconds in which something was spent
@@ -259,10 +279,10 @@ pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
         Change::spend(nonce, created)
     };
     for (value, second) in [("right-nonce-00001", 10), ("ahead-nonce-00001", 3_600)] {
-        let done = store.commit(&spend(value, at(second))).await;
+        let done = store.changes.commit(&spend(value, at(second))).await;
         assert_eq!(done, Ok(Committed::Done));
     }
-    store.forget_nonces(at(5_000)).await.unwrap();
+    store.nonces.forget_nonces(at(5_000)).await.unwrap();
     let mut store = Some(store);
     for _ in 0..2 {
         // The next process begins when the one before is gone.
@@ -274,8 +294,8 @@ pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
             (3_500, Committed::Done),
             (3_700, Committed::Done),
         ] {
-            let value = format!("another-nonce-{second:04}-{}", store.epoch().0);
-            let done = store.commit(&spend(&value, at(second))).await;
+            let value = format!("another-nonce-{second:04}-{}", store.epoch.0);
+            let done = store.changes.commit(&spend(&value, at(second))).await;
             assert_eq!(done, Ok(outcome), "{second}");
         }
     }
@@ -283,7 +303,7 @@ pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
 
 /// S1: no two processes write the same mark on their attempts.
 pub(crate) async fn each_opening_is_an_epoch_of_its_own(stores: &dyn Stores) {
-    let epochs: BTreeSet<_> = (0..3).map(|_| stores.open().epoch()).collect();
+    let epochs: BTreeSet<_> = (0..3).map(|_| stores.open().epoch).collect();
     assert_eq!(epochs.len(), 3);
 }
 
@@ -293,19 +313,22 @@ pub(crate) async fn the_last_institution_is_remembered(stores: &dyn Stores) {
     let payer = MobileNo::parse(MOBILE).unwrap();
     let of = |name| (merchant(name), payer.clone());
     let (m1, payer_1) = of("M1");
-    assert_eq!(store.last_used(&m1, &payer_1).await, Ok(None));
-    let unpaid = done(&*store, place(9, Some(start(9, "island", store.epoch())))).await;
-    assert_eq!(store.last_used(&m1, &payer_1).await, Ok(None));
+    assert_eq!(store.orders.last_institution(&m1, &payer_1).await, Ok(None));
+    let unpaid = done(&store, place(9, Some(start(9, "island", store.epoch)))).await;
+    assert_eq!(store.orders.last_institution(&m1, &payer_1).await, Ok(None));
     assert_eq!(unpaid.paying_attempt_id, None);
-    paid(&*store, 1, "harbour", terms(1)).await;
-    let last = store.last_used(&m1, &payer_1).await;
+    paid(&store, 1, "harbour", terms(1)).await;
+    let last = store.orders.last_institution(&m1, &payer_1).await;
     assert_eq!(last, Ok(Some(institution("harbour"))));
-    paid(&*store, 2, "island", terms(2)).await;
-    let last = store.last_used(&m1, &payer_1).await;
+    paid(&store, 2, "island", terms(2)).await;
+    let last = store.orders.last_institution(&m1, &payer_1).await;
     assert_eq!(last, Ok(Some(institution("island"))));
-    assert_eq!(store.last_used(&merchant("M2"), &payer).await, Ok(None));
+    assert_eq!(
+        store.orders.last_institution(&merchant("M2"), &payer).await,
+        Ok(None)
+    );
     let other = MobileNo::parse("13900000000").unwrap();
-    assert_eq!(store.last_used(&m1, &other).await, Ok(None));
+    assert_eq!(store.orders.last_institution(&m1, &other).await, Ok(None));
 }
 
 fn message(from: &str, status: InboxStatus, raw: impl Into<Vec<u8>>) -> InboxMessage {
@@ -321,14 +344,26 @@ fn message(from: &str, status: InboxStatus, raw: impl Into<Vec<u8>>) -> InboxMes
 pub(crate) async fn a_message_is_archived_once(stores: &dyn Stores) {
     let store = stores.open();
     let genuine = message("harbour", InboxStatus::Genuine, "paid");
-    assert_eq!(store.keep(&genuine).await, Ok(ArchiveOutcome::New));
-    assert_eq!(store.keep(&genuine).await, Ok(ArchiveOutcome::Seen));
+    assert_eq!(
+        store.archive.archive(&genuine).await,
+        Ok(ArchiveOutcome::New)
+    );
+    assert_eq!(
+        store.archive.archive(&genuine).await,
+        Ok(ArchiveOutcome::Seen)
+    );
     let other = message("harbour", InboxStatus::Genuine, "paid.");
-    assert_eq!(store.keep(&other).await, Ok(ArchiveOutcome::New));
+    assert_eq!(store.archive.archive(&other).await, Ok(ArchiveOutcome::New));
     let elsewhere = message("island", InboxStatus::Genuine, "paid");
-    assert_eq!(store.keep(&elsewhere).await, Ok(ArchiveOutcome::New));
+    assert_eq!(
+        store.archive.archive(&elsewhere).await,
+        Ok(ArchiveOutcome::New)
+    );
     drop(store);
-    assert_eq!(stores.open().keep(&genuine).await, Ok(ArchiveOutcome::Seen));
+    assert_eq!(
+        stores.open().archive.archive(&genuine).await,
+        Ok(ArchiveOutcome::Seen)
+    );
 }
 
 /// A flood of forged messages fills nothing but its sample, and only its institution's.
@@ -336,16 +371,31 @@ pub(crate) async fn of_forged_messages_a_sample_is_archived(stores: &dyn Stores)
     let store = stores.open();
     for n in 0..FORGED_ARCHIVED_MAX {
         let forged = message("harbour", InboxStatus::Forged, n.to_be_bytes());
-        assert_eq!(store.keep(&forged).await, Ok(ArchiveOutcome::New));
+        assert_eq!(
+            store.archive.archive(&forged).await,
+            Ok(ArchiveOutcome::New)
+        );
     }
     let more = message("harbour", InboxStatus::Forged, "one more");
-    assert_eq!(store.keep(&more).await, Ok(ArchiveOutcome::Dropped));
+    assert_eq!(
+        store.archive.archive(&more).await,
+        Ok(ArchiveOutcome::Dropped)
+    );
     let known = message("harbour", InboxStatus::Forged, 0_u32.to_be_bytes());
-    assert_eq!(store.keep(&known).await, Ok(ArchiveOutcome::Seen));
+    assert_eq!(
+        store.archive.archive(&known).await,
+        Ok(ArchiveOutcome::Seen)
+    );
     let genuine = message("harbour", InboxStatus::Genuine, draw(1));
-    assert_eq!(store.keep(&genuine).await, Ok(ArchiveOutcome::New));
+    assert_eq!(
+        store.archive.archive(&genuine).await,
+        Ok(ArchiveOutcome::New)
+    );
     let elsewhere = message("island", InboxStatus::Forged, "one more");
-    assert_eq!(store.keep(&elsewhere).await, Ok(ArchiveOutcome::New));
+    assert_eq!(
+        store.archive.archive(&elsewhere).await,
+        Ok(ArchiveOutcome::New)
+    );
 }
 
 /// V3: what was taken for genuine and then put aside is known as put aside; it takes no place in
@@ -354,15 +404,15 @@ pub(crate) async fn the_status_of_the_same_bytes_only_hardens(stores: &dyn Store
     let store = stores.open();
     let same = |decision| message("harbour", decision, "paid");
     assert_eq!(
-        store.keep(&same(InboxStatus::Genuine)).await,
+        store.archive.archive(&same(InboxStatus::Genuine)).await,
         Ok(ArchiveOutcome::New)
     );
     assert_eq!(
-        store.keep(&same(InboxStatus::Quarantined)).await,
+        store.archive.archive(&same(InboxStatus::Quarantined)).await,
         Ok(ArchiveOutcome::Seen)
     );
     assert_eq!(
-        store.keep(&same(InboxStatus::Forged)).await,
+        store.archive.archive(&same(InboxStatus::Forged)).await,
         Ok(ArchiveOutcome::Seen)
     );
 }
@@ -371,7 +421,10 @@ pub(crate) async fn the_status_of_the_same_bytes_only_hardens(stores: &dyn Store
 /// a refused configuration raises nothing.
 pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
     let store = stores.open();
-    assert_eq!(store.dependents(at(0)).await.unwrap().version, 0);
+    assert_eq!(
+        store.configuration.dependents(at(0)).await.unwrap().version,
+        0
+    );
     for version in [Some(7), Some(5), None] {
         let audit_entry = AuditEntry {
             actor: "operator".into(),
@@ -385,21 +438,40 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
             audit_entry,
         };
         let change = Change::configured(configured, at(1));
-        assert_eq!(store.commit(&change).await, Ok(Committed::Done));
-        assert_eq!(store.dependents(at(0)).await.unwrap().version, 7);
+        assert_eq!(store.changes.commit(&change).await, Ok(Committed::Done));
+        assert_eq!(
+            store.configuration.dependents(at(0)).await.unwrap().version,
+            7
+        );
     }
     drop(store);
-    assert_eq!(stores.open().dependents(at(0)).await.unwrap().version, 7);
+    assert_eq!(
+        stores
+            .open()
+            .configuration
+            .dependents(at(0))
+            .await
+            .unwrap()
+            .version,
+        7
+    );
 }
 
 /// F2: an institution is bound by its live attempts, and by those that ended since a moment, by our
 /// clock; money that comes late binds it anew.
 pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn Stores) {
     let store = stores.open();
-    let through = |name| Some(start(1, name, store.epoch()));
-    let order = done(&*store, place(1, through("harbour"))).await;
-    done(&*store, place(2, Some(start(2, "island", store.epoch())))).await;
-    let held = async |since| store.dependents(at(since)).await.unwrap().held;
+    let through = |name| Some(start(1, name, store.epoch));
+    let order = done(&store, place(1, through("harbour"))).await;
+    done(&store, place(2, Some(start(2, "island", store.epoch)))).await;
+    let held = async |since| {
+        store
+            .configuration
+            .dependents(at(since))
+            .await
+            .unwrap()
+            .held
+    };
     let of = |name: &str, unfinished, ended| {
         (
             institution(name),
@@ -410,7 +482,7 @@ pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn St
     assert_eq!(held(0).await, [of("harbour", 1, 0), island.clone()].into());
     let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
     let failed = done(
-        &*store,
+        &store,
         apply(&order, 1, refused, EvidenceSource::Callback, 20),
     )
     .await;
@@ -420,7 +492,7 @@ pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn St
     }
     assert_eq!(held(21).await, [island.clone()].into());
     let late = apply(&failed, 1, succeeded(), EvidenceSource::Query, 30);
-    done(&*store, late).await;
+    done(&store, late).await;
     assert_eq!(held(30).await, ended);
     assert_eq!(held(31).await, [island].into());
 }

@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use paymux::domain::attempt::Epoch;
 use paymux::domain::change::Change;
-use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::seal::Seal;
 use paymux::store::outbox::{
-    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+    DESTINATION_SHARE, DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, NumberedEvent,
 };
+use paymux::store::unresolved::LaneShares;
 use paymux::store::{
-    ArchiveOutcome, Committed, DeliveryOutcome, InboxMessage, Lease, LeaseCompletion, LeaseKind,
-    LeasedWork, OrderKey, RemovalGuard, Store, StoreError, open,
+    Archive, ArchiveOutcome, Changes, Committed, ConfigurationLog, DeliveryOutcome, InboxMessage,
+    Lease, LeaseCompletion, LeasedWork, Nodes, NonceRetention, OrderKey, Orders, Outbox,
+    RemovalGuard, Store, StoreError, Unresolved, open,
 };
 
 use super::memory::MemoryStore;
@@ -30,7 +30,7 @@ const ALL: u32 = 1_000;
 
 pub(crate) struct DifferentialStore {
     memory: Arc<MemoryStore>,
-    embedded: Arc<dyn Store>,
+    embedded: Arc<Store>,
     /// The embedded store's lease to each of the memory's.
     leases: Mutex<BTreeMap<(String, u64), Lease>>,
     /// Questions that the embedded store has not answered yet.
@@ -44,8 +44,11 @@ impl DifferentialStore {
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
         let fatal = Box::new(|why: &str| panic!("{why}"));
         let embedded = open(file, Arc::new(seal), fatal, Box::new(|_, _| ())).unwrap();
-        assert_eq!(embedded.epoch(), memory.epoch());
-        assert_eq!(embedded.forgotten(), memory.forgotten());
+        assert_eq!(embedded.epoch, memory.epoch());
+        assert_eq!(
+            embedded.replay_floor.forgotten(),
+            memory.handles().replay_floor.forgotten()
+        );
         asked.store(0, Ordering::SeqCst);
         Self {
             memory,
@@ -53,6 +56,47 @@ impl DifferentialStore {
             leases: Mutex::default(),
             asked,
         }
+    }
+
+    /// As the gateway is given it: what is not asked of both comes from the memory.
+    pub(crate) fn handles(self: &Arc<Self>) -> Arc<Store> {
+        let memory = Store::clone(&self.memory.handles());
+        Arc::new(Store {
+            orders: self.clone(),
+            changes: self.clone(),
+            nonces: self.clone(),
+            archive: self.clone(),
+            unresolved: self.clone(),
+            outbox: self.clone(),
+            nodes: self.clone(),
+            configuration: self.clone(),
+            ..memory
+        })
+    }
+
+    /// The same leases from both, whatever fences they carry; gives the memory's.
+    async fn same_leases(
+        &self,
+        one: impl Future<Output = Result<Vec<Lease>, StoreError>>,
+        other: impl Future<Output = Result<Vec<Lease>, StoreError>>,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let mut one = one.await?;
+        let mut other = self.wait(other).await?;
+        one.sort_by_key(name);
+        other.sort_by_key(name);
+        let plain = |leases: &[Lease]| -> Vec<(LeasedWork, u32)> {
+            let plain = leases.iter().map(|lease| (lease.of.clone(), lease.tries));
+            plain.collect()
+        };
+        if plain(&one) != plain(&other) {
+            let fault = format!("leases differ: {one:?} in memory, {other:?} embedded");
+            self.memory.durable().faults.push(fault);
+        }
+        let mut leases = self.leases.lock().unwrap();
+        for (ours, theirs) in one.iter().zip(other) {
+            leases.insert((name(ours), ours.fence), theirs);
+        }
+        Ok(one)
     }
 
     async fn same<T: PartialEq + std::fmt::Debug>(
@@ -85,88 +129,79 @@ fn name(lease: &Lease) -> String {
 }
 
 #[async_trait]
-impl Store for DifferentialStore {
+impl Orders for DifferentialStore {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
-        self.same(self.memory.order(key), self.embedded.order(key))
+        self.same(self.memory.order(key), self.embedded.orders.order(key))
             .await
     }
 
-    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
-        self.same(self.memory.commit(change), self.embedded.commit(change))
-            .await
-    }
-
-    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
-        self.same(self.memory.keep(message), self.embedded.keep(message))
-            .await
-    }
-
-    async fn last_used(
+    async fn last_institution(
         &self,
         merchant: &MerchantId,
         payer: &MobileNo,
     ) -> Result<Option<InstitutionId>, StoreError> {
         self.same(
-            self.memory.last_used(merchant, payer),
-            self.embedded.last_used(merchant, payer),
+            self.memory.last_institution(merchant, payer),
+            self.embedded.orders.last_institution(merchant, payer),
         )
         .await
     }
+}
 
-    async fn lease(
-        &self,
-        work: LeaseKind,
-        now: Timestamp,
-        _: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let mut one = self.memory.lease(work, now, ALL).await?;
-        let mut other = self.wait(self.embedded.lease(work, now, ALL)).await?;
-        one.sort_by_key(name);
-        other.sort_by_key(name);
-        let plain = |leases: &[Lease]| -> Vec<(LeasedWork, u32)> {
-            let plain = leases.iter().map(|lease| (lease.of.clone(), lease.tries));
-            plain.collect()
-        };
-        if plain(&one) != plain(&other) {
-            let fault = format!("leases differ: {one:?} in memory, {other:?} embedded");
-            self.memory.durable().faults.push(fault);
-        }
-        let mut leases = self.leases.lock().unwrap();
-        for (ours, theirs) in one.iter().zip(other) {
-            leases.insert((name(ours), ours.fence), theirs);
-        }
-        Ok(one)
-    }
-
-    async fn settle(
-        &self,
-        lease: &Lease,
-        fate: DeliveryOutcome,
-    ) -> Result<LeaseCompletion, StoreError> {
-        let key = (name(lease), lease.fence);
-        let theirs = self.leases.lock().unwrap().get(&key).cloned();
-        let theirs = theirs.ok_or(StoreError::Corrupt("a lease nobody gave".into()))?;
+#[async_trait]
+impl Changes for DifferentialStore {
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
         self.same(
-            self.memory.settle(lease, fate),
-            self.embedded.settle(&theirs, fate),
+            self.memory.commit(change),
+            self.embedded.changes.commit(change),
         )
         .await
     }
+}
 
+#[async_trait]
+impl NonceRetention for DifferentialStore {
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        self.same(
+            self.memory.forget_nonces(until),
+            self.embedded.nonces.forget_nonces(until),
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl Archive for DifferentialStore {
+    async fn archive(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
+        self.same(
+            self.memory.archive(message),
+            self.embedded.archive.archive(message),
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl Unresolved for DifferentialStore {
+    /// Simulations lease whatever is due.
     async fn lease_orders(
         &self,
         _: &LaneShares<'_>,
         now: Timestamp,
-        count: u32,
+        _: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        // Lives lease whatever is due.
-        self.lease(LeaseKind::Orders, now, count).await
+        let all: &LaneShares<'_> = &|_| u32::MAX;
+        self.same_leases(
+            self.memory.lease_orders(all, now, ALL),
+            self.embedded.unresolved.lease_orders(all, now, ALL),
+        )
+        .await
     }
 
     async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
         self.same(
             self.memory.next_order(shares),
-            self.embedded.next_order(shares),
+            self.embedded.unresolved.next_order(shares),
         )
         .await
     }
@@ -178,7 +213,7 @@ impl Store for DifferentialStore {
     ) -> Result<Vec<Lease>, StoreError> {
         self.same(
             self.memory.lease_named(orders, now),
-            self.embedded.lease_named(orders, now),
+            self.embedded.unresolved.lease_named(orders, now),
         )
         .await
     }
@@ -187,25 +222,48 @@ impl Store for DifferentialStore {
     async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
         self.same(
             self.memory.reschedule(order, fence),
-            self.embedded.reschedule(order, fence),
+            self.embedded.unresolved.reschedule(order, fence),
         )
         .await
     }
+}
 
+#[async_trait]
+impl Outbox for DifferentialStore {
+    /// Simulations lease by the fixed share.
     async fn lease_events(
         &self,
         _: &DeliveryShares,
         now: Timestamp,
-        count: u32,
+        _: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        // Lives lease by the fixed share.
-        self.lease(LeaseKind::Events, now, count).await
+        let few: &DeliveryShares = &|_| DESTINATION_SHARE;
+        self.same_leases(
+            self.memory.lease_events(few, now, ALL),
+            self.embedded.outbox.lease_events(few, now, ALL),
+        )
+        .await
     }
 
     async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
         self.same(
             self.memory.next_event(shares),
-            self.embedded.next_event(shares),
+            self.embedded.outbox.next_event(shares),
+        )
+        .await
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        outcome: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
+        let key = (name(lease), lease.fence);
+        let theirs = self.leases.lock().unwrap().get(&key).cloned();
+        let theirs = theirs.ok_or(StoreError::Corrupt("a lease nobody gave".into()))?;
+        self.same(
+            self.memory.complete(lease, outcome),
+            self.embedded.outbox.complete(&theirs, outcome),
         )
         .await
     }
@@ -218,15 +276,19 @@ impl Store for DifferentialStore {
     ) -> Result<Vec<NumberedEvent>, StoreError> {
         self.same(
             self.memory.events_after(merchant, after, room),
-            self.embedded.events_after(merchant, after, room),
+            self.embedded.outbox.events_after(merchant, after, room),
         )
         .await
     }
 
-    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
+    async fn dead_lettered(
+        &self,
+        which: &DeadEventFilter,
+        shown: u32,
+    ) -> Result<DeadEvents, StoreError> {
         self.same(
-            self.memory.dead(which, shown),
-            self.embedded.dead(which, shown),
+            self.memory.dead_lettered(which, shown),
+            self.embedded.outbox.dead_lettered(which, shown),
         )
         .await
     }
@@ -239,15 +301,18 @@ impl Store for DifferentialStore {
     ) -> Result<u64, StoreError> {
         self.same(
             self.memory.resend(which, by, now),
-            self.embedded.resend(which, by, now),
+            self.embedded.outbox.resend(which, by, now),
         )
         .await
     }
+}
 
-    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
-        self.same(
-            self.memory.forget_nonces(until),
-            self.embedded.forget_nonces(until),
+#[async_trait]
+impl Nodes for DifferentialStore {
+    async fn lease_orphaned(&self, now: Timestamp, _: u32) -> Result<Vec<Lease>, StoreError> {
+        self.same_leases(
+            self.memory.lease_orphaned(now, ALL),
+            self.embedded.nodes.lease_orphaned(now, ALL),
         )
         .await
     }
@@ -259,28 +324,18 @@ impl Store for DifferentialStore {
     ) -> Result<Duration, StoreError> {
         self.same(
             self.memory.bring_forward(by, now),
-            self.embedded.bring_forward(by, now),
+            self.embedded.nodes.bring_forward(by, now),
         )
         .await
     }
+}
 
-    fn epoch(&self) -> Epoch {
-        self.memory.epoch()
-    }
-
-    fn forgotten(&self) -> Arc<Forgotten> {
-        self.memory.forgotten()
-    }
-
-    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
-        self.same(self.memory.next_due(work), self.embedded.next_due(work))
-            .await
-    }
-
+#[async_trait]
+impl ConfigurationLog for DifferentialStore {
     async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
         self.same(
             self.memory.dependents(since),
-            self.embedded.dependents(since),
+            self.embedded.configuration.dependents(since),
         )
         .await
     }

@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use paymux::domain::attempt::{AttemptState, Epoch};
+use paymux::domain::attempt::AttemptState;
 use paymux::domain::change::Change;
-use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::store::outbox::{
-    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
+    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, NumberedEvent,
 };
+use paymux::store::unresolved::LaneShares;
 use paymux::store::{
-    ArchiveOutcome, Committed, DeliveryOutcome, InboxMessage, Lease, LeaseCompletion, LeaseKind,
-    OrderKey, RemovalGuard, Store, StoreError,
+    Archive, ArchiveOutcome, Changes, Committed, ConfigurationLog, DeliveryOutcome, InboxMessage,
+    Lease, LeaseCompletion, Nodes, NonceRetention, OrderKey, Orders, Outbox, RemovalGuard, Store,
+    StoreError, Unresolved,
 };
 
 use super::memory::MemoryStore;
@@ -48,7 +49,7 @@ pub(crate) enum MissingProtection {
     Nonce,
     /// Nonces are forgotten, and that they are is not kept (Q6).
     Floor,
-    /// An old lease settles as well as a new one (N6).
+    /// An old lease completes as well as a new one (N6).
     Fence,
     /// Events are not written with their change (N1).
     Event,
@@ -76,14 +77,14 @@ pub(crate) enum MissingProtection {
 type PlannedFault = Option<(u64, InjectedFault)>;
 
 pub(crate) struct FaultInjector {
-    inner: Arc<dyn Store>,
+    inner: Arc<Store>,
     unmet_requirements: Option<(MissingProtection, Arc<MemoryStore>)>,
     plan: Mutex<PlannedFault>,
     stopped: AtomicBool,
 }
 
 impl FaultInjector {
-    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(inner: Arc<Store>) -> Self {
         Self {
             inner,
             unmet_requirements: None,
@@ -96,8 +97,23 @@ impl FaultInjector {
     pub(crate) fn unmet_requirements(memory: &Arc<MemoryStore>, lack: MissingProtection) -> Self {
         Self {
             unmet_requirements: Some((lack, Arc::clone(memory))),
-            ..Self::new(Arc::<MemoryStore>::clone(memory))
+            ..Self::new(memory.handles())
         }
+    }
+
+    /// As the gateway is given it.
+    pub(crate) fn handles(self: &Arc<Self>) -> Arc<Store> {
+        Arc::new(Store {
+            orders: self.clone(),
+            changes: self.clone(),
+            nonces: self.clone(),
+            archive: self.clone(),
+            unresolved: self.clone(),
+            outbox: self.clone(),
+            nodes: self.clone(),
+            configuration: self.clone(),
+            ..Store::clone(&self.inner)
+        })
     }
 
     /// At that write from now on, the first being 1.
@@ -130,6 +146,11 @@ impl FaultInjector {
         if self.is_stopped() {
             pending::<()>().await;
         }
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = T>) -> T {
+        self.stand().await;
+        read.await
     }
 
     async fn write<T>(
@@ -197,7 +218,7 @@ impl FaultInjector {
         }
         let events = memory.durable().events.clone();
         let entries = memory.durable().entries.len();
-        let committed = self.inner.commit(change).await?;
+        let committed = self.inner.changes.commit(change).await?;
         if let (Committed::Done, Some(rows)) = (committed, rows) {
             let mut durable = memory.durable();
             match lack {
@@ -232,65 +253,64 @@ impl FaultInjector {
 }
 
 #[async_trait]
-impl Store for FaultInjector {
+impl Orders for FaultInjector {
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
-        self.stand().await;
-        self.inner.order(key).await
+        self.read(self.inner.orders.order(key)).await
     }
 
-    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
-        match &self.unmet_requirements {
-            Some((lack, memory)) => self.write(self.commit_lacking(change, *lack, memory)).await,
-            None => self.write(self.inner.commit(change)).await,
-        }
-    }
-
-    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
-        self.write(self.inner.keep(message)).await
-    }
-
-    async fn last_used(
+    async fn last_institution(
         &self,
         merchant: &MerchantId,
         payer: &MobileNo,
     ) -> Result<Option<InstitutionId>, StoreError> {
-        self.stand().await;
-        self.inner.last_used(merchant, payer).await
+        self.read(self.inner.orders.last_institution(merchant, payer))
+            .await
     }
+}
 
-    async fn lease(
-        &self,
-        work: LeaseKind,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        self.write(self.inner.lease(work, now, count)).await
-    }
-
-    async fn settle(
-        &self,
-        lease: &Lease,
-        fate: DeliveryOutcome,
-    ) -> Result<LeaseCompletion, StoreError> {
-        if let Some((MissingProtection::Fence, memory)) = &self.unmet_requirements {
-            memory.durable().believe(lease);
+#[async_trait]
+impl Changes for FaultInjector {
+    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
+        match &self.unmet_requirements {
+            Some((lack, memory)) => self.write(self.commit_lacking(change, *lack, memory)).await,
+            None => self.write(self.inner.changes.commit(change)).await,
         }
-        self.write(self.inner.settle(lease, fate)).await
     }
+}
 
+#[async_trait]
+impl NonceRetention for FaultInjector {
+    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
+        if let Some((MissingProtection::Floor, memory)) = &self.unmet_requirements {
+            let mut durable = memory.durable();
+            durable.nonces.retain(|_, created| *created > until);
+            return Ok(());
+        }
+        self.write(self.inner.nonces.forget_nonces(until)).await
+    }
+}
+
+#[async_trait]
+impl Archive for FaultInjector {
+    async fn archive(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
+        self.write(self.inner.archive.archive(message)).await
+    }
+}
+
+#[async_trait]
+impl Unresolved for FaultInjector {
     async fn lease_orders(
         &self,
         shares: &LaneShares<'_>,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        self.write(self.inner.lease_orders(shares, now, count))
+        self.write(self.inner.unresolved.lease_orders(shares, now, count))
             .await
     }
 
     async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
-        self.stand().await;
-        self.inner.next_order(shares).await
+        self.read(self.inner.unresolved.next_order(shares)).await
     }
 
     async fn lease_named(
@@ -298,29 +318,44 @@ impl Store for FaultInjector {
         orders: &[PayOrderNo],
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreError> {
-        self.write(self.inner.lease_named(orders, now)).await
+        self.write(self.inner.unresolved.lease_named(orders, now))
+            .await
     }
 
     async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
         if let Some((MissingProtection::Fence, memory)) = &self.unmet_requirements {
             memory.durable().believe_order(order, fence);
         }
-        self.write(self.inner.reschedule(order, fence)).await
+        self.write(self.inner.unresolved.reschedule(order, fence))
+            .await
     }
+}
 
+#[async_trait]
+impl Outbox for FaultInjector {
     async fn lease_events(
         &self,
         shares: &DeliveryShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        self.write(self.inner.lease_events(shares, now, count))
+        self.write(self.inner.outbox.lease_events(shares, now, count))
             .await
     }
 
     async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
-        self.stand().await;
-        self.inner.next_event(shares).await
+        self.read(self.inner.outbox.next_event(shares)).await
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        outcome: DeliveryOutcome,
+    ) -> Result<LeaseCompletion, StoreError> {
+        if let Some((MissingProtection::Fence, memory)) = &self.unmet_requirements {
+            memory.durable().believe(lease);
+        }
+        self.write(self.inner.outbox.complete(lease, outcome)).await
     }
 
     async fn events_after(
@@ -329,13 +364,17 @@ impl Store for FaultInjector {
         after: u64,
         room: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
-        self.stand().await;
-        self.inner.events_after(merchant, after, room).await
+        self.read(self.inner.outbox.events_after(merchant, after, room))
+            .await
     }
 
-    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
-        self.stand().await;
-        self.inner.dead(which, shown).await
+    async fn dead_lettered(
+        &self,
+        which: &DeadEventFilter,
+        shown: u32,
+    ) -> Result<DeadEvents, StoreError> {
+        self.read(self.inner.outbox.dead_lettered(which, shown))
+            .await
     }
 
     async fn resend(
@@ -344,16 +383,15 @@ impl Store for FaultInjector {
         by: &str,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.write(self.inner.resend(which, by, now)).await
+        self.write(self.inner.outbox.resend(which, by, now)).await
     }
+}
 
-    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
-        if let Some((MissingProtection::Floor, memory)) = &self.unmet_requirements {
-            let mut durable = memory.durable();
-            durable.nonces.retain(|_, created| *created > until);
-            return Ok(());
-        }
-        self.write(self.inner.forget_nonces(until)).await
+#[async_trait]
+impl Nodes for FaultInjector {
+    async fn lease_orphaned(&self, now: Timestamp, count: u32) -> Result<Vec<Lease>, StoreError> {
+        self.write(self.inner.nodes.lease_orphaned(now, count))
+            .await
     }
 
     async fn bring_forward(
@@ -361,24 +399,13 @@ impl Store for FaultInjector {
         by: Option<Duration>,
         now: Timestamp,
     ) -> Result<Duration, StoreError> {
-        self.write(self.inner.bring_forward(by, now)).await
+        self.write(self.inner.nodes.bring_forward(by, now)).await
     }
+}
 
-    fn epoch(&self) -> Epoch {
-        self.inner.epoch()
-    }
-
-    fn forgotten(&self) -> Arc<Forgotten> {
-        self.inner.forgotten()
-    }
-
-    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
-        self.stand().await;
-        self.inner.next_due(work).await
-    }
-
+#[async_trait]
+impl ConfigurationLog for FaultInjector {
     async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
-        self.stand().await;
-        self.inner.dependents(since).await
+        self.read(self.inner.configuration.dependents(since)).await
     }
 }

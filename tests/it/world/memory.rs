@@ -2,14 +2,13 @@
 //! keeps what was durable and forgets the rest.
 
 mod clocks;
+mod handles;
 mod leasing;
 mod planted;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use paymux::domain::attempt::{AttemptState, Epoch};
 use paymux::domain::audit::AuditEntry;
 use paymux::domain::change::{Change, ChangeRows};
@@ -22,15 +21,10 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::InstitutionEndpoint;
 use paymux::domain::journal::JournalEntry;
 use paymux::domain::order::Order;
-use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::{Refund, RefundState, SendStatus};
-use paymux::store::outbox::{
-    DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, LaneShares, NumberedEvent,
-};
 use paymux::store::{
-    ArchiveOutcome, Committed, DESTINATION_SHARE, DeliveryOutcome, ENDED_COUNTED_MAX,
-    FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus, LEASE, Lease, LeaseCompletion, LeaseKind,
-    LeasedWork, OrderKey, RemovalGuard, Store, StoreError,
+    ArchiveOutcome, Committed, DeliveryOutcome, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus,
+    LEASE, Lease, LeaseCompletion, LeasedWork, OrderKey, Store,
 };
 
 /// An order's row: what is stored beside the order itself.
@@ -282,17 +276,12 @@ impl DurableState {
             })
     }
 
-    fn has_orphaned(&self) -> bool {
-        let mut rows = self.orders.values();
-        rows.any(|row| self.is_orphaned(&row.order))
-    }
-
-    fn settle(&mut self, lease: &Lease, fate: DeliveryOutcome) -> LeaseCompletion {
+    fn complete(&mut self, lease: &Lease, outcome: DeliveryOutcome) -> LeaseCompletion {
         match &lease.of {
             LeasedWork::Order(_) => LeaseCompletion::LeaseLost,
             LeasedWork::Event(event, _) => match self.events.get_mut(&event.id) {
                 Some(row) if holds(&row.lease, lease) && row.fate == MemoryEventState::Pending => {
-                    match fate {
+                    match outcome {
                         DeliveryOutcome::Again(at) | DeliveryOutcome::NotAttempted(at) => {
                             row.due = at;
                         }
@@ -300,7 +289,8 @@ impl DurableState {
                         DeliveryOutcome::Dead => row.fate = MemoryEventState::Dead,
                     }
                     row.lease.until = None;
-                    row.lease.tries += u32::from(!matches!(fate, DeliveryOutcome::NotAttempted(_)));
+                    row.lease.tries +=
+                        u32::from(!matches!(outcome, DeliveryOutcome::NotAttempted(_)));
                     LeaseCompletion::Done
                 }
                 _ => LeaseCompletion::LeaseLost,
@@ -308,7 +298,7 @@ impl DurableState {
         }
     }
 
-    fn keep(&mut self, message: &InboxMessage) -> ArchiveOutcome {
+    fn archive(&mut self, message: &InboxMessage) -> ArchiveOutcome {
         let mut rows = self.inbox.iter_mut();
         let same = |row: &&mut MemoryMessageRow| {
             row.institution == message.institution && row.raw == message.raw
@@ -393,191 +383,17 @@ impl MemoryStore {
         }
     }
 
+    /// As the gateway is given it.
+    pub(crate) fn handles(self: &Arc<Self>) -> Arc<Store> {
+        Arc::new(Store::of(self, self.epoch))
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// What is durable, to look into.
     pub(crate) fn durable(&self) -> MutexGuard<'_, DurableState> {
         self.durable.lock().unwrap()
     }
-}
-
-#[async_trait]
-impl Store for MemoryStore {
-    async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
-        Ok(self.durable().find(key).map(|row| row.order.clone()))
-    }
-
-    async fn commit(&self, change: &Change) -> Result<Committed, StoreError> {
-        Ok(self.durable().write(change))
-    }
-
-    async fn keep(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
-        Ok(self.durable().keep(message))
-    }
-
-    async fn last_used(
-        &self,
-        merchant: &MerchantId,
-        payer: &MobileNo,
-    ) -> Result<Option<InstitutionId>, StoreError> {
-        let durable = self.durable();
-        let paid = durable.orders.values().filter_map(|row| {
-            let terms = &row.order.terms;
-            let theirs = terms.merchant == *merchant && terms.mobile == *payer;
-            let attempt = row.order.paying_attempt().filter(|_| theirs)?;
-            let at = attempt.receipt.as_ref()?.paid_at;
-            Some((at, attempt.institution.clone()))
-        });
-        Ok(paid.max_by_key(|(at, _)| *at).map(|(_, id)| id))
-    }
-
-    async fn lease(
-        &self,
-        work: LeaseKind,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let mut durable = self.durable();
-        let count = usize::try_from(count).unwrap();
-        Ok(match work {
-            LeaseKind::Orders => durable.lease_orders(&|_| u32::MAX, now, count),
-            LeaseKind::OrphanedCalls => durable.lease_orphaned(now, count),
-            LeaseKind::Events => durable.lease_events(&|_| DESTINATION_SHARE, now, count),
-        })
-    }
-
-    async fn lease_orders(
-        &self,
-        shares: &LaneShares<'_>,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let count = usize::try_from(count).unwrap();
-        Ok(self.durable().lease_orders(shares, now, count))
-    }
-
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.durable().next_order(shares))
-    }
-
-    async fn lease_named(
-        &self,
-        orders: &[PayOrderNo],
-        now: Timestamp,
-    ) -> Result<Vec<Lease>, StoreError> {
-        Ok(self.durable().lease_named(orders, now))
-    }
-
-    async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
-        Ok(self.durable().reschedule(order, fence))
-    }
-
-    async fn lease_events(
-        &self,
-        shares: &DeliveryShares,
-        now: Timestamp,
-        count: u32,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let count = usize::try_from(count).unwrap();
-        Ok(self.durable().lease_events(shares, now, count))
-    }
-
-    async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.durable().next_event(shares))
-    }
-
-    async fn events_after(
-        &self,
-        merchant: &MerchantId,
-        after: u64,
-        room: EventPageLimit,
-    ) -> Result<Vec<NumberedEvent>, StoreError> {
-        Ok(self.durable().events_after(merchant, after, room))
-    }
-
-    async fn dead(&self, which: &DeadEventFilter, shown: u32) -> Result<DeadEvents, StoreError> {
-        Ok(self.durable().dead(which, usize::try_from(shown).unwrap()))
-    }
-
-    async fn resend(
-        &self,
-        which: &DeadEventFilter,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        Ok(self.durable().resend(which, by, now))
-    }
-
-    async fn settle(
-        &self,
-        lease: &Lease,
-        fate: DeliveryOutcome,
-    ) -> Result<LeaseCompletion, StoreError> {
-        Ok(self.durable().settle(lease, fate))
-    }
-
-    async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError> {
-        self.durable().forget(until);
-        Ok(())
-    }
-
-    async fn bring_forward(
-        &self,
-        by: Option<Duration>,
-        now: Timestamp,
-    ) -> Result<Duration, StoreError> {
-        Ok(self.durable().bring_forward(by, now))
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    fn forgotten(&self) -> Arc<Forgotten> {
-        Arc::clone(&self.durable().forgotten)
-    }
-
-    async fn next_due(&self, work: LeaseKind) -> Result<Option<Timestamp>, StoreError> {
-        let durable = self.durable();
-        Ok(match work {
-            LeaseKind::Orders => durable.next_order(&|_| u32::MAX),
-            LeaseKind::OrphanedCalls => durable
-                .has_orphaned()
-                .then_some(Timestamp::from_ms(i64::MIN)),
-            LeaseKind::Events => durable.next_event(&|_| DESTINATION_SHARE),
-        })
-    }
-
-    async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError> {
-        let durable = self.durable();
-        let mut dependents = RemovalGuard {
-            version: durable.configuration,
-            endpoints: durable.endpoints.clone(),
-            ..RemovalGuard::default()
-        };
-        for row in durable.orders.values() {
-            for id in unfinished(&row.order) {
-                dependents.held.entry(id).or_default().unfinished += 1;
-            }
-            for attempt in &row.order.attempts {
-                let ended = durable.ended.get(&attempt.id);
-                if ended.is_some_and(|ended| *ended >= since) {
-                    let held = dependents.held.entry(attempt.institution.clone());
-                    let held = held.or_default();
-                    held.ended = ENDED_COUNTED_MAX.min(held.ended + 1);
-                }
-            }
-        }
-        Ok(dependents)
-    }
-}
-
-/// The institution of each live attempt and of each refund that has not ended.
-fn unfinished(order: &Order) -> Vec<InstitutionId> {
-    let live = order.attempts.iter().filter(|one| one.state.is_live());
-    let mut ids: Vec<_> = live.map(|one| one.institution.clone()).collect();
-    for refund in &order.refunds {
-        let over = matches!(refund.state, RefundState::Succeeded | RefundState::Failed);
-        let attempt = order.attempts.iter().find(|one| one.id == refund.attempt);
-        ids.extend(attempt.filter(|_| !over).map(|one| one.institution.clone()));
-    }
-    ids
 }

@@ -156,7 +156,7 @@ impl DurableState {
         wanted
     }
 
-    pub(super) fn dead(&self, which: &DeadEventFilter, shown: usize) -> DeadEvents {
+    pub(super) fn dead_lettered(&self, which: &DeadEventFilter, shown: usize) -> DeadEvents {
         let dead = self
             .events
             .values()

@@ -33,6 +33,7 @@ use super::fake_merchant::FakeMerchant;
 use super::memory::{DurableState, MemoryStore};
 use super::network::TestNetwork;
 use super::random::SeededEntropy;
+use crate::store::builders::lease;
 
 /// Runs what waits for nothing but answers that are given at once.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
@@ -123,7 +124,7 @@ impl TestGateway {
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
         };
-        let api = api(Arc::<MemoryStore>::clone(&memory), world, snapshot);
+        let api = api(memory.handles(), world, snapshot);
         Self {
             clock,
             network,
@@ -137,7 +138,7 @@ impl TestGateway {
     pub(crate) fn restart(&mut self) {
         self.api.world.sends = sends(&self.clock);
         self.memory = Arc::new(self.memory.restarted());
-        self.api.store = Arc::<MemoryStore>::clone(&self.memory);
+        self.api.store = self.memory.handles();
         self.api.reads = Arc::new(ReadNonces::new(1_000));
     }
 
@@ -216,7 +217,9 @@ impl TestGateway {
     pub(crate) fn order(&self, no: &str) -> Order {
         let merchant = MerchantId::parse("M1").unwrap();
         let key = OrderKey::MerchantOrderNo(merchant, MerchantOrderNo::parse(no).unwrap());
-        now(self.memory.order(&key)).unwrap().unwrap()
+        now(self.memory.handles().orders.order(&key))
+            .unwrap()
+            .unwrap()
     }
 
     /// Everything durable, to compare.
@@ -276,10 +279,10 @@ impl TestGateway {
     /// there were.
     pub(crate) fn poll_unresolved(&self) -> usize {
         let snapshot = self.snapshot();
-        let (store, world) = (&*self.api.store, &self.api.world);
+        let (store, world) = (&self.api.store, &self.api.world);
         let mut chased = BTreeSet::new();
         loop {
-            let leases = now(store.lease(LeaseKind::Orders, world.clock.now(), 100)).unwrap();
+            let leases = now(lease(store, LeaseKind::Orders, world.clock.now(), 100)).unwrap();
             if leases.is_empty() {
                 return chased.len();
             }
@@ -295,11 +298,19 @@ impl TestGateway {
     /// What the worker does for events that are due.
     pub(crate) fn deliver(&self) -> Vec<Delivery> {
         let snapshot = self.snapshot();
-        let (store, world) = (&*self.api.store, &self.api.world);
-        let leases = now(store.lease(LeaseKind::Events, world.clock.now(), 100)).unwrap();
+        let (store, world) = (&self.api.store, &self.api.world);
+        let leases = now(lease(store, LeaseKind::Events, world.clock.now(), 100)).unwrap();
         let delivered = leases
             .iter()
-            .map(|lease| now(notify_merchant(store, world, &snapshot.platform, lease)).unwrap())
+            .map(|lease| {
+                now(notify_merchant(
+                    &*store.outbox,
+                    world,
+                    &snapshot.platform,
+                    lease,
+                ))
+                .unwrap()
+            })
             .collect();
         for inbox in self.network.parties().merchants.values() {
             assert!(inbox.faults.is_empty(), "{:?}", inbox.faults);
@@ -314,7 +325,7 @@ pub(crate) fn sends(clock: &Arc<ManualClock>) -> Arc<dyn Sends> {
 }
 
 /// The parts that answering takes, together; nobody knocks too often.
-pub(crate) fn api(store: Arc<dyn Store>, world: World, snapshot: ConfigurationSnapshot) -> Api {
+pub(crate) fn api(store: Arc<Store>, world: World, snapshot: ConfigurationSnapshot) -> Api {
     let often = Rate {
         per_second: NonZeroU32::MAX,
         burst: NonZeroU32::MAX,

@@ -11,7 +11,7 @@ use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::{CHAIN, record};
 use crate::store::sqlite::writer::WriteTransaction;
 
-/// Orders and events that somebody may have taken: whoever took one before it came forward settles
+/// Orders and events that somebody may have taken: whoever took one before it came forward completes
 /// nothing, and so does not put it off again (N6). Each by an index of what is open, never by reading
 /// what is over.
 const TAKEN: [&str; 2] = [

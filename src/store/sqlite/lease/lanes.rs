@@ -5,11 +5,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp};
 use crate::domain::order::{Order, PollLane, Urgency};
-use crate::store::outbox::LaneShares;
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::lease::LeasedRow;
 use crate::store::sqlite::loading::read;
 use crate::store::sqlite::writer::WriteTransaction;
+use crate::store::unresolved::LaneShares;
 use crate::store::{LEASE, LeaseCompletion};
 
 /// The longest due ones of one lane.

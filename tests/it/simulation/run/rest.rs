@@ -1,6 +1,7 @@
 //! The end of a run: everything comes to rest, and is checked once more.
 
 use super::*;
+use crate::store::builders::next_due;
 
 impl SimulationRun {
     /// Faults stop; everything must come to rest.
@@ -95,7 +96,8 @@ impl SimulationRun {
     }
 
     pub(super) fn next_due(&self) -> Option<i64> {
-        let due = |work| crate::world::test_gateway::now(self.memory.next_due(work)).unwrap();
+        let due =
+            |work| crate::world::test_gateway::now(next_due(&self.memory.handles(), work)).unwrap();
         let both = [due(LeaseKind::Orders), due(LeaseKind::Events)];
         both.into_iter().flatten().map(Timestamp::ms).min()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paymux::domain::identifiers::{PayOrderNo, Timestamp};
 use paymux::domain::order::{Order, OrderState, PollLane, PollTarget};
-use paymux::store::outbox::LaneShares;
+use paymux::store::unresolved::LaneShares;
 use paymux::store::{Lease, LeaseCompletion, LeasedWork};
 
 use super::DurableState;
