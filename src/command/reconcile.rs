@@ -28,8 +28,8 @@ pub struct ReconcileArgs {
     /// The day in Asia/Shanghai, yyyy-MM-dd
     #[arg(long, value_parser = day)]
     pub date: String,
-    /// The statement as a file (docs/statements.md), of all accounts; without it the institution is
-    /// asked, account by account
+    /// The statement as a file (docs/statements.md), of all receivers; without it the institution is
+    /// asked, one receiver after the other
     #[arg(long)]
     pub statement: Option<PathBuf>,
     /// One JSON object a line, for machines

@@ -18,7 +18,7 @@ use crate::config::named::{day, text};
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::{DayBoundary, Section};
 use crate::config::{AdmissionReview, InstitutionConnection, KeyClass, KeySummary};
-use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
+use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId, ReceiverId};
 use crate::domain::institutions::{
     Contract, InstitutionProfile as Enrolled, Mode, Route, TransactionType, Validity,
 };
@@ -170,8 +170,8 @@ impl Enrolment {
             let known = self.merchant_ids.contains_key(found.value.as_str());
             must_be_known(r, &s, "merchant", found, known);
         }
-        let account = s.mandatory(r, "account", ACCOUNT, |v| {
-            AccountId::parse(v.as_str()?).ok()
+        let receiver = s.mandatory(r, "account", ACCOUNT, |v| {
+            ReceiverId::parse(v.as_str()?).ok()
         });
         let modes = s.some(r, "modes", mode_shape(), mode);
         let kinds = s.some(r, "transaction_types", type_shape(), |text| {
@@ -205,13 +205,18 @@ impl Enrolment {
                 advice,
             );
         }
-        let (Some(account), Some(sums)) = (account, sums) else {
+        let (Some(receiver), Some(sums)) = (receiver, sums) else {
+            return;
+        };
+        // Both have the same shape.
+        let Ok(account) = AccountId::parse(receiver.value.as_str()) else {
             return;
         };
         let contract = Contract {
             merchant: key.0.clone(),
             institution: key.1.clone(),
-            account: account.value,
+            account,
+            receiver: receiver.value,
             modes,
             transaction_types: kinds.into_iter().map(|found| found.value).collect(),
             stopped,

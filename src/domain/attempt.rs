@@ -5,7 +5,7 @@
 
 use crate::domain::amount::Amount;
 use crate::domain::evidence::{Evidence, EvidenceSource, Finding, PaymentAction, Reason, Receipt};
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, ReceiverId, Timestamp};
 use crate::domain::institutions::{Facts, Mode};
 use crate::domain::schedule::Schedule;
 
@@ -93,8 +93,10 @@ pub struct Attempt {
     pub seq: u32,
     /// Through whom.
     pub institution: InstitutionId,
-    /// The merchant's account there.
+    /// What we are there: whose key signs and proves. Never changes (C2, R5).
     pub account: AccountId,
+    /// Who receives the money there, by the institution's number. Never changes (C2, R5).
+    pub receiver: ReceiverId,
     /// How the payer pays.
     pub mode: Mode,
     /// What is asked; the order's sum.
@@ -144,6 +146,8 @@ pub enum Contradiction {
     Amount,
     /// Another account of the same institution (C2).
     Account,
+    /// Another receiver of the same institution (C2).
+    Receiver,
     /// Another institution's attempt (C2).
     Institution,
     /// Another payment than the one whose money goes back.
@@ -162,6 +166,7 @@ impl Contradiction {
         match self {
             Self::Amount => "amount",
             Self::Account => "account",
+            Self::Receiver => "receiver",
             Self::Institution => "institution",
             Self::Payment => "payment",
             Self::PaidAlready => "paid_already",
@@ -184,9 +189,8 @@ pub(in crate::domain) fn again<T>(known: Option<&Receipt>, said: &Receipt) -> Tr
 }
 
 impl Attempt {
-    /// Whether this institution, and this account of it, can speak of the attempt and of what goes
-    /// back along it (C2), and whether it speaks of this payment and this sum, that of the attempt or of a
-    /// refund (V3).
+    /// Whether the evidence is of the attempt's institution, account and receiver (C2), and of this
+    /// payment and this sum, that of the attempt or of a refund (V3).
     ///
     /// # Errors
     /// What contradicts it.
@@ -194,16 +198,37 @@ impl Attempt {
         if self.institution != evidence.institution {
             return Err(Contradiction::Institution);
         }
-        match &evidence.account {
-            Some(account) if *account != self.account => Err(Contradiction::Account),
-            Some(_) | None if evidence.sum.is_some_and(|said| said != sum) => {
-                Err(Contradiction::Amount)
-            }
-            Some(_) | None if !evidence.along.is_of(&self.id, self.amount, sum) => {
-                Err(Contradiction::Payment)
-            }
-            Some(_) | None => Ok(()),
+        if !self.is_of_account(evidence) {
+            return Err(Contradiction::Account);
         }
+        if !self.is_of_receiver(evidence) {
+            return Err(Contradiction::Receiver);
+        }
+        if evidence.sum.is_some_and(|named| named != sum) {
+            return Err(Contradiction::Amount);
+        }
+        if !evidence.along.is_of(&self.id, self.amount, sum) {
+            return Err(Contradiction::Payment);
+        }
+        Ok(())
+    }
+
+    /// Whether the evidence can only be about this attempt's own payment, whatever it says of it: same
+    /// institution, and no other account or receiver (C2).
+    pub fn is_named_by(&self, evidence: &Evidence) -> bool {
+        self.institution == evidence.institution
+            && self.is_of_account(evidence)
+            && self.is_of_receiver(evidence)
+    }
+
+    fn is_of_account(&self, evidence: &Evidence) -> bool {
+        let account = evidence.account.as_ref();
+        account.is_none_or(|account| *account == self.account)
+    }
+
+    fn is_of_receiver(&self, evidence: &Evidence) -> bool {
+        let receiver = evidence.receiver.as_ref();
+        receiver.is_none_or(|receiver| *receiver == self.receiver)
     }
 
     /// The attempt as this evidence names it, where that is news and still matters (V5).

@@ -20,7 +20,7 @@ pub use credentials::{Credentials, Validity, is_one_in_force};
 pub use eligibility::{IneligibleReason, Offer, OfferQuery};
 
 use crate::domain::amount::Currency;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, ReceiverId, Timestamp};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
 
@@ -298,8 +298,10 @@ pub struct Contract {
     pub merchant: MerchantId,
     /// With whom.
     pub institution: InstitutionId,
-    /// Its account there.
+    /// Our account there, over which its payments go.
     pub account: AccountId,
+    /// Who receives its money there, by the institution's number.
+    pub receiver: ReceiverId,
     /// Modes agreed.
     pub modes: Vec<Mode>,
     /// Kinds of payment agreed.
@@ -350,14 +352,13 @@ impl RoutingTable {
             .collect()
     }
 
-    /// The merchant's account at an institution, if they have a contract.
-    pub fn account(
+    /// What a merchant agreed with an institution, if it did.
+    pub fn contract(
         &self,
         merchant: &MerchantId,
         institution: &InstitutionId,
-    ) -> Option<&AccountId> {
-        self.contracts
-            .get(&(merchant.clone(), institution.clone()))
-            .map(|c| &c.account)
+    ) -> Option<&Contract> {
+        let key = (merchant.clone(), institution.clone());
+        self.contracts.get(&key)
     }
 }

@@ -230,6 +230,7 @@ attempt.id = %call.attempt().id,
         Evidence {
             institution: self.adapter.id().clone(),
             account: Some(self.call.attempt().account.clone()),
+            receiver: Some(self.call.attempt().receiver.clone()),
             about: self.call.about(),
             by: self.call.means(),
             sum: None,

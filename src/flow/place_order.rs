@@ -156,13 +156,12 @@ pub(in crate::flow) fn start(
     choice: &Choice,
 ) -> Option<NewAttempt> {
     let now = world.clock.now();
+    let contract = snapshot.routing.contract(merchant, &choice.institution)?;
     Some(NewAttempt {
         id: AttemptId::mint(now, world.entropy.draw()),
         institution: choice.institution.clone(),
-        account: snapshot
-            .routing
-            .account(merchant, &choice.institution)?
-            .clone(),
+        account: contract.account.clone(),
+        receiver: contract.receiver.clone(),
         mode: choice.mode,
         stamp: Stamp {
             now,

@@ -1,7 +1,7 @@
 //! The `standard` dialect: an institution that itself speaks A3.1 to A3.4, with this gateway as
 //! its merchant (`interface.md`, "The `standard` dialect").
 //!
-//! The attempt's number is the merchant's order number there, the attempt's account the merchant.
+//! The attempt's number is the merchant's order number there, its receiver the merchant.
 
 mod callback_answers;
 mod reading;
@@ -21,7 +21,7 @@ use crate::domain::evidence::{
     Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
 };
 use crate::domain::fields::Fields;
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp, hex};
+use crate::domain::identifiers::{AttemptId, InstitutionId, ReceiverId, Timestamp, hex};
 use crate::domain::institutions::Facts;
 use crate::domain::merchant;
 use crate::domain::order::OrderTerms;
@@ -140,8 +140,9 @@ impl Institution for StandardAdapter {
         };
         Step::Done(Evidence {
             institution: self.settings.id.clone(),
-            // A proven reply is bound to our question, which named the account.
+            // A proven reply is bound to our question, which named the receiver and was signed as the account.
             account: said.is_ok().then(|| call.attempt().account.clone()),
+            receiver: said.is_ok().then(|| call.attempt().receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
@@ -183,7 +184,7 @@ impl Institution for StandardAdapter {
                 };
                 Evidence {
                     along,
-                    ..self.told(about, (reading::account(&fields), sum), said)
+                    ..self.told(about, (reading::receiver(&fields), sum), said)
                 }
             }));
         }
@@ -194,7 +195,7 @@ impl Institution for StandardAdapter {
         Ok(ProvenCallback::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let said = reading::notice(&fields, absent);
-            self.told(about, (reading::account(&fields), sum), said)
+            self.told(about, (reading::receiver(&fields), sum), said)
         }))
     }
 
@@ -231,17 +232,18 @@ impl StandardAdapter {
     fn told(
         &self,
         about: EvidenceSubject,
-        (account, sum): (Option<AccountId>, Result<Amount, Ambiguity>),
+        (receiver, sum): (Option<ReceiverId>, Result<Amount, Ambiguity>),
         said: reading::FindingResult,
     ) -> Evidence {
         // News without a readable sum could be of anything.
-        let finding = match (&account, sum) {
+        let finding = match (&receiver, sum) {
             (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
             (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
         };
         Evidence {
             institution: self.settings.id.clone(),
-            account,
+            account: None,
+            receiver,
             about,
             by: EvidenceSource::Callback,
             sum: sum.ok(),
@@ -379,7 +381,7 @@ struct PaymentIdentification<'a> {
 
 fn naming(attempt: &Attempt) -> PaymentIdentification<'_> {
     PaymentIdentification {
-        merchant_id: attempt.account.as_str(),
+        merchant_id: attempt.receiver.as_str(),
         merchant_order_no: attempt.id.as_str(),
     }
 }

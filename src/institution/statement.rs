@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::Response;
 
 use crate::domain::attempt::Stamp;
-use crate::domain::identifiers::{AccountId, CalendarDay};
-use crate::domain::statement::{StatementLine, StatementTotals, UnusableStatement};
+use crate::domain::identifiers::CalendarDay;
+use crate::domain::statement::{
+    AccountReceiver, StatementLine, StatementTotals, UnusableStatement,
+};
 use crate::institution::step::{CallState, Step};
 
 /// How an institution is asked for its statement of a day, page by page, so that no answer is
@@ -32,8 +34,8 @@ pub trait Statements: Send + Sync {
 /// Which page of which statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementQuery {
-    /// Our account there.
-    pub account: AccountId,
+    /// Whose.
+    pub of: AccountReceiver,
     /// The day.
     pub date: CalendarDay,
     /// The page begins with the line after this one; 0 before the first.

@@ -143,7 +143,7 @@ fn a_callback_may_be_faster_than_the_reply() {
 }
 
 /// C1, C2, C3, V1, V3, O2: a callback that is forged, about another sum, another institution's,
-/// another account's, in an unknown word, or about nothing we know, moves nothing.
+/// another receiver's, in an unknown word, or about nothing we know, moves nothing.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn what_is_not_so_changes_nothing() {
@@ -191,7 +191,7 @@ fn what_is_not_so_changes_nothing() {
         (message("minor", json!(1)), "QUARANTINED", 400),
         (message("minor", json!(123_000)), "QUARANTINED", 400),
         (message("currency", json!("USD")), "QUARANTINED", 400),
-        (message("account", json!("M2-at-bank")), "QUARANTINED", 400),
+        (message("receiver", json!("M2-at-bank")), "QUARANTINED", 400),
         // Proven, and about nothing that is known here.
         (
             message("id", json!(id.replace('A', "B"))),

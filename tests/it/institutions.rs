@@ -8,9 +8,9 @@ mod two_steps;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use paymux::domain::amount::CNY;
-use paymux::domain::attempt::Stamp;
+use paymux::domain::attempt::{Contradiction, Stamp};
 use paymux::domain::evidence::{Evidence, Finding};
-use paymux::domain::identifiers::Timestamp;
+use paymux::domain::identifiers::{AccountId, ReceiverId, Timestamp};
 use paymux::domain::order::Applied;
 use paymux::institution::{Acknowledgement, Call, CallState, Institution, KINDS, Step, Unverified};
 use serde_json::Value;
@@ -153,7 +153,7 @@ fn every_recorded_message_reads_to_its_evidence() {
             assert_eq!(&evidence.institution, rig.adapter().id());
             let believed = !proves_nothing(&read);
             assert!(
-                !believed || evidence.account.is_some(),
+                !believed || evidence.receiver.is_some(),
                 "{}",
                 recording.file
             );
@@ -179,7 +179,7 @@ fn an_unlisted_word_proves_nothing() {
     });
 }
 
-/// V3, C2, E3, R3: news of another sum, currency, account, attempt or refund moves nothing.
+/// V3, C2, E3, R3: news of another sum, currency, receiver, attempt or refund moves nothing.
 #[test]
 fn what_is_said_of_something_else_moves_nothing() {
     on_all(|rig, recording| {
@@ -196,6 +196,40 @@ fn what_is_said_of_something_else_moves_nothing() {
             assert!(
                 matches!(applied, Applied::Repeat | Applied::Quarantine(_)),
                 "{} {name}: {applied:?}",
+                recording.file
+            );
+        }
+    });
+}
+
+/// C2, E3: evidence of another account, or that names another receiver, is put aside with that reason.
+#[test]
+fn evidence_of_another_account_or_receiver_is_put_aside() {
+    on_all(|rig, recording| {
+        let Ok(evidence) = reading(rig, recording, recording.body()) else {
+            return;
+        };
+        let facts = rig.adapter().facts();
+        let becomes = |evidence: &Evidence| {
+            let order = recording.unresolved();
+            order.apply(evidence, facts, Timestamp::from_s(NOW_S))
+        };
+        let of_another_account = Evidence {
+            account: Some(AccountId::parse("another").unwrap()),
+            ..evidence.clone()
+        };
+        let of_another_receiver = Evidence {
+            receiver: Some(ReceiverId::parse("another").unwrap()),
+            ..evidence
+        };
+        for (evidence, why) in [
+            (of_another_account, Contradiction::Account),
+            (of_another_receiver, Contradiction::Receiver),
+        ] {
+            assert_eq!(
+                becomes(&evidence),
+                Applied::Quarantine(why),
+                "{}",
                 recording.file
             );
         }

@@ -59,7 +59,7 @@ fn a_choice_is_answered_with_the_institutions_link() {
     );
     let asked = gateway.at("purse", |books| books.payments[&id].clone());
     assert_eq!((asked.minor, asked.currency.as_str()), (1_230, "CNY"));
-    assert_eq!(asked.account, "M1-at-purse");
+    assert_eq!(asked.receiver, "M1-at-purse");
 }
 
 /// R-A2.4.3-4, R-A2.4.3-5: in native mode the choice is answered with start parameters.

@@ -81,6 +81,7 @@ impl Order {
                 .saturating_add(1),
             institution: start.institution,
             account: start.account,
+            receiver: start.receiver,
             mode: start.mode,
             amount: self.terms.amount,
             state: AttemptState::Intent,
@@ -188,6 +189,7 @@ impl Order {
         let evidence = Evidence {
             institution: attempt.institution.clone(),
             account: None,
+            receiver: None,
             about: EvidenceSubject::Attempt(attempt.id.clone()),
             by: EvidenceSource::Create,
             sum: None,
@@ -242,15 +244,11 @@ impl Order {
         })
     }
 
-    /// That evidence which is put aside named its object all the same (V3, V5). It must be that
-    /// institution's, of that account; only what it says of it cannot be true.
+    /// That evidence which is put aside named its object all the same (V3, V5). It must be of the same
+    /// institution, account and receiver; only what it says of it cannot be true.
     pub fn record_seen(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
         let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
-        let is_theirs = |attempt: &Attempt| {
-            let account = evidence.account.as_ref();
-            attempt.institution == evidence.institution
-                && account.is_none_or(|account| *account == attempt.account)
-        };
+        let is_theirs = |attempt: &Attempt| attempt.is_named_by(evidence);
         match &evidence.about {
             EvidenceSubject::Attempt(id) => {
                 let at = self.attempts.iter().position(|known| known.id == *id)?;

@@ -10,7 +10,7 @@ use crate::domain::evidence::{
     Ambiguity, Finding, PaymentAction, PaymentActionKind, Reason, Receipt,
 };
 use crate::domain::fields::Fields;
-use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::identifiers::{ReceiverId, Timestamp};
 use crate::domain::institutions::Mode;
 use crate::institution::Call;
 use crate::institution::standard::refunds;
@@ -115,9 +115,9 @@ pub(super) fn notice(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     }
 }
 
-/// The account a callback names (C2).
-pub(super) fn account(fields: &Fields<'_>) -> Option<AccountId> {
-    AccountId::parse(fields.text("merchantId")?.ok()?).ok()
+/// The receiver a callback names (C2).
+pub(super) fn receiver(fields: &Fields<'_>) -> Option<ReceiverId> {
+    ReceiverId::parse(fields.text("merchantId")?.ok()?).ok()
 }
 
 /// `PENDING` is the institution's own "not known yet": it may still be refused, taken or lost
@@ -185,8 +185,8 @@ fn refused(call: &Call<'_>, status: u16, code: &str) -> FindingResult {
 
 fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantOrderNo")?;
-    let account = needed(fields, "merchantId")?;
-    if number == attempt.id.as_str() && account == attempt.account.as_str() {
+    let receiver = needed(fields, "merchantId")?;
+    if number == attempt.id.as_str() && receiver == attempt.receiver.as_str() {
         Ok(())
     } else {
         Err(Ambiguity::Mismatch)

@@ -48,7 +48,7 @@ pub(super) fn asking<'a>(
     callback_url: &'a str,
 ) -> RefundRequestFields<'a> {
     RefundRequestFields {
-        merchant_id: attempt.account.as_str(),
+        merchant_id: attempt.receiver.as_str(),
         merchant_order_no: attempt.id.as_str(),
         order_date: terms.order_date.as_str(),
         refund_amount: refund.amount.to_string(),
@@ -68,7 +68,7 @@ pub(super) struct RefundIdentification<'a> {
 
 pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> RefundIdentification<'a> {
     RefundIdentification {
-        merchant_id: attempt.account.as_str(),
+        merchant_id: attempt.receiver.as_str(),
         merchant_refund_no: refund.no.as_str(),
     }
 }
@@ -106,10 +106,10 @@ pub(super) fn is_about(
     fields: &Fields<'_>,
 ) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantRefundNo")?;
-    let account = needed(fields, "merchantId")?;
+    let receiver = needed(fields, "merchantId")?;
     let along = along(fields, refund.amount.currency())?;
     if number == refund.no.as_str()
-        && account == attempt.account.as_str()
+        && receiver == attempt.receiver.as_str()
         && along.is_of(&attempt.id, attempt.amount, refund.amount)
     {
         Ok(())

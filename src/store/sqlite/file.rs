@@ -22,7 +22,7 @@ use crate::store::{OpenError, StoreError};
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 17] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -39,6 +39,7 @@ const MIGRATIONS: [&str; 16] = [
     include_str!("../schema/sqlite/0014_exact_fees.sql"),
     include_str!("../schema/sqlite/0015_exchange_log.sql"),
     include_str!("../schema/sqlite/0016_trade_words.sql"),
+    include_str!("../schema/sqlite/0018_accounts.sql"),
 ];
 
 /// Before it, what it takes away is sealed elsewhere.

@@ -426,6 +426,7 @@ fn a_question_that_was_not_sent_ends_nothing() {
         let evidence = Evidence {
             institution: created.institution.clone(),
             account: None,
+            receiver: None,
             about: EvidenceSubject::Attempt(created.id.clone()),
             by,
             sum: None,

@@ -9,7 +9,7 @@ use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    RefundOrderNo, RefundRequestNo, Timestamp,
+    ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, OrderTerms};
@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 /// When everything happens: 2026-11-22 00:30:00 in Shanghai.
 pub(super) const NOW_S: i64 = 1_795_278_600;
 
-/// The attempt all recordings speak of, and its account.
+/// The attempt all recordings speak of, and its account and receiver.
 const ATTEMPT: &str = "A01KAMB7E80000000000000000A";
 const ACCOUNT: &str = "ACC-1";
 
@@ -245,6 +245,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         seq: 1,
         institution: InstitutionId::parse("harbour").unwrap(),
         account: AccountId::parse(ACCOUNT).unwrap(),
+        receiver: ReceiverId::parse(ACCOUNT).unwrap(),
         mode,
         amount,
         state,

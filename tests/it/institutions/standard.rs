@@ -182,7 +182,7 @@ fn a_sum_without_a_currency_is_in_that_of_its_question() {
             r#"{{"merchantId":"{}","merchantOrderNo":"{}","result":"ALREADY_PAID","orderStatus":"PAID",
             "orderAmount":"1230"{currency},"payOrderNo":"H-1","paymentDate":"20261122",
             "paymentTime":"003000"}}"#,
-            attempt.account, attempt.id
+            attempt.receiver, attempt.id
         )
     };
     let read = |call: &Call<'_>, body: String| {
@@ -228,7 +228,7 @@ fn a_refunded_sum_without_a_currency_is_in_that_of_its_question() {
     let body = format!(
         r#"{{"merchantId":"{}","merchantRefundNo":"{}","refundStatus":"SUCCEEDED",
         "eventType":"REFUND_SUCCEEDED","refundAmount":"500","refundOrderNo":"H-R-1"}}"#,
-        attempt.account, refund.no
+        attempt.receiver, refund.no
     );
     for call in [
         Call::Refund(refund, attempt, &order.terms),

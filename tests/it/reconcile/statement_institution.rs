@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::institutions::RoutingTable;
-use paymux::domain::statement::SettlementDay;
+use paymux::domain::statement::{AccountReceiver, SettlementDay};
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::flow::reconcile_statement::{
     FromFile, FromInstitution, NotReconciled, ReconciliationResult, ReconciliationScope,
@@ -41,7 +41,7 @@ pub(super) const DAY: &str = "20270115";
 pub(super) struct StatementAnswers {
     /// To a query, by our number; unknown otherwise.
     pub(super) known: HashMap<String, Value>,
-    /// The lines of its statement, of one account.
+    /// The lines of its statement, of one receiver.
     pub(super) lines: Vec<Value>,
     /// Sums it says they have.
     pub(super) payments: String,
@@ -286,8 +286,8 @@ impl ReconciliationTestbed {
         self.ledger.breaks(&harbour(), &day).await.unwrap()
     }
 
-    pub(super) async fn accounts(&self) -> Vec<AccountId> {
+    pub(super) async fn receivers(&self) -> Vec<AccountReceiver> {
         let day = SettlementDay::parse(DAY).unwrap();
-        self.ledger.accounts(&harbour(), &day).await.unwrap()
+        self.ledger.receivers(&harbour(), &day).await.unwrap()
     }
 }

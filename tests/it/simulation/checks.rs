@@ -218,6 +218,7 @@ fn transition(step: &RecordedTransition) -> InvariantResult {
         let kept = was.id == is.id
             && was.institution == is.institution
             && was.account == is.account
+            && was.receiver == is.receiver
             && was.amount == is.amount
             && was.configuration == is.configuration;
         hold!(kept, "section 1: an attempt of {no} changed what it is");
@@ -322,9 +323,9 @@ fn attempts_match_institutions(order: &Order, parties: &Parties, truth: i64) -> 
                     theirs.minor
                 );
                 hold!(
-                    theirs.account == attempt.account.as_str(),
+                    theirs.receiver == attempt.receiver.as_str(),
                     "C2: {id} was paid to {}",
-                    theirs.account
+                    theirs.receiver
                 );
             }
             AttemptState::Failed | AttemptState::Closed => {

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use paymux::domain::amount::{CNY, Currency};
-use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId, ReceiverId};
 use paymux::domain::institutions::{
     AmountRange, Contract, Credentials, InstitutionProfile, Mode, Payers, RefundKinds, RefundRules,
     Route, RoutingTable, TransactionType,
@@ -164,7 +164,8 @@ fn contract(merchant: &str, institution: &str) -> Contract {
     Contract {
         merchant: MerchantId::parse(merchant).unwrap(),
         institution: InstitutionId::parse(institution).unwrap(),
-        account: AccountId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
+        account: AccountId::parse("shop").unwrap(),
+        receiver: ReceiverId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
         modes: vec![Mode::Webview, Mode::Native],
         transaction_types: TransactionType::ALL.to_vec(),
         stopped: false,
