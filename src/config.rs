@@ -70,7 +70,7 @@ pub struct Config {
     pub health: HealthSettings,
     /// `[outbound]`, and the connections to institutions.
     pub outbound: OutboundConfig,
-    /// Merchants, institutions, contracts, routes, keys and adapters.
+    /// Merchants, institutions, accounts, contracts, routes, keys and adapters.
     pub snapshot: ConfigurationSnapshot,
     /// Every signing key there is, whosever: for people.
     pub keys: Vec<KeySummary>,
@@ -293,8 +293,12 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
     }
     r.about(Some(PartyKind::Institution));
     for table in top.tables(r, "institution") {
-        enrolment.institution(r, table, origin.as_deref());
+        enrolment.institution(r, table);
     }
+    for table in top.tables(r, "account") {
+        enrolment.account(r, table);
+    }
+    enrolment.build_adapters(r, origin.as_deref());
     let mut operators = BTreeMap::new();
     r.about(Some(PartyKind::Operator));
     for table in top.tables(r, "staff") {
@@ -320,7 +324,7 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
         limits,
         health,
         outbound,
-        keys: std::mem::take(&mut enrolment.notes),
+        keys: key_summaries(&mut enrolment),
         admission_reviews: std::mem::take(&mut enrolment.admission_reviews),
         snapshot: snapshot(enrolment, platform?, r.now)?,
         file: PathBuf::new(),
@@ -331,6 +335,11 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
         outline: ConfigurationOutline::of(&document, r.folder()),
         digest: hex(&sha256(text.as_bytes())),
     })
+}
+
+fn key_summaries(enrolment: &mut Enrolment) -> Vec<KeySummary> {
+    let notes = std::mem::take(&mut enrolment.notes).into_iter();
+    notes.map(|note| note.summary).collect()
 }
 
 fn snapshot(
@@ -344,6 +353,7 @@ fn snapshot(
             version: u64::try_from(now.ms()).unwrap_or(0),
             merchants: enrolment.merchants,
             institutions: enrolment.institutions,
+            accounts: enrolment.accounts,
             routes: enrolment.routes,
             contracts: enrolment.contracts,
         },

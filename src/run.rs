@@ -229,6 +229,7 @@ impl Gateway {
         let stop = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry: reload::audit_entry("gateway", "gateway.stop", drained.word()),
         };
         let now = self.reloading.clock.now();
@@ -283,8 +284,7 @@ async fn begin(
 ) -> anyhow::Result<()> {
     let since = removal_guard::since(config.limits.removal_guard_days, clock.now());
     let dependents = store.dependents(since).await?;
-    let mut faults = removal_guard::lost(config, &dependents);
-    faults.extend(removal_guard::moved(config, &dependents));
+    let faults = removal_guard::stored_needs(config, &dependents);
     if !faults.is_empty() {
         return Err(ConfigFaults(faults).into());
     }
@@ -294,6 +294,7 @@ async fn begin(
     let start = ConfigurationChange {
         version: Some(version),
         endpoints: removal_guard::endpoints(config),
+        accounts: removal_guard::accounts::receivers(config),
         audit_entry: reload::audit_entry("gateway", "gateway.start", &result),
     };
     reload::recorded(store, start, clock.now()).await?;

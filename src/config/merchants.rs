@@ -55,7 +55,7 @@ impl Enrolment {
         }
         let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
         let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
-        let keys = self.public_keys(r, &mut s, owner, KeyClass::Merchant);
+        let keys = self.named_keys(r, &mut s, owner, KeyClass::Merchant);
         let looked_at = mtls
             .as_ref()
             .is_none_or(|it| it.value != ClientCertificate::Off);

@@ -15,6 +15,7 @@ use crate::config::named::{day, validity_s};
 use crate::crypto::digest::sha256;
 use crate::crypto::pem;
 use crate::domain::identifiers::{hex, unhex};
+use crate::institution::{InstitutionKind, KINDS};
 use crate::signature::Algorithm;
 
 /// Digits of a digest that are shown.
@@ -84,7 +85,7 @@ impl OutlineBuilder {
                 let all = short(&hex(&sha256(text(value).as_bytes())));
                 let entries = format!("{} entries, {all}", list.len());
                 self.outline.set(subject, &name, entries);
-            } else if FILES.contains(&key.get_ref().as_ref()) {
+            } else if is_file(key.get_ref()) {
                 self.outline.set(subject, &name, self.files(value));
             } else {
                 self.outline.set(subject, &name, text(value));
@@ -101,6 +102,9 @@ impl OutlineBuilder {
             };
             let said = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
             let mut subject = match (said("merchant"), said("institution"), said("id")) {
+                (None, Some(institution), Some(id)) => {
+                    format!("{} {id} at {institution}", singular(name))
+                }
                 (_, _, Some(id)) => format!("{} {id}", singular(name)),
                 (Some(merchant), Some(institution), None) => {
                     format!("{name} of {merchant} with {institution}")
@@ -177,6 +181,19 @@ fn meant(path: &Path) -> String {
         }
     }
     whole.display().to_string()
+}
+
+/// Whether values of this name name files, in whatever table.
+fn is_file(name: &str) -> bool {
+    let lists = |kind: &InstitutionKind| {
+        [
+            kind.institution_settings,
+            kind.account_settings,
+            kind.sub_settings,
+        ]
+    };
+    let mut declared = KINDS.iter().flat_map(lists).flatten();
+    FILES.contains(&name) || declared.any(|setting| setting.name == name && setting.form.is_file())
 }
 
 fn singular(name: &str) -> &str {

@@ -352,7 +352,7 @@ impl<'d> Section<'d> {
                 continue;
             }
             let expected = format!("one of {}", self.known.join(", "));
-            let advice = advice::on_unknown(typed, &self.known);
+            let advice = advice::on_unknown(&self.title, typed, &self.known);
             let line = r.line(name.span().start);
             let subject = if self.title.is_empty() {
                 "names"

@@ -3,11 +3,15 @@
 //! Which moves are legal is decided here, from the attempt's state and one finding (section 4 of
 //! the invariants); what a move means for the order is `order.rs`.
 
+mod contradiction;
+
 use crate::domain::amount::Amount;
 use crate::domain::evidence::{Evidence, EvidenceSource, Finding, PaymentAction, Reason, Receipt};
 use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, ReceiverId, Timestamp};
 use crate::domain::institutions::{Facts, Mode};
 use crate::domain::schedule::Schedule;
+
+pub use contradiction::Contradiction;
 
 /// Where an attempt stands (section 4 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,43 +141,6 @@ pub enum Transition<T> {
     ConfirmByQuery,
     /// It cannot be true of it (V3).
     Impossible(Contradiction),
-}
-
-/// Why a well-signed message is put aside (V3). An alarm, never a state change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contradiction {
-    /// Another sum or currency than was asked.
-    Amount,
-    /// Another account of the same institution (C2).
-    Account,
-    /// Another receiver of the same institution (C2).
-    Receiver,
-    /// Another institution's attempt (C2).
-    Institution,
-    /// Another payment than the one whose money goes back.
-    Payment,
-    /// Refused or closed, said of an attempt that was paid.
-    PaidAlready,
-    /// Refused, said of a refund that went back.
-    RefundedAlready,
-    /// Another movement of money than the one that is known under this number of ours.
-    SecondMovement,
-}
-
-impl Contradiction {
-    /// A stable word for metrics and the audit log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Amount => "amount",
-            Self::Account => "account",
-            Self::Receiver => "receiver",
-            Self::Institution => "institution",
-            Self::Payment => "payment",
-            Self::PaidAlready => "paid_already",
-            Self::RefundedAlready => "refunded_already",
-            Self::SecondMovement => "second_movement",
-        }
-    }
 }
 
 /// What a success says of what has succeeded: the same once more, or that under one number of ours money

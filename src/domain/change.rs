@@ -11,8 +11,10 @@ use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::audit::AuditEntry;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::EvidenceSource;
-use crate::domain::identifiers::{FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp};
-use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::identifiers::{
+    FreshNonce, InstitutionId, OperatorId, PayOrderNo, ReceiverId, Timestamp,
+};
+use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::domain::journal::JournalEntry;
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refund::{Refund, RefundOrigin, RefundState};
@@ -65,6 +67,8 @@ pub struct ConfigurationChange {
     pub version: Option<u64>,
     /// Where each institution is asked under it.
     pub endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
+    /// The number of each account at its institution under it.
+    pub accounts: Vec<(AccountKey, ReceiverId)>,
     /// What the audit log says of it.
     pub audit_entry: AuditEntry,
 }

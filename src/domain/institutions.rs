@@ -3,6 +3,7 @@
 //! Pure look-ups on one enrolment. Who may use which for what is decided in `judging`; how an
 //! institution lately fared is told by its `breaker`.
 
+mod accounts;
 mod callback_reliability;
 mod circuit_breaker;
 mod credentials;
@@ -11,6 +12,7 @@ mod eligibility;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use accounts::{AccountKey, AccountProfile, AccountRole};
 pub use callback_reliability::CallbackReliability;
 pub use circuit_breaker::{
     BegunCall, BreakerDecision, BreakerState, BreakerWindow, CallEnd, CallPurpose, CircuitBreaker,
@@ -255,7 +257,8 @@ pub struct InstitutionProfile {
     pub waivers: Vec<Waiver>,
     /// What its dialect can do.
     pub facts: Facts,
-    /// While these cannot be used it takes nothing new, and what was begun there waits.
+    /// Those of the connection: while they cannot be used it takes nothing new, and what was begun there
+    /// waits.
     pub credentials: Credentials,
 }
 
@@ -325,6 +328,8 @@ pub struct RoutingTable {
     pub merchants: HashMap<MerchantId, Merchant>,
     /// Institutions by id.
     pub institutions: HashMap<InstitutionId, InstitutionProfile>,
+    /// What we are at them.
+    pub accounts: HashMap<AccountKey, AccountProfile>,
     /// Routes in their configured order.
     pub routes: Vec<Route>,
     /// Contracts.
@@ -350,6 +355,26 @@ impl RoutingTable {
             .copied()
             .filter(|mode| agreed.contains(mode) && Mode::OFFERED.contains(mode))
             .collect()
+    }
+
+    /// Whether an account can be used at this moment: called with, and its answers proven.
+    pub fn is_account_usable(
+        &self,
+        institution: &InstitutionId,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> bool {
+        let known = self.accounts.get(&(institution.clone(), account.clone()));
+        known.is_none_or(|account| account.credentials.are_usable(now))
+    }
+
+    /// The accounts at an institution.
+    pub fn accounts_at<'a>(
+        &'a self,
+        institution: &'a InstitutionId,
+    ) -> impl Iterator<Item = &'a AccountProfile> {
+        let all = self.accounts.values();
+        all.filter(move |account| account.institution == *institution)
     }
 
     /// What a merchant agreed with an institution, if it did.

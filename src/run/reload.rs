@@ -16,8 +16,8 @@ use super::removal_guard;
 use super::signals::HangupSignal;
 use crate::config::difference::{differences, needing_restart};
 use crate::config::{self, Config, ConfigFault, ConfigFaults, ConfigurationOutline};
-use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::identifiers::{InstitutionId, ReceiverId, Timestamp};
+use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
@@ -98,6 +98,7 @@ struct PreparedReload {
     expiries: Vec<config::Expiry>,
     standing: LoadedConfiguration,
     endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
+    accounts: Vec<(AccountKey, ReceiverId)>,
     warnings: Vec<String>,
 }
 
@@ -143,6 +144,11 @@ impl ReloadScope {
                 .into_iter()
                 .map(|(id, held)| (id.to_string(), held.into()))
                 .collect(),
+            held_accounts: dependents
+                .accounts
+                .into_iter()
+                .map(|((at, id), held)| (format!("{id} at {at}"), held.into()))
+                .collect(),
         }
     }
 
@@ -178,8 +184,7 @@ impl ReloadScope {
         let dependents = self.store.dependents(since).await;
         let dependents =
             dependents.map_err(|fault| ConfigFaults(vec![store_fault(&name, &fault)]))?;
-        faults.extend(removal_guard::lost(&next, &dependents));
-        faults.extend(removal_guard::moved(&next, &dependents));
+        faults.extend(removal_guard::stored_needs(&next, &dependents));
         faults.extend(removal_guard::moved_while_in_service(
             &before.api.snapshot,
             (&next, &dependents),
@@ -190,6 +195,7 @@ impl ReloadScope {
         }
         let version = next_version(now, &dependents, standing.version);
         let endpoints = removal_guard::endpoints(&next);
+        let accounts = removal_guard::accounts::receivers(&next);
         next.snapshot.routing.version = version;
         let cannot = |it: &config::UnusableCredential| format!("cannot be used: {}", it.note);
         let warnings = next.warnings.iter().map(ToString::to_string);
@@ -217,6 +223,7 @@ impl ReloadScope {
             expiries,
             standing,
             endpoints,
+            accounts,
             warnings,
         })
     }

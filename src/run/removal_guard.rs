@@ -2,6 +2,8 @@
 //! unfinished payments, or some that ended so lately that money may still come or go back, is
 //! refused whole: at a start and at a reload alike.
 
+pub(super) mod accounts;
+
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{InstitutionEndpoint, InstitutionProfile};
 use crate::domain::merchant::Admission;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::store::{ENDED_COUNTED_MAX, InstitutionDependents, RemovalGuard};
+use crate::store::{Dependents, ENDED_COUNTED_MAX, RemovalGuard};
 
 /// Seconds of a day.
 const DAY_S: u64 = 86_400;
@@ -22,8 +24,17 @@ pub(super) fn since(days: u32, now: Timestamp) -> Timestamp {
     Timestamp::from_ms(now.ms().saturating_sub(span))
 }
 
+/// Everything that a configuration takes away although what is stored needs it.
+pub(super) fn stored_needs(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
+    let mut faults = lost(config, dependents);
+    faults.extend(moved(config, dependents));
+    faults.extend(accounts::lost(config, dependents));
+    faults.extend(accounts::changed(config, dependents));
+    faults
+}
+
 /// Each institution that a configuration does not name and whose payments need it.
-pub(super) fn lost(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
+fn lost(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
     let enrolled = &config.snapshot.routing.institutions;
     let held = dependents.held.iter();
     let lost = held.filter(|(id, _)| !enrolled.contains_key(*id));
@@ -48,7 +59,7 @@ pub(super) fn endpoints(config: &Config) -> Vec<(InstitutionId, InstitutionEndpo
 
 /// Each institution that was asked elsewhere, or in another dialect, and has something unfinished: asked
 /// at the wrong place, that would end it. Its new address may be said to be the same institution.
-pub(super) fn moved(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
+fn moved(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
     let held = |id: &InstitutionId| dependents.held.get(id).copied().unwrap_or_default();
     let moving = moving(config, dependents);
     let moved = moving.filter(|(id, ..)| held(id).unfinished > 0);
@@ -121,9 +132,20 @@ fn moving<'a>(
     })
 }
 
-/// Each institution that a reload would take out although something could have begun there a moment
-/// ago, which the store may not show yet. `earlier` are the versions before the one in force.
+/// Each institution and account that a reload would take out although something could have begun there a
+/// moment ago, which the store may not show yet. `earlier` are the versions before the one in force.
 pub(super) fn removed_while_in_service<T>(
+    before: &ConfigurationSnapshot,
+    next: &Config,
+    earlier: &[Weak<T>],
+) -> Vec<ConfigFault> {
+    let mut faults = institutions_removed(before, next, earlier);
+    let removed = accounts::removed_while_in_service(&before.routing, next, earlier);
+    faults.extend(removed);
+    faults
+}
+
+fn institutions_removed<T>(
     before: &ConfigurationSnapshot,
     next: &Config,
     earlier: &[Weak<T>],
@@ -160,8 +182,8 @@ fn is_stopped(institution: &InstitutionProfile) -> bool {
     institution.stopped || institution.admission != Admission::Admitted
 }
 
-fn words(held: InstitutionDependents, days: u32) -> String {
-    let InstitutionDependents { unfinished, ended } = held;
+fn words(held: Dependents, days: u32) -> String {
+    let Dependents { unfinished, ended } = held;
     let more = if ended >= ENDED_COUNTED_MAX {
         " or more"
     } else {

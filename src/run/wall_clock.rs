@@ -63,6 +63,7 @@ async fn step(by_ms: i64, store: &dyn Store, clock: &dyn Clock) -> Result<(), St
     let set = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
+        accounts: Vec::new(),
         audit_entry: AuditEntry::clock_set(by_ms),
     };
     recorded(store, set, clock.now()).await

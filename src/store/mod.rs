@@ -14,8 +14,10 @@ use crate::domain::change::Change;
 use crate::domain::event::Event;
 pub use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::forgotten::Forgotten;
-use crate::domain::identifiers::{FreshNonce, InstitutionId, MerchantId, PayOrderNo, Timestamp};
-use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::identifiers::{
+    FreshNonce, InstitutionId, MerchantId, PayOrderNo, ReceiverId, Timestamp,
+};
+use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 pub use opening::{
@@ -159,13 +161,17 @@ pub trait Store: Send + Sync {
     async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError>;
 }
 
-/// What is stored and binds the next configuration (F2).
+/// What is stored and binds the next configuration (F2, R5).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemovalGuard {
     /// The highest version that was ever in force; 0 before the first.
     pub version: u64,
     /// What needs each institution, of those that anything needs.
-    pub held: BTreeMap<InstitutionId, InstitutionDependents>,
+    pub held: BTreeMap<InstitutionId, Dependents>,
+    /// What needs each account, of those that anything needs.
+    pub accounts: BTreeMap<AccountKey, Dependents>,
+    /// The number of each account at its institution under the last version that named it.
+    pub receivers: BTreeMap<AccountKey, ReceiverId>,
     /// Where each institution was asked under the last version that named it.
     pub endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
 }
@@ -173,9 +179,9 @@ pub struct RemovalGuard {
 /// Counts no further than this what ended lately at an institution: a start must not wait for it.
 pub const ENDED_COUNTED_MAX: u64 = 1_000;
 
-/// What needs an institution.
+/// What needs an institution or an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct InstitutionDependents {
+pub struct Dependents {
     /// Attempts that are live, and refunds that have not ended.
     pub unfinished: u64,
     /// Attempts that ended lately, or of which a refund moved lately; [`ENDED_COUNTED_MAX`] stands

@@ -1,5 +1,6 @@
 //! `routes.toml`: refused as a whole with every fault at once, or taken as a whole (F1).
 
+mod accounts;
 mod difference;
 mod files;
 mod hints;
@@ -465,7 +466,7 @@ fn a_state_without_evidence_is_refused() {
 /// Q3, F1: the same key id cannot mean two keys, whosever they are.
 #[test]
 fn a_key_id_that_comes_twice_is_a_fault() {
-    let fault = ConfigFolder::with("id = \"redpay-1\"", "id = \"M1001-1\"").only_fault();
+    let fault = ConfigFolder::with("id = \"redpay-1\"", "id = \"paymux-redpay\"").only_fault();
     assert!(
         fault.contains("which line") && fault.contains("has taken"),
         "{fault}"

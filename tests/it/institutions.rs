@@ -8,14 +8,15 @@ mod two_steps;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use paymux::domain::amount::CNY;
-use paymux::domain::attempt::{Contradiction, Stamp};
-use paymux::domain::evidence::{Evidence, Finding};
+use paymux::domain::attempt::{AttemptState, Contradiction, Stamp};
+use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding};
 use paymux::domain::identifiers::{AccountId, ReceiverId, Timestamp};
+use paymux::domain::institutions::Mode;
 use paymux::domain::order::Applied;
 use paymux::institution::{Acknowledgement, Call, CallState, Institution, KINDS, Step, Unverified};
 use serde_json::Value;
 
-use recorded::{NOW_S, Recording, describe, recordings};
+use recorded::{NOW_S, Recording, describe, order_with, order_with_refund, recordings};
 
 /// What the other side of a dialect does in a test.
 trait DialectRig {
@@ -211,7 +212,10 @@ fn evidence_of_another_account_or_receiver_is_put_aside() {
         };
         let facts = rig.adapter().facts();
         let becomes = |evidence: &Evidence| {
-            let order = recording.unresolved();
+            let order = match evidence.about {
+                EvidenceSubject::Refund(_) => order_with_refund("UNKNOWN", Mode::Webview),
+                EvidenceSubject::Attempt(_) => order_with(AttemptState::Unknown, Mode::Webview),
+            };
             order.apply(evidence, facts, Timestamp::from_s(NOW_S))
         };
         let of_another_account = Evidence {

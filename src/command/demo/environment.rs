@@ -272,7 +272,7 @@ async fn institution(
         key: pair(certs, &format!("{}-1", cast.id))?,
         callers: gateway_key_ring(certs, &format!("paymux-{}", cast.id))?,
         accounts: [TEA, BOOKS]
-            .map(|role| enrolment::account(role, cast))
+            .map(|role| enrolment::receiver(role, cast))
             .to_vec(),
         roots_pem: read(&certs.join("ca.pem"))?,
         can_close: true,

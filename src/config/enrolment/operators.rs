@@ -22,7 +22,7 @@ impl Enrolment {
             r.once(ids, id, &s.subject("id"));
         }
         let owner = id.as_ref().map(|id| id.value.as_str());
-        let keys = self.public_keys(r, &mut s, owner, KeyClass::Operator);
+        let keys = self.named_keys(r, &mut s, owner, KeyClass::Operator);
         // Whoever can check a signature made with a shared secret could have made it.
         for key in keys.iter().filter(|key| key.key.algorithm().is_shared()) {
             let advice = "enrol the operator's public key";

@@ -5,11 +5,14 @@ use toml::de::DeValue;
 
 use crate::config::faults::nearest;
 use crate::config::reading::ExpectedValue;
-use crate::config::section::renamed::renamed;
+use crate::config::section::renamed::{moved, renamed};
 use crate::config::section::{DayBoundary, describe, seconds};
 
 /// About a name that is none of those that may stand there.
-pub(super) fn on_unknown(typed: &str, known: &[&'static str]) -> String {
+pub(super) fn on_unknown(title: &str, typed: &str, known: &[&'static str]) -> String {
+    if let Some(place) = moved(title, typed) {
+        return format!("it stands in {place} now");
+    }
     if let Some(new) = renamed(typed).filter(|new| known.contains(new)) {
         return format!("it is called {new} now");
     }

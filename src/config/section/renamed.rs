@@ -17,6 +17,21 @@ const RENAMED: &[(&str, &str)] = &[
     ),
 ];
 
+/// A table, names that stood in it, and where they stand now.
+const MOVED: &[(&str, &[&str], &str)] = &[(
+    "[[institution]]",
+    &["key", "key_id", "key_not_after", "key_not_before", "keys"],
+    "[[account]]",
+)];
+
+/// In which table a name stands now that stood in this one.
+pub(super) fn moved(title: &str, old: &str) -> Option<&'static str> {
+    let found = MOVED
+        .iter()
+        .find(|(table, names, _)| *table == title && names.contains(&old));
+    found.map(|(_, _, place)| *place)
+}
+
 /// What a name of an earlier version is called now.
 pub(super) fn renamed(old: &str) -> Option<&'static str> {
     let found = RENAMED.iter().find(|(name, _)| *name == old);

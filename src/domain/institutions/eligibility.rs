@@ -189,7 +189,9 @@ impl RoutingTable {
         lasting.or_else(|| {
             // Each looks for reasons of the order's own and for passing ones, so the first of both.
             let here = self.route_ineligible_reason(contract, wanted);
-            let passing = passing(institution, contract, wanted, standing);
+            let is_usable = self.is_account_usable(&institution.id, &contract.account, wanted.now);
+            let is_down = institution.is_down(wanted.now) || !is_usable;
+            let passing = passing(is_down, contract, wanted, standing);
             [
                 payment_excluded_reason(&contract.sums, &contract.payers, wanted),
                 here,
@@ -275,7 +277,7 @@ fn single_route_reason(route: &Route, wanted: &OfferQuery<'_>) -> Option<Ineligi
 
 /// What another time may be different.
 fn passing(
-    institution: &InstitutionProfile,
+    is_down: bool,
     contract: &Contract,
     wanted: &OfferQuery<'_>,
     standing: Health,
@@ -283,7 +285,7 @@ fn passing(
     let is_closed = |hours| !is_open(hours, wanted.now);
     if contract.stopped {
         Some(IneligibleReason::ContractStopped)
-    } else if institution.is_down(wanted.now) {
+    } else if is_down {
         Some(IneligibleReason::InstitutionDown)
     } else if contract.hours.is_some_and(is_closed) {
         Some(IneligibleReason::OutsideHours)

@@ -17,7 +17,9 @@ use crate::domain::statement::{
 };
 use crate::flow::call_institution::executor::{Conversation, Start, execute, with_slow_key};
 use crate::flow::reconcile_statement::{NotReconciled, ReconciliationScope, StatementSource};
-use crate::institution::{CallState, Institution, StatementPage, StatementQuery, Step, Unmade};
+use crate::institution::{
+    CallState, Institution, SigningParty, StatementPage, StatementQuery, Step, Unmade,
+};
 use crate::store::ledger::Reconciliation;
 use crate::world::{CallTimeouts, World};
 
@@ -128,7 +130,8 @@ impl Conversation for PageCall<'_> {
     type Outcome = Result<StatementPage, UnusableStatement>;
 
     async fn begin(&self, stamp: Stamp) -> Step<Self::Outcome> {
-        let Some(slow) = self.adapter.slow() else {
+        let party = SigningParty::Account(&self.query.of.account);
+        let Some(slow) = self.adapter.slow(party) else {
             let statements = self.adapter.statements();
             return statements.map_or(Step::Unmade(Unmade::Malformed), |statements| {
                 statements.begin_page(self.query, &stamp)

@@ -40,8 +40,8 @@ pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes
         Acknowledgement::Quarantined => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "notice_contradicts",
-            "sum, currency, account or numbers are not those of the payment or refund that is named; it \
-             was kept for people to look at, sending it again changes nothing",
+            "sum, currency, account, receiver or numbers are not those of the payment or refund that \
+             is named; it was kept for people to look at, sending it again changes nothing",
         ),
         Acknowledgement::Unreadable => (
             StatusCode::BAD_REQUEST,

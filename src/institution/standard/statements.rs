@@ -78,8 +78,12 @@ impl Statements for StandardAdapter {
         let Ok(body) = serde_json::to_vec(&asking) else {
             return Step::Unmade(Unmade::Malformed);
         };
-        self.post("/v1/statements", body, ("statement", stamp))
-            .map_or_else(Step::Unmade, |signed| sending(signed, Effect::None))
+        self.post(
+            ("/v1/statements", body),
+            &query.of.account,
+            ("statement", stamp),
+        )
+        .map_or_else(Step::Unmade, |signed| sending(signed, Effect::None))
     }
 
     fn next_page(
@@ -104,13 +108,14 @@ impl StandardAdapter {
         reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Read {
-        self.prove(state, reply, now).map_err(|why| {
-            if why == Ambiguity::Unproven {
-                let detail = "expected an answer signed by the institution, found another";
-                return UnusableStatement::new("unproven", detail);
-            }
-            UnusableStatement::new("no_answer", why.word())
-        })?;
+        self.prove(&query.of.account, (state, reply), now)
+            .map_err(|why| {
+                if why == Ambiguity::Unproven {
+                    let detail = "expected an answer signed by the institution, found another";
+                    return UnusableStatement::new("unproven", detail);
+                }
+                UnusableStatement::new("no_answer", why.word())
+            })?;
         if reply.status() != StatusCode::OK {
             return Err(refused(reply));
         }

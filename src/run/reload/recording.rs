@@ -21,6 +21,7 @@ impl ReloadScope {
         let prepared = ConfigurationChange {
             version: Some(ready.standing.version),
             endpoints: ready.endpoints.clone(),
+            accounts: ready.accounts.clone(),
             audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.standing)),
         };
         recorded(&*self.store, prepared, self.clock.now()).await
@@ -31,6 +32,7 @@ impl ReloadScope {
         let outcome = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry: audit_entry(by, RELOAD, outcome),
         };
         if let Err(fault) = recorded(&*self.store, outcome, self.clock.now()).await {
@@ -67,6 +69,7 @@ impl ReloadScope {
         let change = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry,
         };
         if let Err(fault) = recorded(&*self.store, change, self.clock.now()).await {

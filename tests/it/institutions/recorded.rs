@@ -26,7 +26,7 @@ pub(super) const NOW_S: i64 = 1_795_278_600;
 
 /// The attempt all recordings speak of, and its account and receiver.
 const ATTEMPT: &str = "A01KAMB7E80000000000000000A";
-const ACCOUNT: &str = "ACC-1";
+pub(super) const ACCOUNT: &str = "ACC-1";
 
 /// The refund that recordings speak of, if they speak of one.
 const REFUND: &str = "R01KAMB7E80000000000000000C";

@@ -18,8 +18,8 @@ use paymux::seal::Seal;
 use paymux::store::nonce_cache::NonceCache;
 use paymux::store::notifying::{NotifyingStore, WorkerSignals};
 use paymux::store::{
-    ArchiveOutcome, Committed, InboxMessage, InboxStatus, InstitutionDependents, LeaseKind,
-    OpenError, OrderKey, Store, StoreAndLedger, StoreError, open, open_for_all, open_with_ledger,
+    ArchiveOutcome, Committed, Dependents, InboxMessage, InboxStatus, LeaseKind, OpenError,
+    OrderKey, Store, StoreAndLedger, StoreError, open, open_for_all, open_with_ledger,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -429,9 +429,8 @@ async fn a_file_of_the_first_schema_is_brought_up() {
             .await
             .unwrap()
             .held;
-        let words = |(id, held): (InstitutionId, InstitutionDependents)| {
-            (id.to_string(), held.unfinished, held.ended)
-        };
+        let words =
+            |(id, held): (InstitutionId, Dependents)| (id.to_string(), held.unfinished, held.ended);
         held.into_iter().map(words).collect::<Vec<_>>()
     };
     let (harbour, island) = ("harbour".to_owned(), "island".to_owned());

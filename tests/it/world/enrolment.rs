@@ -1,6 +1,8 @@
 //! Who is enrolled in the tests' world: merchants with keys, institutions with abilities, and a
 //! contract between each two unless a test takes it away.
 
+pub(crate) mod standard;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 

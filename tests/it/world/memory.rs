@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use paymux::domain::attempt::{AttemptState, Epoch};
+use paymux::domain::attempt::{Attempt, AttemptState, Epoch};
 use paymux::domain::audit::AuditEntry;
 use paymux::domain::change::{Change, ChangeRows};
 use paymux::domain::event::Event;
 use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AttemptId, EventId, FreshNonce, InstitutionId, KeyId, MerchantId, MerchantOrderNo, PayOrderNo,
-    Timestamp,
+    ReceiverId, Timestamp,
 };
-use paymux::domain::institutions::InstitutionEndpoint;
+use paymux::domain::institutions::{AccountKey, InstitutionEndpoint};
 use paymux::domain::journal::JournalEntry;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
@@ -96,6 +96,7 @@ pub(crate) struct DurableState {
     pub(crate) forgotten: Arc<Forgotten>,
     configuration: u64,
     endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
+    receivers: BTreeMap<AccountKey, ReceiverId>,
     /// R6 is not held.
     pub(crate) takes_any_number: bool,
     /// When each attempt that is over ended, or a refund of it last moved.
@@ -192,6 +193,7 @@ impl DurableState {
         if let Some(configured) = change.configuration() {
             self.configuration = self.configuration.max(configured.version.unwrap_or(0));
             self.endpoints.extend(configured.endpoints.iter().cloned());
+            self.receivers.extend(configured.accounts.iter().cloned());
             self.audit_entries
                 .push((configured.audit_entry.clone(), change.at()));
         }
@@ -370,6 +372,7 @@ impl MemoryStore {
             forgotten: Arc::default(),
             configuration: 0,
             endpoints: BTreeMap::new(),
+            receivers: BTreeMap::new(),
             takes_any_number: false,
             ended: BTreeMap::new(),
             history: Vec::new(),
@@ -551,18 +554,23 @@ impl Store for MemoryStore {
         let mut dependents = RemovalGuard {
             version: durable.configuration,
             endpoints: durable.endpoints.clone(),
+            receivers: durable.receivers.clone(),
             ..RemovalGuard::default()
         };
         for row in durable.orders.values() {
-            for id in unfinished(&row.order) {
-                dependents.held.entry(id).or_default().unfinished += 1;
+            for key in unfinished(&row.order) {
+                let held = dependents.held.entry(key.0.clone());
+                held.or_default().unfinished += 1;
+                dependents.accounts.entry(key).or_default().unfinished += 1;
             }
             for attempt in &row.order.attempts {
                 let ended = durable.ended.get(&attempt.id);
                 if ended.is_some_and(|ended| *ended >= since) {
-                    let held = dependents.held.entry(attempt.institution.clone());
-                    let held = held.or_default();
-                    held.ended = ENDED_COUNTED_MAX.min(held.ended + 1);
+                    let key = account_key(attempt);
+                    let all = dependents.held.entry(key.0.clone()).or_default();
+                    all.ended = ENDED_COUNTED_MAX.min(all.ended + 1);
+                    let one = dependents.accounts.entry(key).or_default();
+                    one.ended = ENDED_COUNTED_MAX.min(one.ended + 1);
                 }
             }
         }
@@ -570,14 +578,18 @@ impl Store for MemoryStore {
     }
 }
 
-/// The institution of each live attempt and of each refund that has not ended.
-fn unfinished(order: &Order) -> Vec<InstitutionId> {
+fn account_key(attempt: &Attempt) -> AccountKey {
+    (attempt.institution.clone(), attempt.account.clone())
+}
+
+/// The account of each live attempt and of each refund that has not ended.
+fn unfinished(order: &Order) -> Vec<AccountKey> {
     let live = order.attempts.iter().filter(|one| one.state.is_live());
-    let mut ids: Vec<_> = live.map(|one| one.institution.clone()).collect();
+    let mut ids: Vec<_> = live.map(account_key).collect();
     for refund in &order.refunds {
         let over = matches!(refund.state, RefundState::Succeeded | RefundState::Failed);
         let attempt = order.attempts.iter().find(|one| one.id == refund.attempt);
-        ids.extend(attempt.filter(|_| !over).map(|one| one.institution.clone()));
+        ids.extend(attempt.filter(|_| !over).map(account_key));
     }
     ids
 }
