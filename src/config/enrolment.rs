@@ -1,7 +1,7 @@
-//! What merchants and institutions have in common, their contracts, and the routes of payments.
+//! What merchants and institutions have in common, and the routes of payments.
 //!
-//! Each table is read whole before tables are held against each other, so that one fault does not
-//! hide or cause another.
+//! Each table is read whole before tables are compared with each other, so that one fault does not hide or
+//! cause another.
 
 mod contracts;
 mod operators;
@@ -36,7 +36,7 @@ pub(super) const INSTITUTION: ExpectedValue = shape(
     "\"bluebank\"",
 );
 
-/// Everything that was read about others, sound or not: what is absent here was a fault.
+/// Everything that was read about other parties; what is missing here was a fault.
 #[derive(Default)]
 pub(super) struct Enrolment {
     /// Ids of the keys of merchants, staff and the platform, and the lines they stand on: such a key is
@@ -62,15 +62,15 @@ pub(super) struct Enrolment {
     pub(super) routes: Vec<Route>,
     pub(super) notes: Vec<KeyNote>,
     pub(super) admission_reviews: Vec<AdmissionReview>,
-    /// Institutions of which a list was not read whole: that something is not on it says nothing.
+    /// Institutions with a list that could not be read whole: a missing entry proves nothing.
     pub(super) partly_read: HashSet<InstitutionId>,
-    /// The modes of every contract that names its two parties, whatever else is wrong with it.
+    /// The modes of every contract with known parties, also of faulty ones.
     contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
     pub(super) defaults: Vec<(MerchantId, Mode, Located<InstitutionId>)>,
 }
 
 impl Enrolment {
-    /// Where somebody stands in the operator's review, with evidence and day (R-4-3).
+    /// The review state of a merchant or institution, with evidence and day (R-4-3).
     pub(super) fn admission(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -134,7 +134,7 @@ impl Enrolment {
         Some(found)
     }
 
-    /// What only shows when every table is read.
+    /// Checks that need every table.
     pub(super) fn settle(&mut self, r: &mut ConfigReader<'_>) {
         const SUBJECT: &str = "[merchant.default_institution]";
         self.check_owners(r);
@@ -179,7 +179,7 @@ impl Enrolment {
     }
 }
 
-/// When each of these keys is in force.
+/// The validity of each key.
 pub(super) fn validities(keys: &[EnrolledKey]) -> Vec<Validity> {
     let validity = |key: &EnrolledKey| key.not_before_s..=key.not_after_s;
     keys.iter().map(validity).collect()

@@ -24,7 +24,7 @@ use crate::domain::institutions::{
 };
 use crate::institution::{InstitutionKind, KINDS, URL, kind};
 
-/// Days in which money may be asked back, where nothing is said.
+/// Default refund window. Unit: days.
 const REFUND_WINDOW_DAYS: u64 = 365;
 
 impl Enrolment {
@@ -59,7 +59,7 @@ impl Enrolment {
         let facts = facts(r, &mut s, dialect);
         let url = read.values.text(URL).map(ToOwned::to_owned);
         let at = dialect.map(|kind| kind.name).zip(url);
-        // Nothing new goes where it could not be sent; what was begun waits.
+        // Without a connection nothing new is started; what was started waits.
         let (leg, credentials) = leg(r, &mut s, at, read.credentials);
         s.end(r);
         let Some(Located { value: id, .. }) = id else {
@@ -128,13 +128,13 @@ impl Enrolment {
     }
 }
 
-/// What an institution offers, by the lists in its table.
+/// What an institution offers, from the lists in its table.
 struct InstitutionOffer {
     modes: Vec<Mode>,
     currencies: Vec<Currency>,
     capabilities: Vec<Capability>,
     waivers: Vec<Waiver>,
-    /// Whether every entry was read: what is missing otherwise may be what is agreed on.
+    /// Whether every entry could be read; if not, a missing entry proves nothing.
     is_whole: bool,
 }
 
@@ -167,8 +167,8 @@ fn offers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> InstitutionOffer {
     }
 }
 
-/// What is lacking of clause 6.2 for every mode and for the aggregated lists, and the waivers from
-/// it that an operator has recorded.
+/// Reports each unmet requirement of clause 6.2, of every mode and of the aggregated lists, and returns the
+/// recorded waivers.
 fn check_waivers(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -205,7 +205,7 @@ fn check_waivers(
     recorded.into_iter().map(|found| found.value).collect()
 }
 
-/// `waivers`: what the institution lacks and is offered without, why, and who decided it.
+/// `waivers`: an unmet requirement, why the institution is offered without it, and who decided that.
 fn waivers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Waiver>> {
     const REQUIREMENT: ExpectedValue = shape(
         "R-6.1.5-2, or the id of a MUST of clause 6.2",
@@ -243,7 +243,7 @@ fn waivers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Waiver>
     recorded
 }
 
-/// What the dialect can do, as far as an operator may know better.
+/// What the dialect can do, with the values that the configuration may override.
 fn facts(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -254,7 +254,7 @@ fn facts(
         return None;
     };
     let least_s = kind.facts.visibility_ms.div_ceil(1_000);
-    // Never below the dialect's own: "not found" before that proves nothing (A5).
+    // Never below the dialect's own: an earlier "not found" proves nothing (A5).
     let visibility_s = s.number(r, "visibility_s", least_s, least_s..=604_800);
     let default = u64::from(kind.facts.calls_per_second);
     let calls = s.number(r, "calls_per_second", default, 1..=100_000);
@@ -265,7 +265,7 @@ fn facts(
     })
 }
 
-/// How long after a payment money may be asked back: a year, where the institution says nothing.
+/// How long after a payment it may be refunded; a year by default.
 fn refund_window(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Duration {
     let days = s.number(r, "refund_window_days", REFUND_WINDOW_DAYS, 1..=1_830);
     Duration::from_hours(days.saturating_mul(24))

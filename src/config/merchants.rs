@@ -1,4 +1,4 @@
-//! The tables about merchants: who may ask, from where, and where each is told.
+//! `[[merchant]]`: who may send requests, with which certificates, and where each is notified.
 
 use std::collections::HashMap;
 

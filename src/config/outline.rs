@@ -1,7 +1,7 @@
-//! What a configuration says, table by table, so that two can be compared and one can be shown.
+//! The content of a configuration, table by table, for comparison and display.
 //!
-//! Holds no secret: the text of a configuration has none, and of the files it names only what
-//! tells one from another is kept. Of payers' numbers only how many there are.
+//! Contains no secret: the text of a configuration has none, and of the files it names only fingerprints
+//! are included. Of payers' numbers only their count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::domain::identifiers::{hex, unhex};
 use crate::institution::{InstitutionKind, KINDS};
 use crate::signature::Algorithm;
 
-/// Digits of a digest that are shown.
+/// Displayed digits of a digest.
 const SHOWN_DIGITS: usize = 16;
 
 /// Names of values that name files.
@@ -35,7 +35,7 @@ const FILES: [&str; 10] = [
     "secret",
 ];
 
-/// Every table under its name for people (`merchant M1001`), every value as text.
+/// Every table by its display name (`merchant M1001`), every value as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigurationOutline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
 

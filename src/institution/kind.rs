@@ -1,4 +1,4 @@
-//! A dialect as data: its name, what it can do, what it has to be told, and how its adapter is made.
+//! A dialect as data: its name, what it can do, its settings, and how its adapter is made.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub const URL: &str = "url";
 pub struct InstitutionKind {
     /// Its name in `routes.toml`.
     pub name: &'static str,
-    /// What the dialect can do, where an operator does not know better.
+    /// What the dialect can do, unless the configuration overrides it.
     pub facts: Facts,
     /// What stands in `[[institution]]` beside what every institution has; [`URL`] is among them.
     pub institution_settings: &'static [Setting],

@@ -1,5 +1,5 @@
 //! Adapters: each translates between our calls and one institution's dialect, and does nothing
-//! else. They open no socket, read no clock, roll no dice.
+//! else. They use no network, no clock and no randomness.
 
 mod call;
 mod kind;
@@ -114,7 +114,7 @@ pub enum SigningParty<'a> {
 
 /// An adapter whose signing takes as long as everything else of a request together.
 pub struct SlowSigner {
-    /// Its key's turns: whoever makes a request or an acknowledgement takes one first.
+    /// Permits for its key: take one before a request or an acknowledgement is signed.
     pub permits: Arc<Semaphore>,
     /// The same adapter, for a thread of its own.
     pub adapter: Arc<dyn Institution>,
@@ -142,7 +142,7 @@ impl Unverified {
         }
     }
 
-    /// What the institution is told.
+    /// How the callback is acknowledged.
     pub fn heard(self) -> Acknowledgement {
         match self {
             Self::Unverified(_) => Acknowledgement::Unverified,
@@ -152,8 +152,8 @@ impl Unverified {
     }
 }
 
-/// A proven callback. What it names without a currency is in that of what it is about, which only the
-/// books know (M6).
+/// A proven callback. An amount without a currency is in the currency of the payment or refund that it is
+/// about, which only the store knows (M6).
 pub struct ProvenCallback<'c> {
     /// What it is about.
     pub about: EvidenceSubject,
@@ -161,7 +161,7 @@ pub struct ProvenCallback<'c> {
 }
 
 impl<'c> ProvenCallback<'c> {
-    /// About this, with its reading.
+    /// Builds one from what it is about and the function that reads the rest.
     pub fn new(
         about: EvidenceSubject,
         read: impl FnOnce(Currency) -> Evidence + Send + 'c,
@@ -170,26 +170,26 @@ impl<'c> ProvenCallback<'c> {
         Self { about, read }
     }
 
-    /// What it proves, where sums without a currency are in this one.
+    /// What it proves; amounts without a currency are in `absent`.
     pub fn evidence(self, absent: Currency) -> Evidence {
         (self.read)(absent)
     }
 }
 
-/// What we tell an institution about its callback.
+/// How a callback is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledgement {
-    /// Durable, or known already (C4, C5).
+    /// Stored durably, or known already (C4, C5).
     Recorded,
-    /// Not durable, or not understood yet; sent again it may be.
+    /// Not stored, or not understood yet: the institution should send it again.
     TryAgain,
-    /// Proven, and about nothing that is known here. A store that was restored may know it tomorrow.
+    /// Proven, but its reference is unknown here. A restored store may know it later.
     UnknownReference,
     /// Proven, about something known, and of another sum or account than that is: no repeat makes it
     /// true (V3).
     Quarantined,
-    /// Proven, and no message that can be read.
+    /// Proven, but the message cannot be read.
     Unreadable,
-    /// Not proven. Answered without a signature: a stranger must not buy one with each message.
+    /// Not proven. Answered unsigned, so that an unauthenticated caller cannot make us sign.
     Unverified,
 }

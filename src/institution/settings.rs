@@ -1,4 +1,4 @@
-//! What a kind of institution has to be told, declared as data: `routes.toml` is read by these
+//! The settings of a kind of institution, declared as data: `routes.toml` is read by these
 //! declarations, and `paymux check --kinds` prints them.
 
 use std::collections::HashMap;
@@ -53,9 +53,9 @@ impl Setting {
 /// What a setting holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingForm {
-    /// 1 to 64 characters for people.
+    /// 1 to 64 characters of plain text.
     Text,
-    /// 1 to 64 of A-Z a-z 0-9 _ -: a number that somebody else gave us.
+    /// 1 to 64 of A-Z a-z 0-9 _ -: a number that the institution assigned.
     Identifier,
     /// `https://host[:port]`.
     Address,
@@ -63,9 +63,9 @@ pub enum SettingForm {
     Choice(&'static [&'static str]),
     /// `file:PATH` or `env:NAME` of a secret text.
     Secret,
-    /// A file with somebody's public key for this algorithm, in PEM.
+    /// A file with the institution's public key for this algorithm, in PEM.
     PublicKey(&'static str),
-    /// Tables with somebody's public keys, each with an id, an algorithm and its days.
+    /// Tables with the institution's public keys, each with an id, an algorithm and its days.
     PublicKeys,
     /// `file:PATH` or `env:NAME` of our own private key; the settings beside it that belong to it.
     PrivateKey(OwnKeySettings),
@@ -87,7 +87,7 @@ pub struct OwnKeySettings {
 }
 
 impl SettingForm {
-    /// The word for people.
+    /// The name that is printed.
     pub fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -186,7 +186,7 @@ pub struct OwnKey {
     pub signs_within: RangeInclusive<i64>,
 }
 
-/// For a key whose end nobody wrote down.
+/// The validity of a key without dates.
 pub const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 /// The values of one table, by the names of their settings. A key or certificate that cannot be used at
@@ -218,7 +218,7 @@ impl SettingValues {
         }
     }
 
-    /// Somebody's public key.
+    /// A public key of the institution.
     pub fn public_key(&self, name: &str) -> Option<&VerifyingKey> {
         match self.0.get(name) {
             Some(SettingValue::PublicKey(key)) => Some(key),
@@ -226,7 +226,7 @@ impl SettingValues {
         }
     }
 
-    /// Somebody's public keys.
+    /// The public keys of the institution.
     pub fn public_keys(&self, name: &str) -> Option<&KeyRing> {
         match self.0.get(name) {
             Some(SettingValue::PublicKeys(ring)) => Some(ring),

@@ -40,7 +40,7 @@ const SIGNED_FOR_S: i64 = 300;
 
 /// How old and how far in the future a callback's signature may be. Unit: seconds.
 ///
-/// No nonce is kept: an institution signs each delivery anew, and a repeat changes nothing (C5).
+/// Nonces are not stored: an institution signs each delivery anew, and a repeat changes nothing (C5).
 const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
@@ -152,8 +152,7 @@ impl Institution for StandardAdapter {
         if !is_recent(&proven, now) {
             return Err(Unverified::Unverified("outside_window"));
         }
-        // Genuine from here on; but what names no attempt can be weighed against nothing, so it
-        // is no more evidence than a forgery is.
+        // Proven from here on; but without the number of an attempt or refund it is evidence of nothing.
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
         let receiver = reading::receiver(&fields);
@@ -196,7 +195,7 @@ impl Institution for StandardAdapter {
             return answer;
         }
         let account = self.0.accounts.answering(callback);
-        // TLS authenticates it as well: unsigned it is still better than no answer.
+        // TLS authenticates us as well: an unsigned answer is better than none.
         let Some(key) = account.and_then(|account| account.signing(stamp.now)) else {
             return answer;
         };
@@ -214,7 +213,7 @@ impl StandardAdapter {
         ((account, receiver), sum): (Whose, Result<Amount, Ambiguity>),
         said: reading::FindingResult,
     ) -> Evidence {
-        // News without a readable sum could be of anything.
+        // Without a readable amount it could be about anything.
         let finding = match (&receiver, sum) {
             (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
             (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
@@ -268,10 +267,10 @@ impl StandardAdapter {
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body))
             .map_err(|_| Unmade::Malformed)?;
-        // As it goes over the wire.
+        // As sent on the wire.
         let target = request.uri().to_string();
-        // The call's word and the moment keep the nonces apart of calls that share a draw: a
-        // repeated create has the body of the first, and must not look replayed (Q5).
+        // The call's label and the time keep nonces distinct for calls that share random bytes: a
+        // repeated create has the body of the first, and must not look like a replay (Q5).
         let nonce = format!("{word}-{}-{}", hex(&stamp.nonce), stamp.now.ms());
         let created_s = stamp.now.seconds();
         let covering = Covering {
@@ -324,7 +323,7 @@ impl StandardAdapter {
         (state, reply): (&CallState, &Response<Bytes>),
         now: Timestamp,
     ) -> Result<(), Ambiguity> {
-        // Signed or not, it says that it failed, and nothing about what it did before.
+        // Signed or not, it reports a failure and says nothing about what was done before it.
         if reply.status().is_server_error() {
             return Err(Ambiguity::ServerFault);
         }

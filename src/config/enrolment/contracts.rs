@@ -72,7 +72,7 @@ impl Enrolment {
         self.contracts.insert(key, contract);
     }
 
-    /// A contract gives nothing that the institution does not offer.
+    /// A contract contains only what the institution offers.
     fn check_offered(
         &self,
         r: &mut ConfigReader<'_>,
@@ -116,7 +116,7 @@ impl Enrolment {
     }
 }
 
-/// Minutes of the day, end excluded; may pass midnight.
+/// Minutes of the day, end excluded; may span midnight.
 fn hours(text: &str) -> Option<(u16, u16)> {
     let minute = |text: &str| {
         let (hour, minute) = text.split_once(':')?;

@@ -1,4 +1,4 @@
-//! Whose a key is: one key proves the word of one party, or two who must agree could be one.
+//! One key belongs to one party: otherwise two parties who must agree could be the same.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use crate::config::enrolment::Enrolment;
 use crate::config::reading::ConfigReader;
 use crate::config::{KeyClass, KeySummary};
 
-/// Whose a key is, as far as its tables say.
+/// Who holds a key.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::config) struct KeyHolder<'a> {
-    /// As the owner of a key on a ring: a merchant, an account, a member of staff.
+    /// The owner on a key ring: a merchant, an account, a member of staff.
     pub(in crate::config) owner: &'a str,
-    /// For people.
+    /// For display.
     pub(in crate::config) shown: &'a str,
-    /// Who holds it; the accounts at one institution may have one key of it.
+    /// The party; accounts at one institution may share a key of it.
     pub(in crate::config) party: &'a str,
 }
 
 impl<'a> KeyHolder<'a> {
-    /// Of somebody who is one party under one name.
+    /// A holder with one name for all purposes.
     pub(in crate::config) fn of(id: &'a str) -> Self {
         Self {
             owner: id,
@@ -33,12 +33,12 @@ pub(in crate::config) struct KeyNote {
     pub(in crate::config) summary: KeySummary,
     /// Who holds it.
     pub(in crate::config) party: String,
-    /// Where its id stands.
+    /// The line of its id.
     pub(in crate::config) line: usize,
 }
 
 impl Enrolment {
-    /// No two parties have one key, under whatever ids: who holds it would be both (section 5, Q3).
+    /// Reports keys that two parties share, under whatever ids: the holder would be both (section 5, Q3).
     pub(super) fn check_owners(&self, r: &mut ConfigReader<'_>) {
         let mut first_of: BTreeMap<&str, &KeyNote> = BTreeMap::new();
         for note in self
@@ -65,7 +65,7 @@ impl Enrolment {
     }
 }
 
-/// Who holds the private half; the gateway may sign with one key towards several.
+/// Who holds the private key; the gateway may use one key towards several institutions.
 fn owner(note: &KeyNote) -> Option<(KeyClass, &str)> {
     match note.summary.class {
         KeyClass::Platform

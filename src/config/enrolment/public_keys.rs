@@ -1,4 +1,4 @@
-//! Keys that prove somebody's signatures, each with its id and its days.
+//! Public keys of merchants, accounts and staff, each with its id and validity.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl Enrolment {
         keys
     }
 
-    /// Somebody's public keys: without one, nothing it says can be believed.
+    /// The public keys of one holder; without one, none of its messages can be proven.
     pub(in crate::config) fn public_keys(
         &mut self,
         r: &mut ConfigReader<'_>,

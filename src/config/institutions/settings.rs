@@ -35,7 +35,7 @@ impl ReadSettings {
         }
     }
 
-    /// Something is needed that can be used without end, or not at all.
+    /// A credential without dates is needed: it can be used always, or never.
     fn needs(&mut self, is_there: bool) {
         let span = is_there.then_some(ALWAYS).into_iter().collect();
         self.credentials = std::mem::take(&mut self.credentials).and(span);
@@ -125,7 +125,7 @@ impl Enrolment {
         let of = (at.holder, KeyClass::Institution);
         let keys = self.public_keys(r, (&mut *at.section, name), of, at.key_ids);
         if keys.iter().any(|it| it.key.algorithm().is_shared()) {
-            // V3, R-6.3.1-1b: its word moves money, so nobody else may be able to speak it.
+            // V3, R-6.3.1-1b: its messages move money, so nobody else may be able to sign them.
             let advice = "ask the institution for one: a shared secret proves nothing to others";
             r.fault(
                 at.section.line,
@@ -137,7 +137,7 @@ impl Enrolment {
         }
         let credentials = std::mem::take(&mut read.credentials);
         read.credentials = credentials.proven_by(validities(&keys));
-        // An id that comes twice is a fault already.
+        // A duplicate id has been reported already.
         KeyRing::new(keys).ok()
     }
 
@@ -275,8 +275,8 @@ fn certificate(
     Some(chain.iter().map(|der| der.as_ref().into()).collect())
 }
 
-/// From when until when a key of our own signs (R-6.3.1-1c). Left out, the key never ends, which is worth
-/// a warning: only the institution knows then when it stops believing it. Unit: Unix seconds.
+/// The validity of our own key (R-6.3.1-1c). Without it the key never ends, with a warning: then only the
+/// institution knows when it stops accepting the key. Unit: Unix seconds.
 fn own_key_span(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -287,7 +287,8 @@ fn own_key_span(
     if !names.iter().any(|name| s.has(name)) {
         s.knows(&names);
         let expected = format!("the last day of our own key, and {first}, its first");
-        let advice = "write what was agreed with the institution, so that its end is told in time";
+        let advice =
+            "write what was agreed with the institution, so that its end is announced in time";
         let note = r.note(s.line, &subject, &expected, "nothing", advice);
         r.warnings.push(note);
         return None;

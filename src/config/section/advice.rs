@@ -1,5 +1,5 @@
-//! What to do about a value that does not fit. A value that nobody wrote is never given as the
-//! correction of one that somebody did: it is followed to the letter, and would mean another thing.
+//! Advice about an invalid value. An example is never presented as the correction of a value that was
+//! written: users copy corrections literally, and it would mean something else.
 
 use toml::de::DeValue;
 
@@ -8,7 +8,7 @@ use crate::config::reading::ExpectedValue;
 use crate::config::section::renamed::{moved, renamed};
 use crate::config::section::{DayBoundary, describe, seconds};
 
-/// About a name that is none of those that may stand there.
+/// About an unknown name.
 pub(super) fn on_unknown(title: &str, typed: &str, known: &[&'static str]) -> String {
     if let Some(place) = moved(title, typed) {
         return format!("it stands in {place} now");

@@ -1,4 +1,4 @@
-//! The `standard` dialect as data: what it can do, what it has to be told, and how its adapter is made.
+//! The `standard` dialect as data: what it can do, its settings, and how its adapter is made.
 
 use std::sync::Arc;
 
