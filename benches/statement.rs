@@ -148,9 +148,9 @@ fn fill(database: &Path, statement: &Path, lines: u32) -> Result<()> {
         filling
             .prepare_cached(
                 "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id, account_id,
-                mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
+                receiver_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
                 receipt_minor, receipt_currency, institution_no, paid_at, late_success) VALUES (?1,
-                1, ?2, 'harbour', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID', ?3, zeroblob(10), ?3, 1,
+                1, ?2, 'harbour', 'shop', 'ACC-1', 'WEBVIEW', 1230, 'CNY', 'PAID', ?3, zeroblob(10), ?3, 1,
                 1, 1230, 'CNY', ?4, ?3, 0)",
             )?
             .execute(params![no, id, at_ms, format!("H{n:020}")])?;

@@ -1,7 +1,7 @@
-//! `routes.toml` and the environment: read, checked whole, handed over whole (F1). Nothing of a
-//! file with a fault is used, and every fault is found in one reading.
+//! `routes.toml` and the environment: read, validated and used as a whole (F1). A file with a fault is not
+//! used at all, and one reading finds every fault.
 //!
-//! The only file that reads the environment. Secrets are names here, never values.
+//! The only file that reads the environment. Secrets are named here, never written.
 
 mod capabilities;
 mod conditions;
@@ -53,12 +53,12 @@ use crate::seal::Seal;
 use crate::signature::KeyRing;
 use crate::world::AllowedNetwork;
 
-/// The file that is read when no other is named.
+/// The default configuration file.
 pub const FILE: &str = "routes.toml";
 
-/// Everything a gateway is told, at its start and with each reload, checked whole.
+/// The validated configuration of a gateway, read at start and at each reload.
 pub struct Config {
-    /// Where it was read from, and is read from again.
+    /// The file; a reload reads it again.
     pub file: PathBuf,
     /// `[listen]`.
     pub listen: Listen,
@@ -70,24 +70,23 @@ pub struct Config {
     pub health: HealthSettings,
     /// `[outbound]`, and the connections to institutions.
     pub outbound: OutboundConfig,
-    /// Merchants, institutions, contracts, routes, keys and adapters.
+    /// Merchants, institutions, accounts, contracts, routes, keys and adapters.
     pub snapshot: ConfigurationSnapshot,
-    /// Every signing key there is, whosever: for people.
+    /// Every signing key, for display.
     pub keys: Vec<KeySummary>,
-    /// Where everybody stands in the operator's review (R-4-3).
+    /// The review state of each merchant and institution (R-4-3).
     pub admission_reviews: Vec<AdmissionReview>,
-    /// What an operator should know and what is no fault.
+    /// Warnings: worth knowing, not faults.
     pub warnings: Vec<ConfigFault>,
-    /// Keys and certificates of single parties that cannot be used: those parties go without, and
-    /// everybody else goes on.
+    /// Keys and certificates of single parties that cannot be used. Only those parties are affected.
     pub unusable: Vec<UnusableCredential>,
-    /// The same counted, for any later moment.
+    /// Their number, for any later time.
     pub unusable_counts: UnusableCredentialCounts,
-    /// SHA-256 of the file, in hexadecimal digits: which text this is.
+    /// SHA-256 of the file, in hexadecimal digits.
     pub digest: String,
-    /// Until when everybody has keys and certificates.
+    /// When the keys and certificates of each party expire.
     pub expiries: Vec<Expiry>,
-    /// The same in words, without secrets, to be compared with another.
+    /// The same as text without secrets, for comparison with another.
     pub outline: ConfigurationOutline,
 }
 
@@ -98,33 +97,33 @@ pub struct Listen {
     pub public: SocketAddr,
     /// Metrics, health and console; never the public one.
     pub operations: SocketAddr,
-    /// Names under which that one is asked, beside `localhost` and addresses.
+    /// Accepted host names of the operations listener, beside `localhost` and addresses.
     pub operations_hosts: Vec<String>,
-    /// What the public listener shows; certificate and key belong together and are in force.
+    /// The certificate of the public listener; it fits its key and is in force.
     pub identity: Arc<CertifiedKey>,
-    /// How long a stop waits for what is in flight.
+    /// How long a stop waits for requests in flight.
     pub drain: Duration,
-    /// Where the two addresses stand in the file.
+    /// The lines of the two addresses in the file.
     pub lines: [usize; 2],
 }
 
-/// What the store is opened with.
+/// How the store is opened.
 pub struct StoreSettings {
-    /// `sqlite:PATH`, the path from where the process runs.
+    /// `sqlite:PATH`, relative to the working directory of the process.
     pub url: String,
     /// Seals stored personal fields (D2).
     pub seal: Arc<Seal>,
-    /// Free space on its disk below which no order is begun. Unit: MiB.
+    /// Free disk space below which no new order is accepted. Unit: MiB.
     pub reserve_mb: u64,
-    /// Where `url` and `digest_key` stand in the file.
+    /// The lines of `url` and `digest_key` in the file.
     pub lines: [usize; 2],
 }
 
-/// Whom outgoing connections believe and which addresses they may reach.
+/// Which authorities outgoing connections trust and which addresses they may reach.
 pub struct OutboundConfig {
-    /// Authorities for merchants' servers; the public ones where absent.
+    /// Authorities for merchants' servers; the public ones if absent.
     pub merchant_roots: Option<Vec<CertificateDer<'static>>>,
-    /// Networks that are not public and that merchants' addresses may lie in all the same.
+    /// Private networks that merchants' addresses may be in.
     pub allowed_private_networks: Vec<AllowedNetwork>,
     /// The connection to each institution.
     pub institutions: HashMap<InstitutionId, InstitutionConnection>,
@@ -135,20 +134,20 @@ pub struct OutboundConfig {
 pub struct InstitutionConnection {
     /// The name of its dialect.
     pub kind: &'static str,
-    /// `https://host[:port]`: nothing else of it is called.
+    /// `https://host[:port]`; nothing else is called.
     pub origin: String,
-    /// Where it was called before, of which the operator says that it is the same institution.
+    /// Its previous address, declared to be the same institution.
     pub moved_from: Option<String>,
-    /// Authorities for its server; the public ones where absent.
+    /// Authorities for its server; the public ones if absent.
     pub roots: Option<Vec<CertificateDer<'static>>>,
-    /// What we show it.
+    /// Our client certificate.
     pub identity: Option<Arc<CertifiedKey>>,
-    /// Calls to it under way at once.
+    /// Maximum number of concurrent calls.
     pub calls_at_once: u32,
 }
 
 impl InstitutionConnection {
-    /// Where it is asked, and in which dialect.
+    /// Its address and dialect.
     pub fn endpoint(&self) -> InstitutionEndpoint {
         InstitutionEndpoint {
             kind: self.kind.into(),
@@ -157,24 +156,24 @@ impl InstitutionConnection {
     }
 }
 
-/// A signing key, for people.
+/// A signing key, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySummary {
     /// `keyid`.
     pub id: String,
-    /// Whose, in words.
+    /// Its owner, for display.
     pub owner: String,
     /// What kind of owner that is.
     pub class: KeyClass,
-    /// SHA-256 of the public half, in hexadecimal digits: which key this is.
+    /// SHA-256 of the public key, in hexadecimal digits.
     pub mark: String,
-    /// What it signs with.
+    /// Its algorithm.
     pub algorithm: &'static str,
-    /// First and last second in which it counts, if that is limited. Unit: Unix seconds.
+    /// First and last second of its validity, if limited. Unit: Unix seconds.
     pub validity_s: Option<(i64, i64)>,
 }
 
-/// Where somebody stands in the operator's review, and why (R-4-3).
+/// The review state of a merchant or institution, with its evidence (R-4-3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmissionReview {
     /// `merchantId` or the institution's id.
@@ -189,8 +188,8 @@ pub struct AdmissionReview {
 
 /// Reads a configuration.
 ///
-/// `now` decides which keys and certificates are in force and becomes the version of the
-/// directory, which thereby grows with every swap and every start (F2).
+/// `now` decides which keys and certificates are in force and becomes the version of the configuration
+/// snapshot, which therefore grows with every reload and start (F2).
 ///
 /// # Errors
 /// Every fault of the file, of the files it names and of the environment. None quotes a secret.
@@ -219,7 +218,7 @@ pub fn read(
     }
 }
 
-/// Every file a configuration names, whether it is there or not, as far as the text can be read.
+/// Every file that a configuration names, existing or not, as far as the text can be read.
 ///
 /// # Errors
 /// The file itself cannot be read.
@@ -230,8 +229,8 @@ pub fn named_files(path: &Path, now: Timestamp) -> Result<Vec<NamedFile>, Config
     Ok(r.named)
 }
 
-/// Where the store of a configuration is, as far as its text can be read: whoever wants to know
-/// what a running gateway thinks of a file with faults has to find the gateway first.
+/// The location of the store, as far as the text can be read: also of a file with faults, because commands
+/// find the running gateway by it.
 ///
 /// # Errors
 /// The file itself cannot be read.
@@ -245,12 +244,12 @@ pub fn store_url(path: &Path) -> Result<String, ConfigFaults> {
 }
 
 /// The environment of this process.
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
+#[expect(clippy::disallowed_methods, reason = "the only place that reads it")]
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// No configuration is larger. Unit: bytes.
+/// Maximum size of a configuration. Unit: bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 fn content(path: &Path) -> Result<String, ConfigFaults> {
@@ -268,7 +267,7 @@ fn content(path: &Path) -> Result<String, ConfigFaults> {
     })
 }
 
-/// Reads every table, whatever was wrong with those before it.
+/// Reads every table, also after faults in earlier ones.
 fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
     let document = r.document()?;
     let mut top = Section::whole(&document);
@@ -293,8 +292,12 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
     }
     r.about(Some(PartyKind::Institution));
     for table in top.tables(r, "institution") {
-        enrolment.institution(r, table, origin.as_deref());
+        enrolment.institution(r, table);
     }
+    for table in top.tables(r, "account") {
+        enrolment.account(r, table);
+    }
+    enrolment.build_adapters(r, origin.as_deref());
     let mut operators = BTreeMap::new();
     r.about(Some(PartyKind::Operator));
     for table in top.tables(r, "staff") {
@@ -320,7 +323,7 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
         limits,
         health,
         outbound,
-        keys: std::mem::take(&mut enrolment.notes),
+        keys: key_summaries(&mut enrolment),
         admission_reviews: std::mem::take(&mut enrolment.admission_reviews),
         snapshot: snapshot(enrolment, platform?, r.now)?,
         file: PathBuf::new(),
@@ -331,6 +334,11 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
         outline: ConfigurationOutline::of(&document, r.folder()),
         digest: hex(&sha256(text.as_bytes())),
     })
+}
+
+fn key_summaries(enrolment: &mut Enrolment) -> Vec<KeySummary> {
+    let notes = std::mem::take(&mut enrolment.notes).into_iter();
+    notes.map(|note| note.summary).collect()
 }
 
 fn snapshot(
@@ -344,10 +352,11 @@ fn snapshot(
             version: u64::try_from(now.ms()).unwrap_or(0),
             merchants: enrolment.merchants,
             institutions: enrolment.institutions,
+            accounts: enrolment.accounts,
             routes: enrolment.routes,
             contracts: enrolment.contracts,
         },
-        // An id that comes twice is a fault already.
+        // A duplicate id has been reported already.
         KeyRing::new(enrolment.merchant_keys).ok()?,
         enrolment.adapters,
         platform,

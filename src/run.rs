@@ -225,6 +225,7 @@ impl Gateway {
         let stop = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry: reload::audit_entry("gateway", "gateway.stop", drained.word()),
         };
         let now = self.reloading.clock.now();
@@ -281,8 +282,7 @@ async fn begin(
 ) -> anyhow::Result<()> {
     let since = removal_guard::since(config.limits.removal_guard_days, clock.now());
     let dependents = store.configuration.dependents(since).await?;
-    let mut faults = removal_guard::lost(config, &dependents);
-    faults.extend(removal_guard::moved(config, &dependents));
+    let faults = removal_guard::stored_needs(config, &dependents);
     if !faults.is_empty() {
         return Err(ConfigFaults(faults).into());
     }
@@ -292,6 +292,7 @@ async fn begin(
     let start = ConfigurationChange {
         version: Some(version),
         endpoints: removal_guard::endpoints(config),
+        accounts: removal_guard::accounts::receivers(config),
         audit_entry: reload::audit_entry("gateway", "gateway.start", &result),
     };
     reload::recorded(&*store.changes, start, clock.now()).await?;

@@ -2,6 +2,7 @@
 //! served, or what would change. Starts nothing, changes nothing.
 
 pub mod diff;
+pub mod kinds;
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use crate::command::FINDINGS;
 use crate::config::{self, Config, UnusableCredential};
 use crate::domain::identifiers::Timestamp;
-use crate::domain::institutions::{InstitutionProfile, Mode, RoutingTable};
+use crate::domain::institutions::{Contract, InstitutionProfile, Mode, RoutingTable};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::run::machine::{self, ConnectionBudget};
 use crate::terminal;
@@ -29,6 +30,9 @@ pub struct CheckArgs {
     /// Print the differences as JSON
     #[arg(long, requires = "diff")]
     pub json: bool,
+    /// What each kind of institution needs in `routes.toml`; reads no configuration
+    #[arg(long, conflicts_with_all = ["diff", "json"])]
+    pub kinds: bool,
 }
 
 /// Prints every fault, one per line, and exits with 3. Without faults, prints a summary and exits
@@ -39,6 +43,10 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let now = SystemClock::start().now();
     let mut out = terminal::stdout();
+    if args.kinds {
+        out.write_all(kinds::describe().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let with = match &args.diff {
         None => return check(&mut out, &args.config, now),
         Some(None) => diff::DiffTarget::Running,
@@ -77,7 +85,7 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
     }
 }
 
-/// The summary: addresses, and the institutions of each merchant in each mode.
+/// What would be served: addresses, the institutions of each merchant in each mode, and our accounts.
 fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String {
     let signing = config.snapshot.platform.signing.at(now.seconds());
     let mut text = String::new();
@@ -119,6 +127,8 @@ fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String 
         }
     }
     text.push_str(&table(&rows));
+    text.push('\n');
+    text.push_str(&accounts(routing, now));
     let findings = match config.unusable.len() {
         0 => String::new(),
         count => format!(", {count} cannot be used: only their owners are affected"),
@@ -127,7 +137,34 @@ fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String 
     text
 }
 
-/// Why a merchant is served nothing, regardless of its contracts.
+/// What we are at each institution, and whose payments go over it.
+fn accounts(routing: &RoutingTable, now: Timestamp) -> String {
+    let head = ["account", "institution", "role", "number", "merchants"];
+    let mut rows = vec![head.map(str::to_owned)];
+    let mut accounts: Vec<_> = routing.accounts.iter().collect();
+    accounts.sort_by_key(|(key, _)| *key);
+    for ((institution, id), account) in accounts {
+        let contracts = routing.contracts.values();
+        let over = contracts.filter(|it| it.institution == *institution && it.account == *id);
+        let mut merchants: Vec<_> = over.map(|it| it.merchant.to_string()).collect();
+        merchants.sort();
+        let merchants = match &merchants[..] {
+            _ if !account.credentials.are_usable(now) => "nothing new: no usable key".to_owned(),
+            [] => "none".to_owned(),
+            all => all.join(", "),
+        };
+        rows.push([
+            id.to_string(),
+            institution.to_string(),
+            account.role.word().to_owned(),
+            account.receiver.to_string(),
+            merchants,
+        ]);
+    }
+    table(&rows)
+}
+
+/// Why nothing is served to a merchant, whatever its contracts say.
 fn nothing(merchant: &Merchant, has_key: bool) -> Option<&'static str> {
     match merchant.admission {
         _ if !has_key => Some("nothing: no key in force"),
@@ -157,7 +194,7 @@ fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestam
         let word = format!(
             "{}{}",
             institution.id,
-            unavailable_reason(institution, is_stopped, now)
+            unavailable_reason(routing, (institution, contract), is_stopped, now)
         );
         if !words.contains(&word) {
             words.push(word);
@@ -172,14 +209,16 @@ fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestam
 
 /// Why an institution is unavailable: stopped (itself, its contract or route), or no credentials.
 fn unavailable_reason(
-    institution: &InstitutionProfile,
+    routing: &RoutingTable,
+    (institution, contract): (&InstitutionProfile, Option<&Contract>),
     is_stopped: bool,
     now: Timestamp,
 ) -> String {
+    let is_account_usable =
+        contract.is_none_or(|it| routing.is_account_usable(&institution.id, &it.account, now));
+    let is_usable = institution.credentials.are_usable(now) && is_account_usable;
     match institution.admission {
-        Admission::Admitted if !institution.credentials.are_usable(now) => {
-            " (no usable key or certificate)".to_owned()
-        }
+        Admission::Admitted if !is_usable => " (no usable key or certificate)".to_owned(),
         Admission::Admitted if institution.stopped || is_stopped => " (stopped)".to_owned(),
         Admission::Admitted => String::new(),
         Admission::Applied | Admission::Suspended => format!(" ({})", state(institution.admission)),

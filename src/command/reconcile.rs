@@ -28,8 +28,8 @@ pub struct ReconcileArgs {
     /// The day in Asia/Shanghai, yyyy-MM-dd
     #[arg(long, value_parser = day)]
     pub date: String,
-    /// The statement of all accounts as a file (docs/statements.md); without it, statements are
-    /// fetched from the institution, one per account
+    /// The statement as a file (docs/statements.md), of all receivers; without it the institution is
+    /// asked, one receiver after the other
     #[arg(long)]
     pub statement: Option<PathBuf>,
     /// Print one JSON object per line

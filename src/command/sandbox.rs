@@ -285,13 +285,19 @@ capabilities = [
     "password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card",
     "reset_password",
 ]
+roots = "{dir}/ca.pem"
+
+[[account]]
+id = "{merchant}"
+institution = "{id}"
+role = "direct"
+merchant_id = "{account}"
 key_id = "paymux-{id}"
 key = "file:{dir}/paymux-{id}.key"
 key_not_before = 2026-01-01
 key_not_after = 2035-12-31
-roots = "{dir}/ca.pem"
 
-[[institution.keys]]
+[[account.keys]]
 id = "{id}-1"
 algorithm = "ed25519"
 file = "{dir}/{id}-1.pub"
@@ -301,7 +307,7 @@ not_after = 2035-12-31
 [[contract]]
 merchant = "{merchant}"
 institution = "{id}"
-account = "{account}"
+account = "{merchant}"
 modes = ["WEBVIEW", "NATIVE"]
 transaction_types = ["PASSWORD_PAY"]
 amount_min = "0.01"

@@ -1,5 +1,4 @@
-//! What would change between two configurations, in words, and what of it a running gateway cannot
-//! follow.
+//! The differences between two configurations, and which of them need a restart.
 
 use std::fmt;
 
@@ -8,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::config::outline::ConfigurationOutline;
 use crate::config::{Config, ConfigFault};
 
-/// One thing that is not as before.
+/// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigDifference {
-    /// Which table, for people: `merchant M1001`.
+    /// The table, for display: `merchant M1001`.
     pub subject: String,
-    /// Which value of it; the whole table is new or gone without one.
+    /// The value; without one the whole table was added or removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What it was; it was not there without one.
+    /// The old value, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What it is; it is gone without one.
+    /// The new value, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// A running gateway cannot follow: it would refuse the whole file.
+    /// A running gateway cannot apply it and would refuse the whole file.
     pub needs_restart: bool,
 }
 
@@ -48,7 +47,7 @@ impl fmt::Display for ConfigDifference {
     }
 }
 
-/// Everything that is not as before, in the order of the tables' names.
+/// All differences, in the order of the tables' names.
 pub fn differences(
     before: &ConfigurationOutline,
     after: &ConfigurationOutline,
@@ -89,8 +88,7 @@ pub fn differences(
     found
 }
 
-/// Sockets and the store stay where they are, and what was sealed or digested must
-/// stay readable.
+/// Listeners and the store cannot change while running, and sealed and digested values must stay readable.
 fn is_fixed(subject: &str, field: Option<&str>) -> bool {
     match (subject, field) {
         ("listen", Some("public" | "operations"))
@@ -100,8 +98,7 @@ fn is_fixed(subject: &str, field: Option<&str>) -> bool {
     }
 }
 
-/// What of the next configuration a gateway that runs under another cannot follow: each a fault of
-/// the file, because then nothing of it is used (F1).
+/// The differences that a running gateway cannot apply, as faults: then the whole file is refused (F1).
 pub fn needing_restart(before: &ConfigurationOutline, next: &Config) -> Vec<ConfigFault> {
     let fixed = differences(before, &next.outline);
     let fixed = fixed.into_iter().filter(|it| it.needs_restart);

@@ -1,10 +1,12 @@
-//! What merchants and institutions have in common, their contracts, and the routes of payments.
+//! What merchants and institutions have in common, and the routes of payments.
 //!
-//! Each table is read whole before tables are held against each other, so that one fault does not
-//! hide or cause another.
+//! Each table is read whole before tables are compared with each other, so that one fault does not hide or
+//! cause another.
 
+mod contracts;
 mod operators;
-mod owners;
+pub(super) mod owners;
+mod public_keys;
 pub(super) mod served;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,18 +14,18 @@ use std::sync::Arc;
 
 use crate::config::capabilities::Capability;
 use crate::config::conditions::{payers, sums};
-use crate::config::enrolment::served::{check_served, mode, mode_shape, type_shape};
-use crate::config::gateway::KEY_ID;
-use crate::config::named::{day, text};
+use crate::config::enrolment::owners::KeyNote;
+use crate::config::institutions::accounts::{KnownAccount, PendingInstitution};
+use crate::config::named::text;
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::{DayBoundary, Section};
-use crate::config::{AdmissionReview, InstitutionConnection, KeyClass, KeySummary};
-use crate::domain::identifiers::{AccountId, InstitutionId, KeyId, MerchantId};
+use crate::config::{AdmissionReview, InstitutionConnection};
+use crate::domain::identifiers::{InstitutionId, MerchantId};
 use crate::domain::institutions::{
-    Contract, InstitutionProfile as Enrolled, Mode, Route, TransactionType, Validity,
+    AccountKey, AccountProfile, Contract, InstitutionProfile as Enrolled, Mode, Route, Validity,
 };
 use crate::domain::merchant::{Admission, Merchant};
-use crate::institution::Institution;
+use crate::institution::{Institution, InstitutionKind};
 use crate::signature::EnrolledKey;
 
 pub(super) const NAME: ExpectedValue = shape("a name of 1 to 64 characters", "\"Tea House\"");
@@ -34,10 +36,11 @@ pub(super) const INSTITUTION: ExpectedValue = shape(
     "\"bluebank\"",
 );
 
-/// Everything that was read about others, sound or not: what is absent here was a fault.
+/// Everything that was read about other parties; what is missing here was a fault.
 #[derive(Default)]
 pub(super) struct Enrolment {
-    /// Ids of keys and the lines they stand on, whosever they are: a key is found by its id.
+    /// Ids of the keys of merchants, staff and the platform, and the lines they stand on: such a key is
+    /// found by its id. Those of an account are found within it.
     pub(super) key_ids: BTreeMap<String, usize>,
     pub(super) merchant_ids: BTreeMap<String, usize>,
     pub(super) institution_ids: BTreeMap<String, usize>,
@@ -45,22 +48,29 @@ pub(super) struct Enrolment {
     pub(super) merchant_keys: Vec<EnrolledKey>,
     pub(super) operator_keys: Vec<EnrolledKey>,
     pub(super) institutions: HashMap<InstitutionId, Enrolled>,
+    /// The dialect of every institution whose table names one.
+    pub(super) kinds: HashMap<InstitutionId, &'static InstitutionKind>,
+    /// Institutions whose adapters are not made yet.
+    pub(super) pending: BTreeMap<InstitutionId, PendingInstitution>,
+    pub(super) accounts: HashMap<AccountKey, AccountProfile>,
+    /// Every account whose table says which it is, sound or not.
+    pub(super) known_accounts: BTreeMap<AccountKey, KnownAccount>,
     pub(super) capabilities: HashMap<InstitutionId, Vec<Capability>>,
     pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
     pub(super) connections: HashMap<InstitutionId, InstitutionConnection>,
     pub(super) contracts: HashMap<(MerchantId, InstitutionId), Contract>,
     pub(super) routes: Vec<Route>,
-    pub(super) notes: Vec<KeySummary>,
+    pub(super) notes: Vec<KeyNote>,
     pub(super) admission_reviews: Vec<AdmissionReview>,
-    /// Institutions of which a list was not read whole: that something is not on it says nothing.
+    /// Institutions with a list that could not be read whole: a missing entry proves nothing.
     pub(super) partly_read: HashSet<InstitutionId>,
-    /// The modes of every contract that names its two parties, whatever else is wrong with it.
+    /// The modes of every contract with known parties, also of faulty ones.
     contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
     pub(super) defaults: Vec<(MerchantId, Mode, Located<InstitutionId>)>,
 }
 
 impl Enrolment {
-    /// Where somebody stands in the operator's review, with evidence and day (R-4-3).
+    /// The review state of a merchant or institution, with evidence and day (R-4-3).
     pub(super) fn admission(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -93,178 +103,6 @@ impl Enrolment {
         state.map(|found| found.value)
     }
 
-    /// `keys[]` of a merchant or an institution: without one, nothing it says can be believed.
-    pub(super) fn public_keys(
-        &mut self,
-        r: &mut ConfigReader<'_>,
-        s: &mut Section<'_>,
-        owner: Option<&str>,
-        class: KeyClass,
-    ) -> Vec<EnrolledKey> {
-        let mut keys = Vec::new();
-        let tables = s.tables(r, "keys");
-        if tables.is_empty() {
-            let advice = "add a table [[….keys]] with id, algorithm, file, not_before, not_after";
-            r.fault(
-                s.line,
-                &s.subject("keys"),
-                "at least one public key",
-                "none",
-                advice,
-            );
-        }
-        for mut table in tables {
-            let id = table.mandatory(r, "id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
-            if let Some(id) = &id {
-                r.once(&mut self.key_ids, id, &table.subject("id"));
-            }
-            let key = table.public_key(r, id.as_ref().map(|id| id.value.as_str()));
-            let span = table.span(r, ["not_before", "not_after"]);
-            if let (Some(id), Some((key, mark)), Some((from, until)), Some(owner)) =
-                (id, key, span, owner)
-            {
-                self.notes.push(KeySummary {
-                    id: id.value.to_string(),
-                    owner: owner.to_owned(),
-                    class,
-                    mark,
-                    algorithm: key.algorithm().name(),
-                    validity_s: Some((from, until)),
-                });
-                keys.push(EnrolledKey {
-                    id: id.value.to_string(),
-                    owner: owner.to_owned(),
-                    key,
-                    not_before_s: from,
-                    not_after_s: until,
-                });
-            }
-            table.end(r);
-        }
-        let last = keys.iter().map(|key| key.not_after_s).max();
-        let subject = s.subject("keys");
-        if let Some(last_s) = last {
-            let now_s = r.now.seconds();
-            let next = keys.iter().map(|key| key.not_before_s);
-            let found = match next.filter(|from_s| *from_s > now_s).min() {
-                Some(from_s) => format!("the first day of the next one on {}", day(from_s)),
-                None => format!("the end of the last one on {}", day(last_s)),
-            };
-            let both = ("a key in force", &*found);
-            let advice = "enrol one that counts today";
-            if r.in_force(validities(&keys), (s.line, &subject), both, advice) {
-                r.ends_soon(s.line, &subject, last);
-            }
-        }
-        keys
-    }
-
-    pub(super) fn contract(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
-        const ACCOUNT: ExpectedValue = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"88001001\"");
-        const HOURS: ExpectedValue = shape("opening hours HH:MM-HH:MM", "\"08:00-22:00\"");
-        let merchant = s.mandatory(r, "merchant", MERCHANT, |v| {
-            MerchantId::parse(v.as_str()?).ok()
-        });
-        let institution = self.institution_named(r, &mut s);
-        if let Some(found) = &merchant {
-            let known = self.merchant_ids.contains_key(found.value.as_str());
-            must_be_known(r, &s, "merchant", found, known);
-        }
-        let account = s.mandatory(r, "account", ACCOUNT, |v| {
-            AccountId::parse(v.as_str()?).ok()
-        });
-        let modes = s.some(r, "modes", mode_shape(), mode);
-        let kinds = s.some(r, "transaction_types", type_shape(), |text| {
-            TransactionType::ALL
-                .into_iter()
-                .find(|kind| kind.name() == text)
-        });
-        s.knows(&["currencies", "amount_min", "amount_max", "sums"]);
-        let sums = institution
-            .as_ref()
-            .and_then(|found| self.agreed_sums(r, &mut s, &found.value));
-        let payers = payers(r, &mut s);
-        let stopped = s.flag(r, "stopped", false);
-        let hours = s.may(r, "hours", HOURS, |v| v.as_str().and_then(hours));
-        s.end(r);
-        let (Some(merchant), Some(institution)) = (merchant, institution) else {
-            return;
-        };
-        let key = (merchant.value, institution.value);
-        self.check_offered(r, &s, &key.1, &modes, &kinds);
-        check_served(r, &s, &modes, &kinds);
-        let modes: Vec<Mode> = modes.into_iter().map(|found| found.value).collect();
-        if self.contracted.insert(key.clone(), modes.clone()).is_some() {
-            let found = format!("a second one of {} with {}", key.0, key.1);
-            let advice = "join the two";
-            r.fault(
-                s.line,
-                &s.title,
-                "one contract of each pair",
-                &found,
-                advice,
-            );
-        }
-        let (Some(account), Some(sums)) = (account, sums) else {
-            return;
-        };
-        let contract = Contract {
-            merchant: key.0.clone(),
-            institution: key.1.clone(),
-            account: account.value,
-            modes,
-            transaction_types: kinds.into_iter().map(|found| found.value).collect(),
-            stopped,
-            sums,
-            payers,
-            hours: hours.map(|found| found.value),
-        };
-        self.contracts.insert(key, contract);
-    }
-
-    /// A contract gives nothing that the institution does not offer.
-    fn check_offered(
-        &self,
-        r: &mut ConfigReader<'_>,
-        s: &Section<'_>,
-        institution: &InstitutionId,
-        modes: &[Located<Mode>],
-        kinds: &[Located<TransactionType>],
-    ) {
-        if self.partly_read.contains(institution) {
-            return;
-        }
-        let advice = "remove it here, or add it to the institution";
-        if let Some(offered) = self.institutions.get(institution) {
-            for mode in modes
-                .iter()
-                .filter(|mode| !offered.modes.contains(&mode.value))
-            {
-                let expected = format!("a mode that {institution} offers");
-                let found = mode.value.name();
-                r.fault(mode.line, &s.subject("modes"), &expected, found, advice);
-            }
-        }
-        let Some(capabilities) = self.capabilities.get(institution) else {
-            return;
-        };
-        for kind in kinds {
-            let needed = Capability::for_payment(kind.value);
-            if !capabilities.contains(&needed) {
-                let word = needed.word();
-                let expected = format!("a kind that {institution} offers ({word})");
-                let found = kind.value.name();
-                r.fault(
-                    kind.line,
-                    &s.subject("transaction_types"),
-                    &expected,
-                    found,
-                    advice,
-                );
-            }
-        }
-    }
-
     pub(super) fn route(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
         let institution = self.institution_named(r, &mut s);
         let place = u64::try_from(self.routes.len()).unwrap_or(u64::MAX);
@@ -284,7 +122,7 @@ impl Enrolment {
         }
     }
 
-    fn institution_named(
+    pub(super) fn institution_named(
         &self,
         r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
@@ -296,7 +134,7 @@ impl Enrolment {
         Some(found)
     }
 
-    /// What only shows when every table is read.
+    /// Checks that need every table.
     pub(super) fn settle(&mut self, r: &mut ConfigReader<'_>) {
         const SUBJECT: &str = "[merchant.default_institution]";
         self.check_owners(r);
@@ -319,6 +157,10 @@ impl Enrolment {
         for (id, line) in &self.institution_ids {
             let lacks = [
                 (
+                    "[[account]]",
+                    !self.known_accounts.keys().any(|(it, _)| it.as_str() == id),
+                ),
+                (
                     "[[route]]",
                     !self.routes.iter().any(|it| it.institution.as_str() == id),
                 ),
@@ -337,13 +179,13 @@ impl Enrolment {
     }
 }
 
-/// When each of these keys is in force.
+/// The validity of each key.
 pub(super) fn validities(keys: &[EnrolledKey]) -> Vec<Validity> {
     let validity = |key: &EnrolledKey| key.not_before_s..=key.not_after_s;
     keys.iter().map(validity).collect()
 }
 
-fn must_be_known(
+pub(super) fn must_be_known(
     r: &mut ConfigReader<'_>,
     s: &Section<'_>,
     name: &'static str,
@@ -361,20 +203,4 @@ fn must_be_known(
 pub(super) fn name(text: &str) -> Option<String> {
     let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
-}
-
-/// Minutes of the day, end excluded; may pass midnight.
-fn hours(text: &str) -> Option<(u16, u16)> {
-    let minute = |text: &str| {
-        let (hour, minute) = text.split_once(':')?;
-        if hour.len() != 2 || minute.len() != 2 {
-            return None;
-        }
-        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
-        let at = hour.checked_mul(60)?.checked_add(minute)?;
-        (minute < 60 && at <= 1_440).then_some(at)
-    };
-    let (from, until) = text.split_once('-')?;
-    let (from, until) = (minute(from)?, minute(until)?);
-    (from < 1_440 && from != until).then_some((from, until))
 }

@@ -1,4 +1,4 @@
-//! Until when everybody has keys and certificates (R-6.3.1-1c).
+//! When the keys and certificates of each party expire (R-6.3.1-1c).
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use crate::config::named::validity_s;
 pub enum KeyClass {
     /// Signs our answers and notifications.
     Platform,
-    /// Ours towards an institution; the institution knows until when it counts.
+    /// Ours towards an institution; valid as long as agreed with the institution.
     OursAtInstitution,
     /// A merchant's signatures.
     Merchant,
     /// An institution's signatures.
     Institution,
-    /// An operator's verdicts.
+    /// Decisions signed by staff.
     Operator,
     /// The certificate of the public listener.
     Server,
-    /// What we show an institution.
+    /// Our client certificate towards an institution.
     Client,
-    /// An authority that outgoing connections believe.
+    /// An authority that outgoing connections trust.
     Authority,
 }
 
@@ -41,7 +41,7 @@ impl KeyClass {
         Self::Authority,
     ];
 
-    /// The word in metrics and logs.
+    /// The label in metrics and logs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Platform => "platform",
@@ -56,19 +56,19 @@ impl KeyClass {
     }
 }
 
-/// The last second for which somebody is provided: of several keys, the longest counts, so that
-/// one that was followed by another in time alarms nobody.
+/// The last second in which a party has a usable key: of several keys the latest end counts, so that a key
+/// that was replaced in time raises no alarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
-    /// Of what.
+    /// The class.
     pub class: KeyClass,
-    /// Whose: `merchantId`, the institution's id, or the gateway's own.
+    /// The owner: `merchantId`, `ACCOUNT at INSTITUTION`, the institution's id, or the gateway.
     pub whose: String,
     /// Until when. Unit: Unix seconds.
     pub until_s: i64,
 }
 
-/// One for each who has something that ends.
+/// One for each owner and class.
 pub(super) fn expiries(config: &Config) -> Vec<Expiry> {
     let mut latest: BTreeMap<(KeyClass, &str), i64> = BTreeMap::new();
     for key in &config.keys {

@@ -1,24 +1,24 @@
 //! What is wrong with a configuration: where, what was expected, what was found, what to do.
 //!
-//! A fault never quotes a secret: what stands where a name of one belongs is not repeated.
+//! A fault never quotes a secret: a value in place of a secret's name is not repeated.
 
 use std::fmt;
 
 use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::{Validity, is_one_in_force};
 
-/// One thing that is wrong, or that an operator should know.
+/// One fault or warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
-    /// The file as it was named.
+    /// The file as named on the command line.
     pub file: String,
     /// The line, counted from 1; 0 if the whole file is meant.
     pub line: usize,
-    /// The table and the name in it: `[[merchant]] keys`.
+    /// Table and name: `[[merchant]] keys`.
     pub subject: String,
-    /// What would have been right.
+    /// What was expected.
     pub expected: String,
-    /// What is there instead.
+    /// What was found.
     pub found: String,
     /// What to do about it.
     pub advice: String,
@@ -45,9 +45,9 @@ pub enum PartyKind {
     Merchant,
     /// An institution.
     Institution,
-    /// Somebody who signs verdicts.
+    /// A member of staff, who signs decisions.
     Operator,
-    /// The gateway itself, of several of which the others go on.
+    /// The gateway, for one of several keys while the others remain usable.
     Gateway,
 }
 
@@ -71,26 +71,25 @@ impl PartyKind {
     }
 }
 
-/// A key, secret or certificate of one party that is expired or cannot be read. Everybody else's go
-/// on: it concerns that party alone.
+/// A key, secret or certificate of one party that is expired or unreadable. Only that party is affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusableCredential {
     /// Whose it is.
     pub party: PartyKind,
     /// Where, and what to do.
     pub note: ConfigFault,
-    /// Whether only its dates keep it from being used: another day it counts, or no longer does.
+    /// Whether only its dates prevent its use: it may be usable at another time.
     pub is_dated: bool,
 }
 
-/// Keys or certificates of one party of which one in force is enough.
+/// Keys or certificates of one party; one in force is enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DatedCredentials {
     pub(super) party: PartyKind,
     pub(super) any_of: Vec<Validity>,
 }
 
-/// How many keys, secrets and certificates cannot be used, which changes while they are in force.
+/// How many keys, secrets and certificates cannot be used, at any time.
 #[derive(Debug, Clone, Default)]
 pub struct UnusableCredentialCounts {
     unreadable: Vec<PartyKind>,
@@ -106,7 +105,7 @@ impl UnusableCredentialCounts {
         }
     }
 
-    /// Of this kind of party at this moment.
+    /// The number for this kind of party at this time.
     pub fn at(&self, party: PartyKind, now: Timestamp) -> usize {
         let unreadable = self.unreadable.iter().filter(|it| **it == party).count();
         let of_party = self.dated.iter().filter(|it| it.party == party);
@@ -133,7 +132,7 @@ impl fmt::Display for ConfigFaults {
 
 impl std::error::Error for ConfigFaults {}
 
-/// The known name that a mistyped one most likely meant.
+/// The known name closest to a mistyped one.
 pub(super) fn nearest(typed: &str, known: &[&'static str]) -> Option<&'static str> {
     known
         .iter()

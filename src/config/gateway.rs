@@ -11,6 +11,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use crate::config::enrolment::Enrolment;
+use crate::config::enrolment::owners::KeyNote;
 use crate::config::named::{CertificateRole, text};
 use crate::config::outline::mark;
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
@@ -169,13 +170,17 @@ pub(super) fn platform(
             r.once(&mut enrolment.key_ids, id, &table.subject("id"));
         }
         if let (Some(key), Some((from_s, until_s))) = (key, span) {
-            enrolment.notes.push(KeySummary {
-                id: key.id().to_owned(),
-                owner: "this gateway".to_owned(),
-                class: KeyClass::Platform,
-                mark: mark(key.public_pem().as_bytes()),
-                algorithm: key.algorithm().name(),
-                validity_s: Some((from_s, until_s)),
+            enrolment.notes.push(KeyNote {
+                summary: KeySummary {
+                    id: key.id().to_owned(),
+                    owner: "this gateway".to_owned(),
+                    class: KeyClass::Platform,
+                    mark: mark(key.public_pem().as_bytes()),
+                    algorithm: key.algorithm().name(),
+                    validity_s: Some((from_s, until_s)),
+                },
+                party: "this gateway".to_owned(),
+                line: id.map_or(table.line, |id| id.line),
             });
             keys.push(DatedKey {
                 from_s,

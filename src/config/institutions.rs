@@ -1,61 +1,34 @@
-//! The tables about institutions: how each is reached, what it offers, and its adapter.
+//! The tables about institutions: how each is reached, what it offers, and what we are there.
 
+pub(super) mod accounts;
 mod connection;
+pub(super) mod settings;
 
-use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::capabilities::{Capability, UnmetRequirement, demanded, unmet_requirements};
 use crate::config::conditions::currencies;
 use crate::config::enrolment::served::{check_modes, mode, mode_shape};
-use crate::config::enrolment::{Enrolment, INSTITUTION, NAME, name, validities};
-use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
+use crate::config::enrolment::{Enrolment, INSTITUTION, NAME, name};
+use crate::config::institutions::accounts::PendingInstitution;
 use crate::config::institutions::connection::leg;
-use crate::config::named::{day, text};
-use crate::config::outline::mark;
+use crate::config::institutions::settings::{ReadSettings, SettingsReader};
+use crate::config::named::text;
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::{DayBoundary, Section};
-use crate::config::{KeyClass, KeySummary};
 use crate::domain::amount::Currency;
-use crate::domain::identifiers::{InstitutionId, KeyId};
+use crate::domain::identifiers::InstitutionId;
 use crate::domain::institutions::{
-    Credentials, Facts, InstitutionProfile, Mode, RefundKinds, RefundRules, Waiver,
+    Facts, InstitutionProfile, Mode, RefundKinds, RefundRules, Waiver,
 };
-use crate::institution::{ALWAYS, InstitutionKind, KINDS, Settings, kind};
-use crate::signature::{EnrolledKey, KeyRing, SigningKey};
+use crate::institution::{InstitutionKind, KINDS, URL, kind};
 
-/// Days in which money may be asked back, where nothing is said.
+/// Default refund window. Unit: days.
 const REFUND_WINDOW_DAYS: u64 = 365;
 
-/// How an institution is called, as far as it could be read.
-struct InstitutionCallSettings {
-    kind: Option<&'static InstitutionKind>,
-    origin: Option<String>,
-    merchant_name: Option<String>,
-    signing: Option<Arc<SigningKey>>,
-    signs_within: RangeInclusive<i64>,
-    keys: Vec<EnrolledKey>,
-    facts: Option<Facts>,
-}
-
-impl InstitutionCallSettings {
-    /// What signs for us and what proves its word.
-    fn credentials(&self) -> Credentials {
-        let signs = self.signing.as_ref().map(|_| self.signs_within.clone());
-        Credentials::default()
-            .and(signs.into_iter().collect())
-            .proven_by(validities(&self.keys))
-    }
-}
-
 impl Enrolment {
-    pub(super) fn institution(
-        &mut self,
-        r: &mut ConfigReader<'_>,
-        mut s: Section<'_>,
-        callback_origin: Option<&str>,
-    ) {
+    pub(super) fn institution(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
         const LOGO: ExpectedValue = shape("an https address", "\"https://bank.example/logo.png\"");
         let id = s.mandatory(r, "id", INSTITUTION, |v| {
             InstitutionId::parse(v.as_str()?).ok()
@@ -82,13 +55,12 @@ impl Enrolment {
             kinds,
             window: refund_window(r, &mut s),
         };
-        let reached = self.reached(r, &mut s, owner);
-        let at = reached
-            .kind
-            .map(|kind| kind.name)
-            .zip(reached.origin.clone());
-        // Nothing new goes where it could not be signed, proven or sent; what was begun waits.
-        let (leg, credentials) = leg(r, &mut s, at, reached.credentials());
+        let (dialect, read) = self.dialect(r, &mut s);
+        let facts = facts(r, &mut s, dialect);
+        let url = read.values.text(URL).map(ToOwned::to_owned);
+        let at = dialect.map(|kind| kind.name).zip(url);
+        // Without a connection nothing new is started; what was started waits.
+        let (leg, credentials) = leg(r, &mut s, at, read.credentials);
         s.end(r);
         let Some(Located { value: id, .. }) = id else {
             return;
@@ -98,8 +70,10 @@ impl Enrolment {
             self.partly_read.insert(id.clone());
         }
         self.connections.extend(leg.map(|leg| (id.clone(), leg)));
-        let facts = reached.facts.clone();
-        self.adapter(r, &s, &id, reached, callback_origin);
+        let known = dialect.zip(facts.clone());
+        let pending = known.map(|known| PendingInstitution::new(known, read.values, s.line));
+        self.kinds.extend(dialect.map(|kind| (id.clone(), kind)));
+        self.pending.extend(pending.map(|it| (id.clone(), it)));
         let (Some(chinese), Some(english), Some(admission), Some(facts)) =
             (chinese, english, admission, facts)
         else {
@@ -122,13 +96,12 @@ impl Enrolment {
         self.institutions.insert(id, institution);
     }
 
-    /// Kind, address and keys of both sides.
-    fn reached(
+    /// Its dialect, and what that declares.
+    fn dialect(
         &mut self,
         r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
-        owner: Option<&str>,
-    ) -> InstitutionCallSettings {
+    ) -> (Option<&'static InstitutionKind>, ReadSettings) {
         const KIND: ExpectedValue = shape("the name of a dialect", "\"standard\"");
         let found = s.mandatory(r, "kind", KIND, text);
         let dialect = found.as_ref().and_then(|found| kind(found.value));
@@ -136,133 +109,32 @@ impl Enrolment {
             let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
             let expected = format!("one of {}", names.join(", "));
             let there = format!("{:?}", found.value);
-            r.fault(
-                found.line,
-                &s.subject("kind"),
-                &expected,
-                &there,
-                "correct it",
-            );
+            let advice = "correct it; paymux check --kinds shows what each needs";
+            r.fault(found.line, &s.subject("kind"), &expected, &there, advice);
         }
-        let origin = s.mandatory(r, "url", ORIGIN, |v| text(v).and_then(plain_origin));
-        let merchant_name = s.may(r, "merchant_name", NAME, |v| v.as_str().and_then(name));
-        let key_id = s.mandatory(r, "key_id", KEY_ID, |v| KeyId::parse(v.as_str()?).ok());
-        if let Some(id) = &key_id {
-            r.once(&mut self.key_ids, id, &s.subject("key_id"));
-        }
-        let signing = s.signing_key(r, "key", key_id.as_ref().map(|id| id.value.as_str()));
-        let validity_s = own_key_span(r, s);
-        if let (Some(key), Some(owner)) = (&signing, owner) {
-            self.notes.push(KeySummary {
-                id: key.id().to_owned(),
-                owner: format!("this gateway towards {owner}"),
-                class: KeyClass::OursAtInstitution,
-                mark: mark(key.public_pem().as_bytes()),
-                algorithm: key.algorithm().name(),
-                validity_s,
-            });
-        }
-        let keys = self.public_keys(r, s, owner, KeyClass::Institution);
-        if keys.iter().any(|it| it.key.algorithm().is_shared()) {
-            // V3, R-6.3.1-1b: its word moves money, so nobody else may be able to speak it.
-            let expected = "a public key of the institution";
-            let advice = "ask the institution for one: a shared secret proves nothing to others";
-            r.fault(
-                s.line,
-                &s.subject("keys"),
-                expected,
-                "a shared secret",
-                advice,
-            );
-        }
-        InstitutionCallSettings {
-            kind: dialect,
-            origin: origin.map(|found| found.value),
-            merchant_name: merchant_name.map(|found| found.value),
-            signing,
-            signs_within: validity_s.map_or(ALWAYS, |(from, until)| from..=until),
-            keys,
-            facts: facts(r, s, dialect),
-        }
-    }
-
-    fn adapter(
-        &mut self,
-        r: &mut ConfigReader<'_>,
-        s: &Section<'_>,
-        id: &InstitutionId,
-        reached: InstitutionCallSettings,
-        callback_origin: Option<&str>,
-    ) {
-        let (Some(kind), Some(facts)) = (reached.kind, reached.facts) else {
-            return;
+        let Some(dialect) = dialect else {
+            let all = KINDS.iter().flat_map(|kind| kind.institution_settings);
+            s.knows(&all.map(|setting| setting.name).collect::<Vec<_>>());
+            return (None, ReadSettings::default());
         };
-        let (Some(origin), Some(signing), Some(callback_origin)) =
-            (reached.origin, reached.signing, callback_origin)
-        else {
-            return;
+        let mut key_ids = BTreeMap::new();
+        let reader = SettingsReader {
+            section: s,
+            holder: None,
+            key_ids: &mut key_ids,
         };
-        // An id that comes twice is a fault already.
-        let Ok(keys) = KeyRing::new(reached.keys) else {
-            return;
-        };
-        let settings = Settings {
-            id: id.clone(),
-            origin,
-            callback_origin: callback_origin.to_owned(),
-            merchant_name: reached.merchant_name,
-            signing,
-            signs_within: reached.signs_within,
-            keys,
-            facts,
-        };
-        match (kind.build)(settings) {
-            Ok(adapter) => {
-                self.adapters.insert(id.clone(), adapter);
-            }
-            Err(fault) => {
-                let expected = format!("what the dialect {} needs", kind.name);
-                r.fault(
-                    s.line,
-                    &s.title,
-                    &expected,
-                    &fault.to_string(),
-                    "correct it",
-                );
-            }
-        }
+        let read = self.settings(r, reader, dialect.institution_settings);
+        (Some(dialect), read)
     }
 }
 
-/// From when until when our own key there signs (R-6.3.1-1c). Left out, the key never ends, which is
-/// worth a warning: only the institution knows then when it stops believing it. Unit: Unix seconds.
-fn own_key_span(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Option<(i64, i64)> {
-    let names = ["key_not_before", "key_not_after"];
-    let subject = s.subject(names[1]);
-    if !names.iter().any(|name| s.has(name)) {
-        let expected = "the last day of our own key, and key_not_before, its first";
-        let advice = "write what was agreed with the institution, so that its end is told in time";
-        let note = r.note(s.line, &subject, expected, "nothing", advice);
-        r.warnings.push(note);
-        return None;
-    }
-    let span = s.span(r, names)?;
-    let found = format!("one from {} to {}", day(span.0), day(span.1));
-    let both = ("a key in force today", &*found);
-    let advice = "nothing can be signed: name the key that is in force, or its days";
-    if r.in_force(vec![span.0..=span.1], (s.line, &subject), both, advice) {
-        r.ends_soon(s.line, &subject, Some(span.1));
-    }
-    Some(span)
-}
-
-/// What an institution offers, by the lists in its table.
+/// What an institution offers, from the lists in its table.
 struct InstitutionOffer {
     modes: Vec<Mode>,
     currencies: Vec<Currency>,
     capabilities: Vec<Capability>,
     waivers: Vec<Waiver>,
-    /// Whether every entry was read: what is missing otherwise may be what is agreed on.
+    /// Whether every entry could be read; if not, a missing entry proves nothing.
     is_whole: bool,
 }
 
@@ -295,8 +167,8 @@ fn offers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> InstitutionOffer {
     }
 }
 
-/// What is lacking of clause 6.2 for every mode and for the aggregated lists, and the waivers from
-/// it that an operator has recorded.
+/// Reports each unmet requirement of clause 6.2, of every mode and of the aggregated lists, and returns the
+/// recorded waivers.
 fn check_waivers(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -333,7 +205,7 @@ fn check_waivers(
     recorded.into_iter().map(|found| found.value).collect()
 }
 
-/// `waivers`: what the institution lacks and is offered without, why, and who decided it.
+/// `waivers`: an unmet requirement, why the institution is offered without it, and who decided that.
 fn waivers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Waiver>> {
     const REQUIREMENT: ExpectedValue = shape(
         "R-6.1.5-2, or the id of a MUST of clause 6.2",
@@ -371,7 +243,7 @@ fn waivers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Waiver>
     recorded
 }
 
-/// What the dialect can do, as far as an operator may know better.
+/// What the dialect can do, with the values that the configuration may override.
 fn facts(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -382,7 +254,7 @@ fn facts(
         return None;
     };
     let least_s = kind.facts.visibility_ms.div_ceil(1_000);
-    // Never below the dialect's own: "not found" before that proves nothing (A5).
+    // Never below the dialect's own: an earlier "not found" proves nothing (A5).
     let visibility_s = s.number(r, "visibility_s", least_s, least_s..=604_800);
     let default = u64::from(kind.facts.calls_per_second);
     let calls = s.number(r, "calls_per_second", default, 1..=100_000);
@@ -393,7 +265,7 @@ fn facts(
     })
 }
 
-/// How long after a payment money may be asked back: a year, where the institution says nothing.
+/// How long after a payment it may be refunded; a year by default.
 fn refund_window(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Duration {
     let days = s.number(r, "refund_window_days", REFUND_WINDOW_DAYS, 1..=1_830);
     Duration::from_hours(days.saturating_mul(24))

@@ -1,5 +1,5 @@
-//! Whatever proves somebody's signatures: a public key, or a secret that both sides hold, by the
-//! algorithm that the enrolment names (Q3).
+//! Keys that verify signatures: a public key or a shared secret, for the algorithm that the configuration
+//! names (Q3).
 
 use crate::config::named::NamedFile;
 use crate::config::outline::{mark, secret_fingerprint};
@@ -14,8 +14,8 @@ const ALGORITHM: ExpectedValue = shape(
 );
 
 impl Section<'_> {
-    /// Somebody's key: `file` with its public half or, of a shared secret, `secret` with its name.
-    /// Beside it its mark, which tells it from another.
+    /// A verifying key: `file` with the public key or, for a shared secret, `secret` with its name; and its
+    /// fingerprint.
     pub(super) fn public_key(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -44,7 +44,7 @@ impl Section<'_> {
         }
     }
 
-    /// Of a key that does not fit: whether it is one of another algorithm, or none.
+    /// Reports an unfit key: one of another algorithm, or no key.
     fn report_unfit_key(
         &self,
         r: &mut ConfigReader<'_>,

@@ -1,4 +1,4 @@
-//! The tables about merchants: who may ask, from where, and where each is told.
+//! `[[merchant]]`: who may send requests, with which certificates, and where each is notified.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ impl Enrolment {
         }
         let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
         let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
-        let keys = self.public_keys(r, &mut s, owner, KeyClass::Merchant);
+        let keys = self.named_keys(r, &mut s, owner, KeyClass::Merchant);
         let looked_at = mtls
             .as_ref()
             .is_none_or(|it| it.value != ClientCertificate::Off);

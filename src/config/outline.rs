@@ -1,7 +1,7 @@
-//! What a configuration says, table by table, so that two can be compared and one can be shown.
+//! The content of a configuration, table by table, for comparison and display.
 //!
-//! Holds no secret: the text of a configuration has none, and of the files it names only what
-//! tells one from another is kept. Of payers' numbers only how many there are.
+//! Contains no secret: the text of a configuration has none, and of the files it names only fingerprints
+//! are included. Of payers' numbers only their count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use crate::config::named::{day, validity_s};
 use crate::crypto::digest::sha256;
 use crate::crypto::pem;
 use crate::domain::identifiers::{hex, unhex};
+use crate::institution::{InstitutionKind, KINDS};
 use crate::signature::Algorithm;
 
-/// Digits of a digest that are shown.
+/// Displayed digits of a digest.
 const SHOWN_DIGITS: usize = 16;
 
 /// Names of values that name files.
@@ -34,7 +35,7 @@ const FILES: [&str; 10] = [
     "secret",
 ];
 
-/// Every table under its name for people (`merchant M1001`), every value as text.
+/// Every table by its display name (`merchant M1001`), every value as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigurationOutline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
 
@@ -84,7 +85,7 @@ impl OutlineBuilder {
                 let all = short(&hex(&sha256(text(value).as_bytes())));
                 let entries = format!("{} entries, {all}", list.len());
                 self.outline.set(subject, &name, entries);
-            } else if FILES.contains(&key.get_ref().as_ref()) {
+            } else if is_file(key.get_ref()) {
                 self.outline.set(subject, &name, self.files(value));
             } else {
                 self.outline.set(subject, &name, text(value));
@@ -101,6 +102,9 @@ impl OutlineBuilder {
             };
             let said = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
             let mut subject = match (said("merchant"), said("institution"), said("id")) {
+                (None, Some(institution), Some(id)) => {
+                    format!("{} {id} at {institution}", singular(name))
+                }
                 (_, _, Some(id)) => format!("{} {id}", singular(name)),
                 (Some(merchant), Some(institution), None) => {
                     format!("{name} of {merchant} with {institution}")
@@ -177,6 +181,19 @@ fn meant(path: &Path) -> String {
         }
     }
     whole.display().to_string()
+}
+
+/// Whether values of this name name files, in whatever table.
+fn is_file(name: &str) -> bool {
+    let lists = |kind: &InstitutionKind| {
+        [
+            kind.institution_settings,
+            kind.account_settings,
+            kind.sub_settings,
+        ]
+    };
+    let mut declared = KINDS.iter().flat_map(lists).flatten();
+    FILES.contains(&name) || declared.any(|setting| setting.name == name && setting.form.is_file())
 }
 
 fn singular(name: &str) -> &str {

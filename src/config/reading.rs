@@ -1,6 +1,6 @@
-//! Walks a TOML document and remembers everything that is wrong with it, each with its line.
+//! Reads a TOML document and records every fault with its line.
 //!
-//! A reader never stops at a fault: what cannot be read is `None`, and the fault is on the list.
+//! A reader never stops at a fault: an unreadable value is `None`, and the fault is recorded.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::config::named::{NamedFile, day};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::{Validity, is_one_in_force};
 
-/// What ends sooner is said. Unit: seconds.
+/// An earlier expiry is a warning. Unit: seconds.
 pub(super) const EXPIRY_WARNING_S: i64 = 30 * 86_400;
 
-/// What belongs somewhere: in words, and as one would write it.
+/// What a value must be: a description and an example.
 #[derive(Clone, Copy)]
 pub(super) struct ExpectedValue {
     pub(super) expected: &'static str,
     pub(super) example: &'static str,
 }
 
-/// Names a shape.
+/// Builds an [`ExpectedValue`].
 pub(super) const fn shape(expected: &'static str, example: &'static str) -> ExpectedValue {
     ExpectedValue { expected, example }
 }
 
-/// A value and the line it stands on.
+/// A value and its line.
 #[derive(Debug, Clone)]
 pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) line: usize,
 }
 
-/// One reading of one file.
+/// The reading of one file.
 pub(super) struct ConfigReader<'e> {
     file: String,
     folder: PathBuf,
@@ -44,15 +44,15 @@ pub(super) struct ConfigReader<'e> {
     pub(super) faults: Vec<ConfigFault>,
     pub(super) warnings: Vec<ConfigFault>,
     pub(super) unusable: Vec<UnusableCredential>,
-    /// Everything of which one in force is enough, to be judged again while it is used.
+    /// Sets of credentials of which one in force is enough, evaluated again while in use.
     pub(super) dated: Vec<DatedCredentials>,
-    /// Whose table is being read, where it is one party among many.
+    /// The kind of party whose table is being read; `None` for the gateway's own tables.
     party: Option<PartyKind>,
-    /// Every file the document names, there or not.
+    /// Every file that the document names, existing or not.
     pub(super) named: Vec<NamedFile>,
 }
 
-/// What is readable of a text that may be wrong.
+/// The readable part of a text that may be malformed.
 pub(super) fn parse_leniently(text: &str) -> DeTable<'_> {
     DeTable::parse_recoverable(text).0.into_inner()
 }
@@ -79,12 +79,12 @@ impl<'e> ConfigReader<'e> {
         }
     }
 
-    /// The document; of one that is not TOML, every place that says so.
+    /// The document; records every syntax error.
     pub(super) fn document(&mut self) -> Option<DeTable<'e>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             let line = error.span().map_or(0, |span| self.line(span.start));
-            // Only the message: the text around it may be a secret.
+            // Only the message: the surrounding text may be a secret.
             self.fault(
                 line,
                 "syntax",
@@ -101,12 +101,12 @@ impl<'e> ConfigReader<'e> {
         before.matches('\n').count().saturating_add(1)
     }
 
-    /// Where the document lies.
+    /// The folder of the document.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Names in the document are relative to its folder.
+    /// The path of a file name in the document, relative to its folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -145,13 +145,13 @@ impl<'e> ConfigReader<'e> {
         self.faults.push(fault);
     }
 
-    /// From here on it is about one party among many, or about the gateway itself.
+    /// Sets the kind of party that the following tables belong to.
     pub(super) fn about(&mut self, party: Option<PartyKind>) {
         self.party = party;
     }
 
-    /// A key, secret or certificate that is named and cannot be used. One party's concerns that
-    /// party alone; the gateway's own is a fault of the whole file.
+    /// Records a key, secret or certificate that cannot be used. For a single party only that party is
+    /// affected; for the gateway itself it is a fault of the whole file.
     pub(super) fn unusable(
         &mut self,
         line: usize,
@@ -170,8 +170,8 @@ impl<'e> ConfigReader<'e> {
         }
     }
 
-    /// Keys or certificates of which one must be in force, each by its days. Whether one is, is
-    /// judged again while they are used.
+    /// Records keys or certificates of which one must be in force; returns whether one is. This is evaluated
+    /// again while they are in use.
     pub(super) fn in_force(
         &mut self,
         any_of: Vec<Validity>,
@@ -189,7 +189,7 @@ impl<'e> ConfigReader<'e> {
         is_in_force
     }
 
-    /// The same of one of several of which the others go on.
+    /// The same for one of several whose others remain usable.
     pub(super) fn in_force_or_skipped(
         &mut self,
         validity: Validity,
@@ -214,7 +214,7 @@ impl<'e> ConfigReader<'e> {
         is_in_force
     }
 
-    /// One of several of which the others go on: never a fault.
+    /// Records one of several that cannot be used while the others remain usable: never a fault.
     pub(super) fn skipped(
         &mut self,
         line: usize,
@@ -231,7 +231,7 @@ impl<'e> ConfigReader<'e> {
         });
     }
 
-    /// Notes that the last of somebody's keys ends within the month (R-6.3.1-1c).
+    /// Warns that the last key of a party expires within the month (R-6.3.1-1c).
     pub(super) fn ends_soon(&mut self, line: usize, subject: &str, last_s: Option<i64>) {
         let Some(last_s) = last_s else {
             return;
@@ -244,7 +244,7 @@ impl<'e> ConfigReader<'e> {
         }
     }
 
-    /// Remembers an id; one that was there before is a fault.
+    /// Records an id; a duplicate is a fault.
     pub(super) fn once(
         &mut self,
         seen: &mut BTreeMap<String, usize>,

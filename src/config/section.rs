@@ -1,6 +1,6 @@
-//! One table of a TOML document: which names it may hold, and what it must hold.
+//! One table of a TOML document: its allowed and its required names.
 //!
-//! What cannot be read is absent to the caller, and the fault is on the reader's list.
+//! A value that cannot be read is absent for the caller, and the reader has recorded the fault.
 
 mod advice;
 mod renamed;
@@ -12,14 +12,14 @@ use toml::de::{DeTable, DeValue};
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::domain::identifiers::Timestamp;
 
-/// What a day means as the end of a span: its first second, or its last.
+/// Which second of a day is meant: the first or the last.
 #[derive(Clone, Copy)]
 pub(super) enum DayBoundary {
     First,
     Last,
 }
 
-/// One table of the document, and which names it may hold: those that were asked for.
+/// One table of the document. The names that were read are the allowed ones.
 pub(super) struct Section<'d> {
     pub(super) title: String,
     pub(super) line: usize,
@@ -45,7 +45,7 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.contains_key(name))
     }
 
-    /// Names that may stand here although nobody asked for them this time.
+    /// Allows names that are not read this time.
     pub(super) fn knows(&mut self, names: &[&'static str]) {
         self.known.extend(names);
     }
@@ -63,13 +63,13 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// Where a name stands; where the table begins, if it does not.
+    /// The line of a name; the line of the table if the name is absent.
     pub(super) fn line_of(&self, r: &ConfigReader<'_>, name: &str) -> usize {
         let value = self.table.and_then(|table| table.get(name));
         value.map_or(self.line, |value| r.line(value.span().start))
     }
 
-    /// Reads a value if there is one.
+    /// Reads an optional value.
     pub(super) fn may<T>(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -92,7 +92,7 @@ impl<'d> Section<'d> {
         None
     }
 
-    /// Reads a value that must be there.
+    /// Reads a required value.
     pub(super) fn mandatory<T>(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -104,7 +104,7 @@ impl<'d> Section<'d> {
             return self.may(r, name, shape, read);
         }
         self.known.push(name);
-        // That a whole table is missing has been said once.
+        // A missing table has been reported already.
         self.table?;
         let advice = format!("add it, for example {name} = {}", shape.example);
         r.fault(
@@ -117,7 +117,7 @@ impl<'d> Section<'d> {
         None
     }
 
-    /// A whole number within bounds, or what is meant when it is absent.
+    /// A whole number within bounds, or its default.
     pub(super) fn number(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -128,7 +128,7 @@ impl<'d> Section<'d> {
         self.number_for(r, (name, default), bounds, ("", None))
     }
 
-    /// The same, where more can be said of why it has these bounds and what can be done.
+    /// The same with a reason for the bounds and advice.
     pub(super) fn number_for(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -169,7 +169,7 @@ impl<'d> Section<'d> {
             .map_or(default, |found| found.value)
     }
 
-    /// A list of texts; absent is empty. Each entry that does not fit is a fault of its own.
+    /// A list of texts; empty if absent. Each invalid entry is a fault of its own.
     pub(super) fn list<T>(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -261,7 +261,7 @@ impl<'d> Section<'d> {
         Some((from.value, until.value))
     }
 
-    /// `[name]` in this table; one without content if it is absent.
+    /// `[name]` in this table; an empty one if absent.
     pub(super) fn table(&mut self, r: &mut ConfigReader<'_>, name: &'static str) -> Section<'d> {
         let title = self.inner(name);
         let there = self.value(r, name);
@@ -285,7 +285,7 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// `[name]`, which must be there.
+    /// `[name]`, which is required.
     pub(super) fn required(&mut self, r: &mut ConfigReader<'_>, name: &'static str) -> Section<'d> {
         if !self.has(name) {
             let title = format!("[{}]", self.inner(name));
@@ -344,7 +344,7 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Ends the table: whatever was not asked for is unknown.
+    /// Reports every name in the table that was not read as unknown.
     pub(super) fn end(&self, r: &mut ConfigReader<'_>) {
         for name in self.table.iter().flat_map(|table| table.keys()) {
             let typed = name.get_ref().as_ref();
@@ -352,7 +352,7 @@ impl<'d> Section<'d> {
                 continue;
             }
             let expected = format!("one of {}", self.known.join(", "));
-            let advice = advice::on_unknown(typed, &self.known);
+            let advice = advice::on_unknown(&self.title, typed, &self.known);
             let line = r.line(name.span().start);
             let subject = if self.title.is_empty() {
                 "names"
@@ -383,7 +383,7 @@ fn seconds(moment: &str, edge: DayBoundary) -> Option<i64> {
     Some(moment.seconds())
 }
 
-/// What stands there, short. Nothing that looks like a private key is repeated.
+/// A short description of a value. What looks like a private key is not repeated.
 fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.contains("PRIVATE KEY") => {

@@ -3,13 +3,17 @@
 //! Legal transitions are decided here, from the attempt's state and one finding (section 4 of the
 //! invariants). Their effect on the order is decided in `order`.
 
+mod contradiction;
+
 use crate::domain::amount::Amount;
 use crate::domain::evidence::{Evidence, EvidenceSource, Finding, PaymentAction, Reason, Receipt};
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp};
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, ReceiverId, Timestamp};
 use crate::domain::institutions::{Facts, Mode};
 use crate::domain::schedule::Schedule;
 
-/// State of an attempt (section 4 of the invariants).
+pub use contradiction::Contradiction;
+
+/// Where an attempt stands (section 4 of the invariants).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttemptState {
     /// Durable; the call may have been sent.
@@ -94,9 +98,11 @@ pub struct Attempt {
     pub seq: u32,
     /// The institution.
     pub institution: InstitutionId,
-    /// The merchant's account there.
+    /// What we are there: whose key signs and proves. Never changes (C2, R5).
     pub account: AccountId,
-    /// Payment mode.
+    /// Who receives the money there, by the institution's number. Never changes (C2, R5).
+    pub receiver: ReceiverId,
+    /// How the payer pays.
     pub mode: Mode,
     /// Requested amount, equal to the order's.
     pub amount: Amount,
@@ -138,40 +144,6 @@ pub enum Transition<T> {
     Impossible(Contradiction),
 }
 
-/// Why an authentic message is not applied (V3). It raises an alarm and never changes state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contradiction {
-    /// The amount or currency differs from the requested one.
-    Amount,
-    /// It names another account at the same institution (C2).
-    Account,
-    /// It comes from another institution than the attempt's (C2).
-    Institution,
-    /// It names another payment than the one being refunded.
-    Payment,
-    /// It reports a paid attempt as refused or closed.
-    PaidAlready,
-    /// It reports a succeeded refund as refused.
-    RefundedAlready,
-    /// It reports a second movement of money under the same number of ours.
-    SecondMovement,
-}
-
-impl Contradiction {
-    /// Stable name for metrics and the audit log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Amount => "amount",
-            Self::Account => "account",
-            Self::Institution => "institution",
-            Self::Payment => "payment",
-            Self::PaidAlready => "paid_already",
-            Self::RefundedAlready => "refunded_already",
-            Self::SecondMovement => "second_movement",
-        }
-    }
-}
-
 /// Effect of a success reported for something that has already succeeded: no change, or evidence
 /// that money moved a second time under the same number, which needs manual review.
 pub(in crate::domain) fn again<T>(known: Option<&Receipt>, reported: &Receipt) -> Transition<T> {
@@ -185,9 +157,8 @@ pub(in crate::domain) fn again<T>(known: Option<&Receipt>, reported: &Receipt) -
 }
 
 impl Attempt {
-    /// Whether this institution and account may give evidence on the attempt and its refunds (C2),
-    /// and whether the evidence is about this payment and this amount (the attempt's or a refund's,
-    /// V3).
+    /// Whether the evidence is of the attempt's institution, account and receiver (C2), and of this
+    /// payment and this sum, that of the attempt or of a refund (V3).
     ///
     /// # Errors
     /// The contradiction.
@@ -195,16 +166,37 @@ impl Attempt {
         if self.institution != evidence.institution {
             return Err(Contradiction::Institution);
         }
-        match &evidence.account {
-            Some(account) if *account != self.account => Err(Contradiction::Account),
-            Some(_) | None if evidence.sum.is_some_and(|reported| reported != sum) => {
-                Err(Contradiction::Amount)
-            }
-            Some(_) | None if !evidence.along.is_of(&self.id, self.amount, sum) => {
-                Err(Contradiction::Payment)
-            }
-            Some(_) | None => Ok(()),
+        if !self.is_of_account(evidence) {
+            return Err(Contradiction::Account);
         }
+        if !self.is_of_receiver(evidence) {
+            return Err(Contradiction::Receiver);
+        }
+        if evidence.sum.is_some_and(|named| named != sum) {
+            return Err(Contradiction::Amount);
+        }
+        if !evidence.along.is_of(&self.id, self.amount, sum) {
+            return Err(Contradiction::Payment);
+        }
+        Ok(())
+    }
+
+    /// Whether the evidence can only be about this attempt's own payment, whatever it says of it: same
+    /// institution, and no other account or receiver (C2).
+    pub fn is_named_by(&self, evidence: &Evidence) -> bool {
+        self.institution == evidence.institution
+            && self.is_of_account(evidence)
+            && self.is_of_receiver(evidence)
+    }
+
+    fn is_of_account(&self, evidence: &Evidence) -> bool {
+        let account = evidence.account.as_ref();
+        account.is_none_or(|account| *account == self.account)
+    }
+
+    fn is_of_receiver(&self, evidence: &Evidence) -> bool {
+        let receiver = evidence.receiver.as_ref();
+        receiver.is_none_or(|receiver| *receiver == self.receiver)
     }
 
     /// The attempt marked as known to the institution, if this evidence is the first to show it and

@@ -10,8 +10,10 @@ use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::audit::AuditEntry;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::EvidenceSource;
-use crate::domain::identifiers::{FreshNonce, InstitutionId, OperatorId, PayOrderNo, Timestamp};
-use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::identifiers::{
+    FreshNonce, InstitutionId, OperatorId, PayOrderNo, ReceiverId, Timestamp,
+};
+use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::domain::journal::JournalEntry;
 use crate::domain::order::{Order, OrderState};
 use crate::domain::refund::{Refund, RefundOrigin, RefundState};
@@ -64,7 +66,9 @@ pub struct ConfigurationChange {
     pub version: Option<u64>,
     /// Each institution's endpoint under it.
     pub endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
-    /// Its audit entry.
+    /// The number of each account at its institution under it.
+    pub accounts: Vec<(AccountKey, ReceiverId)>,
+    /// What the audit log says of it.
     pub audit_entry: AuditEntry,
 }
 

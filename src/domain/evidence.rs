@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::amount::{Amount, Fee};
 use crate::domain::identifiers::{
-    AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp, Uptime,
+    AccountId, AttemptId, InstitutionId, ReceiverId, RefundOrderNo, Timestamp, Uptime,
 };
 use crate::domain::institutions::Facts;
 use crate::domain::personal::code_or_masked;
@@ -15,8 +15,10 @@ use crate::domain::personal::code_or_masked;
 pub struct Evidence {
     /// Its source; determined by the address that received the message, never by the message (C1).
     pub institution: InstitutionId,
-    /// The account at that institution; `None` where its messages do not name one.
+    /// The account whose key proves it; `None` where the key is of several or of none.
     pub account: Option<AccountId>,
+    /// The receiver that it names; `None` where its messages do not name one.
+    pub receiver: Option<ReceiverId>,
     /// What it is about (K2).
     pub about: EvidenceSubject,
     /// The kind of message.

@@ -3,6 +3,7 @@
 //! Pure look-ups on one configuration snapshot. Eligibility is decided in `eligibility`; an
 //! institution's recent health is tracked by its `circuit_breaker`.
 
+mod accounts;
 mod callback_reliability;
 mod circuit_breaker;
 mod credentials;
@@ -11,6 +12,7 @@ mod eligibility;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use accounts::{AccountKey, AccountProfile, AccountRole};
 pub use callback_reliability::CallbackReliability;
 pub use circuit_breaker::{
     BegunCall, BreakerDecision, BreakerState, BreakerWindow, CallEnd, CallPurpose, CircuitBreaker,
@@ -20,7 +22,7 @@ pub use credentials::{Credentials, Validity, is_one_in_force};
 pub use eligibility::{IneligibleReason, Offer, OfferQuery};
 
 use crate::domain::amount::Currency;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, ReceiverId, Timestamp};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
 
@@ -299,9 +301,11 @@ pub struct Contract {
     pub merchant: MerchantId,
     /// The institution.
     pub institution: InstitutionId,
-    /// The merchant's account there.
+    /// Our account there, over which its payments go.
     pub account: AccountId,
-    /// Contracted modes.
+    /// Who receives its money there, by the institution's number.
+    pub receiver: ReceiverId,
+    /// Modes agreed.
     pub modes: Vec<Mode>,
     /// Contracted transaction types.
     pub transaction_types: Vec<TransactionType>,
@@ -324,6 +328,8 @@ pub struct RoutingTable {
     pub merchants: HashMap<MerchantId, Merchant>,
     /// Institutions by id.
     pub institutions: HashMap<InstitutionId, InstitutionProfile>,
+    /// What we are at them.
+    pub accounts: HashMap<AccountKey, AccountProfile>,
     /// Routes in their configured order.
     pub routes: Vec<Route>,
     /// Contracts.
@@ -351,14 +357,33 @@ impl RoutingTable {
             .collect()
     }
 
-    /// The merchant's account at an institution, if there is a contract.
-    pub fn account(
+    /// Whether an account can be used at this moment: called with, and its answers proven.
+    pub fn is_account_usable(
+        &self,
+        institution: &InstitutionId,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> bool {
+        let known = self.accounts.get(&(institution.clone(), account.clone()));
+        known.is_none_or(|account| account.credentials.are_usable(now))
+    }
+
+    /// The accounts at an institution.
+    pub fn accounts_at<'a>(
+        &'a self,
+        institution: &'a InstitutionId,
+    ) -> impl Iterator<Item = &'a AccountProfile> {
+        let all = self.accounts.values();
+        all.filter(move |account| account.institution == *institution)
+    }
+
+    /// What a merchant agreed with an institution, if it did.
+    pub fn contract(
         &self,
         merchant: &MerchantId,
         institution: &InstitutionId,
-    ) -> Option<&AccountId> {
-        self.contracts
-            .get(&(merchant.clone(), institution.clone()))
-            .map(|c| &c.account)
+    ) -> Option<&Contract> {
+        let key = (merchant.clone(), institution.clone());
+        self.contracts.get(&key)
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::identifiers::{InstitutionId, MerchantId, OrderKey};
 use crate::domain::institutions::{CallEnd, CallPurpose};
 use crate::domain::order::{INTENT_TIMEOUT, Order};
 use crate::domain::refund::SendStatus;
-use crate::institution::{Call, CallState, Institution, OwnedCall, Step, Unmade};
+use crate::institution::{Call, CallState, Institution, OwnedCall, SigningParty, Step, Unmade};
 use crate::world::sends::InFlightSend;
 use crate::world::{CallTimeouts, Permit, PermitUnavailable, World};
 use executor::{Conversation, Failure, Start, execute, with_slow_key};
@@ -141,7 +141,8 @@ impl Conversation for PaymentCall<'_> {
     type Outcome = Evidence;
 
     async fn begin(&self, stamp: Stamp) -> Step<Evidence> {
-        let Some(slow) = self.adapter.slow() else {
+        let party = SigningParty::Account(&self.call.attempt().account);
+        let Some(slow) = self.adapter.slow(party) else {
             return self.adapter.begin(self.call, &stamp);
         };
         let own = OwnedCall::of(self.call);
@@ -230,6 +231,7 @@ attempt.id = %call.attempt().id,
         Evidence {
             institution: self.adapter.id().clone(),
             account: Some(self.call.attempt().account.clone()),
+            receiver: Some(self.call.attempt().receiver.clone()),
             about: self.call.about(),
             by: self.call.means(),
             sum: None,

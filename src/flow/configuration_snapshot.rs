@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
 use crate::domain::institutions::RoutingTable;
 use crate::domain::merchant::CertificateDigest;
 use crate::institution::Institution;
@@ -103,28 +103,52 @@ impl ConfigurationSnapshot {
         self
     }
 
-    /// The dialect of an institution while its credentials can be used: without them nothing is begun
-    /// there, and what was begun waits.
+    /// The dialect of an institution while its credentials and those of the account can be used: without
+    /// them nothing is begun there, and what was begun waits.
     pub fn usable_adapter(
         &self,
         id: &InstitutionId,
+        account: &AccountId,
         now: Timestamp,
     ) -> Option<&Arc<dyn Institution>> {
-        let enrolled = self.routing.institutions.get(id);
-        let is_usable = enrolled.is_none_or(|one| one.credentials.are_usable(now));
+        let is_usable =
+            self.is_connectable(id, now) && self.routing.is_account_usable(id, account, now);
         self.adapters.get(id).filter(|_| is_usable)
     }
 
-    /// The dialect of an institution while its word can be judged: what it tells us counts though we may be
-    /// unable to call it.
+    /// Whether an institution can be called as each of its accounts.
+    pub fn is_wholly_usable(&self, id: &InstitutionId, now: Timestamp) -> bool {
+        let mut accounts = self.routing.accounts_at(id);
+        self.adapters.contains_key(id)
+            && self.is_connectable(id, now)
+            && accounts.all(|account| account.credentials.are_usable(now))
+    }
+
+    fn is_connectable(&self, id: &InstitutionId, now: Timestamp) -> bool {
+        let enrolled = self.routing.institutions.get(id);
+        enrolled.is_none_or(|one| one.credentials.are_usable(now))
+    }
+
+    /// Whether a message of each of an institution's accounts could be proven. Where one could not, what is
+    /// not proven may be its message all the same.
+    pub fn proves_every_account(&self, id: &InstitutionId, now: Timestamp) -> bool {
+        let mut accounts = self.routing.accounts_at(id);
+        accounts.all(|account| account.credentials.can_prove(now))
+    }
+
+    /// The dialect of an institution while messages of one of its accounts can be proven: what it tells us
+    /// counts though we may be unable to call it.
     pub fn verifying_adapter(
         &self,
         id: &InstitutionId,
         now: Timestamp,
     ) -> Option<&Arc<dyn Institution>> {
         let enrolled = self.routing.institutions.get(id);
-        let is_judged = enrolled.is_none_or(|one| one.credentials.can_prove(now));
-        self.adapters.get(id).filter(|_| is_judged)
+        let is_proven = enrolled.is_none_or(|one| one.credentials.can_prove(now));
+        let mut accounts = self.routing.accounts_at(id).peekable();
+        let is_one_proven =
+            accounts.peek().is_none() || accounts.any(|account| account.credentials.can_prove(now));
+        self.adapters.get(id).filter(|_| is_proven && is_one_proven)
     }
 
     /// Whether a client certificate is enrolled for anybody.

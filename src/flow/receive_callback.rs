@@ -14,7 +14,7 @@ use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, order_key};
 use crate::flow::call_institution::executor::with_slow_key;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::exchange_log::mentioned;
-use crate::institution::{Acknowledgement, Institution, Unverified};
+use crate::institution::{Acknowledgement, Institution, SigningParty, Unverified};
 use crate::store::{InboxMessage, InboxStatus, Store, StoreError};
 use crate::world::World;
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
@@ -35,7 +35,7 @@ pub struct CallbackResponse {
 }
 
 /// Lets the adapter prove the message genuine, weighs what it says, and only then answers.
-/// `None` when there is no such institution, or nothing proves its word at present.
+/// `None` when there is no such institution, or nothing proves messages of its accounts at present.
 ///
 /// A message that is forged, impossible, or about nothing we know changes nothing; it is counted
 /// by its verdict, and kept sealed, the forged ones as a bounded sample.
@@ -49,6 +49,10 @@ pub async fn receive_callback(
     let now = world.clock.now();
     let adapter = snapshot.verifying_adapter(institution, now)?;
     let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
+    let is_unproven = heard.received.status == InboxStatus::Forged;
+    if is_unproven && !snapshot.proves_every_account(institution, now) {
+        return None;
+    }
     if world.exchange_log.is_on() {
         log_exchange(world, snapshot, (institution, callback), (now, &heard));
     }
@@ -247,7 +251,7 @@ async fn acknowledgement(
     known_by: (&str, Stamp),
 ) -> Response<Bytes> {
     let (request_id, stamp) = known_by;
-    if let Some(slow) = adapter.slow() {
+    if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
         let (callback, request_id) = (callback.clone(), request_id.to_owned());
         let signed = with_slow_key(slow, move |adapter| {
             adapter.acknowledge(&callback, heard, &request_id, &stamp)

@@ -30,13 +30,12 @@ pub(in crate::flow) fn new_attempt(
         snapshot,
     } = context;
     let now = world.clock.now();
+    let contract = snapshot.routing.contract(merchant, &choice.institution)?;
     Some(NewAttempt {
         id: AttemptId::mint(now, world.entropy.draw()),
         institution: choice.institution.clone(),
-        account: snapshot
-            .routing
-            .account(merchant, &choice.institution)?
-            .clone(),
+        account: contract.account.clone(),
+        receiver: contract.receiver.clone(),
         mode: choice.mode,
         stamp: Stamp {
             now,

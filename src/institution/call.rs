@@ -1,5 +1,4 @@
-//! What we ask an institution about one payment or refund; one family of calls, all of whose outcomes
-//! are evidence.
+//! Calls about one payment or refund: one family, whose outcomes are all evidence.
 
 use crate::domain::attempt::Attempt;
 use crate::domain::evidence::{EvidenceSource, EvidenceSubject};
@@ -7,18 +6,18 @@ use crate::domain::order::OrderTerms;
 use crate::domain::refund::Refund;
 use crate::institution::step::Effect;
 
-/// What we ask an institution. Borrows from a committed order: nothing else can be sent (A1).
+/// A call to an institution. Borrows from a committed order: nothing else can be sent (A1).
 #[derive(Debug, Clone, Copy)]
 pub enum Call<'a> {
-    /// Take this payment and say how the payer pays.
+    /// Create this payment; the reply has the payment action.
     Create(&'a Attempt, &'a OrderTerms),
-    /// Where does it stand?
+    /// Query the payment's state.
     Query(&'a Attempt, &'a OrderTerms),
-    /// End it.
+    /// Close the payment.
     Close(&'a Attempt, &'a OrderTerms),
-    /// Send this money back the way it came.
+    /// Refund this amount of the payment.
     Refund(&'a Refund, &'a Attempt, &'a OrderTerms),
-    /// Where does the refund stand?
+    /// Query the refund's state.
     RefundQuery(&'a Refund, &'a Attempt, &'a OrderTerms),
 }
 
@@ -50,7 +49,7 @@ impl Call<'_> {
         }
     }
 
-    /// Whether it may move money, so that it must be known when it has left; the others only ask.
+    /// Whether it may move money, so that its send must be tracked; the others only query or close.
     pub fn is_send(&self) -> bool {
         match self {
             Self::Create(..) | Self::Refund(..) => true,
@@ -58,7 +57,7 @@ impl Call<'_> {
         }
     }
 
-    /// What its request may do where it is made in one step.
+    /// The effect of its request, if the call is a single step.
     pub fn effect(&self) -> Effect {
         if self.is_send() {
             Effect::MayMoveMoney
@@ -67,7 +66,7 @@ impl Call<'_> {
         }
     }
 
-    /// How we come to hear its reply.
+    /// The source of evidence that its reply is.
     pub fn means(&self) -> EvidenceSource {
         match self {
             Self::Create(..) => EvidenceSource::Create,
@@ -100,7 +99,7 @@ impl Call<'_> {
     }
 }
 
-/// A call with everything it is about, for a thread of its own.
+/// A call that owns what it is about, to be moved to another thread.
 pub struct OwnedCall {
     attempt: Attempt,
     terms: OrderTerms,
@@ -131,7 +130,7 @@ impl OwnedCall {
         }
     }
 
-    /// The call again; always there, for it was made of one.
+    /// The call; always there, because it was built from one.
     pub fn call(&self) -> Option<Call<'_>> {
         (self.borrow)(self)
     }

@@ -1,12 +1,13 @@
 //! Adapters: each translates between our calls and one institution's dialect, and does nothing
-//! else. They open no socket, read no clock, roll no dice.
+//! else. They use no network, no clock and no randomness.
 
 mod call;
+mod kind;
+mod settings;
 mod standard;
 mod statement;
 mod step;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,71 +17,25 @@ use tokio::sync::Semaphore;
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Evidence, EvidenceSubject};
-use crate::domain::identifiers::{InstitutionId, Timestamp};
+use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
-use crate::signature::{KeyRing, SigningKey};
 
 pub use call::{Call, OwnedCall};
+pub use kind::{
+    Build, ConfiguredAccount, ConfiguredInstitution, InstitutionKind, SettingsFault, URL,
+};
+pub use settings::{
+    ALWAYS, OwnKey, OwnKeySettings, SecretText, Setting, SettingForm, SettingValue, SettingValues,
+};
 pub use statement::{StatementPage, StatementQuery, Statements};
 pub use step::{CallState, Effect, Host, Outgoing, STEPS_MAX, Step, Unmade};
 
 /// Every kind of institution there is; a further one is a file of its own and a line here.
-#[rustfmt::skip]
-pub const KINDS: &[InstitutionKind] = &[
-    InstitutionKind { name: "standard", facts: standard::FACTS, build: standard::build },
-];
+pub const KINDS: &[InstitutionKind] = &[standard::KIND];
 
 /// The kind of that name, as `routes.toml` has it.
 pub fn kind(name: &str) -> Option<&'static InstitutionKind> {
     KINDS.iter().find(|kind| kind.name == name)
-}
-
-/// A dialect, and how an institution that speaks it is built.
-#[derive(Debug)]
-pub struct InstitutionKind {
-    /// Its name in `routes.toml`.
-    pub name: &'static str,
-    /// What the dialect can do, where an operator does not know better.
-    pub facts: Facts,
-    /// Makes the adapter of one configured institution.
-    pub build: Build,
-}
-
-/// Checks the settings and makes an adapter of them.
-pub type Build = fn(Settings) -> Result<Arc<dyn Institution>, SettingsFault>;
-
-/// One institution as configured.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Its name in calls, paths and tables.
-    pub id: InstitutionId,
-    /// Where it is called: `https://host[:port]`, in lower case, without the default port.
-    pub origin: String,
-    /// Where it calls us: our public origin, in the same shape. Callbacks come to
-    /// `{callback_origin}/v1/callbacks/{id}`.
-    pub callback_origin: String,
-    /// What we are called there; the merchant's own name where absent.
-    pub merchant_name: Option<String>,
-    /// Signs our calls and acknowledgements.
-    pub signing: Arc<SigningKey>,
-    /// When it may: outside it no call is made and nothing is signed (R-6.3.1-1c).
-    /// Unit: Unix seconds.
-    pub signs_within: RangeInclusive<i64>,
-    /// The institution's keys; only those whose owner is [`Settings::id`] count (C1).
-    pub keys: KeyRing,
-    /// What its dialect can do; at first [`InstitutionKind::facts`].
-    pub facts: Facts,
-}
-
-/// For a key whose end nobody wrote down.
-pub const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
-
-/// Why no adapter can be made of settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsFault {
-    /// The named setting is not an origin.
-    #[error("{0}: expected https://host[:port], in lower case, without path or default port")]
-    NotAnOrigin(&'static str),
 }
 
 /// One institution's dialect.
@@ -95,8 +50,8 @@ pub trait Institution: Send + Sync {
     /// What its dialect can do.
     fn facts(&self) -> &Facts;
 
-    /// Of an adapter that signs with a slow key: what it takes to sign elsewhere. Most are quick.
-    fn slow(&self) -> Option<SlowSigner> {
+    /// If this party's key is a slow one: what it takes to sign on another thread. Most are quick.
+    fn slow(&self, _: SigningParty<'_>) -> Option<SlowSigner> {
         None
     }
 
@@ -148,9 +103,18 @@ pub trait Institution: Send + Sync {
     ) -> Response<Bytes>;
 }
 
+/// As whom something is signed.
+#[derive(Debug, Clone, Copy)]
+pub enum SigningParty<'a> {
+    /// A call as this account.
+    Account(&'a AccountId),
+    /// The answer to this callback, as the account that it is for.
+    Answer(&'a Request<Bytes>),
+}
+
 /// An adapter whose signing takes as long as everything else of a request together.
 pub struct SlowSigner {
-    /// Its key's turns: whoever makes a request or an acknowledgement takes one first.
+    /// Permits for its key: take one before a request or an acknowledgement is signed.
     pub permits: Arc<Semaphore>,
     /// The same adapter, for a thread of its own.
     pub adapter: Arc<dyn Institution>,
@@ -178,7 +142,7 @@ impl Unverified {
         }
     }
 
-    /// What the institution is told.
+    /// How the callback is acknowledged.
     pub fn heard(self) -> Acknowledgement {
         match self {
             Self::Unverified(_) => Acknowledgement::Unverified,
@@ -188,8 +152,8 @@ impl Unverified {
     }
 }
 
-/// A proven callback. What it names without a currency is in that of what it is about, which only the
-/// books know (M6).
+/// A proven callback. An amount without a currency is in the currency of the payment or refund that it is
+/// about, which only the store knows (M6).
 pub struct ProvenCallback<'c> {
     /// What it is about.
     pub about: EvidenceSubject,
@@ -197,7 +161,7 @@ pub struct ProvenCallback<'c> {
 }
 
 impl<'c> ProvenCallback<'c> {
-    /// About this, with its reading.
+    /// Builds one from what it is about and the function that reads the rest.
     pub fn new(
         about: EvidenceSubject,
         read: impl FnOnce(Currency) -> Evidence + Send + 'c,
@@ -206,26 +170,26 @@ impl<'c> ProvenCallback<'c> {
         Self { about, read }
     }
 
-    /// What it proves, where sums without a currency are in this one.
+    /// What it proves; amounts without a currency are in `absent`.
     pub fn evidence(self, absent: Currency) -> Evidence {
         (self.read)(absent)
     }
 }
 
-/// What we tell an institution about its callback.
+/// How a callback is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledgement {
-    /// Durable, or known already (C4, C5).
+    /// Stored durably, or known already (C4, C5).
     Recorded,
-    /// Not durable, or not understood yet; sent again it may be.
+    /// Not stored, or not understood yet: the institution should send it again.
     TryAgain,
-    /// Proven, and about nothing that is known here. A store that was restored may know it tomorrow.
+    /// Proven, but its reference is unknown here. A restored store may know it later.
     UnknownReference,
     /// Proven, about something known, and of another sum or account than that is: no repeat makes it
     /// true (V3).
     Quarantined,
-    /// Proven, and no message that can be read.
+    /// Proven, but the message cannot be read.
     Unreadable,
-    /// Not proven. Answered without a signature: a stranger must not buy one with each message.
+    /// Not proven. Answered unsigned, so that an unauthenticated caller cannot make us sign.
     Unverified,
 }

@@ -1,11 +1,13 @@
 //! The `standard` dialect: an institution that itself speaks A3.1 to A3.4, with this gateway as
 //! its merchant (`interface.md`, "The `standard` dialect").
 //!
-//! The attempt's number is the merchant's order number there, the attempt's account the merchant.
+//! The attempt's number is the merchant's order number there, its receiver the merchant.
 
+mod accounts;
 mod callback_answers;
 mod reading;
 mod refunds;
+mod settings;
 mod statements;
 
 use std::sync::Arc;
@@ -21,53 +23,29 @@ use crate::domain::evidence::{
     Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
 };
 use crate::domain::fields::Fields;
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, Timestamp, hex};
+use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, ReceiverId, Timestamp, hex};
 use crate::domain::institutions::Facts;
-use crate::domain::merchant;
 use crate::domain::order::OrderTerms;
+use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::{
     Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback,
-    Settings, SettingsFault, SlowSigner, Statements, Step, Unmade, Unverified,
+    SigningParty, SlowSigner, Statements, Step, Unmade, Unverified,
 };
-use crate::signature::{
-    Covering, Proven, Question, sign_request, sign_response, verify_request, verify_response,
-};
+use crate::signature::{Covering, Proven, Question, sign_request, sign_response, verify_response};
+
+pub(super) use settings::KIND;
 
 /// How long a request of ours may be believed. Unit: seconds.
 const SIGNED_FOR_S: i64 = 300;
 
 /// How old and how far in the future a callback's signature may be. Unit: seconds.
 ///
-/// No nonce is kept: an institution signs each delivery anew, and a repeat changes nothing (C5).
+/// Nonces are not stored: an institution signs each delivery anew, and a repeat changes nothing (C5).
 const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
-/// What the dialect can do.
-pub(super) const FACTS: Facts = Facts {
-    // A call is believed for `SIGNED_FOR_S`, by a clock that may be half a minute late (A5).
-    visibility_ms: 330_000,
-    can_close: true,
-    remembers_close: false,
-    repeatable_create: true,
-    repeatable_refund: true,
-    calls_per_second: 50,
-};
-
-/// Makes the adapter of one institution.
-pub(super) fn build(settings: Settings) -> Result<Arc<dyn Institution>, SettingsFault> {
-    let is_origin = |text: &str| merchant::origin(text).as_deref() == Some(text);
-    if !is_origin(&settings.origin) {
-        return Err(SettingsFault::NotAnOrigin("origin"));
-    }
-    if !is_origin(&settings.callback_origin) {
-        return Err(SettingsFault::NotAnOrigin("callback_origin"));
-    }
-    let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
-    Ok(Arc::new(StandardAdapter {
-        settings: Arc::new(settings),
-        callback_url: callback_url.into(),
-    }))
-}
+/// Whose payment a callback is about: the account whose key proves it, and the receiver that it names.
+type Whose = (Option<AccountId>, Option<ReceiverId>);
 
 /// A request, and the question that its reply must be bound to.
 type Signed = (Request<Bytes>, Question);
@@ -84,22 +62,32 @@ fn sending<O>((request, question): Signed, effect: Effect) -> Step<O> {
 }
 
 #[derive(Clone)]
-struct StandardAdapter {
-    settings: Arc<Settings>,
-    callback_url: Arc<str>,
+struct StandardAdapter(Arc<StandardInstitution>);
+
+struct StandardInstitution {
+    id: InstitutionId,
+    facts: Facts,
+    origin: String,
+    merchant_name: Option<String>,
+    callback_url: String,
+    accounts: StandardAccounts,
 }
 
 impl Institution for StandardAdapter {
     fn id(&self) -> &InstitutionId {
-        &self.settings.id
+        &self.0.id
     }
 
     fn facts(&self) -> &Facts {
-        &self.settings.facts
+        &self.0.facts
     }
 
-    fn slow(&self) -> Option<SlowSigner> {
-        let permits = self.settings.signing.permits()?;
+    fn slow(&self, party: SigningParty<'_>) -> Option<SlowSigner> {
+        let account = match party {
+            SigningParty::Account(account) => self.0.accounts.get(account),
+            SigningParty::Answer(callback) => self.0.accounts.answering(callback),
+        };
+        let permits = account?.own_key()?.permits()?;
         Some(SlowSigner {
             permits: Arc::clone(permits),
             adapter: Arc::new(self.clone()),
@@ -111,7 +99,7 @@ impl Institution for StandardAdapter {
     }
 
     fn origin(&self, host: Host) -> Option<&str> {
-        (host == Host::Main).then_some(self.settings.origin.as_str())
+        (host == Host::Main).then_some(self.0.origin.as_str())
     }
 
     fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
@@ -127,7 +115,8 @@ impl Institution for StandardAdapter {
         stamp: &Stamp,
     ) -> Step<Evidence> {
         let (status, now) = (reply.status(), stamp.now);
-        let (said, proves_arrival) = match self.proven(state, reply, now) {
+        let (said, proves_arrival) = match self.proven(&call.attempt().account, (state, reply), now)
+        {
             Ok(fields) => {
                 let said = match call.refund() {
                     Some(refund) => refunds::reply(call, refund, (status, &fields), now),
@@ -139,9 +128,10 @@ impl Institution for StandardAdapter {
             Err(why) => (Err(why), false),
         };
         Step::Done(Evidence {
-            institution: self.settings.id.clone(),
-            // A proven reply is bound to our question, which named the account.
+            institution: self.0.id.clone(),
+            // A proven reply is bound to our question, which named the receiver and was signed as the account.
             account: said.is_ok().then(|| call.attempt().account.clone()),
+            receiver: said.is_ok().then(|| call.attempt().receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
@@ -157,23 +147,18 @@ impl Institution for StandardAdapter {
         callback: &'c Request<Bytes>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
-        let proven = verify_request(
-            callback,
-            &self.callback_url,
-            &self.settings.keys,
-            now.seconds(),
-        )
-        .map_err(|_| Unverified::Unverified("signature"))?;
-        if !self.is_theirs(&proven) {
-            return Err(Unverified::Unverified("key_of_another"));
-        }
+        let of_theirs = self.0.accounts.prove(callback, &self.0.callback_url, now);
+        let (proven, accounts) = of_theirs.ok_or(Unverified::Unverified("signature"))?;
         if !is_recent(&proven, now) {
             return Err(Unverified::Unverified("outside_window"));
         }
-        // Genuine from here on; but what names no attempt can be weighed against nothing, so it
-        // is no more evidence than a forgery is.
+        // Proven from here on; but without the number of an attempt or refund it is evidence of nothing.
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
+        let receiver = reading::receiver(&fields);
+        let account = self.0.accounts.named(accounts, receiver.as_ref());
+        let account = account.map(|account| account.id.clone());
+        let whose = (account, receiver);
         if let Some(about) = refunds::told_of(&fields).map(EvidenceSubject::Refund) {
             return Ok(ProvenCallback::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
@@ -183,7 +168,7 @@ impl Institution for StandardAdapter {
                 };
                 Evidence {
                     along,
-                    ..self.told(about, (reading::account(&fields), sum), said)
+                    ..self.told(about, (whose, sum), said)
                 }
             }));
         }
@@ -194,7 +179,7 @@ impl Institution for StandardAdapter {
         Ok(ProvenCallback::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let said = reading::notice(&fields, absent);
-            self.told(about, (reading::account(&fields), sum), said)
+            self.told(about, (whose, sum), said)
         }))
     }
 
@@ -206,42 +191,37 @@ impl Institution for StandardAdapter {
         stamp: &Stamp,
     ) -> Response<Bytes> {
         let mut answer = callback_answers::answer(heard, request_id);
-        // TLS authenticates it as well: unsigned it is still better than no answer.
-        if heard == Acknowledgement::Unverified || !self.may_sign(stamp.now) {
+        if heard == Acknowledgement::Unverified {
             return answer;
         }
-        let question = Question::of(callback, &self.callback_url);
-        let _ = sign_response(
-            &mut answer,
-            question.as_ref(),
-            &self.settings.signing,
-            stamp.now.seconds(),
-        );
+        let account = self.0.accounts.answering(callback);
+        // TLS authenticates us as well: an unsigned answer is better than none.
+        let Some(key) = account.and_then(|account| account.signing(stamp.now)) else {
+            return answer;
+        };
+        let question = Question::of(callback, &self.0.callback_url);
+        let _ = sign_response(&mut answer, question.as_ref(), key, stamp.now.seconds());
         answer
     }
 }
 
 impl StandardAdapter {
-    /// Whether our own key is in force.
-    fn may_sign(&self, now: Timestamp) -> bool {
-        self.settings.signs_within.contains(&now.seconds())
-    }
-
     /// What a proven callback says, as evidence.
     fn told(
         &self,
         about: EvidenceSubject,
-        (account, sum): (Option<AccountId>, Result<Amount, Ambiguity>),
+        ((account, receiver), sum): (Whose, Result<Amount, Ambiguity>),
         said: reading::FindingResult,
     ) -> Evidence {
-        // News without a readable sum could be of anything.
-        let finding = match (&account, sum) {
+        // Without a readable amount it could be about anything.
+        let finding = match (&receiver, sum) {
             (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
             (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
         };
         Evidence {
-            institution: self.settings.id.clone(),
+            institution: self.0.id.clone(),
             account,
+            receiver,
             about,
             by: EvidenceSource::Callback,
             sum: sum.ok(),
@@ -261,7 +241,7 @@ impl StandardAdapter {
             Call::Query(attempt, _) => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
             Call::Close(attempt, _) => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
             Call::Refund(refund, attempt, terms) => {
-                let asking = refunds::asking((refund, attempt, terms), &self.callback_url);
+                let asking = refunds::asking((refund, attempt, terms), &self.0.callback_url);
                 ("/v1/refunds", serde_json::to_vec(&asking))
             }
             Call::RefundQuery(refund, attempt, _) => {
@@ -270,26 +250,27 @@ impl StandardAdapter {
             }
         };
         let body = body.map_err(|_| Unmade::Malformed)?;
-        self.post(path, body, (call.word(), stamp))
+        let account = &call.attempt().account;
+        self.post((path, body), account, (call.word(), stamp))
     }
 
     fn post(
         &self,
-        path: &str,
-        body: Vec<u8>,
+        (path, body): (&str, Vec<u8>),
+        account: &AccountId,
         (word, stamp): (&str, &Stamp),
     ) -> Result<Signed, Unmade> {
-        if !self.may_sign(stamp.now) {
-            return Err(Unmade::Unsigned);
-        }
-        let mut request = Request::post(format!("{}{path}", self.settings.origin))
+        let account = self.0.accounts.get(account);
+        let key = account.and_then(|account| account.signing(stamp.now));
+        let key = key.ok_or(Unmade::Unsigned)?;
+        let mut request = Request::post(format!("{}{path}", self.0.origin))
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body))
             .map_err(|_| Unmade::Malformed)?;
-        // As it goes over the wire.
+        // As sent on the wire.
         let target = request.uri().to_string();
-        // The call's word and the moment keep the nonces apart of calls that share a draw: a
-        // repeated create has the body of the first, and must not look replayed (Q5).
+        // The call's label and the time keep nonces distinct for calls that share random bytes: a
+        // repeated create has the body of the first, and must not look like a replay (Q5).
         let nonce = format!("{word}-{}-{}", hex(&stamp.nonce), stamp.now.ms());
         let created_s = stamp.now.seconds();
         let covering = Covering {
@@ -297,8 +278,7 @@ impl StandardAdapter {
             expires_s: Some(created_s.saturating_add(SIGNED_FOR_S)),
             nonce: Some(&nonce),
         };
-        sign_request(&mut request, &target, &self.settings.signing, &covering)
-            .map_err(|_| Unmade::Unsigned)?;
+        sign_request(&mut request, &target, key, &covering).map_err(|_| Unmade::Unsigned)?;
         let question = Question::of(&request, &target).ok_or(Unmade::Unsigned)?;
         Ok((request, question))
     }
@@ -309,11 +289,11 @@ impl StandardAdapter {
         attempt: &'a Attempt,
         terms: &'a OrderTerms,
     ) -> PaymentRequestFields<'a> {
-        let own_name = self.settings.merchant_name.as_deref();
+        let own_name = self.0.merchant_name.as_deref();
         PaymentRequestFields {
             transaction_type: terms.transaction_type.name(),
             business_type: attempt.mode.name(),
-            bank_return_url: &self.callback_url,
+            bank_return_url: &self.0.callback_url,
             naming: naming(attempt),
             merchant_name: own_name.unwrap_or(&terms.merchant_name),
             order_date: terms.order_date.as_str(),
@@ -328,36 +308,31 @@ impl StandardAdapter {
 
     fn proven<'r>(
         &self,
-        state: &CallState,
-        reply: &'r Response<Bytes>,
+        account: &AccountId,
+        (state, reply): (&CallState, &'r Response<Bytes>),
         now: Timestamp,
     ) -> Result<Fields<'r>, Ambiguity> {
-        self.prove(state, reply, now)?;
+        self.prove(account, (state, reply), now)?;
         Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
     }
 
-    /// Whether a reply is the institution's to our question.
+    /// Whether a reply is the institution's to our question, which was asked as this account.
     fn prove(
         &self,
-        state: &CallState,
-        reply: &Response<Bytes>,
+        account: &AccountId,
+        (state, reply): (&CallState, &Response<Bytes>),
         now: Timestamp,
     ) -> Result<(), Ambiguity> {
-        // Signed or not, it says that it failed, and nothing about what it did before.
+        // Signed or not, it reports a failure and says nothing about what was done before it.
         if reply.status().is_server_error() {
             return Err(Ambiguity::ServerFault);
         }
         let question = state.get::<Question>().ok_or(Ambiguity::Unproven)?;
-        let proven = verify_response(reply, question, &self.settings.keys, now.seconds());
-        match proven {
-            Ok(proven) if self.is_theirs(&proven) => Ok(()),
+        let account = self.0.accounts.get(account).ok_or(Ambiguity::Unproven)?;
+        match verify_response(reply, question, &account.keys, now.seconds()) {
+            Ok(proven) if account.owns(&proven) => Ok(()),
             Ok(_) | Err(_) => Err(Ambiguity::Unproven),
         }
-    }
-
-    /// C1: the address decides whose key counts, whatever else is on the ring.
-    fn is_theirs(&self, proven: &Proven) -> bool {
-        proven.owner == self.settings.id.as_str()
     }
 }
 
@@ -379,7 +354,7 @@ struct PaymentIdentification<'a> {
 
 fn naming(attempt: &Attempt) -> PaymentIdentification<'_> {
     PaymentIdentification {
-        merchant_id: attempt.account.as_str(),
+        merchant_id: attempt.receiver.as_str(),
         merchant_order_no: attempt.id.as_str(),
     }
 }

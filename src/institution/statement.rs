@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::Response;
 
 use crate::domain::attempt::Stamp;
-use crate::domain::identifiers::{AccountId, CalendarDay};
-use crate::domain::statement::{StatementLine, StatementTotals, UnusableStatement};
+use crate::domain::identifiers::CalendarDay;
+use crate::domain::statement::{
+    AccountReceiver, StatementLine, StatementTotals, UnusableStatement,
+};
 use crate::institution::step::{CallState, Step};
 
-/// How an institution is asked for its statement of a day, page by page, so that no answer is
-/// longer than what is read of one.
+/// Requests an institution's statement of a day page by page, so that no reply exceeds the size limit.
 pub trait Statements: Send + Sync {
     /// The first step towards a page.
     fn begin_page(
@@ -18,8 +19,8 @@ pub trait Statements: Send + Sync {
         stamp: &Stamp,
     ) -> Step<Result<StatementPage, UnusableStatement>>;
 
-    /// What follows from the reply. A page that is not proven, not the one that was asked for, or no
-    /// page ends as [`UnusableStatement`].
+    /// What follows from the reply. A reply that is not proven, not the requested page, or not a page
+    /// ends as [`UnusableStatement`].
     fn next_page(
         &self,
         query: &StatementQuery,
@@ -32,13 +33,13 @@ pub trait Statements: Send + Sync {
 /// Which page of which statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementQuery {
-    /// Our account there.
-    pub account: AccountId,
+    /// Whose.
+    pub of: AccountReceiver,
     /// The day.
     pub date: CalendarDay,
-    /// The page begins with the line after this one; 0 before the first.
+    /// The page begins with the line after this one; 0 for the first page.
     pub after: u64,
-    /// Lines in it at most.
+    /// Maximum number of lines.
     pub limit: u32,
 }
 
@@ -49,6 +50,6 @@ pub struct StatementPage {
     pub lines: Vec<StatementLine>,
     /// Whether another one follows.
     pub more: bool,
-    /// What the whole statement is said to add up to; the same on each of its pages.
+    /// The totals that the institution states for the whole statement; equal on every page.
     pub totals: StatementTotals,
 }

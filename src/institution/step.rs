@@ -1,6 +1,6 @@
-//! One call as a small state machine: an adapter is told what happened and says what to do next. It
-//! sends nothing itself, keeps nothing between steps but a [`CallState`], and decides by each step's
-//! [`Effect`] whether money may have moved.
+//! One call as a small state machine: an adapter gets the last reply and returns the next step. It sends
+//! nothing itself, keeps only a [`CallState`] between steps, and declares by each step's [`Effect`]
+//! whether money may have moved.
 
 use std::any::Any;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 
-/// Steps of one call at most; one that needs more is broken off, and its outcome is unknown.
+/// Maximum number of steps of one call; a longer call is aborted and its outcome is unknown.
 pub const STEPS_MAX: usize = 8;
 
 /// What to do next.
@@ -19,7 +19,7 @@ pub enum Step<O> {
     Send(Box<Outgoing>),
     /// The call has ended.
     Done(O),
-    /// The next request could not be made or signed: of this step nothing leaves.
+    /// The next request could not be built or signed: nothing of this step is sent.
     Unmade(Unmade),
 }
 
@@ -51,9 +51,9 @@ pub enum Host {
 /// is never E1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It only asks, or prepares.
+    /// It only queries or prepares.
     None,
-    /// Money may move by it, now or when the payer goes on.
+    /// It may move money, now or when the payer continues.
     MayMoveMoney,
 }
 
@@ -63,7 +63,7 @@ pub enum Unmade {
     /// No key of ours is in force, or signing failed.
     #[error("expected a key of ours that is in force and signs, found none")]
     Unsigned,
-    /// The request is none.
+    /// The request is malformed.
     #[error("the request could not be put together")]
     Malformed,
 }

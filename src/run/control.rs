@@ -24,7 +24,7 @@ use super::reload::ReloadScope;
 use super::{manual_review, reconcile};
 use crate::config::difference::ConfigDifference;
 use crate::config::{CONTROL, ConfigurationOutline};
-use crate::store::{InstitutionDependents, SQLITE};
+use crate::store::{Dependents, SQLITE};
 
 /// Reloads the configuration.
 pub const RELOAD: &str = "reload";
@@ -84,6 +84,8 @@ pub enum ControlReply {
         outline: ConfigurationOutline,
         /// What depends on each institution, by its id.
         held: BTreeMap<String, DependentCounts>,
+        /// What needs each account, as `ID at INSTITUTION`.
+        held_accounts: BTreeMap<String, DependentCounts>,
     },
     /// Dead-lettered events (N2).
     Dead {
@@ -119,8 +121,8 @@ pub struct DependentCounts {
     pub ended: u64,
 }
 
-impl From<InstitutionDependents> for DependentCounts {
-    fn from(InstitutionDependents { unfinished, ended }: InstitutionDependents) -> Self {
+impl From<Dependents> for DependentCounts {
+    fn from(Dependents { unfinished, ended }: Dependents) -> Self {
         Self { unfinished, ended }
     }
 }

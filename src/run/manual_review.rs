@@ -264,6 +264,7 @@ async fn record_refused(reloading: &ReloadScope, by: &StaffAct) {
     let refused = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
+        accounts: Vec::new(),
         audit_entry: audit_entry(&by.who, "refund.decide", "refused"),
     };
     if let Err(fault) = recorded(&*reloading.store.changes, refused, by.at).await {

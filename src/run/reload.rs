@@ -16,8 +16,8 @@ use super::removal_guard;
 use super::signals::HangupSignal;
 use crate::config::difference::{differences, needing_restart};
 use crate::config::{self, Config, ConfigFault, ConfigFaults, ConfigurationOutline};
-use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::identifiers::{InstitutionId, ReceiverId, Timestamp};
+use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::edge::{LiveBounds, TlsIdentity};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
@@ -100,6 +100,7 @@ struct PreparedReload {
     expiries: Vec<config::Expiry>,
     loaded: LoadedConfiguration,
     endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
+    accounts: Vec<(AccountKey, ReceiverId)>,
     warnings: Vec<String>,
 }
 
@@ -150,6 +151,11 @@ impl ReloadScope {
                 .into_iter()
                 .map(|(id, held)| (id.to_string(), held.into()))
                 .collect(),
+            held_accounts: dependents
+                .accounts
+                .into_iter()
+                .map(|((at, id), held)| (format!("{id} at {at}"), held.into()))
+                .collect(),
         }
     }
 
@@ -182,8 +188,7 @@ impl ReloadScope {
         let dependents = self.store.configuration.dependents(since).await;
         let dependents =
             dependents.map_err(|fault| ConfigFaults(vec![store_fault(&name, &fault)]))?;
-        faults.extend(removal_guard::lost(&next, &dependents));
-        faults.extend(removal_guard::moved(&next, &dependents));
+        faults.extend(removal_guard::stored_needs(&next, &dependents));
         faults.extend(removal_guard::moved_while_in_service(
             &before.api.snapshot,
             (&next, &dependents),
@@ -194,6 +199,7 @@ impl ReloadScope {
         }
         let version = next_version(now, &dependents, loaded.version);
         let endpoints = removal_guard::endpoints(&next);
+        let accounts = removal_guard::accounts::receivers(&next);
         next.snapshot.routing.version = version;
         let cannot = |it: &config::UnusableCredential| format!("cannot be used: {}", it.note);
         let warnings = next.warnings.iter().map(ToString::to_string);
@@ -221,6 +227,7 @@ impl ReloadScope {
             expiries,
             loaded,
             endpoints,
+            accounts,
             warnings,
         })
     }

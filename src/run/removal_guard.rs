@@ -2,6 +2,8 @@
 //! institution that has unfinished payments, or payments that ended so recently that money may
 //! still move, is rejected whole, at start-up and at reload.
 
+pub(super) mod accounts;
+
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{InstitutionEndpoint, InstitutionProfile};
 use crate::domain::merchant::Admission;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::store::{ENDED_COUNTED_MAX, InstitutionDependents, RemovalGuard};
+use crate::store::{Dependents, ENDED_COUNTED_MAX, RemovalGuard};
 
 /// Seconds in a day.
 const DAY_S: u64 = 86_400;
@@ -22,8 +24,17 @@ pub(super) fn since(days: u32, now: Timestamp) -> Timestamp {
     Timestamp::from_ms(now.ms().saturating_sub(span))
 }
 
-/// Institutions that the configuration does not name and that payments still need.
-pub(super) fn lost(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
+/// Everything that a configuration takes away although what is stored needs it.
+pub(super) fn stored_needs(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
+    let mut faults = lost(config, dependents);
+    faults.extend(moved(config, dependents));
+    faults.extend(accounts::lost(config, dependents));
+    faults.extend(accounts::changed(config, dependents));
+    faults
+}
+
+/// Each institution that a configuration does not name and whose payments need it.
+fn lost(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
     let enrolled = &config.snapshot.routing.institutions;
     let held = dependents.held.iter();
     let lost = held.filter(|(id, _)| !enrolled.contains_key(*id));
@@ -48,7 +59,7 @@ pub(super) fn endpoints(config: &Config) -> Vec<(InstitutionId, InstitutionEndpo
 
 /// Institutions whose endpoint or kind changed while something is unfinished: a query at the wrong
 /// endpoint would end it. `moved_from` declares that the new address is the same institution.
-pub(super) fn moved(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
+fn moved(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
     let held = |id: &InstitutionId| dependents.held.get(id).copied().unwrap_or_default();
     let moving = moving(config, dependents);
     let moved = moving.filter(|(id, ..)| held(id).unfinished > 0);
@@ -125,9 +136,20 @@ fn moving<'a>(
     })
 }
 
-/// Institutions that a reload would remove although a payment could have begun there a moment ago,
-/// which the store may not show yet. `earlier` are the versions before the one in force.
+/// Institutions and accounts that a reload would remove although a payment could have begun there a moment
+/// ago, which the store may not show yet. `earlier` are the versions before the one in force.
 pub(super) fn removed_while_in_service<T>(
+    before: &ConfigurationSnapshot,
+    next: &Config,
+    earlier: &[Weak<T>],
+) -> Vec<ConfigFault> {
+    let mut faults = institutions_removed(before, next, earlier);
+    let removed = accounts::removed_while_in_service(&before.routing, next, earlier);
+    faults.extend(removed);
+    faults
+}
+
+fn institutions_removed<T>(
     before: &ConfigurationSnapshot,
     next: &Config,
     earlier: &[Weak<T>],
@@ -164,8 +186,8 @@ fn is_stopped(institution: &InstitutionProfile) -> bool {
     institution.stopped || institution.admission != Admission::Admitted
 }
 
-fn counts_text(held: InstitutionDependents, days: u32) -> String {
-    let InstitutionDependents { unfinished, ended } = held;
+fn counts_text(held: Dependents, days: u32) -> String {
+    let Dependents { unfinished, ended } = held;
     let more = if ended >= ENDED_COUNTED_MAX {
         " or more"
     } else {

@@ -68,6 +68,7 @@ async fn step(by_ms: i64, workers: &Workers, clock: &dyn Clock) -> Result<(), St
     let set = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
+        accounts: Vec::new(),
         audit_entry: AuditEntry::clock_set(by_ms),
     };
     recorded(&*store.changes, set, clock.now()).await

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sfv::StringRef;
 use tokio::sync::Semaphore;
 
+use crate::crypto::digest::sha256;
 use crate::crypto::pem;
 use crate::signature::fault::KeyFault;
 use crate::signature::{ecdsa, ed25519, hmac, rsa};
@@ -240,6 +241,8 @@ impl fmt::Debug for SigningKey {
 #[derive(Clone)]
 pub struct VerifyingKey {
     algorithm: Algorithm,
+    /// What tells it from every other one.
+    fingerprint: [u8; 32],
     public: Arc<dyn Verify>,
 }
 
@@ -253,7 +256,7 @@ impl VerifyingKey {
     /// [`KeyFault::Unreadable`], [`KeyFault::Unsupported`].
     pub fn from_spki_pem(pem: &str) -> Result<Self, KeyFault> {
         let der = spki(pem)?;
-        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_public)(&der)?));
+        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_public)(&der)?, &der));
         SCHEMES.iter().find_map(read).ok_or_else(unsupported)
     }
 
@@ -264,7 +267,7 @@ impl VerifyingKey {
     /// As [`VerifyingKey::from_spki_pem`], also for a key of another algorithm.
     pub fn of_algorithm(algorithm: Algorithm, pem: &str) -> Result<Self, KeyFault> {
         let der = spki(pem)?;
-        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_public)(&der)?));
+        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_public)(&der)?, &der));
         algorithm.scheme().and_then(read).ok_or_else(unsupported)
     }
 
@@ -273,7 +276,9 @@ impl VerifyingKey {
     /// # Errors
     /// [`KeyFault::Unsupported`].
     pub fn from_jwk(jwk: &Value) -> Result<Self, KeyFault> {
-        let read = |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_jwk)(jwk)?));
+        let text = jwk.to_string();
+        let read =
+            |scheme: &Scheme| Some(Self::of(scheme, (scheme.read_jwk)(jwk)?, text.as_bytes()));
         SCHEMES.iter().find_map(read).ok_or_else(unsupported)
     }
 
@@ -283,15 +288,21 @@ impl VerifyingKey {
     /// [`KeyFault::SecretUnfit`] for one that could be guessed: an empty one never verifies (Q3).
     pub fn from_secret(secret: &[u8]) -> Result<Self, KeyFault> {
         let public = hmac::read(secret).ok_or(KeyFault::SecretUnfit)?;
-        Ok(Self {
-            algorithm: hmac::SCHEME.algorithm,
-            public,
-        })
+        Ok(Self::of(&hmac::SCHEME, public, secret))
     }
 
-    fn of(scheme: &Scheme, public: Arc<dyn Verify>) -> Self {
-        let algorithm = scheme.algorithm;
-        Self { algorithm, public }
+    fn of(scheme: &Scheme, public: Arc<dyn Verify>, source: &[u8]) -> Self {
+        Self {
+            algorithm: scheme.algorithm,
+            fingerprint: sha256(source),
+            public,
+        }
+    }
+
+    /// Whether both were read from the same bytes for the same algorithm: then what one proves, the other
+    /// proves.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.fingerprint == other.fingerprint
     }
 
     /// The algorithm of its signatures; nothing in a message can override it (Q3).

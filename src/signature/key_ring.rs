@@ -46,6 +46,13 @@ impl KeyRing {
         theirs.any(|key| (key.not_before_s..=key.not_after_s).contains(&now_s))
     }
 
+    /// Every key, in the order of their ids.
+    pub fn keys(&self) -> Vec<&EnrolledKey> {
+        let mut keys: Vec<_> = self.0.values().collect();
+        keys.sort_by_key(|key| key.id.as_str());
+        keys
+    }
+
     /// The key with this id, valid or not.
     pub fn key(&self, id: &str) -> Option<&EnrolledKey> {
         self.0.get(id)

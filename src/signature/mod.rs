@@ -30,7 +30,9 @@ pub use crate::signature::fault::{KeyFault, SignatureFault};
 pub use crate::signature::key::{Algorithm, SigningKey, VerifyingKey};
 pub use crate::signature::key_ring::{EnrolledKey, KeyRing};
 use crate::signature::message::{Message, MessageHead};
-pub use crate::signature::proof::{Proven, verify_request, verify_response, verify_whenever};
+pub use crate::signature::proof::{
+    Proven, key_ids_named, verify_request, verify_response, verify_whenever,
+};
 pub use crate::signature::signature_base::{request_base, response_base};
 
 /// The label of our own signatures; any label is accepted.

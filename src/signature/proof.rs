@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 
 use crate::signature::covered::Part;
 use crate::signature::digest;
@@ -76,7 +76,16 @@ pub fn verify_whenever(
     prove_whenever(&message, &REQUEST_PARTS, request.body(), keys, now_s)
 }
 
-/// Verifies who signed a response, and that it is bound to this request.
+/// The ids of the keys that a message says it is signed with. Proves nothing.
+pub fn key_ids_named(headers: &HeaderMap) -> Vec<String> {
+    let field = field::value(headers, &SIGNATURE_INPUT).ok().flatten();
+    let inputs = field.as_deref().map(field::inputs);
+    let inputs = inputs.and_then(Result::ok).unwrap_or_default();
+    let ids = inputs.into_iter().filter_map(|input| input.key_id);
+    ids.map(Cow::into_owned).collect()
+}
+
+/// Proves who signed an answer, and that it answers this question and no other.
 ///
 /// # Errors
 /// As [`verify_request`].

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use crate::domain::amount::Amount;
 use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::{
-    AccountId, InstitutionId, MerchantId, OperatorId, PayOrderNo, RefundOrderNo, Timestamp,
+    InstitutionId, MerchantId, OperatorId, PayOrderNo, RefundOrderNo, Timestamp,
 };
 use crate::domain::statement::{
-    Movement, OurMovement, SettlementDay, StatementDifference, StatementLine,
+    AccountReceiver, Movement, OurMovement, SettlementDay, StatementDifference, StatementLine,
 };
 use crate::store::StoreError;
 
@@ -39,12 +39,12 @@ pub trait ReconciliationLedger: Send + Sync {
         after: &MovementCursor,
     ) -> Result<(Vec<OurMovement>, Option<MovementCursor>), StoreError>;
 
-    /// The accounts over which money moved in a day.
-    async fn accounts(
+    /// The receivers over which money moved in a day.
+    async fn receivers(
         &self,
         institution: &InstitutionId,
         day: &SettlementDay,
-    ) -> Result<Vec<AccountId>, StoreError>;
+    ) -> Result<Vec<AccountReceiver>, StoreError>;
 
     /// Notes differences that remain, at most [`BREAKS_AT_ONCE`], with a record (L2). One that is
     /// known stays the same incident; one that was resolved is open again. Returns how many are new

@@ -12,7 +12,7 @@ pub use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{FreshNonce, Timestamp};
 use crate::domain::order::Order;
 pub use archive::{Archive, ArchiveOutcome, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus};
-pub use configuration::{ConfigurationLog, ENDED_COUNTED_MAX, InstitutionDependents, RemovalGuard};
+pub use configuration::{ConfigurationLog, Dependents, ENDED_COUNTED_MAX, RemovalGuard};
 pub use nodes::{CLOCKS_APART, Nodes};
 use nonce_cache::NonceCache;
 pub use opening::{

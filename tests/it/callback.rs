@@ -192,7 +192,7 @@ fn a_wrong_callback_changes_nothing() {
         (message("minor", json!(1)), "QUARANTINED", 400),
         (message("minor", json!(123_000)), "QUARANTINED", 400),
         (message("currency", json!("USD")), "QUARANTINED", 400),
-        (message("account", json!("M2-at-bank")), "QUARANTINED", 400),
+        (message("receiver", json!("M2-at-bank")), "QUARANTINED", 400),
         // Authentic, for an unknown reference.
         (
             message("id", json!(id.replace('A', "B"))),

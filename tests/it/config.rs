@@ -1,5 +1,6 @@
 //! `routes.toml` is refused whole, with every fault listed at once, or accepted whole (F1).
 
+mod accounts;
 mod difference;
 mod files;
 mod hints;
@@ -462,7 +463,7 @@ fn a_state_without_evidence_is_refused() {
 /// Q3, F1: one key id cannot name two keys, whoever owns them.
 #[test]
 fn a_key_id_that_comes_twice_is_a_fault() {
-    let fault = ConfigFolder::with("id = \"redpay-1\"", "id = \"M1001-1\"").only_fault();
+    let fault = ConfigFolder::with("id = \"redpay-1\"", "id = \"paymux-redpay\"").only_fault();
     assert!(
         fault.contains("which line") && fault.contains("has taken"),
         "{fault}"

@@ -8,14 +8,15 @@ mod two_steps;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use paymux::domain::amount::CNY;
-use paymux::domain::attempt::Stamp;
-use paymux::domain::evidence::{Evidence, Finding};
-use paymux::domain::identifiers::Timestamp;
+use paymux::domain::attempt::{AttemptState, Contradiction, Stamp};
+use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding};
+use paymux::domain::identifiers::{AccountId, ReceiverId, Timestamp};
+use paymux::domain::institutions::Mode;
 use paymux::domain::order::Applied;
 use paymux::institution::{Acknowledgement, Call, CallState, Institution, KINDS, Step, Unverified};
 use serde_json::Value;
 
-use recorded::{NOW_S, Recording, describe, recordings};
+use recorded::{NOW_S, Recording, describe, order_with, order_with_refund, recordings};
 
 /// The institution's side of a dialect, for tests.
 trait DialectRig {
@@ -153,7 +154,7 @@ fn every_recorded_message_reads_to_its_evidence() {
             assert_eq!(&evidence.institution, rig.adapter().id());
             let believed = !proves_nothing(&read);
             assert!(
-                !believed || evidence.account.is_some(),
+                !believed || evidence.receiver.is_some(),
                 "{}",
                 recording.file
             );
@@ -179,7 +180,7 @@ fn an_unlisted_word_proves_nothing() {
     });
 }
 
-/// V3, C2, E3, R3: evidence for another amount, currency, account, attempt or refund moves nothing.
+/// V3, C2, E3, R3: evidence for another amount, currency, receiver, attempt or refund moves nothing.
 #[test]
 fn evidence_for_another_object_moves_nothing() {
     on_all(|rig, recording| {
@@ -202,7 +203,44 @@ fn evidence_for_another_object_moves_nothing() {
     });
 }
 
-/// V1, E5: a truncated or oversized body proves nothing, whatever its signature.
+/// C2, E3: evidence of another account, or that names another receiver, is put aside with that reason.
+#[test]
+fn evidence_of_another_account_or_receiver_is_put_aside() {
+    on_all(|rig, recording| {
+        let Ok(evidence) = reading(rig, recording, recording.body()) else {
+            return;
+        };
+        let facts = rig.adapter().facts();
+        let becomes = |evidence: &Evidence| {
+            let order = match evidence.about {
+                EvidenceSubject::Refund(_) => order_with_refund("UNKNOWN", Mode::Webview),
+                EvidenceSubject::Attempt(_) => order_with(AttemptState::Unknown, Mode::Webview),
+            };
+            order.apply(evidence, facts, Timestamp::from_s(NOW_S))
+        };
+        let of_another_account = Evidence {
+            account: Some(AccountId::parse("another").unwrap()),
+            ..evidence.clone()
+        };
+        let of_another_receiver = Evidence {
+            receiver: Some(ReceiverId::parse("another").unwrap()),
+            ..evidence
+        };
+        for (evidence, why) in [
+            (of_another_account, Contradiction::Account),
+            (of_another_receiver, Contradiction::Receiver),
+        ] {
+            assert_eq!(
+                becomes(&evidence),
+                Applied::Quarantine(why),
+                "{}",
+                recording.file
+            );
+        }
+    });
+}
+
+/// V1, E5: half a message proves nothing, signed as it is or not; nor does an endless one.
 #[test]
 fn a_cut_off_or_oversized_body_proves_nothing() {
     on_all(|rig, recording| {

@@ -17,7 +17,7 @@ pub(crate) mod races;
 mod refused;
 mod reload;
 
-use paymux::command::demo::enrolment::{BLUE, RED, account};
+use paymux::command::demo::enrolment::{BLUE, RED, receiver};
 use paymux::command::demo::environment::{
     DemoEnvironment, DemoGateway, DemoMerchant, WAIT_MAX, identity, payment_of,
 };
@@ -239,7 +239,7 @@ async fn false_callbacks_change_nothing() {
         json!({
             "merchantOrderNo": attempt(&stage.blue, "T1"), "merchantName": "Tea House",
             "orderDate": "20260101", "orderAmount": sum, "currency": "CNY",
-            "merchantId": account(stage.tea.role, BLUE), "mobileNo": PAYER,
+            "merchantId": receiver(stage.tea.role, BLUE), "mobileNo": PAYER,
             "paymentDate": "20260101", "paymentTime": "120000", "payOrderNo": "P1",
             "orderStatus": "PAID",
         })

@@ -59,7 +59,7 @@ fn a_choice_returns_the_institutions_link() {
     );
     let payment = gateway.at("purse", |books| books.payments[&id].clone());
     assert_eq!((payment.minor, payment.currency.as_str()), (1_230, "CNY"));
-    assert_eq!(payment.account, "M1-at-purse");
+    assert_eq!(payment.receiver, "M1-at-purse");
 }
 
 /// R-A2.4.3-4, R-A2.4.3-5: in native mode the reply to a choice has the start parameters.

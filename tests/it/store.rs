@@ -46,7 +46,8 @@ macro_rules! contract {
                     each_opening_is_an_epoch_of_its_own, the_last_institution_is_remembered,
                     a_message_is_archived_once, of_forged_messages_a_sample_is_archived,
                     the_status_of_the_same_bytes_only_hardens,
-                    a_configurations_version_never_sinks, the_dependents_of_an_institution_are_counted;
+                    a_configurations_version_never_sinks, the_dependents_of_an_institution_are_counted,
+                    the_dependents_of_an_account_are_counted;
                 refunds: a_refund_reads_back_equal, a_refund_is_found_under_its_names_alone,
                     a_taken_refund_number_writes_nothing, a_refund_of_a_dead_process_is_orphaned,
                     refunds_side_by_side_never_exceed_what_was_paid;

@@ -280,15 +280,20 @@ capabilities = [
     "password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card",
     "reset_password",
 ]
-key_id = "paymux-{id}"
-key = "file:paymux-{id}.key"
-key_not_before = 2026-01-01
-key_not_after = 2035-12-31
 roots = "ca.pem"
 calls_per_second = 100_000
 refund_window_days = {REFUND_WINDOW_DAYS}
 {at_once}
-[[institution.keys]]
+[[account]]
+id = "shop"
+institution = "{id}"
+merchant_id = "account-{id}"
+key_id = "paymux-{id}"
+key = "file:paymux-{id}.key"
+key_not_before = 2026-01-01
+key_not_after = 2035-12-31
+
+[[account.keys]]
 id = "{id}-1"
 algorithm = "ed25519"
 file = "{id}-1.pub"
@@ -297,7 +302,7 @@ file = "{id}-1.pub"
 [[contract]]
 merchant = "{MERCHANT}"
 institution = "{id}"
-account = "account-{id}"
+account = "shop"
 modes = ["WEBVIEW"]
 transaction_types = ["PASSWORD_PAY"]
 amount_min = "0.01"

@@ -27,6 +27,7 @@ struct DiffBase {
     name: String,
     outline: ConfigurationOutline,
     dependents: BTreeMap<String, DependentCounts>,
+    accounts: BTreeMap<String, DependentCounts>,
 }
 
 /// Prints what would change; exits with 3 if the file has faults, or names unusable keys or
@@ -66,6 +67,7 @@ fn before(path: &Path, with: DiffTarget<'_>, now: Timestamp) -> anyhow::Result<D
                 name: other.display().to_string(),
                 outline: config.outline,
                 dependents: BTreeMap::new(),
+                accounts: BTreeMap::new(),
             })
         }
         DiffTarget::Running => match ask(path, control::SHOW)? {
@@ -74,11 +76,13 @@ fn before(path: &Path, with: DiffTarget<'_>, now: Timestamp) -> anyhow::Result<D
                 version,
                 outline,
                 held,
+                held_accounts,
                 ..
             } => Ok(DiffBase {
                 name: format!("the running gateway (version {version} of {file})"),
                 outline,
                 dependents: held,
+                accounts: held_accounts,
             }),
             ControlReply::Accepted { .. }
             | ControlReply::Refused { .. }
@@ -141,11 +145,15 @@ fn words(
     Ok(())
 }
 
-/// What still depends on an institution that the file removes.
+/// What needs an institution or an account that is taken out.
 fn needs(before: &DiffBase, change: &ConfigDifference) -> Option<DependentCounts> {
     let is_gone = change.field.is_none() && change.after.is_none();
-    let id = change.subject.strip_prefix("institution ")?;
-    before.dependents.get(id).copied().filter(|_| is_gone)
+    let needed = match change.subject.split_once(' ')? {
+        ("institution", id) => before.dependents.get(id),
+        ("account", id) => before.accounts.get(id),
+        _ => None,
+    };
+    needed.copied().filter(|_| is_gone)
 }
 
 fn document(
@@ -171,5 +179,6 @@ fn document(
         "needsRestart": changes.iter().any(|change| change.needs_restart),
         "changes": changes,
         "held": before.dependents,
+        "heldAccounts": before.accounts,
     })
 }

@@ -50,7 +50,17 @@ pub struct DemoInstitutionProfile {
     pub trait_en: &'static str,
 }
 
-/// Offers a payment page and an SDK.
+impl DemoInstitutionProfile {
+    /// Whether each merchant has an account of its own there.
+    fn has_account_each(self) -> bool {
+        self.id == BLUE.id
+    }
+}
+
+/// Our account as a service provider.
+const PROVIDER: &str = "platform";
+
+/// Has a page and an SDK.
 pub const BLUE: DemoInstitutionProfile = DemoInstitutionProfile {
     id: "bluebank",
     name: "蓝色银行",
@@ -92,8 +102,8 @@ pub const GREEN: DemoInstitutionProfile = DemoInstitutionProfile {
 /// All institutions, in the order of their ports and routes.
 pub const INSTITUTIONS: [DemoInstitutionProfile; 3] = [BLUE, RED, GREEN];
 
-/// The merchant's account at an institution.
-pub fn account(merchant: DemoMerchantProfile, institution: DemoInstitutionProfile) -> String {
+/// The merchant's number at an institution, which receives its money.
+pub fn receiver(merchant: DemoMerchantProfile, institution: DemoInstitutionProfile) -> String {
     format!("{}-{}", merchant.id, institution.id)
 }
 
@@ -105,6 +115,7 @@ pub fn routes(folder: &Path, ports: &Ports, year: i64) -> String {
     }
     for (order, (profile, port)) in (1..).zip(INSTITUTIONS.into_iter().zip(ports.institutions)) {
         text.push_str(&institution(profile, port, year));
+        text.push_str(&accounts(profile, year));
         for role in [TEA, BOOKS] {
             text.push_str(&contract(role, profile));
         }
@@ -197,8 +208,7 @@ fn institution(profile: DemoInstitutionProfile, port: u16, year: i64) -> String 
         modes,
         ..
     } = profile;
-    let (validity, first) = (validity(year), year.saturating_sub(1));
-    let last = year.saturating_add(9);
+    let first = year.saturating_sub(1);
     format!(
         r#"
 [[institution]]
@@ -215,13 +225,45 @@ capabilities = [
     "password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card",
     "reset_password",
 ]
+roots = "certs/ca.pem"
+"#
+    )
+}
+
+/// Our accounts there: at Blue Bank one of each merchant, with the same keys; elsewhere one as a service
+/// provider, for both.
+fn accounts(profile: DemoInstitutionProfile, year: i64) -> String {
+    if profile.has_account_each() {
+        let each = [TEA, BOOKS].map(|role| {
+            let number = receiver(role, profile);
+            account(profile, (role.id, "direct", &number), year)
+        });
+        return each.concat();
+    }
+    account(profile, (PROVIDER, "provider", "paymux"), year)
+}
+
+fn account(
+    profile: DemoInstitutionProfile,
+    (account, role, number): (&str, &str, &str),
+    year: i64,
+) -> String {
+    let id = profile.id;
+    let (validity, first) = (validity(year), year.saturating_sub(1));
+    let last = year.saturating_add(9);
+    format!(
+        r#"
+[[account]]
+id = "{account}"
+institution = "{id}"
+role = "{role}"
+merchant_id = "{number}"
 key_id = "paymux-{id}"
 key = "file:certs/paymux-{id}.key"
 key_not_before = {first}-01-01
 key_not_after = {last}-12-31
-roots = "certs/ca.pem"
 
-[[institution.keys]]
+[[account.keys]]
 id = "{id}-1"
 algorithm = "ed25519"
 file = "certs/{id}-1.pub"
@@ -229,18 +271,26 @@ file = "certs/{id}-1.pub"
     )
 }
 
+/// The two lines of a contract that say over which account its money comes, and who receives it.
+pub fn contract_account(role: DemoMerchantProfile, profile: DemoInstitutionProfile) -> String {
+    if profile.has_account_each() {
+        return format!("account = \"{}\"\n", role.id);
+    }
+    let receiver = receiver(role, profile);
+    format!("account = \"{PROVIDER}\"\nsub = {{ merchant_id = \"{receiver}\" }}\n")
+}
+
 fn contract(role: DemoMerchantProfile, profile: DemoInstitutionProfile) -> String {
     let DemoInstitutionProfile {
         id, modes, most, ..
     } = profile;
-    let (merchant, account) = (role.id, account(role, profile));
+    let (merchant, account) = (role.id, contract_account(role, profile));
     format!(
         r#"
 [[contract]]
 merchant = "{merchant}"
 institution = "{id}"
-account = "{account}"
-modes = [{modes}]
+{account}modes = [{modes}]
 transaction_types = ["PASSWORD_PAY"]
 amount_min = "0.01"
 amount_max = "{most}"

@@ -272,7 +272,7 @@ async fn institution(
         key: pair(certs, &format!("{}-1", profile.id))?,
         callers: gateway_key_ring(certs, &format!("paymux-{}", profile.id))?,
         accounts: [TEA, BOOKS]
-            .map(|role| enrolment::account(role, profile))
+            .map(|role| enrolment::receiver(role, profile))
             .to_vec(),
         roots_pem: read(&certs.join("ca.pem"))?,
         can_close: true,

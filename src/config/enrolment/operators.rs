@@ -1,4 +1,4 @@
-//! The tables about operators: people whose signed verdicts count where people must decide.
+//! `[[staff]]`: people who sign decisions in manual review.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ impl Enrolment {
             r.once(ids, id, &s.subject("id"));
         }
         let owner = id.as_ref().map(|id| id.value.as_str());
-        let keys = self.public_keys(r, &mut s, owner, KeyClass::Operator);
-        // Whoever can check a signature made with a shared secret could have made it.
+        let keys = self.named_keys(r, &mut s, owner, KeyClass::Operator);
+        // Whoever can verify a signature with a shared secret could have made it.
         for key in keys.iter().filter(|key| key.key.algorithm().is_shared()) {
             let advice = "enrol the operator's public key";
             let expected = "a public key, not a shared secret";

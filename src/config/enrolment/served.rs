@@ -1,4 +1,4 @@
-//! What is agreed with others and what of it this gateway serves.
+//! Which agreed modes and transaction types this gateway serves.
 
 use std::sync::LazyLock;
 
@@ -6,13 +6,13 @@ use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::domain::institutions::{Mode, TransactionType};
 
-/// What may be said of modes: those that are served.
+/// The accepted modes: those that are served.
 pub(in crate::config) fn mode_shape() -> ExpectedValue {
     static EXPECTED: LazyLock<String> = LazyLock::new(|| one_of(&Mode::OFFERED.map(Mode::name)));
     shape(&EXPECTED, "\"WEBVIEW\"")
 }
 
-/// What may be said of types of payment: those that are served.
+/// The accepted transaction types: those that are served.
 pub(super) fn type_shape() -> ExpectedValue {
     static EXPECTED: LazyLock<String> =
         LazyLock::new(|| one_of(&TransactionType::OFFERED.map(TransactionType::name)));
@@ -31,8 +31,8 @@ pub(in crate::config) fn mode(text: &str) -> Option<Mode> {
     Mode::ALL.into_iter().find(|mode| mode.name() == text)
 }
 
-/// What is agreed with an institution and not offered by this gateway yet: types are a fault, so that
-/// nobody relies on them; a mode beside served ones is said.
+/// Reports what is agreed with an institution but not served yet: a transaction type is a fault, so that
+/// nobody relies on it; a mode beside served ones is a warning.
 pub(super) fn check_served(
     r: &mut ConfigReader<'_>,
     s: &Section<'_>,
@@ -50,8 +50,7 @@ pub(super) fn check_served(
     check_modes(r, &s.subject("modes"), modes);
 }
 
-/// Says of a mode beside served ones that nobody is offered it yet; without any that is served, nobody
-/// could be offered anything.
+/// Reports modes that are not served yet: a warning beside served ones, a fault if none is served.
 pub(in crate::config) fn check_modes(
     r: &mut ConfigReader<'_>,
     subject: &str,

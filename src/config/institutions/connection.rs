@@ -9,12 +9,13 @@ use crate::config::reading::ConfigReader;
 use crate::config::section::Section;
 use crate::domain::institutions::{Credentials, Validity};
 
-/// Calls to one institution under way at once, where nothing is said: a slow one must not hold
-/// everything that is under way.
+/// Default maximum of concurrent calls to one institution: a slow one must not use up the capacity of the
+/// gateway.
 const CALLS_AT_ONCE: u64 = 128;
 
-/// The connection to it: whom we believe, what we show; and its credentials with those of the
-/// connection. Without its authorities or its certificate it is not there at all: never with others.
+/// The connection: trusted authorities and our client certificate; and the credentials with those of the
+/// connection. If its authorities or its certificate cannot be used there is no connection: others are
+/// never used instead.
 pub(super) fn leg(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,

@@ -1,15 +1,18 @@
-//! What to do about a value that does not fit. A value that nobody wrote is never given as the
-//! correction of one that somebody did: it is followed to the letter, and would mean another thing.
+//! Advice about an invalid value. An example is never presented as the correction of a value that was
+//! written: users copy corrections literally, and it would mean something else.
 
 use toml::de::DeValue;
 
 use crate::config::faults::nearest;
 use crate::config::reading::ExpectedValue;
-use crate::config::section::renamed::renamed;
+use crate::config::section::renamed::{moved, renamed};
 use crate::config::section::{DayBoundary, describe, seconds};
 
-/// About a name that is none of those that may stand there.
-pub(super) fn on_unknown(typed: &str, known: &[&'static str]) -> String {
+/// About an unknown name.
+pub(super) fn on_unknown(title: &str, typed: &str, known: &[&'static str]) -> String {
+    if let Some(place) = moved(title, typed) {
+        return format!("it stands in {place} now");
+    }
     if let Some(new) = renamed(typed).filter(|new| known.contains(new)) {
         return format!("it is called {new} now");
     }

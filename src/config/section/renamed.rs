@@ -1,4 +1,4 @@
-//! Names that a configuration of an earlier version may hold: each is refused, and its successor said.
+//! Names from earlier versions of the configuration: each is refused, with its new name or table.
 
 /// Old name, new name.
 const RENAMED: &[(&str, &str)] = &[
@@ -17,7 +17,22 @@ const RENAMED: &[(&str, &str)] = &[
     ),
 ];
 
-/// What a name of an earlier version is called now.
+/// A table, names that it had, and the table that has them now.
+const MOVED: &[(&str, &[&str], &str)] = &[(
+    "[[institution]]",
+    &["key", "key_id", "key_not_after", "key_not_before", "keys"],
+    "[[account]]",
+)];
+
+/// The table that has a name now that was in this one.
+pub(super) fn moved(title: &str, old: &str) -> Option<&'static str> {
+    let found = MOVED
+        .iter()
+        .find(|(table, names, _)| *table == title && names.contains(&old));
+    found.map(|(_, _, place)| *place)
+}
+
+/// The new name of a renamed one.
 pub(super) fn renamed(old: &str) -> Option<&'static str> {
     let found = RENAMED.iter().find(|(name, _)| *name == old);
     found.map(|(_, new)| *new)

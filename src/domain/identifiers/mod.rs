@@ -86,12 +86,17 @@ name!(
     InstitutionId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// A merchant's account at an institution: evidence from one account never changes an attempt
-    /// of another (C2).
+    /// What we are at an institution, by our own name for it (`[[account]]`): evidence of one account never
+    /// moves an attempt of another (C2).
     AccountId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// A configured staff member who runs the gateway.
+    /// What an institution calls the party that receives the money: evidence that names one receiver
+    /// never moves an attempt of another (C2).
+    ReceiverId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
+);
+name!(
+    /// A person who runs the gateway, as enrolled.
     OperatorId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(

@@ -189,7 +189,9 @@ impl RoutingTable {
         permanent.or_else(|| {
             // Each covers both order-dependent and temporary reasons, so take the first of all.
             let route = self.route_ineligible_reason(contract, query);
-            let temporary = temporary_reason(institution, contract, query, health);
+            let is_usable = self.is_account_usable(&institution.id, &contract.account, query.now);
+            let is_down = institution.is_down(query.now) || !is_usable;
+            let temporary = temporary_reason(is_down, contract, query, health);
             [
                 payment_excluded_reason(&contract.sums, &contract.payers, query),
                 route,
@@ -272,7 +274,7 @@ fn single_route_reason(route: &Route, query: &OfferQuery<'_>) -> Option<Ineligib
 
 /// Temporary reasons.
 fn temporary_reason(
-    institution: &InstitutionProfile,
+    is_down: bool,
     contract: &Contract,
     query: &OfferQuery<'_>,
     health: Health,
@@ -280,7 +282,7 @@ fn temporary_reason(
     let is_closed = |hours| !is_open(hours, query.now);
     if contract.stopped {
         Some(IneligibleReason::ContractStopped)
-    } else if institution.is_down(query.now) {
+    } else if is_down {
         Some(IneligibleReason::InstitutionDown)
     } else if contract.hours.is_some_and(is_closed) {
         Some(IneligibleReason::OutsideHours)

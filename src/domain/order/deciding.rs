@@ -81,6 +81,7 @@ impl Order {
                 .saturating_add(1),
             institution: start.institution,
             account: start.account,
+            receiver: start.receiver,
             mode: start.mode,
             amount: self.terms.amount,
             state: AttemptState::Intent,
@@ -190,6 +191,7 @@ impl Order {
         let evidence = Evidence {
             institution: attempt.institution.clone(),
             account: None,
+            receiver: None,
             about: EvidenceSubject::Attempt(attempt.id.clone()),
             by: EvidenceSource::Create,
             sum: None,
@@ -248,11 +250,7 @@ impl Order {
     /// It must come from the object's institution and account; only its content is contradictory.
     pub fn record_seen(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
         let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
-        let is_theirs = |attempt: &Attempt| {
-            let account = evidence.account.as_ref();
-            attempt.institution == evidence.institution
-                && account.is_none_or(|account| *account == attempt.account)
-        };
+        let is_theirs = |attempt: &Attempt| attempt.is_named_by(evidence);
         match &evidence.about {
             EvidenceSubject::Attempt(id) => {
                 let at = self.attempts.iter().position(|known| known.id == *id)?;

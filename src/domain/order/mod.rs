@@ -21,7 +21,7 @@ use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceSubject, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PageToken,
-    PayOrderNo, Timestamp,
+    PayOrderNo, ReceiverId, Timestamp,
 };
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::personal::MobileNo;
@@ -173,9 +173,11 @@ pub struct NewAttempt {
     pub id: AttemptId,
     /// The institution.
     pub institution: InstitutionId,
-    /// The merchant's account there.
+    /// Our account there.
     pub account: AccountId,
-    /// Payment mode.
+    /// Who receives the money there.
+    pub receiver: ReceiverId,
+    /// How the payer pays.
     pub mode: Mode,
     /// For the create call.
     pub stamp: Stamp,

@@ -149,6 +149,7 @@ impl Order {
         let evidence = Evidence {
             institution: self.attempt_of(refund)?.institution.clone(),
             account: None,
+            receiver: None,
             about: EvidenceSubject::Refund(refund.no.clone()),
             by: EvidenceSource::Refund,
             sum: None,

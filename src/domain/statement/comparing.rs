@@ -1,7 +1,7 @@
 //! Compares one line of a statement with our records. Reports differences and changes nothing.
 
 use crate::domain::amount::Amount;
-use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::identifiers::{ReceiverId, Timestamp};
 use crate::domain::statement::{Movement, SettlementDay, StatementLine};
 
 /// A movement as we recorded it.
@@ -11,9 +11,9 @@ pub struct OurMovement {
     pub movement: Movement,
     /// Our number: attempt or refund.
     pub number: Box<str>,
-    /// The account it was made through.
-    pub account: AccountId,
-    /// The amount.
+    /// Who received the money, or whose money went back.
+    pub receiver: ReceiverId,
+    /// How much.
     pub amount: Amount,
     /// Its status.
     pub standing: MovementStatus,
@@ -53,9 +53,9 @@ pub enum DifferenceKind {
     Sum,
     /// The currencies differ.
     Currency,
-    /// The accounts at the institution differ.
-    Account,
-    /// In our records it belongs to another day.
+    /// Another receiver.
+    Receiver,
+    /// By our books it belongs to another day.
     Day,
     /// The institution's numbers differ.
     InstitutionNo,
@@ -74,7 +74,7 @@ impl DifferenceKind {
         Self::LineOfAnotherDay,
         Self::Sum,
         Self::Currency,
-        Self::Account,
+        Self::Receiver,
         Self::Day,
         Self::InstitutionNo,
         Self::Missing,
@@ -90,7 +90,7 @@ impl DifferenceKind {
             Self::LineOfAnotherDay => "line_of_another_day",
             Self::Sum => "sum",
             Self::Currency => "currency",
-            Self::Account => "account",
+            Self::Receiver => "receiver",
             Self::Day => "day",
             Self::InstitutionNo => "institution_no",
             Self::Missing => "missing",
@@ -171,9 +171,9 @@ pub fn compare(
     } else if recorded != stated {
         differs(DifferenceKind::Sum, &sum(recorded), &sum(stated));
     }
-    if ours.account != line.account {
-        let (expected, found) = (ours.account.as_str(), line.account.as_str());
-        differs(DifferenceKind::Account, expected, found);
+    if ours.receiver != line.receiver {
+        let (expected, found) = (ours.receiver.as_str(), line.receiver.as_str());
+        differs(DifferenceKind::Receiver, expected, found);
     }
     match &ours.standing {
         MovementStatus::Not(state) => {
@@ -215,7 +215,7 @@ mod tests {
 
     fn line() -> StatementLine {
         StatementLine {
-            account: AccountId::parse("ACC-1").unwrap(),
+            receiver: ReceiverId::parse("ACC-1").unwrap(),
             movement: Movement::Payment,
             number: "A1".into(),
             institution_no: "H1".into(),
@@ -229,7 +229,7 @@ mod tests {
         OurMovement {
             movement: line.movement,
             number: line.number,
-            account: line.account,
+            receiver: line.receiver,
             amount: line.amount,
             standing: MovementStatus::Moved(noon(), Some(line.institution_no)),
         }
@@ -254,10 +254,10 @@ mod tests {
             (of(Amount::from_minor(1_230, yen).unwrap()), Kind::Currency),
             (
                 StatementLine {
-                    account: AccountId::parse("ACC-2").unwrap(),
+                    receiver: ReceiverId::parse("ACC-2").unwrap(),
                     ..line()
                 },
-                Kind::Account,
+                Kind::Receiver,
             ),
             (
                 StatementLine {

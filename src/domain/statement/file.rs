@@ -1,11 +1,11 @@
 //! CSV format of a statement: values without quotes, closed by totals (`docs/statements.md`).
 
 use crate::domain::amount::Currency;
-use crate::domain::identifiers::AccountId;
+use crate::domain::identifiers::ReceiverId;
 use crate::domain::statement::{StatementLine, read_line};
 
-/// The header line.
-pub const COLUMNS: &str = "kind,account,number,institutionNo,amount,currency,moment";
+/// The first line.
+pub const COLUMNS: &str = "kind,receiver,number,institutionNo,amount,currency,moment";
 
 /// A line after the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +64,9 @@ pub fn read_row(text: &str) -> Result<StatementRow, &'static str> {
         }),
         ("TOTAL" | "END", ..) => Err("TOTAL,,,PAYMENTS,REFUNDS,CURRENCY, or END,ID,DATE,LINES,,,"),
         _ => {
-            let account = AccountId::parse(second).map_err(|fault| fault.expected)?;
+            let receiver = ReceiverId::parse(second).map_err(|fault| fault.expected)?;
             let parts = [kind, third, fourth, fifth, sixth, seventh];
-            Ok(StatementRow::Line(read_line(account, parts)?))
+            Ok(StatementRow::Line(read_line(receiver, parts)?))
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::domain::amount::{Amount, Currency};
 use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::{
-    AccountId, AttemptId, CalendarDay, Malformed, RefundOrderNo, Timestamp,
+    AccountId, AttemptId, CalendarDay, Malformed, ReceiverId, RefundOrderNo, Timestamp,
 };
 
 /// The longest number in a line. Unit: bytes.
@@ -91,12 +91,21 @@ impl SettlementDay {
     }
 }
 
-/// A movement as stated by the institution.
+/// Whose statement is read: what we are at the institution, and who receives there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccountReceiver {
+    /// Our account.
+    pub account: AccountId,
+    /// The institution's number of the receiver.
+    pub receiver: ReceiverId,
+}
+
+/// One movement as the institution has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementLine {
-    /// The account of the movement.
-    pub account: AccountId,
-    /// Its direction.
+    /// Who received the money, or whose money went back.
+    pub receiver: ReceiverId,
+    /// Which way.
     pub movement: Movement,
     /// Our number, if it is one of ours: attempt or refund (K2).
     pub number: Box<str>,
@@ -225,7 +234,7 @@ pub fn is_number(text: &str) -> bool {
 /// # Errors
 /// Which of them is invalid.
 pub fn read_line(
-    account: AccountId,
+    receiver: ReceiverId,
     [movement, number, institution_no, amount, currency, at]: [&str; 6],
 ) -> Result<StatementLine, &'static str> {
     let movement = Movement::parse(movement).ok_or("kind: expected PAYMENT or REFUND")?;
@@ -237,7 +246,7 @@ pub fn read_line(
         .map_err(|_| "amount: expected decimal digits within the currency")?;
     let at = Timestamp::parse_rfc3339(at).map_err(|fault| fault.expected)?;
     Ok(StatementLine {
-        account,
+        receiver,
         movement,
         number: number.into(),
         institution_no: institution_no.into(),
@@ -253,7 +262,7 @@ mod tests {
 
     fn line(movement: Movement, minor: i64) -> StatementLine {
         StatementLine {
-            account: AccountId::parse("ACC-1").unwrap(),
+            receiver: ReceiverId::parse("ACC-1").unwrap(),
             movement,
             number: "A1".into(),
             institution_no: "H1".into(),

@@ -184,6 +184,7 @@ fn recorded(audit_entry: AuditEntry, now: Timestamp) -> Change {
     let configured = ConfigurationChange {
         version: None,
         endpoints: Vec::new(),
+        accounts: Vec::new(),
         audit_entry,
     };
     Change::configured(configured, now)

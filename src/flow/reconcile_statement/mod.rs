@@ -146,6 +146,7 @@ pub async fn reconcile_statement(
             let refused = ConfigurationChange {
                 version: None,
                 endpoints: Vec::new(),
+                accounts: Vec::new(),
                 audit_entry: of.audit_entry("statement.reconcile", result),
             };
             books

@@ -1,4 +1,4 @@
-//! A statement that is asked for: account by account, page by page.
+//! A statement that is asked for: one receiver after the other, page by page.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,12 +10,16 @@ use http::Response;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::EvidenceSubject;
-use crate::domain::identifiers::{AccountId, CalendarDay, MerchantId, OrderKey};
+use crate::domain::identifiers::{CalendarDay, MerchantId, OrderKey};
 use crate::domain::institutions::{CallEnd, CallPurpose};
-use crate::domain::statement::{StatementLine, StatementTotals, UnusableStatement};
+use crate::domain::statement::{
+    AccountReceiver, StatementLine, StatementTotals, UnusableStatement,
+};
 use crate::flow::call_institution::executor::{Conversation, Start, execute, with_slow_key};
 use crate::flow::reconcile_statement::{NotReconciled, ReconciliationScope, StatementSource};
-use crate::institution::{CallState, Institution, StatementPage, StatementQuery, Step, Unmade};
+use crate::institution::{
+    CallState, Institution, SigningParty, StatementPage, StatementQuery, Step, Unmade,
+};
 use crate::store::ledger::Reconciliation;
 use crate::world::{CallTimeouts, World};
 
@@ -40,19 +44,19 @@ pub struct FromInstitution<'a> {
     world: &'a World,
     adapter: Arc<dyn Institution>,
     date: CalendarDay,
-    accounts: std::collections::btree_set::IntoIter<AccountId>,
-    now: Option<AccountCursor>,
+    receivers: std::collections::btree_set::IntoIter<AccountReceiver>,
+    now: Option<ReceiverCursor>,
 }
 
-/// Where an account's statement stands.
-struct AccountCursor {
-    account: AccountId,
+/// Where the statement of one receiver stands.
+struct ReceiverCursor {
+    of: AccountReceiver,
     counted: StatementTotals,
     claimed: Option<StatementTotals>,
 }
 
 impl<'a> FromInstitution<'a> {
-    /// Of every account under contract, and of every other one over which money moved that day.
+    /// Of every receiver under contract, and of every other one over which money moved that day.
     ///
     /// # Errors
     /// The institution is not configured, or gives no statements over a call.
@@ -72,17 +76,20 @@ impl<'a> FromInstitution<'a> {
             let detail = "its dialect has no call for statements; give its file with --statement";
             return Err(UnusableStatement::new("no_statement", detail).into());
         }
-        let moved = books.ledger.accounts(&of.institution, &of.day).await?;
+        let moved = books.ledger.receivers(&of.institution, &of.day).await?;
         let contracts = books.snapshot.routing.contracts.values();
         let agreed = contracts
             .filter(|contract| contract.institution == of.institution)
-            .map(|contract| contract.account.clone());
-        let accounts: BTreeSet<AccountId> = agreed.chain(moved).collect();
+            .map(|contract| AccountReceiver {
+                account: contract.account.clone(),
+                receiver: contract.receiver.clone(),
+            });
+        let receivers: BTreeSet<AccountReceiver> = agreed.chain(moved).collect();
         Ok(Self {
             world: books.world,
             adapter: Arc::clone(adapter),
             date: of.day.date.clone(),
-            accounts: accounts.into_iter(),
+            receivers: receivers.into_iter(),
             now: None,
         })
     }
@@ -123,7 +130,8 @@ impl Conversation for PageCall<'_> {
     type Outcome = Result<StatementPage, UnusableStatement>;
 
     async fn begin(&self, stamp: Stamp) -> Step<Self::Outcome> {
-        let Some(slow) = self.adapter.slow() else {
+        let party = SigningParty::Account(&self.query.of.account);
+        let Some(slow) = self.adapter.slow(party) else {
             let statements = self.adapter.statements();
             return statements.map_or(Step::Unmade(Unmade::Malformed), |statements| {
                 statements.begin_page(self.query, &stamp)
@@ -180,8 +188,8 @@ impl StatementSource for FromInstitution<'_> {
     async fn next(&mut self) -> Result<Option<Vec<StatementLine>>, UnusableStatement> {
         loop {
             let begun = self.now.take().or_else(|| {
-                self.accounts.next().map(|account| AccountCursor {
-                    account,
+                self.receivers.next().map(|of| ReceiverCursor {
+                    of,
                     counted: StatementTotals::default(),
                     claimed: None,
                 })
@@ -190,7 +198,7 @@ impl StatementSource for FromInstitution<'_> {
                 return Ok(None);
             };
             let query = StatementQuery {
-                account: reading.account.clone(),
+                of: reading.of.clone(),
                 date: self.date.clone(),
                 after: reading.counted.lines,
                 limit: PAGE_LINES_MAX,
@@ -208,7 +216,7 @@ impl StatementSource for FromInstitution<'_> {
     }
 }
 
-impl AccountCursor {
+impl ReceiverCursor {
     fn follow(&mut self, page: &StatementPage) -> Result<(), UnusableStatement> {
         let claimed = self.claimed.get_or_insert_with(|| page.totals.clone());
         if *claimed != page.totals {
@@ -218,7 +226,10 @@ impl AccountCursor {
         }
         if !page.more && *claimed != self.counted {
             let (said, found) = (claimed.text(), self.counted.text());
-            let detail = format!("account {}: expected {said}, found {found}", self.account);
+            let detail = format!(
+                "receiver {}: expected {said}, found {found}",
+                self.of.receiver
+            );
             return Err(UnusableStatement::new("cut_off", detail));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! A merchant gives money back (A3.4), and asks how that stands. Reserved before a byte
 //! leaves (R4); capacity comes back only with a definite failure (R3).
 
+use crate::domain::attempt::Attempt;
 use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::{CalendarDay, InstitutionId, RefundOrderNo};
 use crate::domain::institutions::{RefundKinds, RefundRules};
@@ -91,11 +92,12 @@ pub async fn refund_order(
             Ok(change) => change,
             Err(refused) => return Err(refuse(store, refused, now).await),
         };
-        let through = order
-            .paying_attempt()
-            .map(|attempt| attempt.institution.clone());
-        let through = through.filter(|id| snapshot.usable_adapter(id, now).is_some());
-        let Some(through) = through else {
+        let is_usable = |one: &&Attempt| {
+            let adapter = snapshot.usable_adapter(&one.institution, &one.account, now);
+            adapter.is_some()
+        };
+        let paying = order.paying_attempt().filter(is_usable);
+        let Some(through) = paying.map(|attempt| attempt.institution.clone()) else {
             return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
         };
         if permit.as_ref().is_none_or(|(at, _)| *at != through) {

@@ -1,4 +1,4 @@
-//! What A3.3 is answered with in the `standard` dialect, before it is signed: only what may succeed
+//! Answers to A3.3 callbacks in the `standard` dialect, before they are signed: only what may succeed
 //! later is answered 503.
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ struct CallbackProblem<'a> {
     request_id: &'a str,
 }
 
-/// The answer, with the number that the log knows it by.
+/// The answer, with the request id of the log.
 pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes> {
     let (status, code, detail) = match heard {
         Acknowledgement::Recorded => return recorded(),
@@ -40,8 +40,8 @@ pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes
         Acknowledgement::Quarantined => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "notice_contradicts",
-            "sum, currency, account or numbers are not those of the payment or refund that is named; it \
-             was kept for people to look at, sending it again changes nothing",
+            "sum, currency, account, receiver or numbers are not those of the payment or refund that \
+             is named; it was kept for people to look at, sending it again changes nothing",
         ),
         Acknowledgement::Unreadable => (
             StatusCode::BAD_REQUEST,

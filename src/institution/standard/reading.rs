@@ -1,5 +1,5 @@
-//! What proven words of the `standard` dialect mean: each word one by one (C3), and whatever is
-//! not listed proves nothing (V1). Never looks at who said it; that was settled before.
+//! What the status words of proven messages in the `standard` dialect mean: each is mapped one by one
+//! (C3), and an unlisted word proves nothing (V1). Who sent the message was verified before.
 
 use http::StatusCode;
 use http::uri::{Scheme, Uri};
@@ -10,7 +10,7 @@ use crate::domain::evidence::{
     Ambiguity, Finding, PaymentAction, PaymentActionKind, Reason, Receipt,
 };
 use crate::domain::fields::Fields;
-use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::identifiers::{ReceiverId, Timestamp};
 use crate::domain::institutions::Mode;
 use crate::institution::Call;
 use crate::institution::standard::refunds;
@@ -22,8 +22,8 @@ const SDK_BYTES_MAX: usize = 8_192;
 /// The longest number an institution may give a payment. Unit: bytes.
 pub(super) const INSTITUTION_NO_BYTES_MAX: usize = 64;
 
-/// Codes by which a create is refused for good (E2): the interface's own, except those of the
-/// statuses 401, 408, 409, 421 and 429; `payment_refused` is the word for "not from this payer".
+/// Codes that refuse a create finally (E2): the interface's own, except those of the statuses 401, 408,
+/// 409, 421 and 429; `payment_refused` means that this payer is refused.
 pub(super) const FINAL_REFUSALS: [&str; 29] = [
     "amount_out_of_range",
     "amount_too_precise",
@@ -79,9 +79,9 @@ pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) ->
 /// Codes by which a close is refused of an order that the institution has.
 const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
 
-/// Whether a proven reply names what it is about as one that the institution has, whatever else it
-/// says (V5). Of creates and refunds only their acceptance does: what is said to be under way may
-/// still be lost behind them.
+/// Whether a proven reply shows that the institution has the payment or refund, whatever else it says
+/// (V5). For creates and refunds only an acceptance shows it: one reported as pending may still be lost
+/// inside the institution.
 pub(super) fn proves_arrival(
     call: &Call<'_>,
     (status, fields): (StatusCode, &Fields<'_>),
@@ -115,13 +115,13 @@ pub(super) fn notice(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     }
 }
 
-/// The account a callback names (C2).
-pub(super) fn account(fields: &Fields<'_>) -> Option<AccountId> {
-    AccountId::parse(fields.text("merchantId")?.ok()?).ok()
+/// The receiver a callback names (C2).
+pub(super) fn receiver(fields: &Fields<'_>) -> Option<ReceiverId> {
+    ReceiverId::parse(fields.text("merchantId")?.ok()?).ok()
 }
 
-/// `PENDING` is the institution's own "not known yet": it may still be refused, taken or lost
-/// behind it, so it is neither accepted nor ended but asked about, like silence.
+/// `PENDING` is the institution's own "unknown": the payment may still be refused, accepted or lost inside
+/// it, so it is neither accepted nor ended but queried, like a timeout.
 fn created(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     match (needed(fields, "result")?, optional(fields, "orderStatus")?) {
         ("ACCEPTED", None | Some("OPEN")) => {
@@ -129,7 +129,7 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
             Ok(Finding::Accepted(payment_action(attempt.mode, fields)?))
         }
         ("REFUSED", None | Some("OPEN"))
-            // Of a repeat it says nothing about the create before it, whose order stays open there.
+            // For a repeat it says nothing about the earlier create, whose order stays open there.
             if optional(fields, "attemptStatus")? == Some("FAILED")
                 && attempt.state == AttemptState::Intent =>
         {
@@ -155,7 +155,7 @@ fn queried(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     }
 }
 
-/// An order that is still open has noted the wish; it is no refusal to close.
+/// An order that is still open has recorded the close request; that is no refusal to close.
 fn closed(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     match needed(fields, "orderStatus")? {
         "CLOSED" => Ok(Finding::Closed),
@@ -176,7 +176,7 @@ fn refused(call: &Call<'_>, status: u16, code: &str) -> FindingResult {
             Ok(Finding::Refused(Reason::from_code(code)))
         }
         (Call::Query(..) | Call::Close(..), 404, "order_unknown") => Ok(Finding::NotFound),
-        // It knows the order and will not end it: the attempt stands as it stood.
+        // It has the order and does not close it: the attempt keeps its state.
         (Call::Close(..), 409, "close_refused") => Ok(Finding::Accepted(None)),
         // `order_paid` among them: the query that follows brings the receipt.
         _ => Err(Ambiguity::UnlistedWord),
@@ -185,15 +185,15 @@ fn refused(call: &Call<'_>, status: u16, code: &str) -> FindingResult {
 
 fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantOrderNo")?;
-    let account = needed(fields, "merchantId")?;
-    if number == attempt.id.as_str() && account == attempt.account.as_str() {
+    let receiver = needed(fields, "merchantId")?;
+    if number == attempt.id.as_str() && receiver == attempt.receiver.as_str() {
         Ok(())
     } else {
         Err(Ambiguity::Mismatch)
     }
 }
 
-/// E3 wants the sum to match before anything counts as taken. What was paid is compared by the
+/// E3 requires the amount to match before a payment counts as accepted. The paid amount is compared by the
 /// domain, which raises the alarm (V3).
 fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     if sum(fields, "orderAmount", attempt.amount.currency())? == attempt.amount {
@@ -214,14 +214,14 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     Ok(Finding::Succeeded(Receipt {
         amount,
         institution_no: Some(no.into()),
-        // That the money moved is believed whatever day they write.
+        // The payment is believed even if its time cannot be read.
         paid_at: Timestamp::parse_local(date, time).unwrap_or(Timestamp::UNREADABLE),
         fee: fee(fields, amount.currency()),
     }))
 }
 
-/// The sum under this name in `currency`. Without the latter it is in `absent`, that of what was asked
-/// or is told of: both were told it when it began (M6).
+/// The amount under this name. Its currency is the field `currency`, or `absent` without that field: the
+/// currency of the payment or refund, which the institution got with its first call (M6).
 pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<Amount, Ambiguity> {
     let currency = match optional(fields, "currency")? {
         Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,
@@ -234,15 +234,14 @@ pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<A
     Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)
 }
 
-/// Only told, never relied on: what is no fee must not hold up a payment. `paymux explain` shows it as
-/// it came.
+/// For information only: a malformed fee must not delay a payment. `paymux explain` shows it as received.
 fn fee(fields: &Fields<'_>, currency: Currency) -> Option<Fee> {
     let text = fields.scalar("fee")?.ok()?;
     Fee::parse(text, currency).ok()
 }
 
-/// What the mode needs of the answer. A hand-over that cannot be used makes the answer
-/// unreadable; one that is absent does not: the chatbot mode has none.
+/// The payment action for the mode. An unusable one makes the reply unreadable; an absent one does not:
+/// the chatbot mode has none.
 fn payment_action(mode: Mode, fields: &Fields<'_>) -> Result<Option<PaymentAction>, Ambiguity> {
     let way = match mode {
         Mode::Webview => optional(fields, "payUrl")?.map(link),
@@ -266,7 +265,7 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, Ambiguity> {
     Ok(Timestamp::from_s(moment.seconds()))
 }
 
-/// The payer is sent there, so it is https and nothing that shows one host and means another.
+/// The payer is redirected there, so it must be https and must not show one host and mean another.
 fn link(text: &str) -> Option<PaymentActionKind> {
     let fits = text.len() <= LINK_BYTES_MAX
         && text

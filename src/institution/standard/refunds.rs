@@ -1,5 +1,5 @@
-//! Refunds in the `standard` dialect (A3.4, X-4, X-5): by our number of the refund, each word one by
-//! one (C3). Never looks at who said it; that was settled before.
+//! Refunds in the `standard` dialect (A3.4, X-4, X-5): identified by our refund number, each status word
+//! mapped one by one (C3). Who sent the message was verified before.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -16,8 +16,8 @@ use crate::institution::standard::reading::{
     FINAL_REFUSALS, FindingResult, INSTITUTION_NO_BYTES_MAX, moment, needed, optional, sum,
 };
 
-/// Codes by which a refund, and nothing else, is refused for good (E2). Some are of status 409,
-/// which elsewhere decides nothing: here the number was new, or it would have been answered.
+/// Codes that finally refuse a refund, and only a refund (E2). Some come with status 409, which decides
+/// nothing for other calls: here the number was new, or the stored refund would have been returned.
 const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
     "notice_url_unregistered",
     "order_unpaid",
@@ -27,10 +27,10 @@ const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
     "refunds_exhausted",
 ];
 
-/// What went back; without a currency, in that of what was asked or is told of (M6).
+/// The refunded amount; without a currency it is in that of the refund (M6).
 pub(super) const SUM: &str = "refundAmount";
 
-/// The five fields of A3.4, our number, and where we are told.
+/// The five fields of A3.4, our number, and where to notify us.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RefundRequestFields<'a> {
@@ -48,7 +48,7 @@ pub(super) fn asking<'a>(
     callback_url: &'a str,
 ) -> RefundRequestFields<'a> {
     RefundRequestFields {
-        merchant_id: attempt.account.as_str(),
+        merchant_id: attempt.receiver.as_str(),
         merchant_order_no: attempt.id.as_str(),
         order_date: terms.order_date.as_str(),
         refund_amount: refund.amount.to_string(),
@@ -58,7 +58,7 @@ pub(super) fn asking<'a>(
     }
 }
 
-/// How a refund is named in a question: by our number alone.
+/// How a refund is named in a query: by our number alone.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RefundIdentification<'a> {
@@ -68,7 +68,7 @@ pub(super) struct RefundIdentification<'a> {
 
 pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> RefundIdentification<'a> {
     RefundIdentification {
-        merchant_id: attempt.account.as_str(),
+        merchant_id: attempt.receiver.as_str(),
         merchant_refund_no: refund.no.as_str(),
     }
 }
@@ -83,10 +83,10 @@ pub(super) fn reply(
     match status.as_u16() {
         200 | 202 => {
             is_about((refund, call.attempt()), fields)?;
-            // What went back is compared by the domain, which raises the alarm (V3).
+            // The refunded amount is compared by the domain, which raises the alarm (V3).
             let absent = refund.amount.currency();
             let said = standing(fields, absent, now)?;
-            // The refusal of a repeat says nothing about the call before it, in whatever form it comes.
+            // The refusal of a repeat says nothing about the earlier call, in whatever form it comes.
             if matches!(said, Finding::Refused(_)) && is_repeat(call, refund) {
                 return Err(Ambiguity::UnlistedWord);
             }
@@ -106,10 +106,10 @@ pub(super) fn is_about(
     fields: &Fields<'_>,
 ) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantRefundNo")?;
-    let account = needed(fields, "merchantId")?;
+    let receiver = needed(fields, "merchantId")?;
     let along = along(fields, refund.amount.currency())?;
     if number == refund.no.as_str()
-        && account == attempt.account.as_str()
+        && receiver == attempt.receiver.as_str()
         && along.is_of(&attempt.id, attempt.amount, refund.amount)
     {
         Ok(())
@@ -118,7 +118,7 @@ pub(super) fn is_about(
     }
 }
 
-/// The payment whose money it says goes back.
+/// The payment that it says is refunded.
 pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<OriginalPayment, Ambiguity> {
     const PAID: &str = "orderAmount";
     let paid = fields.scalar(PAID).map(|_| sum(fields, PAID, absent));
@@ -150,7 +150,7 @@ fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> Finding
     }
 }
 
-/// The refund that a callback speaks of, if it is about one: our number, which came back.
+/// Our refund number in a callback, if it is about a refund.
 pub(super) fn told_of(fields: &Fields<'_>) -> Option<RefundOrderNo> {
     let kind = optional(fields, "eventType").ok()??;
     let no = optional(fields, "merchantRefundNo").ok()??;
@@ -171,8 +171,7 @@ pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> F
     }
 }
 
-/// `PENDING` is the institution's own "not known yet", whatever it shows the refund as: it is asked
-/// about like silence.
+/// `PENDING` is the institution's own "unknown", whatever state it shows: it is queried, like a timeout.
 fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     match (needed(fields, "refundStatus")?, optional(fields, "result")?) {
         ("PROCESSING", Some("PENDING")) => Err(Ambiguity::NoAnswer),

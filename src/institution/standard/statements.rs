@@ -1,4 +1,4 @@
-//! Statements in the `standard` dialect (`docs/statements.md`): a page of a day of one account, in an
+//! Statements in the `standard` dialect (`docs/statements.md`): a page of a day of one receiver, in an
 //! answer as signed as any other.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use crate::domain::amount::Currency;
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{Ambiguity, Reason};
 use crate::domain::fields::{Fields, Scalar};
-use crate::domain::identifiers::{AccountId, Timestamp};
+use crate::domain::identifiers::{ReceiverId, Timestamp};
 use crate::domain::statement::{
     Movement, StatementLine, StatementTotals, UnusableStatement, read_line,
 };
@@ -70,7 +70,7 @@ struct StatementReplyLine<'a> {
 impl Statements for StandardAdapter {
     fn begin_page(&self, query: &StatementQuery, stamp: &Stamp) -> Step<Read> {
         let asking = StatementRequestFields {
-            merchant_id: query.account.as_str(),
+            merchant_id: query.of.receiver.as_str(),
             date: query.date.as_str(),
             after_line: query.after,
             limit: query.limit,
@@ -78,8 +78,12 @@ impl Statements for StandardAdapter {
         let Ok(body) = serde_json::to_vec(&asking) else {
             return Step::Unmade(Unmade::Malformed);
         };
-        self.post("/v1/statements", body, ("statement", stamp))
-            .map_or_else(Step::Unmade, |signed| sending(signed, Effect::None))
+        self.post(
+            ("/v1/statements", body),
+            &query.of.account,
+            ("statement", stamp),
+        )
+        .map_or_else(Step::Unmade, |signed| sending(signed, Effect::None))
     }
 
     fn next_page(
@@ -104,13 +108,14 @@ impl StandardAdapter {
         reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Read {
-        self.prove(state, reply, now).map_err(|why| {
-            if why == Ambiguity::Unproven {
-                let detail = "expected an answer signed by the institution, found another";
-                return UnusableStatement::new("unproven", detail);
-            }
-            UnusableStatement::new("no_answer", why.word())
-        })?;
+        self.prove(&query.of.account, (state, reply), now)
+            .map_err(|why| {
+                if why == Ambiguity::Unproven {
+                    let detail = "expected an answer signed by the institution, found another";
+                    return UnusableStatement::new("unproven", detail);
+                }
+                UnusableStatement::new("no_answer", why.word())
+            })?;
         if reply.status() != StatusCode::OK {
             return Err(refused(reply));
         }
@@ -150,9 +155,9 @@ fn refused(reply: &Response<Bytes>) -> UnusableStatement {
 }
 
 fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
-    if told.merchant_id != query.account.as_str() {
-        let detail = format!("expected account {}, found another", query.account);
-        return Err(UnusableStatement::new("another_account", detail));
+    if told.merchant_id != query.of.receiver.as_str() {
+        let detail = format!("expected receiver {}, found another", query.of.receiver);
+        return Err(UnusableStatement::new("another_receiver", detail));
     }
     if told.date != query.date.as_str() {
         let detail = format!("expected {}, found another day", query.date.as_str());
@@ -171,7 +176,7 @@ fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
         )));
     }
     let lines = told.lines.iter().enumerate().map(|(at, line)| {
-        let line = read(&query.account, line);
+        let line = read(&query.of.receiver, line);
         line.map_err(|expected| {
             let at = first.saturating_add(u64::try_from(at).unwrap_or(0));
             UnusableStatement::new("line_unreadable", format!("line {at}: {expected}"))
@@ -184,7 +189,10 @@ fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
     })
 }
 
-fn read(account: &AccountId, line: &StatementReplyLine<'_>) -> Result<StatementLine, &'static str> {
+fn read(
+    receiver: &ReceiverId,
+    line: &StatementReplyLine<'_>,
+) -> Result<StatementLine, &'static str> {
     let number = match (&line.merchant_order_no, &line.merchant_refund_no) {
         (Some(number), None) if line.kind == Movement::Payment.name() => number,
         (None, Some(number)) if line.kind == Movement::Refund.name() => number,
@@ -198,7 +206,7 @@ fn read(account: &AccountId, line: &StatementReplyLine<'_>) -> Result<StatementL
         &line.currency,
         &line.moment,
     ];
-    read_line(account.clone(), parts.map(AsRef::as_ref))
+    read_line(receiver.clone(), parts.map(AsRef::as_ref))
 }
 
 fn totals(told: &StatementReply<'_>) -> Result<StatementTotals, UnusableStatement> {
@@ -221,7 +229,8 @@ fn totals(told: &StatementReply<'_>) -> Result<StatementTotals, UnusableStatemen
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::identifiers::CalendarDay;
+    use crate::domain::identifiers::{AccountId, CalendarDay};
+    use crate::domain::statement::AccountReceiver;
 
     fn read_page(sums: [&str; 2]) -> Read {
         let [amount, payments] = sums;
@@ -232,7 +241,10 @@ mod tests {
             "totalPayments":{{"CNY":{payments}}},"totalRefunds":{{}}}}"#
         );
         let query = StatementQuery {
-            account: AccountId::parse("ACC-1").unwrap(),
+            of: AccountReceiver {
+                account: AccountId::parse("shop").unwrap(),
+                receiver: ReceiverId::parse("ACC-1").unwrap(),
+            },
             date: CalendarDay::parse("20261124").unwrap(),
             after: 0,
             limit: 10,

@@ -29,7 +29,7 @@ pub(super) fn of(
         let detail = format!("expected the id of a configured institution, found {found:?}");
         UnusableStatement::new(INSTITUTION_UNKNOWN, detail)
     })?;
-    if snapshot.usable_adapter(&institution, at).is_none() {
+    if !snapshot.is_wholly_usable(&institution, at) {
         let detail = format!(
             "expected usable credentials of {found:?}, found unusable ones; paymux check lists them"
         );

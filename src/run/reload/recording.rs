@@ -20,6 +20,7 @@ impl ReloadScope {
         let prepared = ConfigurationChange {
             version: Some(ready.loaded.version),
             endpoints: ready.endpoints.clone(),
+            accounts: ready.accounts.clone(),
             audit_entry: audit_entry(by, RELOAD, &result("prepared", &ready.loaded)),
         };
         recorded(&*self.store.changes, prepared, self.clock.now()).await
@@ -30,6 +31,7 @@ impl ReloadScope {
         let outcome = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry: audit_entry(by, RELOAD, outcome),
         };
         if let Err(fault) = recorded(&*self.store.changes, outcome, self.clock.now()).await {
@@ -66,6 +68,7 @@ impl ReloadScope {
         let change = ConfigurationChange {
             version: None,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry,
         };
         if let Err(fault) = recorded(&*self.store.changes, change, self.clock.now()).await {

@@ -3,38 +3,48 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::change::ConfigurationChange;
-use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::InstitutionEndpoint;
+use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId, Timestamp};
+use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::{Sqlite, SqliteFault};
-use crate::store::{Committed, ConfigurationLog, ENDED_COUNTED_MAX, RemovalGuard, StoreError};
+use crate::store::{
+    Committed, ConfigurationLog, Dependents, ENDED_COUNTED_MAX, RemovalGuard, StoreError,
+};
 
 /// States that are over are named for the index, as everywhere.
-const UNFINISHED: &str = "SELECT institution_id, SUM(many) FROM (
-        SELECT institution_id, COUNT(*) AS many FROM attempts
+const UNFINISHED: &str = "SELECT institution_id, account_id, SUM(many) FROM (
+        SELECT institution_id, account_id, COUNT(*) AS many FROM attempts
         WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
-        GROUP BY institution_id
+        GROUP BY institution_id, account_id
         UNION ALL
-        SELECT a.institution_id, COUNT(*) FROM refunds r
+        SELECT a.institution_id, a.account_id, COUNT(*) FROM refunds r
         JOIN attempts a ON a.attempt_id = r.attempt_id
         WHERE r.state <> 'FAILED' AND r.state <> 'SUCCEEDED'
-        GROUP BY a.institution_id)
-    GROUP BY institution_id";
+        GROUP BY a.institution_id, a.account_id)
+    GROUP BY institution_id, account_id";
 
-/// Steps from institution to institution in the index, so that it takes as long for a million
-/// attempts as for a hundred, and counts no further than its limit.
-const ENDED: &str = "WITH RECURSIVE known (institution_id) AS (
-        SELECT min(institution_id) FROM attempts WHERE ended_at IS NOT NULL
+/// Steps from account to account in the index, so that it takes as long for a million attempts as for a
+/// hundred, and counts no further than its limit.
+const ENDED: &str = "WITH RECURSIVE known (institution_id, account_id) AS (
+        SELECT (SELECT institution_id FROM attempts WHERE ended_at IS NOT NULL
+                ORDER BY institution_id, account_id LIMIT 1),
+            (SELECT account_id FROM attempts WHERE ended_at IS NOT NULL
+                ORDER BY institution_id, account_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(institution_id) FROM attempts
-            WHERE ended_at IS NOT NULL AND institution_id > known.institution_id)
+        SELECT (SELECT institution_id FROM attempts WHERE ended_at IS NOT NULL
+                AND (institution_id, account_id) > (known.institution_id, known.account_id)
+                ORDER BY institution_id, account_id LIMIT 1),
+            (SELECT account_id FROM attempts WHERE ended_at IS NOT NULL
+                AND (institution_id, account_id) > (known.institution_id, known.account_id)
+                ORDER BY institution_id, account_id LIMIT 1)
         FROM known WHERE known.institution_id IS NOT NULL)
-    SELECT institution_id, (SELECT COUNT(*) FROM (SELECT 1 FROM attempts
-        WHERE ended_at >= ?1 AND institution_id = known.institution_id LIMIT ?2))
+    SELECT institution_id, account_id, (SELECT COUNT(*) FROM (SELECT 1 FROM attempts
+        WHERE ended_at >= ?1 AND institution_id = known.institution_id
+        AND account_id = known.account_id LIMIT ?2))
     FROM known WHERE institution_id IS NOT NULL";
 
 #[async_trait]
@@ -67,6 +77,17 @@ pub(super) fn write(
         written.execute(params![id.as_str(), &*endpoint.kind, &*endpoint.url])?;
     }
     drop(written);
+    let sql = "INSERT INTO accounts (institution_id, account_id, receiver_id) VALUES (?1, ?2, ?3)
+        ON CONFLICT (institution_id, account_id) DO UPDATE SET receiver_id = excluded.receiver_id";
+    let mut written = writing.connection.prepare_cached(sql)?;
+    for ((institution, account), receiver) in &configured.accounts {
+        written.execute(params![
+            institution.as_str(),
+            account.as_str(),
+            receiver.as_str()
+        ])?;
+    }
+    drop(written);
     record(writing, &configured.audit_entry, at)?;
     Ok(Committed::Done)
 }
@@ -81,17 +102,52 @@ fn dependents(connection: &Connection, since: Timestamp) -> Result<RemovalGuard,
         version: u64::try_from(version.unwrap_or(0)).map_err(|_| malformed())?,
         ..RemovalGuard::default()
     };
-    for (id, many) in counted(connection, UNFINISHED, [])? {
-        dependents.held.entry(id).or_default().unfinished = many;
+    for (key, many) in counted(connection, UNFINISHED, [])? {
+        dependents.accounts.entry(key).or_default().unfinished = many;
     }
     let limit = i64::try_from(ENDED_COUNTED_MAX).unwrap_or(i64::MAX);
-    for (id, many) in counted(connection, ENDED, [since.ms(), limit])? {
+    for (key, many) in counted(connection, ENDED, [since.ms(), limit])? {
         if many > 0 {
-            dependents.held.entry(id).or_default().ended = many;
+            dependents.accounts.entry(key).or_default().ended = many;
         }
     }
+    dependents.held = by_institution(&dependents.accounts);
     dependents.endpoints = endpoints(connection)?;
+    dependents.receivers = receivers(connection)?;
     Ok(dependents)
+}
+
+/// What needs an institution is what needs one of its accounts.
+fn by_institution(
+    accounts: &BTreeMap<AccountKey, Dependents>,
+) -> BTreeMap<InstitutionId, Dependents> {
+    let mut held: BTreeMap<InstitutionId, Dependents> = BTreeMap::new();
+    for ((institution, _), one) in accounts {
+        let all = held.entry(institution.clone()).or_default();
+        all.unfinished = all.unfinished.saturating_add(one.unfinished);
+        all.ended = all.ended.saturating_add(one.ended).min(ENDED_COUNTED_MAX);
+    }
+    held
+}
+
+fn receivers(connection: &Connection) -> Result<BTreeMap<AccountKey, ReceiverId>, SqliteFault> {
+    let sql = "SELECT institution_id, account_id, receiver_id FROM accounts";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut receivers = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let receiver: String = row.get(2)?;
+        let receiver = ReceiverId::parse(&receiver).map_err(|_| malformed())?;
+        receivers.insert(account_key(row)?, receiver);
+    }
+    Ok(receivers)
+}
+
+fn account_key(row: &Row<'_>) -> Result<AccountKey, SqliteFault> {
+    let (institution, account): (String, String) = (row.get(0)?, row.get(1)?);
+    let institution = InstitutionId::parse(&institution).map_err(|_| malformed())?;
+    let account = AccountId::parse(&account).map_err(|_| malformed())?;
+    Ok((institution, account))
 }
 
 fn endpoints(
@@ -117,18 +173,18 @@ fn counted<const N: usize>(
     connection: &Connection,
     sql: &str,
     values: [i64; N],
-) -> Result<Vec<(InstitutionId, u64)>, SqliteFault> {
+) -> Result<Vec<(AccountKey, u64)>, SqliteFault> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     let mut counts = Vec::new();
     while let Some(row) = rows.next()? {
-        let (id, many): (String, i64) = (row.get(0)?, row.get(1)?);
-        let id = InstitutionId::parse(&id).map_err(|_| malformed())?;
-        counts.push((id, u64::try_from(many).map_err(|_| malformed())?));
+        let many: i64 = row.get(2)?;
+        let many = u64::try_from(many).map_err(|_| malformed())?;
+        counts.push((account_key(row)?, many));
     }
     Ok(counts)
 }
 
 fn malformed() -> SqliteFault {
-    SqliteFault::Corrupt("a stored institution or version is malformed".into())
+    SqliteFault::Corrupt("a stored institution, account or version is malformed".into())
 }

@@ -23,7 +23,7 @@ use crate::store::{OpenError, StoreError};
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number of those applied stands in the file's `user_version`.
-const MIGRATIONS: [&str; 17] = [
+const MIGRATIONS: [&str; 18] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -41,6 +41,7 @@ const MIGRATIONS: [&str; 17] = [
     include_str!("../schema/sqlite/0015_exchange_log.sql"),
     include_str!("../schema/sqlite/0016_trade_words.sql"),
     include_str!("../schema/sqlite/0017_nodes.sql"),
+    include_str!("../schema/sqlite/0018_accounts.sql"),
 ];
 
 /// Before it, what it takes away is sealed elsewhere.

@@ -6,9 +6,10 @@ mod manual_review;
 use async_trait::async_trait;
 use rusqlite::{CachedStatement, Connection, params};
 
-use crate::domain::identifiers::{AccountId, InstitutionId};
+use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
 use crate::domain::statement::{
-    Movement, MovementStatus, OurMovement, SettlementDay, StatementDifference, StatementLine,
+    AccountReceiver, Movement, MovementStatus, OurMovement, SettlementDay, StatementDifference,
+    StatementLine,
 };
 use crate::store::StoreError;
 use crate::store::ledger::{
@@ -18,29 +19,29 @@ use crate::store::ledger::{
 use crate::store::sqlite::loading::Columns;
 use crate::store::sqlite::{Sqlite, SqliteFault};
 
-/// Number, account, sum, currency, state, moment and the institution's number: every statement here
+/// Number, receiver, sum, currency, state, moment and the institution's number: every statement here
 /// has these columns, in this order.
-const KNOWN_ATTEMPT: &str = "SELECT attempt_id, account_id, minor, currency, state, paid_at,
+const KNOWN_ATTEMPT: &str = "SELECT attempt_id, receiver_id, minor, currency, state, paid_at,
     institution_no FROM attempts WHERE attempt_id = ?1 AND institution_id = ?2";
 
-const KNOWN_REFUND: &str = "SELECT r.refund_order_no, a.account_id, r.minor, r.currency, r.state,
+const KNOWN_REFUND: &str = "SELECT r.refund_order_no, a.receiver_id, r.minor, r.currency, r.state,
     r.refunded_at, r.institution_no FROM refunds r JOIN attempts a ON a.attempt_id = r.attempt_id
     WHERE r.refund_order_no = ?1 AND a.institution_id = ?2";
 
-const MOVED_ATTEMPTS: &str = "SELECT attempt_id, account_id, minor, currency, state, paid_at,
+const MOVED_ATTEMPTS: &str = "SELECT attempt_id, receiver_id, minor, currency, state, paid_at,
     institution_no FROM attempts WHERE state = 'PAID' AND institution_id = ?1
     AND (paid_at, attempt_id) > (?2, ?3) AND paid_at < ?4 ORDER BY paid_at, attempt_id LIMIT ?5";
 
 /// The cross join keeps the order: by the index of the day, not by every attempt of an institution.
-const MOVED_REFUNDS: &str = "SELECT r.refund_order_no, a.account_id, r.minor, r.currency, r.state,
+const MOVED_REFUNDS: &str = "SELECT r.refund_order_no, a.receiver_id, r.minor, r.currency, r.state,
     r.refunded_at, r.institution_no FROM refunds r CROSS JOIN attempts a
     WHERE a.attempt_id = r.attempt_id AND r.state = 'SUCCEEDED' AND a.institution_id = ?1
     AND (r.refunded_at, r.refund_order_no) > (?2, ?3) AND r.refunded_at < ?4
     ORDER BY r.refunded_at, r.refund_order_no LIMIT ?5";
 
-const ACCOUNTS: &str = "SELECT account_id FROM attempts WHERE state = 'PAID'
+const RECEIVERS: &str = "SELECT account_id, receiver_id FROM attempts WHERE state = 'PAID'
     AND institution_id = ?1 AND paid_at >= ?2 AND paid_at < ?3
-    UNION SELECT a.account_id FROM refunds r CROSS JOIN attempts a
+    UNION SELECT a.account_id, a.receiver_id FROM refunds r CROSS JOIN attempts a
     WHERE a.attempt_id = r.attempt_id AND r.state = 'SUCCEEDED' AND a.institution_id = ?1
     AND r.refunded_at >= ?2 AND r.refunded_at < ?3";
 
@@ -67,12 +68,12 @@ impl ReconciliationLedger for Sqlite {
         self.ask(|connection| moved(connection, institution, day, after))
     }
 
-    async fn accounts(
+    async fn receivers(
         &self,
         institution: &InstitutionId,
         day: &SettlementDay,
-    ) -> Result<Vec<AccountId>, StoreError> {
-        self.ask(|connection| accounts(connection, institution, day))
+    ) -> Result<Vec<AccountReceiver>, StoreError> {
+        self.ask(|connection| receivers(connection, institution, day))
     }
 
     async fn raise(
@@ -157,7 +158,7 @@ fn ours(columns: &Columns<'_>, movement: Movement) -> Result<OurMovement, Sqlite
     Ok(OurMovement {
         movement,
         number: columns.get(0)?,
-        account: columns.parse(1, AccountId::parse)?,
+        receiver: columns.parse(1, ReceiverId::parse)?,
         amount: columns.amount(2)?,
         standing,
     })
@@ -204,17 +205,21 @@ fn moved(
     Ok((moved, next))
 }
 
-fn accounts(
+fn receivers(
     connection: &Connection,
     institution: &InstitutionId,
     day: &SettlementDay,
-) -> Result<Vec<AccountId>, SqliteFault> {
-    let mut statement = connection.prepare_cached(ACCOUNTS)?;
+) -> Result<Vec<AccountReceiver>, SqliteFault> {
+    let mut statement = connection.prepare_cached(RECEIVERS)?;
     let values = params![institution.as_str(), day.from.ms(), day.until.ms()];
     let mut rows = statement.query(values)?;
-    let mut accounts = Vec::new();
+    let mut receivers = Vec::new();
     while let Some(row) = rows.next()? {
-        accounts.push(Columns { row }.parse(0, AccountId::parse)?);
+        let columns = Columns { row };
+        receivers.push(AccountReceiver {
+            account: columns.parse(0, AccountId::parse)?,
+            receiver: columns.parse(1, ReceiverId::parse)?,
+        });
     }
-    Ok(accounts)
+    Ok(receivers)
 }

@@ -11,7 +11,7 @@ use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use crate::domain::evidence::{PaymentAction, PaymentActionKind, Reason, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    Timestamp, unhex,
+    ReceiverId, Timestamp, unhex,
 };
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::order::{CloseReason, Order, OrderState, OrderTerms};
@@ -243,10 +243,10 @@ fn attempts(
     seal: &Seal,
     order: &PayOrderNo,
 ) -> Result<Vec<Attempt>, SqliteFault> {
-    let sql = "SELECT seq, attempt_id, institution_id, account_id, mode, minor, currency, state,
+    let sql = "SELECT seq, attempt_id, institution_id, receiver_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, payment_action, receipt_minor,
         receipt_currency, institution_no, paid_at, fee, reason_sealed, late_success, named,
-        asked, next_at
+        asked, next_at, account_id
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -270,7 +270,8 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, SqliteFault> {
         id,
         seq: columns.get(0)?,
         institution: columns.parse(2, InstitutionId::parse)?,
-        account: columns.parse(3, AccountId::parse)?,
+        account: columns.parse(24, AccountId::parse)?,
+        receiver: columns.parse(3, ReceiverId::parse)?,
         mode: columns.parse(4, named(&Mode::ALL, Mode::name))?,
         amount: columns.amount(5)?,
         state: columns.parse(7, named(&AttemptState::ALL, AttemptState::name))?,

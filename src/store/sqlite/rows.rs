@@ -43,11 +43,11 @@ const UPDATE_ORDER: &str =
     fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
 
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
-    account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at, configuration, epoch,
-    payment_action, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
+    account_id, receiver_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at,
+    configuration, epoch, payment_action, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
     late_success, ended_at, named, asked, next_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24, ?25, ?26)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
     sent_at = excluded.sent_at, payment_action = excluded.payment_action,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
@@ -310,6 +310,7 @@ fn attempt_row(
         text(attempt.id.as_str()),
         text(attempt.institution.as_str()),
         text(attempt.account.as_str()),
+        text(attempt.receiver.as_str()),
         text(attempt.mode.name()),
         attempt.amount.minor().into(),
         text(attempt.amount.currency().code()),

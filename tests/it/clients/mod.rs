@@ -13,7 +13,7 @@ mod wire;
 use std::path::Path;
 use std::process::Command;
 
-use paymux::command::demo::enrolment::{RED, TEA, account};
+use paymux::command::demo::enrolment::{RED, TEA, contract_account};
 use paymux::command::demo::environment::{DemoEnvironment, DemoGateway};
 use paymux::edge::DrainOutcome;
 use serde_json::Value;
@@ -146,7 +146,7 @@ fn notice_url(port: u16) -> String {
 /// Requires a client certificate as well, so that the programs show one.
 fn enrolment(kind: KeyKind, notices: u16) -> String {
     let algorithm = kind.algorithm;
-    let account = account(TEA, RED);
+    let account = contract_account(TEA, RED);
     format!(
         r#"
 [[merchant]]
@@ -169,8 +169,7 @@ not_after = 2099-12-31
 [[contract]]
 merchant = "{MERCHANT}"
 institution = "redpay"
-account = "{account}"
-modes = ["WEBVIEW"]
+{account}modes = ["WEBVIEW"]
 transaction_types = ["PASSWORD_PAY"]
 amount_max = "2000.00"
 "#

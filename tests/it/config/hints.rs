@@ -12,9 +12,9 @@ fn a_correction_is_of_the_value_that_was_found() {
             "write amount_max = \"50000.00\"",
         ),
         (
-            "account = \"88001001\"",
-            "account = 88001001",
-            "write account = \"88001001\"",
+            "merchant_id = \"88001001\"",
+            "merchant_id = 88001001",
+            "write merchant_id = \"88001001\"",
         ),
         (
             "state = \"admitted\"                          #",
@@ -113,12 +113,12 @@ fn a_fault_of_an_institution_is_none_of_its_contracts() {
 /// Where nothing tells what was meant, an example is called one.
 #[test]
 fn an_example_is_called_one() {
-    let fault =
-        ConfigFolder::with("account = \"88001001\"", "account = \"8800 1001\"").only_fault();
-    let advice = "correct it, for example account = \"88001001\"";
+    let fault = ConfigFolder::with("merchant_id = \"88001001\"", "merchant_id = \"8800 1001\"")
+        .only_fault();
+    let advice = "correct it, for example merchant_id = \"88001001\"";
     assert!(fault.ends_with(advice), "{fault}");
-    let fault = ConfigFolder::with("account = \"88001001\"", "").only_fault();
-    let advice = "add it, for example account = \"88001001\"";
+    let fault = ConfigFolder::with("merchant_id = \"88001001\"", "").only_fault();
+    let advice = "add it, for example merchant_id = \"88001001\"";
     assert!(fault.ends_with(advice), "{fault}");
 }
 

@@ -230,13 +230,13 @@ fn a_key_has_one_owner() {
         (enrolled(&operator("li-wei", "M1001-1")), Some("M1001")),
         (
             enrolled(&operator("li-wei", "bluebank-1")),
-            Some("bluebank"),
+            Some("tea-blue at bluebank"),
         ),
         (
             enrolled(&operator("li-wei", "platform-1")),
             Some("this gateway"),
         ),
-        ((&*redpay, file("bluebank-1")), Some("bluebank")),
+        ((&*redpay, file("bluebank-1")), Some("tea-blue at bluebank")),
         ((&*redpay, file("M1001-1")), Some("M1001")),
         ((&*redpay, file("platform-1")), Some("this gateway")),
     ];

@@ -10,7 +10,7 @@ use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institut
 use paymux::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::receive_callback::receive_callback;
-use paymux::institution::{ALWAYS, Call, Settings, kind};
+use paymux::institution::{Call, SigningParty, kind};
 use paymux::signature::{
     Algorithm, Covering, Question, SigningKey, VerifyingKey, sign_request, verify_request,
     verify_response,
@@ -19,7 +19,7 @@ use paymux::store::LeaseKind;
 
 use super::*;
 use crate::store::builders::lease;
-use crate::world::enrolment::ORIGIN;
+use crate::world::enrolment::{ORIGIN, standard};
 use crate::world::network::ScriptedOutcome;
 
 fn pair(id: &str, algorithm: &str) -> (SigningKey, KeyRing) {
@@ -205,20 +205,15 @@ async fn a_slow_key_signs_what_institutions_get() {
     let order = gateway.order("T1");
     let bank = order.attempts[0].institution.clone();
     let (ours, our_ring) = pair("paymux-bank", "rsa-pss-sha512");
-    let (theirs, their_ring) = pair("bank-1", "ecdsa-p256-sha256");
+    let (theirs, their_ring) = pair("shop-1", "ecdsa-p256-sha256");
     let dialect = kind("standard").unwrap();
-    let adapter = (dialect.build)(Settings {
-        id: bank.clone(),
-        origin: ADDRESS.to_owned(),
-        callback_origin: ORIGIN.to_owned(),
-        merchant_name: None,
-        signing: Arc::new(ours),
-        signs_within: ALWAYS,
-        keys: their_ring,
-        facts: dialect.facts.clone(),
-    })
-    .unwrap();
-    assert!(adapter.slow().is_some());
+    let attempt = &order.attempts[0];
+    let numbers = (attempt.account.as_str(), attempt.receiver.as_str());
+    let account = standard::account(numbers, ours, vec![their_ring.keys()[0].clone()]);
+    let settings = standard::institution(bank.as_str(), [ADDRESS, ORIGIN], vec![account]);
+    let adapter = (dialect.build)(settings).unwrap();
+    let party = SigningParty::Account(&order.attempts[0].account);
+    assert!(adapter.slow(party).is_some());
 
     let lost = ScriptedOutcome::NotSent;
     for (call, path) in [

@@ -9,7 +9,7 @@ use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    RefundOrderNo, RefundRequestNo, Timestamp,
+    ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, OrderTerms};
@@ -24,9 +24,9 @@ use serde_json::value::RawValue;
 /// The time of every recording: 2026-11-22 00:30:00 in Shanghai.
 pub(super) const NOW_S: i64 = 1_795_278_600;
 
-/// The attempt of all recordings, and its account.
+/// The attempt of all recordings, its account and its receiver.
 const ATTEMPT: &str = "A01KAMB7E80000000000000000A";
-const ACCOUNT: &str = "ACC-1";
+pub(super) const ACCOUNT: &str = "ACC-1";
 
 /// The refund of recordings about one.
 const REFUND: &str = "R01KAMB7E80000000000000000C";
@@ -245,6 +245,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         seq: 1,
         institution: InstitutionId::parse("harbour").unwrap(),
         account: AccountId::parse(ACCOUNT).unwrap(),
+        receiver: ReceiverId::parse(ACCOUNT).unwrap(),
         mode,
         amount,
         state,

@@ -5,17 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::amount::{Amount, CNY, Currency};
-use paymux::domain::attempt::AttemptState;
+use paymux::domain::attempt::{AttemptState, Contradiction};
 use paymux::domain::evidence::Finding;
-use paymux::domain::identifiers::{InstitutionId, Timestamp};
-use paymux::domain::institutions::Mode;
-use paymux::institution::{ALWAYS, Call, CallState, Institution, Settings, SettingsFault, kind};
+use paymux::domain::identifiers::{AccountId, ReceiverId, Timestamp};
+use paymux::domain::institutions::{AccountRole, Mode};
+use paymux::domain::order::Applied;
+use paymux::institution::{
+    Acknowledgement, Call, CallState, ConfiguredAccount, ConfiguredInstitution, Institution,
+    SettingValue, SettingValues, SettingsFault, Unverified, kind,
+};
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
     sign_response, verify_response,
 };
 
-use super::recorded::{NOW_S, order_with, order_with_refund};
+use crate::world::enrolment::standard;
+
+use super::recorded::{ACCOUNT, NOW_S, order_with, order_with_refund};
 use super::{DialectRig, SignedBy, sent, stamp};
 
 const CALLBACK_URL: &str = "https://pay.example/v1/callbacks/harbour";
@@ -43,33 +49,29 @@ fn enrolled(key: &SigningKey, owner: &str) -> EnrolledKey {
     }
 }
 
-fn settings(signing: SigningKey, keys: KeyRing) -> Settings {
-    Settings {
-        id: InstitutionId::parse("harbour").unwrap(),
-        origin: "https://harbour.example:8443".to_owned(),
-        callback_origin: "https://pay.example".to_owned(),
-        merchant_name: None,
-        signing: Arc::new(signing),
-        signs_within: ALWAYS,
-        keys,
-        facts: kind("standard").unwrap().facts.clone(),
-    }
+fn account(id: &str, number: &str, own: SigningKey, keys: Vec<EnrolledKey>) -> ConfiguredAccount {
+    standard::account((id, number), own, keys)
+}
+
+fn settings(accounts: Vec<ConfiguredAccount>) -> ConfiguredInstitution {
+    let places = ["https://harbour.example:8443", "https://pay.example"];
+    standard::institution("harbour", places, accounts)
 }
 
 pub(super) fn rig() -> impl DialectRig {
     let (ours, institution, other) = (key("paymux-1"), key("harbour-1"), key("lagoon-1"));
-    let ring = KeyRing::new(vec![
-        enrolled(&institution, "harbour"),
-        enrolled(&other, "lagoon"),
-    ])
-    .unwrap();
+    let ring = vec![enrolled(&institution, ACCOUNT), enrolled(&other, "lagoon")];
     StandardRig {
         ours: KeyRing::new(vec![enrolled(&ours, "paymux")]).unwrap(),
-        adapter: (kind("standard").unwrap().build)(settings(ours, ring)).unwrap(),
+        adapter: built(vec![account(ACCOUNT, ACCOUNT, ours, ring)]),
         institution,
         other,
         unauthenticated: key("harbour-1"),
     }
+}
+
+fn built(accounts: Vec<ConfiguredAccount>) -> Arc<dyn Institution> {
+    (kind("standard").unwrap().build)(settings(accounts)).unwrap()
 }
 
 impl StandardRig {
@@ -124,12 +126,13 @@ fn an_address_that_is_no_origin_builds_no_adapter() {
         "harbour.example",
         "",
     ] {
-        let mut settings = settings(key("paymux-1"), KeyRing::default());
-        settings.origin = bad.to_owned();
+        let mut settings = settings(Vec::new());
+        let url = SettingValue::Text(bad.into());
+        settings.values = SettingValues::default().with("url", url);
         let built = (kind("standard").unwrap().build)(settings);
         assert_eq!(
             built.err(),
-            Some(SettingsFault::NotAnOrigin("origin")),
+            Some(SettingsFault::NotAnOrigin("url")),
             "{bad}"
         );
     }
@@ -182,7 +185,7 @@ fn an_amount_without_a_currency_is_in_the_calls() {
             r#"{{"merchantId":"{}","merchantOrderNo":"{}","result":"ALREADY_PAID","orderStatus":"PAID",
             "orderAmount":"1230"{currency},"payOrderNo":"H-1","paymentDate":"20261122",
             "paymentTime":"003000"}}"#,
-            attempt.account, attempt.id
+            attempt.receiver, attempt.id
         )
     };
     let read = |call: &Call<'_>, body: String| {
@@ -228,7 +231,7 @@ fn a_refunded_amount_without_a_currency_is_in_the_calls() {
     let body = format!(
         r#"{{"merchantId":"{}","merchantRefundNo":"{}","refundStatus":"SUCCEEDED",
         "eventType":"REFUND_SUCCEEDED","refundAmount":"500","refundOrderNo":"H-R-1"}}"#,
-        attempt.account, refund.no
+        attempt.receiver, refund.no
     );
     for call in [
         Call::Refund(refund, attempt, &order.terms),
@@ -276,4 +279,109 @@ fn an_institution_names_what_it_has() {
         };
         assert_eq!(read.proves_arrival, has, "{}", recording.file);
     });
+}
+
+/// Two accounts, each with keys of its own under the same ids, and what the institution signs with.
+fn two_accounts() -> (Arc<dyn Institution>, [SigningKey; 2], [KeyRing; 2]) {
+    let (ours, theirs) = (
+        [key("paymux-1"), key("paymux-1")],
+        [key("harbour-1"), key("harbour-1")],
+    );
+    let rings =
+        [&ours[0], &ours[1]].map(|key| KeyRing::new(vec![enrolled(key, "paymux")]).unwrap());
+    let [first, second] = ours;
+    let adapter = built(vec![
+        account("tea", "ACC-1", first, vec![enrolled(&theirs[0], "tea")]),
+        account(
+            "books",
+            "ACC-2",
+            second,
+            vec![enrolled(&theirs[1], "books")],
+        ),
+    ]);
+    (adapter, theirs, rings)
+}
+
+fn paid_callback(number: &str, receiver: &str, by: &SigningKey) -> Request<Bytes> {
+    let body = serde_json::json!({
+        "eventType": "ORDER_PAID", "merchantOrderNo": number, "merchantId": receiver,
+        "orderStatus": "PAID", "orderAmount": "12.30", "payOrderNo": "H-1",
+        "paymentDate": "20260925", "paymentTime": "120000",
+    });
+    let mut callback = Request::post("/v1/callbacks/harbour")
+        .header("content-type", "application/json")
+        .body(Bytes::from(body.to_string()))
+        .unwrap();
+    let covering = Covering {
+        created_s: NOW_S,
+        expires_s: None,
+        nonce: None,
+    };
+    sign_request(&mut callback, CALLBACK_URL, by, &covering).unwrap();
+    callback
+}
+
+/// C1, C2, E3: the key that signed a callback says whose it is: what another account's key signed is no
+/// evidence for an attempt, whatever receiver it names; nor is what names another receiver.
+#[test]
+fn a_callback_is_of_the_account_whose_key_signed_it() {
+    let (adapter, theirs, ours) = two_accounts();
+    let now = Timestamp::from_s(NOW_S);
+    let mut order = order_with(AttemptState::Accepted, Mode::Webview);
+    order.attempts[0].account = AccountId::parse("tea").unwrap();
+    order.attempts[0].receiver = ReceiverId::parse("ACC-1").unwrap();
+    let number = order.attempts[0].id.to_string();
+    for (signer, receiver, expected) in [
+        (0, "ACC-1", None),
+        (1, "ACC-1", Some(Contradiction::Account)),
+        (1, "ACC-2", Some(Contradiction::Account)),
+        (0, "ACC-2", Some(Contradiction::Receiver)),
+    ] {
+        let callback = paid_callback(&number, receiver, &theirs[signer]);
+        let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
+        let account = ["tea", "books"][signer];
+        assert_eq!(evidence.account, AccountId::parse(account).ok());
+        let applied = order.apply(&evidence, adapter.facts(), now);
+        match expected {
+            None => assert!(matches!(applied, Applied::Commit(_)), "{applied:?}"),
+            Some(why) => assert_eq!(applied, Applied::Quarantine(why), "{signer} {receiver}"),
+        }
+        // C4: it is answered as the account that it names.
+        let answer = adapter.acknowledge(&callback, Acknowledgement::Recorded, "r", &stamp(NOW_S));
+        let question = Question::of(&callback, CALLBACK_URL).unwrap();
+        let ring = &ours[usize::from(receiver == "ACC-2")];
+        assert!(verify_response(&answer, &question, ring, NOW_S).is_ok());
+    }
+    let stranger = paid_callback(&number, "ACC-1", &key("harbour-1"));
+    let read = adapter.read_callback(&stranger, now);
+    assert_eq!(read.err(), Some(Unverified::Unverified("signature")));
+}
+
+/// C2: where one key is enrolled for several accounts, the receiver that the message names decides.
+#[test]
+fn a_key_of_several_accounts_leaves_it_to_the_receiver() {
+    let theirs = key("harbour-1");
+    let one =
+        |id: &str, number: &str| account(id, number, key("paymux-1"), vec![enrolled(&theirs, id)]);
+    let now = Timestamp::from_s(NOW_S);
+    let direct = built(vec![one("tea", "ACC-1"), one("books", "ACC-2")]);
+    let mut provider = one("platform", "PAYMUX");
+    provider.role = AccountRole::Provider;
+    let mixed = built(vec![one("tea", "ACC-1"), provider]);
+    let number = order_with(AttemptState::Accepted, Mode::Webview).attempts[0]
+        .id
+        .to_string();
+    for (adapter, receiver, account) in [
+        (&direct, "ACC-1", Some("tea")),
+        (&direct, "ACC-2", Some("books")),
+        (&direct, "ACC-3", None),
+        (&mixed, "ACC-1", Some("tea")),
+        (&mixed, "SUB-7", Some("platform")),
+    ] {
+        let callback = paid_callback(&number, receiver, &theirs);
+        let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
+        let expected = account.map(|id| AccountId::parse(id).unwrap());
+        assert_eq!(evidence.account, expected, "{receiver}");
+        assert_eq!(evidence.receiver, ReceiverId::parse(receiver).ok());
+    }
 }

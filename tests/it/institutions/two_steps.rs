@@ -139,6 +139,7 @@ impl TinyDialect {
         Step::Done(Evidence {
             institution: self.id.clone(),
             account: Some(call.attempt().account.clone()),
+            receiver: Some(call.attempt().receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,

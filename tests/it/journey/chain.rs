@@ -45,7 +45,7 @@ not_after = 2099-12-31
 [[contract]]
 merchant = "FRONT"
 institution = "bluebank"
-account = "M1001-bluebank"
+account = "M1001"
 modes = ["WEBVIEW"]
 transaction_types = ["PASSWORD_PAY"]
 "#
@@ -124,13 +124,18 @@ evidence = "a test"
 since = 2026-01-01
 modes = ["WEBVIEW"]
 capabilities = ["password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card", "reset_password"]
+roots = "{theirs}/ca.pem"
+
+[[account]]
+id = "front"
+institution = "back"
+merchant_id = "FRONT"
 key_id = "paymux-back"
 key = "file:certs/paymux-back.key"
 key_not_before = 2020-01-01
 key_not_after = 2099-12-31
-roots = "{theirs}/ca.pem"
 
-[[institution.keys]]
+[[account.keys]]
 id = "platform-1"
 algorithm = "ed25519"
 file = "{theirs}/platform-1.pub"
@@ -140,7 +145,7 @@ not_after = 2099-12-31
 [[contract]]
 merchant = "M9"
 institution = "back"
-account = "FRONT"
+account = "front"
 modes = ["WEBVIEW"]
 transaction_types = ["PASSWORD_PAY"]
 

@@ -20,7 +20,7 @@ use paymux::domain::evidence::{
 };
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    Timestamp, Uptime,
+    ReceiverId, Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
     AmountRange, BusinessType, Contract, Credentials, Facts, Mode, Payers, RefundKinds,
@@ -128,6 +128,7 @@ pub(super) fn routing() -> RoutingTable {
             merchant: merchant.clone(),
             institution: id.clone(),
             account: AccountId::parse("acct").unwrap(),
+            receiver: ReceiverId::parse("acct").unwrap(),
             modes: Mode::ALL.to_vec(),
             transaction_types: vec![TransactionType::PasswordPay],
             stopped: false,
@@ -183,6 +184,7 @@ pub(super) fn start(institution: &str, mode: Mode) -> NewAttempt {
         id: AttemptId::mint(NOW, [4; 10]),
         institution: InstitutionId::parse(institution).unwrap(),
         account: AccountId::parse("acct").unwrap(),
+        receiver: ReceiverId::parse("acct").unwrap(),
         mode,
         stamp: Stamp {
             now: NOW,
@@ -205,6 +207,7 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
     let evidence = Evidence {
         institution: attempt.institution.clone(),
         account: None,
+        receiver: None,
         about: EvidenceSubject::Attempt(attempt.id.clone()),
         by: EvidenceSource::Query,
         sum: None,
@@ -339,6 +342,7 @@ impl Institution for LinkInstitution {
             (Call::Create(attempt, _), "harbour") => Step::Done(Evidence {
                 institution: self.0.clone(),
                 account: Some(attempt.account.clone()),
+                receiver: Some(attempt.receiver.clone()),
                 about: call.about(),
                 by: call.means(),
                 sum: None,

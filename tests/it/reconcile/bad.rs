@@ -89,7 +89,7 @@ async fn a_file_of_something_else_changes_nothing() {
             whole.replace(&format!("{DAY},4"), &format!("{DAY},5")),
             "cut_off",
         ),
-        (whole.replace("kind,account", "art,konto"), "header_wrong"),
+        (whole.replace("kind,receiver", "art,konto"), "header_wrong"),
         (String::new(), "header_wrong"),
         (
             whole.replace("PAYMENT,ACC-1", "PAID,ACC-1"),
@@ -124,7 +124,7 @@ async fn a_bad_page_changes_nothing() {
         (|_, page| page["date"] = json!("20270114"), "another_day"),
         (
             |_, page| page["merchantId"] = json!("ACC-2"),
-            "another_account",
+            "another_receiver",
         ),
         (|_, page| page["firstLine"] = json!(7), "page_unreadable"),
         (|_, page| page["nextLine"] = json!(9), "page_unreadable"),

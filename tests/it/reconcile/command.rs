@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use paymux::command::demo::enrolment::{BLUE, account};
+use paymux::command::demo::enrolment::{BLUE, receiver};
 use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX, payment_of};
 use paymux::domain::identifiers::Timestamp;
 use paymux::domain::statement::COLUMNS;
@@ -124,7 +124,7 @@ async fn staff_reconcile_with_a_gateway_and_without() {
     let summary = format!("bluebank {date}: 1 lines, payments 12.30 CNY; 1 movements of ours");
     assert!(printed.contains(&summary), "{printed}");
 
-    let theirs = account(stage.tea.role, BLUE);
+    let theirs = receiver(stage.tea.role, BLUE);
     let stray = format!(
         "PAYMENT,{theirs},STRAY-1,B-1,1.00,CNY,{}",
         &line[line.len() - 25..]

@@ -28,7 +28,7 @@ use statement_institution::{DAY, ReconciliationTestbed, StatementAnswers};
 #[derive(Debug, Clone)]
 struct TestStatementLine {
     kind: &'static str,
-    account: &'static str,
+    receiver: &'static str,
     number: String,
     no: &'static str,
     fen: i64,
@@ -42,13 +42,13 @@ impl TestStatementLine {
         let (yuan, fen) = (self.fen / 100, self.fen % 100);
         let Self {
             kind,
-            account,
+            receiver,
             number,
             no,
             moment,
             ..
         } = self;
-        format!("{kind},{account},{number},{no},{yuan}.{fen:02},CNY,{moment}")
+        format!("{kind},{receiver},{number},{no},{yuan}.{fen:02},CNY,{moment}")
     }
 
     fn json(&self) -> Value {
@@ -67,7 +67,7 @@ impl TestStatementLine {
 fn payment(n: u32) -> TestStatementLine {
     TestStatementLine {
         kind: "PAYMENT",
-        account: "ACC-1",
+        receiver: "ACC-1",
         number: AttemptId::mint(at(1), draw(n)).to_string(),
         no: "H-0001",
         fen: 1_230,
@@ -151,6 +151,7 @@ async fn learn(house: &ReconciliationTestbed, order: &Order, finding: Finding) -
     let evidence = Evidence {
         institution: institution("harbour"),
         account: None,
+        receiver: None,
         about: EvidenceSubject::Refund(order.refunds[0].no.clone()),
         by: EvidenceSource::Refund,
         sum: None,
@@ -213,7 +214,7 @@ async fn equal_books_have_no_differences() {
     lines.push(refund(6));
     let by_file = house.by_file(&file(&lines)).await.unwrap();
     has(&house, &lines);
-    assert_eq!(house.accounts().await.len(), 1);
+    assert_eq!(house.receivers().await.len(), 1);
     let by_call = house.by_call().await.unwrap();
     for outcome in [by_file, by_call] {
         assert_eq!(outcome.noted, []);
@@ -249,7 +250,7 @@ async fn each_difference_is_one_break() {
         payment(1),
         payment(1),
         other(2, |line| line.fen = 1_231),
-        other(3, |line| line.account = "ACC-2"),
+        other(3, |line| line.receiver = "ACC-2"),
         other(4, |line| line.no = "H-0002"),
         other(5, |line| line.moment = "2027-01-16T00:00:00+08:00"),
         other(7, |line| line.number = "SOMEBODY-ELSES-1".to_owned()),
@@ -258,7 +259,7 @@ async fn each_difference_is_one_break() {
     let expected = [
         Kind::DoubledLine,
         Kind::Sum,
-        Kind::Account,
+        Kind::Receiver,
         Kind::InstitutionNo,
         Kind::LineOfAnotherDay,
         Kind::UnknownLine,

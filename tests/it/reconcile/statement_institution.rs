@@ -8,15 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::institutions::RoutingTable;
-use paymux::domain::statement::SettlementDay;
+use paymux::domain::statement::{AccountReceiver, SettlementDay};
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::flow::reconcile_statement::{
     FromFile, FromInstitution, NotReconciled, ReconciliationResult, ReconciliationScope,
     StatementSource, reconcile_statement,
 };
-use paymux::institution::{ALWAYS, Settings, kind};
+use paymux::institution::kind;
 use paymux::seal::Seal;
 use paymux::signature::{EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_response};
 use paymux::store::ledger::{Reconciliation, ReconciliationBreak, ReconciliationLedger};
@@ -31,6 +31,7 @@ use tempfile::TempDir;
 
 use crate::store::builders::at;
 use crate::world::clock::{ManualClock, START_MS};
+use crate::world::enrolment::standard;
 use crate::world::random::SeededEntropy;
 use crate::world::test_gateway::sends;
 
@@ -42,7 +43,7 @@ pub(super) const DAY: &str = "20270115";
 pub(super) struct StatementAnswers {
     /// To a query, by our number; unknown otherwise.
     pub(super) known: HashMap<String, Value>,
-    /// The lines of its statement, for one account.
+    /// The lines of its statement, for one receiver.
     pub(super) lines: Vec<Value>,
     /// The stated totals of these lines.
     pub(super) payments: String,
@@ -158,21 +159,14 @@ fn harbour() -> InstitutionId {
 fn snapshot(institution: &SigningKey) -> ConfigurationSnapshot {
     let enrolled = EnrolledKey {
         id: institution.id().to_owned(),
-        owner: "harbour".to_owned(),
+        owner: "ACC-1".to_owned(),
         key: VerifyingKey::from_spki_pem(&institution.public_pem()).unwrap(),
         not_before_s: 0,
         not_after_s: i64::MAX,
     };
-    let settings = Settings {
-        id: harbour(),
-        origin: "https://harbour.example".to_owned(),
-        callback_origin: "https://pay.example".to_owned(),
-        merchant_name: None,
-        signing: Arc::new(key("paymux-1")),
-        signs_within: ALWAYS,
-        keys: KeyRing::new(vec![enrolled]).unwrap(),
-        facts: kind("standard").unwrap().facts.clone(),
-    };
+    let account = standard::account(("ACC-1", "ACC-1"), key("paymux-1"), vec![enrolled]);
+    let places = ["https://harbour.example", "https://pay.example"];
+    let settings = standard::institution("harbour", places, vec![account]);
     let adapter = (kind("standard").unwrap().build)(settings).unwrap();
     let platform = PlatformIdentity {
         origin: "https://pay.example".to_owned(),
@@ -287,8 +281,8 @@ impl ReconciliationTestbed {
         self.ledger.breaks(&harbour(), &day).await.unwrap()
     }
 
-    pub(super) async fn accounts(&self) -> Vec<AccountId> {
+    pub(super) async fn receivers(&self) -> Vec<AccountReceiver> {
         let day = SettlementDay::parse(DAY).unwrap();
-        self.ledger.accounts(&harbour(), &day).await.unwrap()
+        self.ledger.receivers(&harbour(), &day).await.unwrap()
     }
 }

@@ -158,14 +158,14 @@ fn a_false_callback_about_a_refund_moves_nothing() {
     let no = only(&gateway, "T1").no.to_string();
     let truth = gateway.clock.truth();
     let before = only(&gateway, "T1");
-    let body = |minor: i64, account: &str| {
-        json!({ "refund": no, "word": "RETURNED", "account": account, "minor": minor,
+    let body = |minor: i64, receiver: &str| {
+        json!({ "refund": no, "word": "RETURNED", "receiver": receiver, "minor": minor,
             "currency": "CNY", "paidAt": truth, "number": "1" })
     };
-    let account = gateway.at("bank", |books| books.returns[&no].account.clone());
-    let forged = gateway.at("bank", |books| books.forgery(&body(500, &account)));
-    let others = gateway.at("purse", |books| books.message(&body(500, &account)));
-    let sum = gateway.at("bank", |books| books.message(&body(501, &account)));
+    let receiver = gateway.at("bank", |books| books.returns[&no].receiver.clone());
+    let forged = gateway.at("bank", |books| books.forgery(&body(500, &receiver)));
+    let others = gateway.at("purse", |books| books.message(&body(500, &receiver)));
+    let sum = gateway.at("bank", |books| books.message(&body(501, &receiver)));
     let foreign = gateway.at("bank", |books| books.message(&body(500, "another")));
     for (callback, status, decision) in [
         (forged, 400, InboxStatus::Forged),

@@ -218,6 +218,7 @@ fn transition(step: &RecordedTransition) -> InvariantResult {
         let is_same = was.id == is.id
             && was.institution == is.institution
             && was.account == is.account
+            && was.receiver == is.receiver
             && was.amount == is.amount
             && was.configuration == is.configuration;
         hold!(
@@ -325,9 +326,9 @@ fn attempts_match_institutions(order: &Order, parties: &Parties, truth: i64) -> 
                     theirs.minor
                 );
                 hold!(
-                    theirs.account == attempt.account.as_str(),
+                    theirs.receiver == attempt.receiver.as_str(),
                     "C2: {id} was paid to {}",
-                    theirs.account
+                    theirs.receiver
                 );
             }
             AttemptState::Failed | AttemptState::Closed => {

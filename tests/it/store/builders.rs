@@ -13,7 +13,7 @@ use paymux::domain::evidence::{
 };
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
-    MerchantOrderNo, PayOrderNo, Timestamp,
+    MerchantOrderNo, PayOrderNo, ReceiverId, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
 use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
@@ -98,6 +98,7 @@ pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> NewAttempt {
         id: AttemptId::mint(at(1), draw(n)),
         institution: institution(through),
         account: AccountId::parse("ACC-1").unwrap(),
+        receiver: ReceiverId::parse("ACC-1").unwrap(),
         mode: Mode::Webview,
         stamp: Stamp {
             now: at(1),
@@ -147,6 +148,7 @@ pub(crate) fn apply(
     let evidence = Evidence {
         institution: attempt.institution.clone(),
         account: Some(attempt.account.clone()),
+        receiver: Some(attempt.receiver.clone()),
         about: EvidenceSubject::Attempt(attempt.id.clone()),
         by,
         sum: None,

@@ -19,8 +19,8 @@ use paymux::store::ledger::ReconciliationLedger;
 use paymux::store::nonce_cache::NonceCache;
 use paymux::store::notifying::{NotifyingChanges, WorkerSignals};
 use paymux::store::{
-    ArchiveOutcome, Committed, InboxMessage, InboxStatus, InstitutionDependents, LeaseKind,
-    OnCommit, OnFatal, OpenError, OpenedStore, OrderKey, Store, StoreError, open, open_for_all,
+    ArchiveOutcome, Committed, Dependents, InboxMessage, InboxStatus, LeaseKind, OnCommit, OnFatal,
+    OpenError, OpenedStore, OrderKey, Store, StoreError, open, open_for_all,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -440,9 +440,8 @@ async fn a_file_of_the_first_schema_is_brought_up() {
             .await
             .unwrap()
             .held;
-        let words = |(id, held): (InstitutionId, InstitutionDependents)| {
-            (id.to_string(), held.unfinished, held.ended)
-        };
+        let words =
+            |(id, held): (InstitutionId, Dependents)| (id.to_string(), held.unfinished, held.ended);
         held.into_iter().map(words).collect::<Vec<_>>()
     };
     let (harbour, island) = ("harbour".to_owned(), "island".to_owned());

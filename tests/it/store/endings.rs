@@ -43,6 +43,7 @@ async fn heard_of(
     let evidence = Evidence {
         institution: institution("harbour"),
         account: None,
+        receiver: None,
         about,
         by,
         sum: None,
@@ -256,9 +257,9 @@ async fn excesses(store: &Store) -> Vec<Order> {
 fn lines(orders: &[Order]) -> Vec<(StatementLine, bool)> {
     let mut lines = Vec::new();
     for order in orders {
-        let account = order.attempts.first().map(|one| one.account.clone());
+        let receiver = order.attempts.first().map(|one| one.receiver.clone());
         let line = |movement, number: &str, receipt: Option<&Receipt>| StatementLine {
-            account: account.clone().unwrap(),
+            receiver: receiver.clone().unwrap(),
             movement,
             number: number.into(),
             institution_no: receipt
@@ -313,8 +314,8 @@ async fn the_statement_is_read(ledger: &dyn ReconciliationLedger, orders: &[Orde
         moved,
         lines.iter().filter(|(_, has_moved)| *has_moved).count()
     );
-    let accounts = ledger.accounts(&institution("harbour"), &day).await;
-    assert_eq!(accounts.unwrap().len(), 1);
+    let receivers = ledger.receivers(&institution("harbour"), &day).await;
+    assert_eq!(receivers.unwrap().len(), 1);
 }
 
 async fn asked(gateway: &TestGateway, path: &str, body: Value) -> Value {

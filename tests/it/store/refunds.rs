@@ -47,6 +47,7 @@ pub(super) fn apply(order: &Order, finding: Finding) -> Change {
     let evidence = Evidence {
         institution: institution("harbour"),
         account: None,
+        receiver: None,
         about: EvidenceSubject::Refund(refund.no.clone()),
         by: EvidenceSource::Query,
         sum: None,

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use paymux::domain::audit::AuditEntry;
 use paymux::domain::change::{Change, ChangeCause, ConfigurationChange};
 use paymux::domain::evidence::{EvidenceSource, Finding, Reason};
-use paymux::domain::identifiers::{FreshNonce, MerchantOrderNo, PageToken};
-use paymux::domain::order::{CloseReason, Order, OrderTerms};
+use paymux::domain::identifiers::{AccountId, FreshNonce, MerchantOrderNo, PageToken, ReceiverId};
+use paymux::domain::order::{CloseReason, NewAttempt, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::store::{
-    ArchiveOutcome, Committed, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus,
-    InstitutionDependents, OrderKey, Store,
+    ArchiveOutcome, Committed, Dependents, FORGED_ARCHIVED_MAX, InboxMessage, InboxStatus,
+    OrderKey, Store,
 };
 use tokio::task::JoinSet;
 
@@ -435,6 +435,7 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
         let configured = ConfigurationChange {
             version,
             endpoints: Vec::new(),
+            accounts: Vec::new(),
             audit_entry,
         };
         let change = Change::configured(configured, at(1));
@@ -472,12 +473,7 @@ pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn St
             .unwrap()
             .held
     };
-    let of = |name: &str, unfinished, ended| {
-        (
-            institution(name),
-            InstitutionDependents { unfinished, ended },
-        )
-    };
+    let of = |name: &str, unfinished, ended| (institution(name), Dependents { unfinished, ended });
     let island = of("island", 1, 0);
     assert_eq!(held(0).await, [of("harbour", 1, 0), island.clone()].into());
     let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
@@ -495,4 +491,48 @@ pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn St
     done(&store, late).await;
     assert_eq!(held(30).await, ended);
     assert_eq!(held(31).await, [island].into());
+}
+
+/// F2, R5: what needs an account is counted by account, and its number outlives the process.
+pub(crate) async fn the_dependents_of_an_account_are_counted(stores: &dyn Stores) {
+    let store = stores.open();
+    let through = |n, name: &str| {
+        let account = AccountId::parse(name).unwrap();
+        let first = start(n, "harbour", store.epoch);
+        Some(NewAttempt { account, ..first })
+    };
+    let order = done(&store, place(1, through(1, "shop"))).await;
+    done(&store, place(2, through(2, "tea"))).await;
+    done(&store, place(3, Some(start(3, "island", store.epoch)))).await;
+    let refused = Finding::Refused(Reason::from_code("NO_FUNDS"));
+    done(
+        &store,
+        apply(&order, 1, refused, EvidenceSource::Callback, 20),
+    )
+    .await;
+    let key = |at: &str, name: &str| (institution(at), AccountId::parse(name).unwrap());
+    let number = ReceiverId::parse("88001001").unwrap();
+    let configured = ConfigurationChange {
+        version: Some(1),
+        endpoints: Vec::new(),
+        accounts: vec![(key("harbour", "shop"), number.clone())],
+        audit_entry: AuditEntry {
+            actor: "operator".into(),
+            action: "configuration.reload".into(),
+            object: "configuration".into(),
+            result: "accepted".into(),
+        },
+    };
+    let change = Change::configured(configured, at(21));
+    assert_eq!(store.changes.commit(&change).await, Ok(Committed::Done));
+    let guard = store.configuration.dependents(at(0)).await.unwrap();
+    let of =
+        |at: &str, name: &str, unfinished, ended| (key(at, name), Dependents { unfinished, ended });
+    let expected = [
+        of("harbour", "shop", 0, 1),
+        of("harbour", "tea", 1, 0),
+        of("island", "ACC-1", 1, 0),
+    ];
+    assert_eq!(guard.accounts, expected.into());
+    assert_eq!(guard.receivers, [(key("harbour", "shop"), number)].into());
 }

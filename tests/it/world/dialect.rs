@@ -13,7 +13,7 @@ use paymux::domain::evidence::{
     Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
     PaymentActionKind, Reason, Receipt,
 };
-use paymux::domain::identifiers::{AccountId, AttemptId, InstitutionId, RefundOrderNo, Timestamp};
+use paymux::domain::identifiers::{AttemptId, InstitutionId, ReceiverId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::institution::{
     Acknowledgement, Call, CallState, Host, Institution, Outgoing, ProvenCallback, Step, Unverified,
@@ -66,10 +66,11 @@ impl PlainAdapter {
             Some(no) => EvidenceSubject::Refund(RefundOrderNo::parse(no).ok()?),
             None => EvidenceSubject::Attempt(AttemptId::parse(text("id")?).ok()?),
         };
-        let account = body.get("account").and_then(Value::as_str);
+        let receiver = text("receiver");
         Some(Evidence {
             institution: self.id.clone(),
-            account: account.and_then(|account| AccountId::parse(account).ok()),
+            account: None,
+            receiver: receiver.and_then(|receiver| ReceiverId::parse(receiver).ok()),
             about,
             by,
             sum: None,
@@ -81,7 +82,7 @@ impl PlainAdapter {
     }
 }
 
-/// What the institution has it tells with its account. A create or refund that is not taken may be of
+/// What the institution has it names with its receiver. A create or refund that is not taken may be of
 /// another one.
 fn proves_arrival(body: &Value, by: EvidenceSource) -> bool {
     match by {
@@ -90,7 +91,7 @@ fn proves_arrival(body: &Value, by: EvidenceSource) -> bool {
             Some("WAITING" | "PAID" | "RETURNING" | "RETURNED")
         ),
         EvidenceSource::Query | EvidenceSource::Close | EvidenceSource::Callback => {
-            body.get("account").is_some()
+            body.get("receiver").is_some()
         }
     }
 }
@@ -153,7 +154,7 @@ impl Institution for PlainAdapter {
         let mut body = json!({
         "call": call.word(),
         "id": attempt.id.as_str(),
-        "account": attempt.account.as_str(),
+        "receiver": attempt.receiver.as_str(),
         "minor": attempt.amount.minor(),
         "currency": attempt.amount.currency().code(),
         "minutes": call.terms().expire_minutes,
@@ -185,6 +186,7 @@ impl Institution for PlainAdapter {
         let ambiguous = |why| Evidence {
             institution: self.id.clone(),
             account: None,
+            receiver: None,
             about: call.about(),
             by,
             sum: None,

@@ -1,13 +1,15 @@
 //! Who is enrolled in the tests' world: merchants with keys, institutions with abilities, and a
 //! contract between each two unless a test takes it away.
 
+pub(crate) mod standard;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use paymux::domain::amount::{CNY, Currency};
-use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId};
+use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId, ReceiverId};
 use paymux::domain::institutions::{
     AmountRange, Contract, Credentials, InstitutionProfile, Mode, Payers, RefundKinds, RefundRules,
     Route, RoutingTable, TransactionType,
@@ -164,7 +166,8 @@ fn contract(merchant: &str, institution: &str) -> Contract {
     Contract {
         merchant: MerchantId::parse(merchant).unwrap(),
         institution: InstitutionId::parse(institution).unwrap(),
-        account: AccountId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
+        account: AccountId::parse("shop").unwrap(),
+        receiver: ReceiverId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
         modes: vec![Mode::Webview, Mode::Native],
         transaction_types: TransactionType::ALL.to_vec(),
         stopped: false,

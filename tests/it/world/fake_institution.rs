@@ -100,7 +100,7 @@ pub(crate) enum FakePaymentState {
     reason = "each is true or not by itself"
 )]
 pub(crate) struct FakePayment {
-    pub(crate) account: String,
+    pub(crate) receiver: String,
     pub(crate) minor: i64,
     pub(crate) currency: String,
     pub(crate) standing: FakePaymentState,
@@ -207,7 +207,7 @@ impl FakeInstitution {
             FakePaymentState::Waiting
         };
         let payment = FakePayment {
-            account: asked["account"].as_str().unwrap().to_owned(),
+            receiver: asked["receiver"].as_str().unwrap().to_owned(),
             minor: asked["minor"].as_i64().unwrap(),
             currency: asked["currency"].as_str().unwrap().to_owned(),
             standing,
@@ -278,7 +278,7 @@ impl FakeInstitution {
         let Some(payment) = known.filter(|_| word != "NOT_FOUND") else {
             return body;
         };
-        body["account"] = payment.account.as_str().into();
+        body["receiver"] = payment.receiver.as_str().into();
         body["minor"] = payment.minor.into();
         if !self.manners.names_no_currency {
             body["currency"] = payment.currency.as_str().into();

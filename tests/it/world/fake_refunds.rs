@@ -21,7 +21,7 @@ pub(crate) enum FakeRefundState {
 #[derive(Debug, Clone)]
 pub(crate) struct FakeRefund {
     pub(crate) payment: String,
-    pub(crate) account: String,
+    pub(crate) receiver: String,
     pub(crate) minor: i64,
     pub(crate) standing: FakeRefundState,
     /// It told somebody that this failed.
@@ -74,7 +74,7 @@ impl FakeInstitution {
         };
         let made = FakeRefund {
             payment: payment.to_owned(),
-            account: paid.account.clone(),
+            receiver: paid.receiver.clone(),
             minor,
             standing,
             said_refused: false,
@@ -142,7 +142,7 @@ impl FakeInstitution {
     pub(super) fn refund_body(&self, no: &str, word: &str) -> Value {
         let mut body = json!({ "refund": no, "word": word });
         if let Some(known) = self.returns.get(no) {
-            body["account"] = known.account.as_str().into();
+            body["receiver"] = known.receiver.as_str().into();
             body["minor"] = (known.minor + i64::from(self.manners.misstates)).into();
             body["currency"] = self.payments[&known.payment].currency.as_str().into();
             if word == "RETURNED" {

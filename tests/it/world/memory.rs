@@ -16,9 +16,9 @@ use paymux::domain::event::Event;
 use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{
     AttemptId, EventId, FreshNonce, InstitutionId, KeyId, MerchantId, MerchantOrderNo, PayOrderNo,
-    Timestamp,
+    ReceiverId, Timestamp,
 };
-use paymux::domain::institutions::InstitutionEndpoint;
+use paymux::domain::institutions::{AccountKey, InstitutionEndpoint};
 use paymux::domain::journal::JournalEntry;
 use paymux::domain::order::Order;
 use paymux::domain::refund::{Refund, RefundState, SendStatus};
@@ -90,6 +90,7 @@ pub(crate) struct DurableState {
     pub(crate) forgotten: Arc<Forgotten>,
     configuration: u64,
     endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
+    receivers: BTreeMap<AccountKey, ReceiverId>,
     /// R6 is not held.
     pub(crate) takes_any_number: bool,
     /// When each attempt that is over ended, or a refund of it last moved.
@@ -186,6 +187,7 @@ impl DurableState {
         if let Some(configured) = change.configuration() {
             self.configuration = self.configuration.max(configured.version.unwrap_or(0));
             self.endpoints.extend(configured.endpoints.iter().cloned());
+            self.receivers.extend(configured.accounts.iter().cloned());
             self.audit_entries
                 .push((configured.audit_entry.clone(), change.at()));
         }
@@ -360,6 +362,7 @@ impl MemoryStore {
             forgotten: Arc::default(),
             configuration: 0,
             endpoints: BTreeMap::new(),
+            receivers: BTreeMap::new(),
             takes_any_number: false,
             ended: BTreeMap::new(),
             history: Vec::new(),

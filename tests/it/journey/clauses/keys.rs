@@ -12,7 +12,7 @@ fn own_key(stage: &DemoEnvironment) -> (String, String) {
     let (_, after) = text
         .split_once("key = \"file:certs/paymux-redpay.key\"\n")
         .unwrap();
-    let (days, _) = after.split_once("roots").unwrap();
+    let (days, _) = after.split_once("\n[[").unwrap();
     let named = format!("key = \"file:certs/paymux-redpay.key\"\n{days}");
     (named.clone(), named.replace(days, ""))
 }

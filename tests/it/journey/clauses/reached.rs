@@ -99,11 +99,12 @@ async fn nothing_is_sent_unencrypted() {
         .unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(stage.certs().join("other.pem"), other.cert.pem()).unwrap();
-    let own_key = "paymux-redpay.key\"\n";
     let text = std::fs::read_to_string(&stage.config).unwrap();
-    let (_, after) = text.split_once(own_key).unwrap();
-    let (days, _) = after.split_once("roots").unwrap();
-    let roots = |name: &str| format!("{own_key}{days}roots = \"certs/{name}.pem\"");
+    let (_, after) = text
+        .split_once("[[institution]]\nid = \"redpay\"\n")
+        .unwrap();
+    let (head, _) = after.split_once("roots").unwrap();
+    let roots = |name: &str| format!("{head}roots = \"certs/{name}.pem\"");
     let merchants = |name: &str| format!("merchant_roots = \"certs/{name}.pem\"");
     changed(
         &stage,

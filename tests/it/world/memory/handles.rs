@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use paymux::domain::attempt::Attempt;
 use paymux::domain::change::Change;
 use paymux::domain::identifiers::forgotten::Forgotten;
 use paymux::domain::identifiers::{InstitutionId, MerchantId, PayOrderNo, Timestamp};
+use paymux::domain::institutions::AccountKey;
 use paymux::domain::order::Order;
 use paymux::domain::personal::MobileNo;
 use paymux::domain::refund::RefundState;
@@ -178,18 +180,23 @@ impl ConfigurationLog for MemoryStore {
         let mut dependents = RemovalGuard {
             version: durable.configuration,
             endpoints: durable.endpoints.clone(),
+            receivers: durable.receivers.clone(),
             ..RemovalGuard::default()
         };
         for row in durable.orders.values() {
-            for id in unfinished(&row.order) {
-                dependents.held.entry(id).or_default().unfinished += 1;
+            for key in unfinished(&row.order) {
+                let held = dependents.held.entry(key.0.clone());
+                held.or_default().unfinished += 1;
+                dependents.accounts.entry(key).or_default().unfinished += 1;
             }
             for attempt in &row.order.attempts {
                 let ended = durable.ended.get(&attempt.id);
                 if ended.is_some_and(|ended| *ended >= since) {
-                    let held = dependents.held.entry(attempt.institution.clone());
-                    let held = held.or_default();
-                    held.ended = ENDED_COUNTED_MAX.min(held.ended + 1);
+                    let key = account_key(attempt);
+                    let all = dependents.held.entry(key.0.clone()).or_default();
+                    all.ended = ENDED_COUNTED_MAX.min(all.ended + 1);
+                    let one = dependents.accounts.entry(key).or_default();
+                    one.ended = ENDED_COUNTED_MAX.min(one.ended + 1);
                 }
             }
         }
@@ -197,14 +204,18 @@ impl ConfigurationLog for MemoryStore {
     }
 }
 
-/// The institution of each live attempt and of each refund that has not ended.
-fn unfinished(order: &Order) -> Vec<InstitutionId> {
+fn account_key(attempt: &Attempt) -> AccountKey {
+    (attempt.institution.clone(), attempt.account.clone())
+}
+
+/// The account of each live attempt and of each refund that has not ended.
+fn unfinished(order: &Order) -> Vec<AccountKey> {
     let live = order.attempts.iter().filter(|one| one.state.is_live());
-    let mut ids: Vec<_> = live.map(|one| one.institution.clone()).collect();
+    let mut ids: Vec<_> = live.map(account_key).collect();
     for refund in &order.refunds {
         let over = matches!(refund.state, RefundState::Succeeded | RefundState::Failed);
         let attempt = order.attempts.iter().find(|one| one.id == refund.attempt);
-        ids.extend(attempt.filter(|_| !over).map(|one| one.institution.clone()));
+        ids.extend(attempt.filter(|_| !over).map(account_key));
     }
     ids
 }

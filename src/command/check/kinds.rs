@@ -1,0 +1,62 @@
+//! `paymux check --kinds`: what each kind of institution needs in `routes.toml`.
+
+use std::fmt::Write as _;
+
+use crate::command::check::table;
+use crate::institution::{InstitutionKind, KINDS, Setting, SettingForm};
+
+/// Every kind with its settings, table by table.
+pub fn describe() -> String {
+    let kinds: Vec<String> = KINDS.iter().map(of_kind).collect();
+    kinds.join("\n")
+}
+
+fn of_kind(kind: &InstitutionKind) -> String {
+    let mut text = format!("kind = \"{}\"\n", kind.name);
+    for (title, settings) in [
+        ("[[institution]]", kind.institution_settings),
+        ("[[account]]", kind.account_settings),
+        (
+            "[[contract]] sub = { … }, of a provider's account",
+            kind.sub_settings,
+        ),
+    ] {
+        if settings.is_empty() {
+            continue;
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\n{title}");
+        let rows: Vec<_> = settings.iter().map(row).collect();
+        for line in table(&rows).lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text
+}
+
+fn row(setting: &Setting) -> [String; 4] {
+    let need = if setting.is_required {
+        "required"
+    } else {
+        "optional"
+    };
+    let help = match setting.form {
+        SettingForm::Choice(words) => format!("{}: {}", setting.help, words.join(", ")),
+        SettingForm::Text
+        | SettingForm::Identifier
+        | SettingForm::Address
+        | SettingForm::Secret
+        | SettingForm::PublicKey(_)
+        | SettingForm::PublicKeys
+        | SettingForm::PrivateKey(_)
+        | SettingForm::Certificate
+        | SettingForm::KeyIdOf(_)
+        | SettingForm::DayOf(_) => setting.help.to_owned(),
+    };
+    [
+        setting.name.to_owned(),
+        setting.form.word().to_owned(),
+        need.to_owned(),
+        help,
+    ]
+}

@@ -1,0 +1,44 @@
+//! What we are at an institution: one account for each set of credentials there (`[[account]]`).
+
+use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
+use crate::domain::institutions::Credentials;
+
+/// Who receives the money of an account's payments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountRole {
+    /// The account itself.
+    Direct,
+    /// Sub-merchants, each named by its contract: we are a service provider (服务商).
+    Provider,
+}
+
+impl AccountRole {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Provider];
+
+    /// The word in `routes.toml`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Provider => "provider",
+        }
+    }
+}
+
+/// An account as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountProfile {
+    /// Our name for it, unique within its institution. Never changes (C2, R5).
+    pub id: AccountId,
+    /// Where it is.
+    pub institution: InstitutionId,
+    /// Who receives the money.
+    pub role: AccountRole,
+    /// The account's own number at the institution.
+    pub receiver: ReceiverId,
+    /// While these cannot be used nothing new goes over it, and what was begun waits.
+    pub credentials: Credentials,
+}
+
+/// By which an account is found.
+pub type AccountKey = (InstitutionId, AccountId);

@@ -1,0 +1,267 @@
+//! The settings of a kind of institution, declared as data: `routes.toml` is read by these
+//! declarations, and `paymux check --kinds` prints them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::signature::{KeyRing, SigningKey, VerifyingKey};
+
+/// One setting of an institution, of an account or of a provider's contract.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name in `routes.toml`.
+    pub name: &'static str,
+    /// What it holds.
+    pub form: SettingForm,
+    /// Whether it must be there.
+    pub is_required: bool,
+    /// A value as one would write it in TOML.
+    pub example: &'static str,
+    /// What it means, in a few words.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// One that must be there.
+    pub const fn required(name: &'static str, form: SettingForm, help: &'static str) -> Self {
+        Self {
+            name,
+            form,
+            is_required: true,
+            example: form.example(),
+            help,
+        }
+    }
+
+    /// One that may be left out.
+    pub const fn optional(name: &'static str, form: SettingForm, help: &'static str) -> Self {
+        Self {
+            is_required: false,
+            ..Self::required(name, form, help)
+        }
+    }
+
+    /// The same with another example.
+    #[must_use]
+    pub const fn such_as(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+}
+
+/// What a setting holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingForm {
+    /// 1 to 64 characters of plain text.
+    Text,
+    /// 1 to 64 of A-Z a-z 0-9 _ -: a number that the institution assigned.
+    Identifier,
+    /// `https://host[:port]`.
+    Address,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// `file:PATH` or `env:NAME` of a secret text.
+    Secret,
+    /// A file with the institution's public key for this algorithm, in PEM.
+    PublicKey(&'static str),
+    /// Tables with the institution's public keys, each with an id, an algorithm and its days.
+    PublicKeys,
+    /// `file:PATH` or `env:NAME` of our own private key; the settings beside it that belong to it.
+    PrivateKey(OwnKeySettings),
+    /// A file with a chain of certificates in PEM.
+    Certificate,
+    /// The id of the private key under this name.
+    KeyIdOf(&'static str),
+    /// The first or last day of the private key under this name.
+    DayOf(&'static str),
+}
+
+/// The names of the settings that belong to a private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnKeySettings {
+    /// Its id.
+    pub id: &'static str,
+    /// Its first and last day.
+    pub days: [&'static str; 2],
+}
+
+impl SettingForm {
+    /// The name that is printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Identifier => "identifier",
+            Self::Address => "address",
+            Self::Choice(_) => "choice",
+            Self::Secret => "secret",
+            Self::PublicKey(_) => "public key",
+            Self::PublicKeys => "public keys",
+            Self::PrivateKey(_) => "private key",
+            Self::Certificate => "certificate",
+            Self::KeyIdOf(_) => "key id",
+            Self::DayOf(_) => "day",
+        }
+    }
+
+    /// Whether its value names a file.
+    pub fn is_file(self) -> bool {
+        match self {
+            Self::Secret | Self::PublicKey(_) | Self::PrivateKey(_) | Self::Certificate => true,
+            Self::Text
+            | Self::Identifier
+            | Self::Address
+            | Self::Choice(_)
+            | Self::PublicKeys
+            | Self::KeyIdOf(_)
+            | Self::DayOf(_) => false,
+        }
+    }
+
+    const fn example(self) -> &'static str {
+        match self {
+            Self::Text => "\"Paymux\"",
+            Self::Identifier => "\"88001001\"",
+            Self::Address => "\"https://pay.example\"",
+            Self::Choice(_) => "one of them",
+            Self::Secret => "\"file:certs/….secret\"",
+            Self::PublicKey(_) => "\"certs/….pub\"",
+            Self::PublicKeys => {
+                "[{ id = \"…\", algorithm = \"ed25519\", file = \"certs/….pub\", \
+                 not_before = 2026-01-01, not_after = 2035-12-31 }]"
+            }
+            Self::PrivateKey(_) => "\"file:certs/….key\"",
+            Self::Certificate => "\"certs/….pem\"",
+            Self::KeyIdOf(_) => "\"paymux-1\"",
+            Self::DayOf(_) => "2026-01-01",
+        }
+    }
+}
+
+/// The value of a setting, read and checked as its form demands.
+#[derive(Debug, Clone)]
+pub enum SettingValue {
+    /// Of a text, an identifier, an address or a choice.
+    Text(Box<str>),
+    /// Of a secret.
+    Secret(SecretText),
+    /// Of a public key.
+    PublicKey(VerifyingKey),
+    /// Of public keys.
+    PublicKeys(KeyRing),
+    /// Of a private key.
+    PrivateKey(OwnKey),
+    /// Of a certificate: the chain in DER, the holder's first.
+    Certificate(Vec<Box<[u8]>>),
+}
+
+/// A secret text. Cannot be printed.
+#[derive(Clone)]
+pub struct SecretText(Box<str>);
+
+impl SecretText {
+    /// Holds it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// What it is, for a signature or a cipher.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText")
+    }
+}
+
+/// A private key of ours and when it signs.
+#[derive(Debug, Clone)]
+pub struct OwnKey {
+    /// The key.
+    pub key: Arc<SigningKey>,
+    /// Outside these seconds nothing is signed with it (R-6.3.1-1c). Unit: Unix seconds.
+    pub signs_within: RangeInclusive<i64>,
+}
+
+/// The validity of a key without dates.
+pub const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
+
+/// The values of one table, by the names of their settings. A key or certificate that cannot be used at
+/// present is absent; everything else that is required is there.
+#[derive(Debug, Clone, Default)]
+pub struct SettingValues(HashMap<&'static str, SettingValue>);
+
+impl SettingValues {
+    /// The same with one more.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: SettingValue) -> Self {
+        self.0.insert(name, value);
+        self
+    }
+
+    /// A text, an identifier, an address or a choice.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.0.get(name) {
+            Some(SettingValue::Text(text)) => Some(text),
+            Some(_) | None => None,
+        }
+    }
+
+    /// A secret.
+    pub fn secret(&self, name: &str) -> Option<&SecretText> {
+        match self.0.get(name) {
+            Some(SettingValue::Secret(secret)) => Some(secret),
+            Some(_) | None => None,
+        }
+    }
+
+    /// A public key of the institution.
+    pub fn public_key(&self, name: &str) -> Option<&VerifyingKey> {
+        match self.0.get(name) {
+            Some(SettingValue::PublicKey(key)) => Some(key),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The public keys of the institution.
+    pub fn public_keys(&self, name: &str) -> Option<&KeyRing> {
+        match self.0.get(name) {
+            Some(SettingValue::PublicKeys(ring)) => Some(ring),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Our own private key.
+    pub fn private_key(&self, name: &str) -> Option<&OwnKey> {
+        match self.0.get(name) {
+            Some(SettingValue::PrivateKey(key)) => Some(key),
+            Some(_) | None => None,
+        }
+    }
+
+    /// A chain of certificates in DER.
+    pub fn certificate(&self, name: &str) -> Option<&[Box<[u8]>]> {
+        match self.0.get(name) {
+            Some(SettingValue::Certificate(chain)) => Some(chain),
+            Some(_) | None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D2: what holds a secret does not print it.
+    #[test]
+    fn a_secret_setting_is_not_printed() {
+        let secret = SettingValue::Secret(SecretText::new("hunter2"));
+        let values = SettingValues::default().with("apiv3_key", secret);
+        assert!(!format!("{values:?}").contains("hunter2"));
+        let held = values.secret("apiv3_key").map(SecretText::expose);
+        assert_eq!(held, Some("hunter2"));
+    }
+}

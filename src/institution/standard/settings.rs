@@ -1,0 +1,111 @@
+//! The `standard` dialect as data: what it can do, its settings, and how its adapter is made.
+
+use std::sync::Arc;
+
+use crate::domain::institutions::Facts;
+use crate::domain::merchant;
+use crate::institution::standard::accounts::StandardAccounts;
+use crate::institution::standard::{StandardAdapter, StandardInstitution};
+use crate::institution::{
+    ConfiguredInstitution, Institution, InstitutionKind, OwnKeySettings, Setting, SettingForm,
+    SettingsFault, URL,
+};
+
+/// What the dialect can do.
+const FACTS: Facts = Facts {
+    // A call is believed for `SIGNED_FOR_S`, by a clock that may be half a minute late (A5).
+    visibility_ms: 330_000,
+    can_close: true,
+    remembers_close: false,
+    repeatable_create: true,
+    repeatable_refund: true,
+    calls_per_second: 50,
+};
+
+/// What we are called there.
+const MERCHANT_NAME: &str = "merchant_name";
+/// The number that receives.
+const MERCHANT_ID: &str = "merchant_id";
+/// Our private key.
+pub(super) const KEY: &str = "key";
+/// The institution's keys towards us.
+pub(super) const KEYS: &str = "keys";
+
+/// The names that belong to [`KEY`].
+const OWN_KEY: OwnKeySettings = OwnKeySettings {
+    id: "key_id",
+    days: ["key_not_before", "key_not_after"],
+};
+
+/// The dialect as data.
+pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
+    name: "standard",
+    facts: FACTS,
+    institution_settings: &[
+        Setting::required(URL, SettingForm::Address, "where it is called")
+            .such_as("\"https://bank.example\""),
+        Setting::optional(
+            MERCHANT_NAME,
+            SettingForm::Text,
+            "what merchants are called there; their own name where absent",
+        ),
+    ],
+    account_settings: &[
+        Setting::required(
+            MERCHANT_ID,
+            SettingForm::Identifier,
+            "the account's number there (merchantId)",
+        ),
+        Setting::required(OWN_KEY.id, SettingForm::KeyIdOf(KEY), "the id of our key"),
+        Setting::required(
+            KEY,
+            SettingForm::PrivateKey(OWN_KEY),
+            "signs our calls and acknowledgements",
+        ),
+        Setting::optional(
+            "key_not_before",
+            SettingForm::DayOf(KEY),
+            "the first day on which our key signs",
+        ),
+        Setting::optional(
+            "key_not_after",
+            SettingForm::DayOf(KEY),
+            "the last one; its end is announced 30 days before",
+        ),
+        Setting::required(
+            KEYS,
+            SettingForm::PublicKeys,
+            "prove the institution's answers and callbacks",
+        ),
+    ],
+    sub_settings: &[Setting::required(
+        MERCHANT_ID,
+        SettingForm::Identifier,
+        "the sub-merchant's number there, who receives the money",
+    )],
+    account_receiver: MERCHANT_ID,
+    sub_receiver: MERCHANT_ID,
+    build,
+};
+
+/// Makes the adapter of one institution.
+fn build(settings: ConfiguredInstitution) -> Result<Arc<dyn Institution>, SettingsFault> {
+    let is_origin = |text: &str| merchant::origin(text).as_deref() == Some(text);
+    let origin = settings.values.text(URL).unwrap_or_default();
+    if !is_origin(origin) {
+        return Err(SettingsFault::NotAnOrigin(URL));
+    }
+    if !is_origin(&settings.callback_origin) {
+        return Err(SettingsFault::NotAnOrigin("callback_origin"));
+    }
+    let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
+    let merchant_name = settings.values.text(MERCHANT_NAME);
+    Ok(Arc::new(StandardAdapter(Arc::new(StandardInstitution {
+        origin: origin.to_owned(),
+        merchant_name: merchant_name.map(ToOwned::to_owned),
+        callback_url,
+        accounts: StandardAccounts::new(settings.accounts),
+        id: settings.id,
+        facts: settings.facts,
+    }))))
+}
