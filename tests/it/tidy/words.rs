@@ -55,6 +55,96 @@ fn a_type_name_that_is_taken_is_found() {
     assert_eq!(shared_names(&[one, other, associated]).len(), 1);
 }
 
+/// Words that were given up, as parts of names. A word that is also plain English for something else, such as
+/// a letter of the alphabet or the leaf of a certificate chain, is not here.
+const OLD_WORDS: &str = "
+    adopt adopted chase chased deed deeds depart departed departure departures doubt doubts errand errands fate
+    fates frail guest guests handover heard hears incident incidents knock knocks leftover leftovers lived lives
+    manner manners noted owed owes patience pulse rank ranks ringing sheds sight sights stranger strangers surplus
+    told town trail trails trial verdict verdicts weigh weighed weighs weight wish wished wishes withheld
+";
+
+/// The parts of a name: `LateRefund` and `late_refund` have the same two.
+fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for letter in name.chars() {
+        if letter == '_' || letter.is_uppercase() {
+            parts.push(String::new());
+        }
+        if letter != '_' {
+            parts
+                .last_mut()
+                .expect("starts with one")
+                .extend(letter.to_lowercase());
+        }
+    }
+    parts
+}
+
+fn old_words(path: &str, text: &str) -> Vec<String> {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut found: Vec<String> = text
+        .split(|letter: char| !is_part(letter))
+        .filter(|name| {
+            let parts = parts(name);
+            OLD_WORDS
+                .split_whitespace()
+                .any(|word| parts.iter().any(|part| part == word))
+        })
+        .map(|name| format!("{path}: {name}"))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Texts in quotation marks that are one word: keys of the configuration, names and labels of metrics.
+fn quoted_names(text: &str) -> String {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let quoted = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+    let names = quoted.filter(|text| !text.contains([' ', '{']));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// Names of sections and keys in a configuration.
+fn settings(text: &str) -> String {
+    let names = text
+        .lines()
+        .filter_map(|line| line.split(['=', '#']).next());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// No name in the code, no file, no key of the configuration and no metric has a word that was given up.
+/// Commands and their options are variants and fields, so they are names in the code.
+#[test]
+fn no_name_has_an_old_word() {
+    let mut found = Vec::new();
+    for file in ours() {
+        found.extend(old_words(&file.path, &code(&file.text)));
+        found.extend(old_words(&file.path, &file.path));
+        if file.path.starts_with("src/config") || file.path.starts_with("src/metrics") {
+            found.extend(old_words(&file.path, &quoted_names(file.production())));
+        }
+    }
+    let configuration = settings(&super::tree::read("routes.toml"));
+    found.extend(old_words("routes.toml", &configuration));
+    none(&found);
+}
+
+#[test]
+fn an_old_word_is_found_in_every_case() {
+    let text = code("let fate_of = 1;\nstruct LateFate;\n// fate\nlet fated = \"fate\";\n");
+    assert_eq!(old_words("src/a.rs", &text).len(), 2);
+    let quoted = quoted_names("read(\"fate_ms\", \"a fate\") // \"x\"");
+    assert_eq!(quoted, "fate_ms x");
+    assert_eq!(
+        settings("[limits]\nfate_ms = 1 # told"),
+        "[limits] fate_ms "
+    );
+}
+
 /// Steps of a walkthrough, `function` in `file`, that do not exist.
 fn missing_steps(document: &str, read: impl Fn(&str) -> String) -> Vec<String> {
     let steps = document.split("` in\n`").collect::<Vec<_>>().join("` in `");
