@@ -14,7 +14,7 @@ fn second(id: &str, institution: &str, more: &str) -> String {
     )
 }
 
-const CONTRACTS: &str = "# What a merchant agreed with an institution.\n";
+const CONTRACTS: &str = "# Contracts between a merchant and an institution.\n";
 
 /// With a second account before the contracts.
 fn with_second(id: &str, institution: &str, more: &str) -> ConfigFolder {

@@ -73,7 +73,7 @@ fn every_difference_is_said_in_words() {
         "route to redpay: payer_prefixes: set to 1 entries, ",
         "limits: requests_per_second_per_merchant: 500 becomes 9",
         "listen: public: \"127.0.0.1:8443\" becomes \"127.0.0.1:8444\" (needs a restart)",
-        "1 of them need a restart: a reload of this file would be refused whole",
+        "1 of them need a restart: a reload of this file would be refused",
     ] {
         assert!(said.contains(line), "{line} is not in\n{said}");
     }

@@ -201,7 +201,7 @@ fn a_shared_secret_is_made_and_not_shown() {
         refused
             .unwrap_err()
             .to_string()
-            .contains("no key pair is made")
+            .contains("key pairs cannot be generated")
     );
 }
 

@@ -81,7 +81,7 @@ async fn a_dead_lettered_event_is_sent_again() {
         .unwrap();
     assert_eq!(
         events(&stage, &["dead"]).await,
-        (true, "dead events: 0\n".to_owned())
+        (true, "dead-lettered events: 0\n".to_owned())
     );
 
     let store = dead_lettered(&stage).await;
@@ -94,12 +94,12 @@ async fn a_dead_lettered_event_is_sent_again() {
     let (done, listed) = events(&stage, &["dead", "--merchant", "M1001"]).await;
     let line = format!("{} ORDER_CLOSED merchant=M1001 sequence=1 ", first.event_id);
     assert!(
-        done && listed.starts_with(&line) && listed.ends_with("dead events: 1\n"),
+        done && listed.starts_with(&line) && listed.ends_with("dead-lettered events: 1\n"),
         "{listed}"
     );
     assert_eq!(
         events(&stage, &["dead", "--merchant", "M2002"]).await.1,
-        "dead events: 0\n"
+        "dead-lettered events: 0\n"
     );
     let (done, printed) = events(&stage, &["resend"]).await;
     assert!(!done && printed.contains("--all"), "{printed}");

@@ -183,7 +183,7 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     let listed = manual(&stage).await;
     let line = format!("{no} 5.00 CNY institution=bluebank merchant=M1001");
     assert!(listed.starts_with(&line), "{listed}");
-    let end = "no decision yet\nrefunds left to people: 1\n";
+    let end = "no decision yet\nrefunds in manual review: 1\n";
     assert!(listed.ends_with(end), "{listed}");
 
     let message = statement(&stage, "letter", "5.00 returned on request");

@@ -223,7 +223,7 @@ async fn a_reload_reports_its_result() {
     let (output, text) = ran(of("check", &stage.config, &["--diff"])).await;
     assert!(output.status.success() && text.contains(change), "{text}");
     assert!(
-        text.contains("1 would change, against the running gateway"),
+        text.contains("1 changes, compared with the running gateway"),
         "{text}"
     );
     let (output, text) = ran(of("check", &stage.config, &["--diff", "--json"])).await;

@@ -121,7 +121,8 @@ async fn staff_reconcile_with_a_gateway_and_without() {
 
     let (status, printed) = reconcile(&stage, &date, &[]).await;
     assert_eq!(status, 0, "{printed}");
-    let summary = format!("bluebank {date}: 1 lines, payments 12.30 CNY; 1 movements of ours");
+    let summary =
+        format!("bluebank {date}: 1 lines, payments 12.30 CNY; 1 movements in our ledger");
     assert!(printed.contains(&summary), "{printed}");
 
     let theirs = receiver(stage.tea.role, BLUE);
@@ -166,7 +167,7 @@ async fn a_statement_that_is_no_plain_file_blocks_nothing() {
         (folder, "expected a plain file"),
         (
             &folder.join("paymux.sqlite"),
-            "expected another file than the store",
+            "expected a file other than this gateway's store",
         ),
     ] {
         let more = ["--statement", path.to_str().unwrap()];

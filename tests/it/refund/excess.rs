@@ -230,7 +230,7 @@ fn an_excess_payment_refunded_twice_is_a_break_in_either_order() {
     assert_eq!(breaks.len(), 1);
     let difference = &breaks[0].1;
     assert_eq!(&*difference.number, second.no.as_str());
-    let beyond = format!("of it beyond what was left {}", second.amount);
+    let beyond = format!("exceeding the refundable amount by {}", second.amount);
     assert!(difference.found.ends_with(&beyond), "{difference:?}");
 }
 

@@ -143,7 +143,10 @@ fn parts_are_refunded_until_nothing_is_left() {
     let before = untouched(&gateway);
     let over = refund(&gateway, "T1", "7.31", json!({ "merchantRefundNo": "B2" }));
     assert_eq!((over.status, over.result), (409, "refund_over_rest"));
-    assert!(over.text("detail").contains("leave 7.30"), "{over:?}");
+    assert!(
+        over.text("detail").contains("refundable amount is 7.30"),
+        "{over:?}"
+    );
     assert_eq!(untouched(&gateway), before);
     let rest = refund(&gateway, "T1", "7.30", json!({ "merchantRefundNo": "B2" }));
     assert_eq!(rest.text("orderRefundStatus"), "FULL");

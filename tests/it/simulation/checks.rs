@@ -579,10 +579,7 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
             let order = durable.order_of(id, &attempt);
             let here = order.and_then(|order| order.attempts.iter().find(|one| one.id == attempt));
             let known = here.is_some_and(|one| one.state == AttemptState::Paid);
-            hold!(
-                known,
-                "money at {id} for {attempt} that the gateway does not know"
-            );
+            hold!(known, "money at {id} for {attempt} that we do not know");
             hold!(
                 payment.acknowledged,
                 "C4: {id} never got an acknowledgement that {attempt} was recorded"
@@ -596,9 +593,7 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
 fn awaits_manual_review(order: &Order, parties: &Parties) -> bool {
     order.attempts.iter().any(|attempt| {
         let books = &parties.institutions[&attempt.institution];
-        books
-            .payments
-            .get(attempt.id.as_str())
-            .is_some_and(|one| one.is_short)
+        let payment = books.payments.get(attempt.id.as_str());
+        payment.is_some_and(|one| one.is_short)
     })
 }

@@ -64,6 +64,8 @@ const OLD_WORDS: &str = "
     told town trail trails trial verdict verdicts weigh weighed weighs weight wish wished wishes withheld
 ";
 
+const RENAMED: &str = "src/config/section/renamed.rs";
+
 /// The parts of a name: `LateRefund` and `late_refund` have the same two.
 fn parts(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
@@ -121,7 +123,9 @@ fn settings(text: &str) -> String {
 #[test]
 fn no_name_has_an_old_word() {
     let mut found = Vec::new();
-    for file in ours() {
+    // The names that `paymux check` says the new one of stand in one file, and nowhere else.
+    let files = ours().into_iter();
+    for file in files.filter(|file| file.path != RENAMED) {
         found.extend(old_words(&file.path, &code(&file.text)));
         found.extend(old_words(&file.path, &file.path));
         if file.path.starts_with("src/config") || file.path.starts_with("src/metrics") {

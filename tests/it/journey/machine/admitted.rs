@@ -71,7 +71,7 @@ async fn what_a_refusal_expects_is_accepted() {
         ("businessType", "expected one of WEBVIEW NATIVE AGGREGATED"),
         ("transactionType", "expected PASSWORD_PAY"),
         ("mode", "expected one of WEBVIEW NATIVE"),
-        ("currency", "institutions here settle in: CNY"),
+        ("currency", "expected one of the settlement currencies: CNY"),
     ] {
         let mut wanted = stage.tea.order("T-1", "AGGREGATED", "12.30", PAYER);
         wanted[field] = json!("NONSENSE");
