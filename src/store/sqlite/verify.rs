@@ -1,6 +1,6 @@
-//! The whole file as rows for `domain/verification`, order by order: five tables and the log are read
-//! side by side, each in the order of `pay_order_no`, so that one order at a time is in memory. The
-//! journal and the log have no such index; what sorts them spills into temporary files.
+//! Reads the whole file for `domain/verification`, order by order: five tables and the audit log
+//! are read in parallel, each sorted by `pay_order_no`, so that one order at a time is in memory.
+//! The journal and the log have no such index; sorting them uses temporary files.
 
 mod side_table;
 
@@ -24,10 +24,10 @@ use crate::store::sqlite::{SqliteFault, file};
 use crate::store::verify::StoreVerifier;
 use side_table::{SideTable, unreadable, why};
 
-/// What `SQLite` finds wrong with the file is told so often at most.
+/// Maximum number of file errors reported by `SQLite`'s own check.
 const FILE_FAULTS_MAX: u32 = 100;
 
-// Of each statement the first column is the order's number, and the rows come in its order.
+// The first column of each statement is the order number, and its rows are sorted by it.
 
 const ORDERS: &str =
     "SELECT pay_order_no, merchant_id, minor, currency, state, paying_attempt, reserved_minor,
@@ -45,12 +45,12 @@ const REFUNDS: &str =
 const ENTRIES: &str = "SELECT pay_order_no, entry_id, happening, debit, credit, minor, currency
     FROM journal ORDER BY pay_order_no";
 
-/// An event's id begins with its order's number, but for the first letter.
+/// An event's id begins with its order's number, except for the first letter.
 const EVENTS: &str = "SELECT 'P' || substr(event_id, 2, 26), event_id, pay_order_no, merchant_id,
     event_type, version, (due_at IS NOT NULL) = (origin IS NOT NULL AND
     (state = 'PENDING' OR state = 'LEASED')) FROM events ORDER BY event_id";
 
-/// Beside MAX, a plain column is that of the row with the greatest number.
+/// With MAX, a bare column takes its value from the row with the maximum.
 const RECORDED: &str = "SELECT object, COUNT(*), result, MAX(seq) FROM audit
     GROUP BY object ORDER BY object";
 
@@ -61,7 +61,7 @@ const CHAINS: &str =
 const BLOCKS: &str = "SELECT block, first_at, last_at, dropped, orders, sealed, prev, hash
     FROM exchange_log ORDER BY block";
 
-/// By the rows themselves: their index cannot hold a number twice, whatever they do.
+/// Reads the table, not its unique index, which could not contain a duplicate number.
 const NUMBERS: &str = "SELECT merchant_id, sequence, event_id FROM events NOT INDEXED
     ORDER BY merchant_id, sequence";
 
@@ -71,7 +71,7 @@ const GIVEN: &str = "SELECT merchant_id, last,
     SELECT merchant_id, 0, max(sequence) FROM events
     WHERE merchant_id NOT IN (SELECT merchant_id FROM sequences) GROUP BY merchant_id";
 
-/// The file of a store, whole.
+/// Verifies a store's whole file.
 pub(in crate::store) struct FileVerifier {
     connection: Connection,
     file: String,
@@ -88,7 +88,7 @@ impl FileVerifier {
 
 impl StoreVerifier for FileVerifier {
     fn verify(&self, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
-        // One look at one moment, whoever writes meanwhile.
+        // One snapshot, whatever is written meanwhile.
         let look = self.connection.unchecked_transaction()?;
         file::is_current(&look)?;
         let mut report = Report::default();
@@ -98,7 +98,7 @@ impl StoreVerifier for FileVerifier {
             hear(breach);
         };
         for part in [check_file, chains, blocks, numbers, orders] {
-            // The pages of a damaged file may not even be readable; the other parts still are looked at.
+            // The pages of a damaged file may be unreadable; the other parts are still checked.
             if let Err(fault) = part(&look, &mut report, &mut hear) {
                 let file = self.file.clone();
                 hear(Breach::of("FILE", file, "readable pages", why(&fault)));
@@ -109,8 +109,8 @@ impl StoreVerifier for FileVerifier {
     }
 }
 
-/// `SQLite`'s own check: pages, indexes, types, and what refers to what. Not the constraints of the
-/// schema, which it does not even read where it may not write; the rules say the same.
+/// `SQLite`'s own check: pages, indexes, types and foreign keys. Not the schema's constraints,
+/// which it does not read without write access; the rules cover the same.
 fn check_file(
     look: &Connection,
     _: &mut Report,
@@ -139,7 +139,7 @@ fn check_file(
     Ok(())
 }
 
-/// L1, each chain from its first record.
+/// L1: verifies each chain from its first record.
 fn chains(
     look: &Connection,
     report: &mut Report,
@@ -185,7 +185,7 @@ fn record(columns: &Columns<'_>) -> Result<AuditRecord, SqliteFault> {
     })
 }
 
-/// L1, from the oldest block that is left.
+/// L1: verifies the block chain from the oldest remaining block.
 fn blocks(
     look: &Connection,
     report: &mut Report,
@@ -221,7 +221,7 @@ fn block(columns: &Columns<'_>) -> Result<BlockRow, SqliteFault> {
     })
 }
 
-/// K1, N1, merchant by merchant.
+/// K1, N1: verifies event numbers, merchant by merchant.
 fn numbers(
     look: &Connection,
     _: &mut Report,
@@ -245,7 +245,7 @@ fn numbers(
     Ok(())
 }
 
-/// Every order with all that was written about it, and what belongs to none.
+/// Verifies every order with all its rows, and reports rows that belong to none.
 fn orders(
     look: &Connection,
     report: &mut Report,
