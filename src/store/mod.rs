@@ -164,9 +164,9 @@ pub enum StoreError {
     #[error("the store cannot be reached: {0}")]
     Unavailable(String),
     /// It may or may not have been written (Q8).
-    #[error("the outcome of a write could not be learned: {0}")]
+    #[error("the outcome of a write is unknown: {0}")]
     OutcomeUnknown(String),
     /// Stored data cannot be read; needs manual repair.
-    #[error("what is stored cannot be read: {0}")]
+    #[error("stored data cannot be read: {0}")]
     Corrupt(String),
 }

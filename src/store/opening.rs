@@ -92,10 +92,10 @@ pub fn open(
 pub fn open_for_all(
     path: &Path,
     seal: Arc<Seal>,
-    heard: (OnFatal, OnCommit),
+    callbacks: (OnFatal, OnCommit),
     begin_every: Duration,
 ) -> Result<OpenedStore, OpenError> {
-    let store = Arc::new(sqlite::Sqlite::open(path, seal, heard, begin_every)?);
+    let store = Arc::new(sqlite::Sqlite::open(path, seal, callbacks, begin_every)?);
     Ok(OpenedStore {
         store: Store::of(&store, store.epoch()),
         ledger: store.clone(),

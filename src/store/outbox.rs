@@ -43,7 +43,7 @@ pub trait Outbox: Send + Sync {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: EventPageLimit,
+        limit: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError>;
 
     /// Counts dead-lettered events and returns up to `shown` of them (N2).

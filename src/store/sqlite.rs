@@ -85,9 +85,9 @@ impl SqliteShared {
     fn astray(&self) -> Option<String> {
         let path = self.names.astray()?;
         Some(format!(
-            "{} was removed, replaced or moved beneath the running gateway, so what is written now \
-             would be lost; put it back, or a whole copy in its place (with no -wal and -shm of another \
-             file beside it), and start again; to replace a store, stop the gateway first",
+            "{} was removed, replaced or moved while the gateway was running, so new writes would be \
+             lost; restore it, or put a complete copy in its place (without the -wal and -shm of \
+             another file beside it), and start again; to replace a store, stop the gateway first",
             path.display()
         ))
     }
@@ -136,7 +136,7 @@ impl Sqlite {
             on_commit,
         });
         if let Err(error) = reserve::keep(path) {
-            tracing::warn!(%error, "no room is kept for a start on a full disk");
+            tracing::warn!(%error, "no disk space could be reserved for starting on a full disk");
         }
         Ok(Self {
             threads: StoreThreads::start(connection, checkpoints, found.link, &shared)
@@ -197,7 +197,7 @@ impl Sqlite {
         self.readers
             .get(first % READERS)
             .map(|reader| reader.lock().unwrap_or_else(PoisonError::into_inner))
-            .ok_or_else(|| StoreError::Unavailable("no connection".into()))
+            .ok_or_else(|| StoreError::Unavailable("no reader connection".into()))
     }
 
     /// Writes in the next batch; returns once that is durable.

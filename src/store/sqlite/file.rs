@@ -98,7 +98,7 @@ pub(super) fn connect(path: &Path, role: ConnectionRole) -> Result<Connection, O
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        let text = format!("no write-ahead log can be kept there (journal mode {mode})");
+        let text = format!("the write-ahead log cannot be enabled there (journal mode {mode})");
         return Err(OpenError::File(text));
     }
     // Checkpoints run off the commit path; after one, the log is truncated to its limit.
@@ -175,7 +175,7 @@ fn is_unchanged(connection: &Connection) -> Result<(), OpenError> {
     if schema(connection)? == schema(&fresh)? {
         Ok(())
     } else {
-        Err(OpenError::Schema("somebody changed it".into()))
+        Err(OpenError::Schema("it was changed by hand".into()))
     }
 }
 

@@ -68,15 +68,15 @@ impl InboxRow {
             return Ok(None);
         }
         let sql = "SELECT COUNT(*) FROM inbox WHERE institution_id = ?1 AND status = 'FORGED'";
-        let kept: u32 = connection
+        let archived: u32 = connection
             .prepare_cached(sql)?
             .query_row(params![self.institution], |row| row.get(0))?;
-        Ok((kept >= FORGED_ARCHIVED_MAX).then_some(ArchiveOutcome::Dropped))
+        Ok((archived >= FORGED_ARCHIVED_MAX).then_some(ArchiveOutcome::Dropped))
     }
 
     fn write(&self, writing: &mut WriteTransaction<'_>) -> Result<ArchiveOutcome, SqliteFault> {
-        if let Some(kept) = self.judge(writing.connection)? {
-            return Ok(kept);
+        if let Some(outcome) = self.judge(writing.connection)? {
+            return Ok(outcome);
         }
         let inserted = writing
             .connection

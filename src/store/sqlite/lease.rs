@@ -187,7 +187,7 @@ pub(super) fn load(
                 tracing::error!(
                     row = lease.row,
                     what,
-                    "leased work cannot be read; a person must look"
+                    "leased work cannot be read and needs manual repair"
                 );
                 continue;
             }

@@ -61,9 +61,9 @@ impl Outbox for Sqlite {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: EventPageLimit,
+        limit: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
-        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, room)))
+        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, limit)))
     }
 
     async fn dead_lettered(

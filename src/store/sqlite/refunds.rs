@@ -64,7 +64,7 @@ pub(super) fn refund_row(
     let sealed = |column, text: Option<&str>| {
         seal_maybe(seal, refund_place(refund.no.as_str(), column), text)
     };
-    let said = sealed(
+    let merchant_reason = sealed(
         "sealed",
         request.and_then(|request| request.reason.as_deref()),
     )?;
@@ -88,7 +88,7 @@ pub(super) fn refund_row(
         maybe(request.map(|_| order.terms.merchant.as_str())),
         maybe(request.map(|request| request.number.as_str())),
         notice_url.into(),
-        said.into(),
+        merchant_reason.into(),
         refund.created.ms().into(),
         moment(waits_until),
         moment(left_at),

@@ -160,7 +160,7 @@ pub(super) fn write(seal: &Seal, change: &Change) -> Result<ChangeWrite, StoreEr
 
 fn guard(seal: &Seal, rows: &ChangeRows) -> Result<(RowWrite, Committed), StoreError> {
     let order = &rows.order;
-    let standing = [
+    let status = [
         text(order.state.name()),
         order.ending.map(|ending| ending.name().to_owned()).into(),
         number(order.version)?,
@@ -177,7 +177,7 @@ fn guard(seal: &Seal, rows: &ChangeRows) -> Result<(RowWrite, Committed), StoreE
             (UPDATE_ORDER, values, Committed::Stale)
         }
     };
-    values.extend(standing);
+    values.extend(status);
     Ok((RowWrite { sql, values }, otherwise))
 }
 
@@ -243,8 +243,7 @@ fn dependents(seal: &Seal, rows: &ChangeRows, at: Timestamp) -> Result<Vec<RowWr
     let mut written = Vec::with_capacity(8);
     for attempt in rows.attempts() {
         written.push(attempt_row(seal, &order.no, attempt, at)?);
-        // The attempt became the paying attempt in this change: that never changes an attempt again
-        // (O1).
+        // It became the paying attempt in this change: that never changes an attempt again (O1).
         if attempt.state == AttemptState::Paid
             && order.paying_attempt_id.as_ref() == Some(&attempt.id)
         {

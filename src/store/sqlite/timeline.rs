@@ -188,7 +188,7 @@ fn events(connection: &Connection, order: &Order) -> Result<Vec<EventDelivery>, 
     let sql = "SELECT event_id, event_type, born, delivered_at, state, tries, origin FROM events
         WHERE event_id >= ?1 AND event_id < ?1 || '~' ORDER BY born, event_id";
     let mut statement = connection.prepare(sql)?;
-    let told = |row: &Row<'_>| {
+    let delivery = |row: &Row<'_>| {
         Ok(EventDelivery {
             id: row.get(0)?,
             kind: row.get(1)?,
@@ -199,6 +199,6 @@ fn events(connection: &Connection, order: &Order) -> Result<Vec<EventDelivery>, 
             origin: row.get(6)?,
         })
     };
-    let rows = statement.query_map(params![begin], told)?;
+    let rows = statement.query_map(params![begin], delivery)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -116,23 +116,23 @@ fn check_file(
     _: &mut Report,
     hear: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
-    let mut rows = asked.query([])?;
+    let mut statement = look.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let found: String = row.get(0)?;
         if found != "ok" {
             hear(Breach::of("FILE", "integrity", "ok", found));
         }
     }
-    let mut asked = look.prepare("PRAGMA foreign_key_check")?;
-    let mut rows = asked.query([])?;
+    let mut statement = look.prepare("PRAGMA foreign_key_check")?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
-        let found = format!("a row of {table} that refers to none");
+        let found = format!("a row of {table} without its parent");
         hear(Breach::of(
             "FILE",
             "references",
-            format!("a row of {parent} for each"),
+            format!("an existing row of {parent} for each"),
             found,
         ));
     }
@@ -145,8 +145,8 @@ fn chains(
     report: &mut Report,
     hear: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(CHAINS)?;
-    let mut rows = asked.query([])?;
+    let mut statement = look.prepare(CHAINS)?;
+    let mut rows = statement.query([])?;
     let mut chain: Option<Chain> = None;
     while let Some(row) = rows.next()? {
         report.records = report.records.saturating_add(1);
@@ -191,8 +191,8 @@ fn blocks(
     report: &mut Report,
     hear: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(BLOCKS)?;
-    let mut rows = asked.query([])?;
+    let mut statement = look.prepare(BLOCKS)?;
+    let mut rows = statement.query([])?;
     let mut blocks = Blocks::default();
     while let Some(row) = rows.next()? {
         report.blocks = report.blocks.saturating_add(1);
@@ -227,16 +227,16 @@ fn numbers(
     _: &mut Report,
     hear: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(NUMBERS)?;
-    let mut rows = asked.query([])?;
+    let mut statement = look.prepare(NUMBERS)?;
+    let mut rows = statement.query([])?;
     let mut numbers = EventNumberCheck::default();
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let (merchant, event): (String, String) = (columns.get(0)?, columns.get(2)?);
         numbers.follow(&merchant, columns.number(1)?, &event, hear);
     }
-    let mut asked = look.prepare(GIVEN)?;
-    let mut rows = asked.query([])?;
+    let mut statement = look.prepare(GIVEN)?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let merchant: String = columns.get(0)?;

@@ -103,7 +103,7 @@ impl<T: Send, F: FnMut(&mut WriteTransaction<'_>) -> Result<T, SqliteFault> + Se
 
     fn answer(self: Box<Self>, durable: Result<(), StoreError>) {
         let Self { outcome, reply, .. } = *self;
-        let missing = || StoreError::OutcomeUnknown("the writer lost count".into());
+        let missing = || StoreError::OutcomeUnknown("the writer reported no outcome".into());
         // The caller may have gone; the write stands.
         let _ = reply.send(durable.and_then(|()| outcome.ok_or_else(missing)));
     }
@@ -314,7 +314,7 @@ impl Writer {
 /// Fails all jobs of a batch of which nothing was written.
 fn refused(batch: &mut Vec<Box<dyn Job>>, fault: SqliteFault) -> ControlFlow<String> {
     let fault = StoreError::from(fault);
-    tracing::error!(%fault, changes = batch.len(), "a write was refused by the store");
+    tracing::error!(%fault, changes = batch.len(), "the store rejected a write");
     for job in batch.drain(..) {
         job.answer(Err(fault.clone()));
     }
@@ -352,24 +352,24 @@ mod tests {
         let connect = || file::connect(&path, file::ConnectionRole::Writer).unwrap();
         let mut connection = connect();
         file::migrate(&mut connection, &seal).unwrap();
-        let (told, heard) = channel();
+        let (fatal, reasons) = channel();
         let shared = Arc::new(SqliteShared {
             forgotten: RwLock::default(),
             commits: AtomicU64::new(0),
             log: Arc::default(),
             names: StorePaths::default(),
             begin_every: Duration::ZERO,
-            on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
+            on_fatal: Box::new(move |why| fatal.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });
         let threads =
             StoreThreads::start(connection, connect(), ChainLink::START, &shared).unwrap();
         let (reply, answer) = oneshot::channel();
-        let asked = WriteJob::new(job, reply);
-        threads.send(Box::new(asked)).await.unwrap();
+        let write_job = WriteJob::new(job, reply);
+        threads.send(Box::new(write_job)).await.unwrap();
         let stopped = |_| StoreError::OutcomeUnknown("the writer stopped".into());
         let answer = answer.await.map_err(stopped).and_then(|outcome| outcome);
-        let why = heard.recv().unwrap();
+        let why = reasons.recv().unwrap();
         // A stopped writer never reports success.
         let (reply, after) = oneshot::channel();
         let _ = threads.send(Box::new(WriteJob::new(job, reply))).await;
@@ -382,7 +382,7 @@ mod tests {
     /// stop.
     #[tokio::test]
     async fn a_commit_that_fails_stops_the_process() {
-        let (heard, why) = run(|writing| {
+        let (error, why) = run(|writing| {
             // Fails only at the commit, like a failed synchronisation.
             writing.connection.execute_batch(
                 "PRAGMA defer_foreign_keys = ON;
@@ -392,15 +392,15 @@ mod tests {
             Ok(())
         })
         .await;
-        assert!(matches!(heard, StoreError::OutcomeUnknown(_)), "{heard}");
+        assert!(matches!(error, StoreError::OutcomeUnknown(_)), "{error}");
         assert!(why.contains("FOREIGN KEY"), "{why}");
     }
 
     /// S3: a panic in the writer also leaves the outcome unknown and stops the process.
     #[tokio::test]
     async fn a_writer_that_panics_stops_the_process() {
-        let (heard, why) = run(|_| panic!("a defect")).await;
-        assert!(matches!(heard, StoreError::OutcomeUnknown(_)), "{heard}");
+        let (error, why) = run(|_| panic!("a defect")).await;
+        assert!(matches!(error, StoreError::OutcomeUnknown(_)), "{error}");
         assert!(why.contains("panicked"), "{why}");
     }
 }

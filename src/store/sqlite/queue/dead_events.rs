@@ -28,14 +28,14 @@ pub(in crate::store::sqlite) fn after(
     connection: &Connection,
     seal: &Seal,
     merchant: &MerchantId,
-    (after, room): (u64, EventPageLimit),
+    (after, limit): (u64, EventPageLimit),
 ) -> Result<Vec<NumberedEvent>, SqliteFault> {
     let sql = "SELECT sequence, event_id, sealed FROM events
         WHERE merchant_id = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     // No event has a higher number.
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![merchant.as_str(), after, room.count])?;
+    let mut rows = statement.query(params![merchant.as_str(), after, limit.count])?;
     let mut found = Vec::new();
     let mut bytes = 0_usize;
     while let Some(row) = rows.next()? {
@@ -43,7 +43,7 @@ pub(in crate::store::sqlite) fn after(
         let closed: Vec<u8> = row.get(2)?;
         let body = seal.open(sealed::event_place(&id), &closed)?;
         bytes = bytes.saturating_add(body.len());
-        if bytes > room.bytes && !found.is_empty() {
+        if bytes > limit.bytes && !found.is_empty() {
             break;
         }
         let sequence = u64::try_from(sequence).map_err(|_| malformed())?;

@@ -102,7 +102,7 @@ impl<'s, T> SideTable<'s, T> {
             } else {
                 "K2"
             };
-            let found = format!("an {} of it, and no order", self.what);
+            let found = format!("{} without an order", self.what);
             hear(Breach::of(
                 rule,
                 whose,

@@ -187,7 +187,9 @@ fn checkpoint(connection: &Connection, shared: &SqliteShared) -> bool {
         Ok((pages, carried)) => {
             log.carried.store(carried.max(0), Ordering::Relaxed);
             if log.lacks_disk_space.swap(false, Ordering::Relaxed) {
-                tracing::warn!("there is room again: the log is carried over into the store");
+                tracing::warn!(
+                    "disk space is available again: the write-ahead log is checkpointed"
+                );
             }
             carried == pages
         }
@@ -204,8 +206,8 @@ fn checkpoint(connection: &Connection, shared: &SqliteShared) -> bool {
         Err(rusqlite::Error::SqliteFailure(cause, _)) if cause.code == ErrorCode::DiskFull => {
             if !log.lacks_disk_space.swap(true, Ordering::Relaxed) {
                 tracing::error!(
-                    "the disk is full: the log cannot be carried over into the store; new orders \
-                     are refused, and what is stored is served, until there is room"
+                    "the disk is full: the write-ahead log cannot be checkpointed; new orders are \
+                     rejected and stored ones are served until space is available"
                 );
             }
             false
