@@ -158,26 +158,26 @@ impl Sqlite {
     }
 
     /// Runs a query of one statement, which is a read transaction by itself.
-    fn ask<T>(
+    fn query<T>(
         &self,
-        ask: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
+        query: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
     ) -> Result<T, StoreError> {
         let _reading = self.shared.log.reading();
         let connection = self.reader()?;
-        Ok(up_to_date(&connection).and_then(|()| ask(&connection))?)
+        Ok(up_to_date(&connection).and_then(|()| query(&connection))?)
     }
 
     /// Runs several statements in one read transaction.
     fn read<T>(
         &self,
-        ask: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
+        query: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
     ) -> Result<T, StoreError> {
         let _reading = self.shared.log.reading();
         let connection = self.reader()?;
         let answer = (|| {
             up_to_date(&connection)?;
             connection.prepare_cached("BEGIN")?.execute([])?;
-            let answer = ask(&connection);
+            let answer = query(&connection);
             connection.prepare_cached("COMMIT")?.execute([])?;
             answer
         })();
@@ -227,7 +227,7 @@ impl Orders for Sqlite {
         payer: &MobileNo,
     ) -> Result<Option<InstitutionId>, StoreError> {
         let digest = sealed::payer_digest(&self.seal, merchant, payer);
-        self.ask(|connection| loading::last_institution(connection, &digest))
+        self.query(|connection| loading::last_institution(connection, &digest))
     }
 }
 

@@ -12,5 +12,5 @@ pub trait StoreVerifier {
     ///
     /// # Errors
     /// The file is not a store, or is of another release. Damage is reported, not an error.
-    fn verify(&self, hear: &mut BreachSink<'_>) -> Result<Report, OpenError>;
+    fn verify(&self, sink: &mut BreachSink<'_>) -> Result<Report, OpenError>;
 }

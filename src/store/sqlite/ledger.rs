@@ -66,7 +66,7 @@ impl ReconciliationLedger for Sqlite {
         day: &SettlementDay,
         after: &MovementCursor,
     ) -> Result<(Vec<OurMovement>, Option<MovementCursor>), StoreError> {
-        self.ask(|connection| moved(connection, institution, day, after))
+        self.query(|connection| moved(connection, institution, day, after))
     }
 
     async fn receivers(
@@ -74,7 +74,7 @@ impl ReconciliationLedger for Sqlite {
         institution: &InstitutionId,
         day: &SettlementDay,
     ) -> Result<Vec<AccountReceiver>, StoreError> {
-        self.ask(|connection| receivers(connection, institution, day))
+        self.query(|connection| receivers(connection, institution, day))
     }
 
     async fn raise(
@@ -98,7 +98,7 @@ impl ReconciliationLedger for Sqlite {
         institution: &InstitutionId,
         day: &SettlementDay,
     ) -> Result<Vec<ReconciliationBreak>, StoreError> {
-        self.ask(|connection| breaks::of_day(connection, institution, day))
+        self.query(|connection| breaks::of_day(connection, institution, day))
     }
 
     async fn open_breaks(&self, shown: u32) -> Result<(u64, Vec<ReconciliationBreak>), StoreError> {

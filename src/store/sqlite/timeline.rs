@@ -47,18 +47,18 @@ impl TimelineReader {
 
     fn read(&self, named: &str) -> Result<Option<Timeline>, SqliteFault> {
         // One snapshot, whatever is written meanwhile.
-        let look = self.connection.unchecked_transaction()?;
-        let Some(order) = named_order(&look, &self.seal, named)? else {
+        let snapshot = self.connection.unchecked_transaction()?;
+        let Some(order) = named_order(&snapshot, &self.seal, named)? else {
             return Ok(None);
         };
-        let audit_entries = audit_entries(&look, &order)?;
+        let audit_entries = audit_entries(&snapshot, &order)?;
         let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
-        let events = events(&look, &order)?;
+        let events = events(&snapshot, &order)?;
         let span = span(&order, last, &events);
         Ok(Some(Timeline {
-            entries: entries(&look, &order, last)?,
+            entries: entries(&snapshot, &order, last)?,
             events,
-            exchanges: reading::read(&look, &self.seal, &order, span)?,
+            exchanges: reading::read(&snapshot, &self.seal, &order, span)?,
             audit_entries,
             order,
         }))
@@ -104,11 +104,11 @@ fn named_order(
 
 /// The first row number, of a table in time order, whose time is not before `at`.
 fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i64, SqliteFault> {
-    let mut look = connection.prepare(sql)?;
+    let mut statement = connection.prepare(sql)?;
     let (mut low, mut high) = (1, last.saturating_add(1));
     while low < high {
         let middle = low.saturating_add(high.saturating_sub(low) / 2);
-        let moment: Option<i64> = look.query_row(params![middle], |row| row.get(0))?;
+        let moment: Option<i64> = statement.query_row(params![middle], |row| row.get(0))?;
         match moment {
             Some(moment) if moment < at => low = middle.saturating_add(1),
             // A gap also counts: the next existing row has a higher number.

@@ -87,21 +87,21 @@ impl FileVerifier {
 }
 
 impl StoreVerifier for FileVerifier {
-    fn verify(&self, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
+    fn verify(&self, sink: &mut BreachSink<'_>) -> Result<Report, OpenError> {
         // One snapshot, whatever is written meanwhile.
-        let look = self.connection.unchecked_transaction()?;
-        file::is_current(&look)?;
+        let snapshot = self.connection.unchecked_transaction()?;
+        file::is_current(&snapshot)?;
         let mut report = Report::default();
         let mut breaches = 0_u64;
-        let mut hear = |breach: Breach| {
+        let mut sink = |breach: Breach| {
             breaches = breaches.saturating_add(1);
-            hear(breach);
+            sink(breach);
         };
         for part in [check_file, chains, blocks, numbers, orders] {
             // The pages of a damaged file may be unreadable; the other parts are still checked.
-            if let Err(fault) = part(&look, &mut report, &mut hear) {
+            if let Err(fault) = part(&snapshot, &mut report, &mut sink) {
                 let file = self.file.clone();
-                hear(Breach::of("FILE", file, "readable pages", why(&fault)));
+                sink(Breach::of("FILE", file, "readable pages", why(&fault)));
             }
         }
         report.breaches = breaches;
@@ -112,24 +112,24 @@ impl StoreVerifier for FileVerifier {
 /// `SQLite`'s own check: pages, indexes, types and foreign keys. Not the schema's constraints,
 /// which it does not read without write access; the rules cover the same.
 fn check_file(
-    look: &Connection,
+    snapshot: &Connection,
     _: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut statement = look.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
+    let mut statement = snapshot.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let found: String = row.get(0)?;
         if found != "ok" {
-            hear(Breach::of("FILE", "integrity", "ok", found));
+            sink(Breach::of("FILE", "integrity", "ok", found));
         }
     }
-    let mut statement = look.prepare("PRAGMA foreign_key_check")?;
+    let mut statement = snapshot.prepare("PRAGMA foreign_key_check")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
         let found = format!("a row of {table} without its parent");
-        hear(Breach::of(
+        sink(Breach::of(
             "FILE",
             "references",
             format!("an existing row of {parent} for each"),
@@ -141,11 +141,11 @@ fn check_file(
 
 /// L1: verifies each chain from its first record.
 fn chains(
-    look: &Connection,
+    snapshot: &Connection,
     report: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut statement = look.prepare(CHAINS)?;
+    let mut statement = snapshot.prepare(CHAINS)?;
     let mut rows = statement.query([])?;
     let mut chain: Option<Chain> = None;
     while let Some(row) = rows.next()? {
@@ -157,8 +157,8 @@ fn chains(
         }
         let chain = chain.get_or_insert_with(|| Chain::new(&name));
         match record(&columns) {
-            Ok(record) => chain.follow(&record, hear),
-            Err(fault) => hear(unreadable(&name, &fault)),
+            Ok(record) => chain.follow(&record, sink),
+            Err(fault) => sink(unreadable(&name, &fault)),
         }
     }
     report.heads.extend(chain.as_ref().map(head));
@@ -187,18 +187,18 @@ fn record(columns: &Columns<'_>) -> Result<AuditRecord, SqliteFault> {
 
 /// L1: verifies the block chain from the oldest remaining block.
 fn blocks(
-    look: &Connection,
+    snapshot: &Connection,
     report: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut statement = look.prepare(BLOCKS)?;
+    let mut statement = snapshot.prepare(BLOCKS)?;
     let mut rows = statement.query([])?;
     let mut blocks = Blocks::default();
     while let Some(row) = rows.next()? {
         report.blocks = report.blocks.saturating_add(1);
         match block(&Columns { row }) {
-            Ok(block) => blocks.follow(&block, hear),
-            Err(fault) => hear(unreadable("exchange_log", &fault)),
+            Ok(block) => blocks.follow(&block, sink),
+            Err(fault) => sink(unreadable("exchange_log", &fault)),
         }
     }
     Ok(())
@@ -223,36 +223,36 @@ fn block(columns: &Columns<'_>) -> Result<BlockRow, SqliteFault> {
 
 /// K1, N1: verifies event numbers, merchant by merchant.
 fn numbers(
-    look: &Connection,
+    snapshot: &Connection,
     _: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut statement = look.prepare(NUMBERS)?;
+    let mut statement = snapshot.prepare(NUMBERS)?;
     let mut rows = statement.query([])?;
     let mut numbers = EventNumberCheck::default();
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let (merchant, event): (String, String) = (columns.get(0)?, columns.get(2)?);
-        numbers.follow(&merchant, columns.number(1)?, &event, hear);
+        numbers.follow(&merchant, columns.number(1)?, &event, sink);
     }
-    let mut statement = look.prepare(GIVEN)?;
+    let mut statement = snapshot.prepare(GIVEN)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let merchant: String = columns.get(0)?;
-        EventNumberCheck::counted(&merchant, columns.number(1)?, columns.number(2)?, hear);
+        EventNumberCheck::counted(&merchant, columns.number(1)?, columns.number(2)?, sink);
     }
     Ok(())
 }
 
 /// Verifies every order with all its rows, and reports rows that belong to none.
 fn orders(
-    look: &Connection,
+    snapshot: &Connection,
     report: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
     let mut statements = [ORDERS, ATTEMPTS, REFUNDS, ENTRIES, EVENTS, RECORDED]
-        .map(|sql| look.prepare(sql))
+        .map(|sql| snapshot.prepare(sql))
         .into_iter()
         .collect::<Result<Vec<Statement<'_>>, _>>()?
         .into_iter();
@@ -275,14 +275,14 @@ fn orders(
         let no: String = columns.get(0)?;
         let row = order(&columns);
         let parts = (
-            attempts.until(&no, hear)?,
-            refunds.until(&no, hear)?,
-            entries.until(&no, hear)?,
-            events.until(&no, hear)?,
-            recorded.until(&no, hear)?,
+            attempts.until(&no, sink)?,
+            refunds.until(&no, sink)?,
+            entries.until(&no, sink)?,
+            events.until(&no, sink)?,
+            recorded.until(&no, sink)?,
         );
         for entry in &parts.2 {
-            report.totals.add(entry, hear);
+            report.totals.add(entry, sink);
         }
         match row {
             Ok(order) => StoredOrder {
@@ -293,16 +293,16 @@ fn orders(
                 events: parts.3,
                 recorded: parts.4.into_iter().next(),
             }
-            .verify(hear),
-            Err(fault) => hear(unreadable(&no, &fault)),
+            .verify(sink),
+            Err(fault) => sink(unreadable(&no, &fault)),
         }
     }
-    attempts.end(hear)?;
-    refunds.end(hear)?;
-    entries.end(hear)?;
-    events.end(hear)?;
-    recorded.end(hear)?;
-    report.totals.balance(hear);
+    attempts.end(sink)?;
+    refunds.end(sink)?;
+    entries.end(sink)?;
+    events.end(sink)?;
+    recorded.end(sink)?;
+    report.totals.balance(sink);
     report.attempts = attempts.count;
     report.refunds = refunds.count;
     report.entries = entries.count;

@@ -195,7 +195,7 @@ impl Writer {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut begun: Option<Instant> = None;
         while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            self.rest(begun);
+            self.throttle(begun);
             begun = Some(now());
             // Callers answered by the last commit get to queue their next job first: on a busy core
             // this makes the batch per synchronisation several times as large.
@@ -221,11 +221,11 @@ impl Writer {
     /// A transaction costs as much as several changes, so under load transactions start at least
     /// `begin_every` apart, and jobs arriving meanwhile join the next. An idle writer starts at
     /// once.
-    fn rest(&self, begun: Option<Instant>) {
+    fn throttle(&self, begun: Option<Instant>) {
         let passed = begun.map_or(Duration::MAX, |begun| begun.elapsed());
-        let rest = self.shared.begin_every.saturating_sub(passed);
-        if !rest.is_zero() {
-            std::thread::sleep(rest);
+        let remaining = self.shared.begin_every.saturating_sub(passed);
+        if !remaining.is_zero() {
+            std::thread::sleep(remaining);
         }
     }
 

@@ -70,7 +70,7 @@ impl<'s, T> SideTable<'s, T> {
     pub(super) fn until(
         &mut self,
         no: &str,
-        hear: &mut BreachSink<'_>,
+        sink: &mut BreachSink<'_>,
     ) -> Result<Vec<T>, SqliteFault> {
         let mut of_it = Vec::new();
         while let Some((whose, row)) = self.advance()? {
@@ -79,23 +79,23 @@ impl<'s, T> SideTable<'s, T> {
                 break;
             }
             match row {
-                Err(fault) => hear(unreadable(&format!("{} of {whose}", self.what), &fault)),
-                Ok(_) if whose != no => self.astray(&whose, hear),
+                Err(fault) => sink(unreadable(&format!("{} of {whose}", self.what), &fault)),
+                Ok(_) if whose != no => self.astray(&whose, sink),
                 Ok(row) => of_it.push(row),
             }
         }
         Ok(of_it)
     }
 
-    pub(super) fn end(&mut self, hear: &mut BreachSink<'_>) -> Result<(), SqliteFault> {
+    pub(super) fn end(&mut self, sink: &mut BreachSink<'_>) -> Result<(), SqliteFault> {
         while let Some((whose, _)) = self.advance()? {
-            self.astray(&whose, hear);
+            self.astray(&whose, sink);
         }
         Ok(())
     }
 
     /// The audit log also contains records about other objects.
-    fn astray(&self, whose: &str, hear: &mut BreachSink<'_>) {
+    fn astray(&self, whose: &str, sink: &mut BreachSink<'_>) {
         if self.what != "audit record" || PayOrderNo::parse(whose).is_ok() {
             let rule = if self.what == "audit record" {
                 "L2"
@@ -103,7 +103,7 @@ impl<'s, T> SideTable<'s, T> {
                 "K2"
             };
             let found = format!("{} without an order", self.what);
-            hear(Breach::of(
+            sink(Breach::of(
                 rule,
                 whose,
                 "the order that it belongs to",
