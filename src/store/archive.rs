@@ -1,47 +1,47 @@
-//! Institutions' messages as they came: the evidence behind a change, and a bounded sample of what was
-//! refused.
+//! Archives institutions' raw messages: the proof behind a change, and a bounded sample of rejected
+//! messages.
 
 use async_trait::async_trait;
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::store::StoreError;
 
-/// Forged messages archived of one institution at most; past it they are only counted.
+/// Maximum number of forged messages archived per institution; beyond it they are only counted.
 pub const FORGED_ARCHIVED_MAX: u32 = 100;
 
-/// Where messages are archived.
+/// Stores institutions' raw messages.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// Archives a message, sealed.
+    /// Encrypts and stores a message.
     async fn archive(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError>;
 }
 
-/// An institution's message as it came (inbox, section 9).
+/// A message as received from an institution (inbox, section 9).
 #[derive(Clone, PartialEq, Eq)]
 pub struct InboxMessage {
-    /// Whose address it came to.
+    /// The institution whose callback address received it.
     pub institution: InstitutionId,
-    /// What we think of it.
+    /// Its verification status.
     pub status: InboxStatus,
-    /// Head and body, raw; sealed before it is stored.
+    /// Raw head and body; sealed before they are stored.
     pub raw: Vec<u8>,
-    /// When it came.
+    /// When it was received.
     pub at: Timestamp,
 }
 
-/// What we think of a message.
+/// The verification status of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InboxStatus {
-    /// Proven the institution's own: by its signature, or by an operator's.
+    /// Authenticated by the institution's signature or a staff member's.
     Genuine,
-    /// Genuine, and impossible (V3).
+    /// Authentic, but contradicts the known state (V3).
     Quarantined,
-    /// Not proven; a bounded sample is archived.
+    /// Not authenticated; a bounded sample is archived.
     Forged,
 }
 
 impl InboxStatus {
-    /// The name in the database and the metrics.
+    /// The name used in the database and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Genuine => "GENUINE",
@@ -51,13 +51,13 @@ impl InboxStatus {
     }
 }
 
-/// What became of a message.
+/// The result of archiving a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveOutcome {
     /// Stored.
     New,
-    /// These very bytes were stored before.
+    /// Identical bytes are already stored.
     Seen,
-    /// The sample is full; not stored.
+    /// Not stored: the sample of forged messages is full.
     Dropped,
 }

@@ -1,5 +1,5 @@
-//! Which configuration was in force, and what the next one may not lose (F2). A version itself is
-//! written with [`crate::store::Changes::commit`], like everything that leaves a record.
+//! Applied configuration versions and the constraints on the next one (F2). A version is written
+//! with [`crate::store::Changes::commit`], like every audited change.
 
 use std::collections::BTreeMap;
 
@@ -9,38 +9,39 @@ use crate::domain::identifiers::{InstitutionId, ReceiverId, Timestamp};
 use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::store::StoreError;
 
-/// Counts no further than this what ended lately at an institution: a start must not wait for it.
+/// Upper limit when counting an institution's recently ended objects, so that start-up stays fast.
 pub const ENDED_COUNTED_MAX: u64 = 1_000;
 
-/// What binds the next configuration.
+/// Reports what constrains the next configuration.
 #[async_trait]
 pub trait ConfigurationLog: Send + Sync {
-    /// How high the next version must be, and which institutions and accounts it must keep: with
-    /// anything unfinished, or ended `since` (F2, R5).
+    /// The highest version applied so far, and the institutions and accounts that the next
+    /// configuration must keep: those with unfinished objects, or with objects ended after `since`
+    /// (F2, R5).
     async fn dependents(&self, since: Timestamp) -> Result<RemovalGuard, StoreError>;
 }
 
-/// What is stored and binds the next configuration (F2, R5).
+/// Stored state that constrains the next configuration (F2, R5).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemovalGuard {
-    /// The highest version that was ever in force; 0 before the first.
+    /// The highest version ever applied; 0 before the first.
     pub version: u64,
-    /// What needs each institution, of those that anything needs.
+    /// Dependents of each institution that has any.
     pub held: BTreeMap<InstitutionId, Dependents>,
-    /// What needs each account, of those that anything needs.
+    /// Dependents of each account that has any.
     pub accounts: BTreeMap<AccountKey, Dependents>,
-    /// The number of each account at its institution under the last version that named it.
+    /// The receiver id of each account in the last version that contained it.
     pub receivers: BTreeMap<AccountKey, ReceiverId>,
-    /// Where each institution was asked under the last version that named it.
+    /// The endpoint of each institution in the last version that contained it.
     pub endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
 }
 
-/// What needs an institution or an account.
+/// How many objects depend on an institution or an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dependents {
-    /// Attempts that are live, and refunds that have not ended.
+    /// Live attempts and unfinished refunds.
     pub unfinished: u64,
-    /// Attempts that ended lately, or of which a refund moved lately; [`ENDED_COUNTED_MAX`] stands
-    /// for so many or more. Money may still come, and what was paid go back.
+    /// Attempts that ended recently, or that have a refund updated recently; counted up to
+    /// [`ENDED_COUNTED_MAX`]. Late payments and refunds of them are still possible.
     pub ended: u64,
 }

@@ -1,5 +1,5 @@
-//! The exchange log as it is stored: blocks of entries about many orders, for a bounded time and within a bounded
-//! size. Diagnosis only: no order is decided by it.
+//! Storage of the exchange log: blocks of entries about many orders, bounded in age and size. For
+//! diagnosis only; no decision about an order depends on it.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +11,26 @@ use crate::domain::order::Order;
 use crate::seal::Seal;
 use crate::store::StoreError;
 
-/// The longest block before it is compressed. Unit: bytes.
+/// Maximum block size before compression. Unit: bytes.
 pub const BLOCK_BYTES_MAX: usize = 256 * 1024;
 
-/// Blocks that are removed at once, so that removing holds up no payment.
+/// Maximum number of blocks removed in one transaction, so that removal does not delay payments.
 pub const BLOCKS_REMOVED_AT_ONCE: u32 = 8;
 
-/// Entries of one order that are read at most, beside the callbacks that paid.
+/// Maximum number of entries read for one order, not counting callbacks that caused a payment.
 pub const ENTRIES_READ_MAX: usize = 10_000;
 
-/// Of them so many whose senders were not proven.
+/// Maximum number of those entries whose senders were not authenticated.
 pub const UNPROVEN_READ_MAX: usize = 1_000;
 
-/// The same store, as whoever writes the exchange log sees it.
+/// The part of the store used by the exchange log writer.
 #[async_trait]
 pub trait ExchangeLog: Send + Sync {
-    /// Appends a block. An error means that none of it is there.
+    /// Appends a block atomically: after an error none of it is stored.
     async fn append(&self, block: &Block) -> Result<(), StoreError>;
 
-    /// Removes the oldest blocks, [`BLOCKS_REMOVED_AT_ONCE`] at most: those whose last entry is from before that
-    /// moment, and those with which the log takes more than so many bytes.
+    /// Removes the oldest blocks, at most [`BLOCKS_REMOVED_AT_ONCE`]: those whose last entry is
+    /// older than `before`, and those that take the log above `bytes_max`.
     async fn remove_oldest(
         &self,
         before: Option<Timestamp>,
@@ -38,58 +38,58 @@ pub trait ExchangeLog: Send + Sync {
     ) -> Result<Removed, StoreError>;
 }
 
-/// Entries that were appended one after the other, of any orders.
+/// A sequence of consecutive entries, about any orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// When the first of their exchanges began.
+    /// Start time of the first exchange.
     pub first: Timestamp,
-    /// When the last did.
+    /// Start time of the last exchange.
     pub last: Timestamp,
-    /// Which order each entry is about, under the name that was used.
+    /// The key under which each entry names its order.
     pub orders: Vec<OrderKey>,
-    /// The entries, a line of JSON each. Masked. [`BLOCK_BYTES_MAX`] at most.
+    /// The masked entries, one line of JSON each. At most [`BLOCK_BYTES_MAX`].
     pub lines: Vec<u8>,
-    /// What was dropped since the block before.
+    /// Entries dropped since the previous block.
     pub dropped: Dropped,
 }
 
-/// How many entries were dropped of each kind, by the word that an entry has for what it was.
+/// Number of dropped entries by entry kind.
 pub type Dropped = BTreeMap<String, u64>;
 
-/// Counts so many more as dropped.
+/// Adds `more` to the dropped count of `kind`.
 pub fn count_dropped(dropped: &mut Dropped, kind: &str, more: u64) {
     let known = dropped.entry(kind.to_owned()).or_default();
     *known = known.saturating_add(more);
 }
 
-/// What became of the oldest blocks.
+/// The result of removing old blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Blocks that were too old.
+    /// Blocks removed because of their age.
     pub by_age: u64,
-    /// Blocks for which there was no room.
+    /// Blocks removed because of the size limit.
     pub by_size: u64,
-    /// What the blocks that are left take. Unit: bytes.
+    /// Size of the remaining blocks. Unit: bytes.
     pub bytes: u64,
 }
 
-/// What the exchange log has of an order.
+/// The exchange log's entries about one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchanges {
     /// The entries, a line of JSON each.
     pub lines: Vec<String>,
-    /// Entries of this order that are there and too many to be told.
+    /// Entries of this order that exist but were left out because of the limits.
     pub left_out: u64,
-    /// Entries of any order that were dropped in the order's time.
+    /// Entries of any order that were dropped during the order's lifetime.
     pub dropped: Dropped,
-    /// Blocks with entries of this order that cannot be opened.
+    /// Blocks with entries of this order that cannot be decrypted.
     pub unreadable: u64,
-    /// Until when it was looked through.
+    /// The end of the time range that was searched.
     pub until: Timestamp,
 }
 
 impl Exchanges {
-    /// Nothing found yet.
+    /// An empty result for a search up to `until`.
     pub fn until(until: Timestamp) -> Self {
         Self {
             lines: Vec::new(),
@@ -101,10 +101,10 @@ impl Exchanges {
     }
 }
 
-/// By which entries of an order are found, without the order being known from it.
+/// A keyed digest that finds an order's entries without revealing the order.
 pub type OrderDigest = [u8; 8];
 
-/// The digest of the name that an entry has for its order.
+/// The digest of the key under which an entry names its order.
 pub fn digest(seal: &Seal, key: &OrderKey) -> OrderDigest {
     let (kind, owner, number) = match key {
         OrderKey::PayOrderNo(merchant, no) => ("order", merchant.as_str(), no.as_str()),
@@ -125,7 +125,7 @@ pub fn digest(seal: &Seal, key: &OrderKey) -> OrderDigest {
 const PAGE: &str = "page";
 
 fn of_name(seal: &Seal, kind: &str, owner: &str, number: &str) -> OrderDigest {
-    // Neither a kind nor an owner holds the byte between.
+    // Neither a kind nor an owner contains the NUL separator.
     let name = format!("{kind}\0{owner}\0{number}");
     let whole = seal.digest("exchange log", name.as_bytes());
     let mut short = OrderDigest::default();
@@ -135,7 +135,7 @@ fn of_name(seal: &Seal, kind: &str, owner: &str, number: &str) -> OrderDigest {
     short
 }
 
-/// The digests of every name that an order may have been given.
+/// The digests of every key under which an entry may name this order.
 pub fn digests(seal: &Seal, order: &Order) -> Vec<OrderDigest> {
     let merchant = &order.terms.merchant;
     let mut keys = vec![

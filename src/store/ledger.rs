@@ -1,5 +1,5 @@
-//! What reconciling, and whoever runs the gateway, ask of a store beside its orders: movements of a day,
-//! the incidents that differences become (M7), and refunds that are left to people (section 5).
+//! Queries for reconciliation and operations: the movements of a day, reconciliation breaks (M7),
+//! and refunds in manual review (section 5).
 
 use async_trait::async_trait;
 
@@ -13,25 +13,25 @@ use crate::domain::statement::{
 };
 use crate::store::StoreError;
 
-/// Movements read at once.
+/// Maximum number of movements read in one call.
 pub const MOVEMENTS_AT_ONCE: u32 = 1_000;
 
-/// Incidents written at once, so that they hold up no payment.
+/// Maximum number of breaks written in one transaction, so that payments are not delayed.
 pub const BREAKS_AT_ONCE: usize = 500;
 
-/// The same store, as whoever reconciles sees it. Moves no order.
+/// The part of the store used by reconciliation. Never changes an order.
 #[async_trait]
 pub trait ReconciliationLedger: Send + Sync {
-    /// What we know of each line's movement at this institution, in the same order, as of one
-    /// moment.
+    /// Our movement for each statement line of this institution, in the order of the lines, read in
+    /// one snapshot.
     async fn known(
         &self,
         institution: &InstitutionId,
         lines: &[StatementLine],
     ) -> Result<Vec<Option<OurMovement>>, StoreError>;
 
-    /// Our movements of a day at this institution, in the order of time, at most
-    /// [`MOVEMENTS_AT_ONCE`], from after the one given.
+    /// Our movements of a day at this institution after the cursor, in order of time, at most
+    /// [`MOVEMENTS_AT_ONCE`].
     async fn moved(
         &self,
         institution: &InstitutionId,
@@ -39,127 +39,128 @@ pub trait ReconciliationLedger: Send + Sync {
         after: &MovementCursor,
     ) -> Result<(Vec<OurMovement>, Option<MovementCursor>), StoreError>;
 
-    /// The receivers over which money moved in a day.
+    /// The receivers with at least one movement that day.
     async fn receivers(
         &self,
         institution: &InstitutionId,
         day: &SettlementDay,
     ) -> Result<Vec<AccountReceiver>, StoreError>;
 
-    /// Notes differences that remain, at most [`BREAKS_AT_ONCE`], with a record (L2). One that is
-    /// known stays the same incident; one that was resolved is open again. Returns how many are new
-    /// or open again.
+    /// Records the remaining differences as breaks, at most [`BREAKS_AT_ONCE`], with an audit entry
+    /// (L2). A known difference keeps its break; a resolved one is reopened. Returns how many are
+    /// new or reopened.
     async fn raise(
         &self,
         of: &Reconciliation,
         remaining: Vec<StatementDifference>,
     ) -> Result<u64, StoreError>;
 
-    /// Resolves the incidents of that institution and day that this reconciliation did not note,
-    /// and records it (L5). Returns how many.
+    /// Resolves the breaks of that institution and day that this reconciliation did not find, and
+    /// writes an audit entry (L5). Returns how many.
     async fn conclude(&self, of: &Reconciliation, result: String) -> Result<u64, StoreError>;
 
-    /// The incidents of an institution and a day, the open ones first.
+    /// The breaks of an institution and a day, open ones first.
     async fn breaks(
         &self,
         institution: &InstitutionId,
         day: &SettlementDay,
     ) -> Result<Vec<ReconciliationBreak>, StoreError>;
 
-    /// How many incidents are open, and of them so many shown, the oldest first.
+    /// The number of open breaks, and the oldest of them, at most `shown`.
     async fn open_breaks(&self, shown: u32) -> Result<(u64, Vec<ReconciliationBreak>), StoreError>;
 
-    /// Makes an open incident somebody's, and records it (L5). Returns whether there is such a one.
+    /// Assigns an open break to an owner, and writes an audit entry (L5). Returns whether there is
+    /// such a break.
     async fn hand_over(&self, id: i64, to: &str, by: &StaffAct) -> Result<bool, StoreError>;
 
-    /// Ends an open incident by hand, for a reason, and records it (L5). Returns whether there is such
-    /// a one.
+    /// Resolves an open break manually, with a reason, and writes an audit entry (L5). Returns
+    /// whether there is such a break.
     async fn resolve(&self, id: i64, because: &str, by: &StaffAct) -> Result<bool, StoreError>;
 
-    /// How many refunds only people can end, and of them so many shown, the oldest first.
+    /// The number of refunds in manual review, and the oldest of them, at most `shown`.
     async fn awaiting_manual_review(
         &self,
         shown: u32,
     ) -> Result<(u64, Vec<ManualReviewRefund>), StoreError>;
 
-    /// How long the write-ahead log is.
+    /// The size of the write-ahead log.
     fn wal_size(&self) -> WalSize;
 }
 
-/// How long the write-ahead log is, and how much of it stands in the store's file as well.
+/// The size of the write-ahead log, and how much of it is checkpointed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WalSize {
-    /// Since it last began anew. Unit: bytes.
+    /// Since the log last restarted. Unit: bytes.
     pub bytes: u64,
-    /// Of those, carried over. Unit: bytes.
+    /// Of those, checkpointed into the database file. Unit: bytes.
     pub carried_bytes: u64,
-    /// How often it began anew since the start.
+    /// Number of log restarts since the process started.
     pub restarts: u32,
 }
 
-/// Whose an incident is that no reconciliation found, until it is handed over.
+/// The owner of a break that no reconciliation found, until it is assigned.
 pub const UNASSIGNED_OWNER: &str = "operators";
 
-/// Who did something to an incident, and when.
+/// Who acted on a break, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaffAct {
-    /// `operator:…`.
+    /// The staff member, as `operator:…`.
     pub who: String,
     /// When.
     pub at: Timestamp,
 }
 
-/// A refund in MANUAL.
+/// A refund in state MANUAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManualReviewRefund {
-    /// Which.
+    /// The refund's number.
     pub refund: RefundOrderNo,
-    /// Of which order.
+    /// The order it belongs to.
     pub order: PayOrderNo,
-    /// Whose order.
+    /// The order's merchant.
     pub merchant: MerchantId,
-    /// Who was asked to give it back.
+    /// The institution that was asked to refund.
     pub institution: InstitutionId,
     /// How much.
     pub amount: Amount,
     /// When it was reserved.
     pub asked: Timestamp,
-    /// Whether nobody asked for it: surplus money.
+    /// Whether it returns an excess payment rather than serving a merchant's request.
     pub is_surplus: bool,
-    /// What an operator found, if another is still to find the same.
+    /// The first staff decision, while a second one is still required.
     pub found: Option<FirstDecision>,
 }
 
-/// What an operator found.
+/// The first staff member's decision about a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstDecision {
-    /// Who.
+    /// The staff member who decided.
     pub operator: OperatorId,
-    /// Whether the money went back.
+    /// Whether the money was returned.
     pub succeeded: bool,
-    /// SHA-256 of the institution's statement.
+    /// SHA-256 of the institution's statement file.
     pub statement: [u8; 32],
-    /// The institution's own number of the refund, if the operator named it.
+    /// The institution's refund number, if the staff member gave it.
     pub institution_no: Option<Box<str>>,
-    /// When the money went back, if the operator said so.
+    /// When the money was returned, if the staff member gave it.
     pub moved_at: Option<Timestamp>,
 }
 
-/// Which reconciliation.
+/// Identifies one reconciliation run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reconciliation {
-    /// With whom.
+    /// The institution.
     pub institution: InstitutionId,
-    /// Of which day.
+    /// The day reconciled.
     pub day: SettlementDay,
-    /// Who wanted it: `operator:…`; owns what it finds first.
+    /// Who started it, as `operator:…`; the initial owner of the breaks it finds.
     pub by: String,
-    /// When it began; tells one from the next.
+    /// When it started; distinguishes one run from the next.
     pub at: Timestamp,
 }
 
 impl Reconciliation {
-    /// What the audit log says of it.
+    /// The audit entry for this run.
     pub fn audit_entry(&self, action: &'static str, result: String) -> AuditEntry {
         AuditEntry {
             actor: self.by.clone(),
@@ -170,19 +171,19 @@ impl Reconciliation {
     }
 }
 
-/// Where reading a day's movements stands.
+/// The position in a day's movements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovementCursor {
-    /// Payments first, then refunds.
+    /// The kind of the last movement read; payments come before refunds.
     pub movement: Movement,
-    /// Of the last that was read.
+    /// The time of the last movement read.
     pub at: Timestamp,
     /// Its number.
     pub number: Box<str>,
 }
 
 impl MovementCursor {
-    /// Before the first of a day.
+    /// The position before the first movement of a day.
     pub fn before(day: &SettlementDay) -> Self {
         Self {
             movement: Movement::Payment,
@@ -192,21 +193,21 @@ impl MovementCursor {
     }
 }
 
-/// A difference that people must look at.
+/// A reconciliation break: a difference that requires investigation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReconciliationBreak {
     /// Its number.
     pub id: i64,
-    /// When it was first found.
+    /// When the break was first found.
     pub at: Timestamp,
-    /// At which institution.
+    /// The institution.
     pub institution: InstitutionId,
-    /// Of which day, `yyyyMMdd`.
+    /// The settlement day, `yyyyMMdd`.
     pub day: Box<str>,
     /// The difference.
     pub difference: StatementDifference,
-    /// Whose it is.
+    /// The owner.
     pub owner: String,
-    /// Whether the latest reconciliation still found it.
+    /// Whether the break is still open.
     pub is_open: bool,
 }

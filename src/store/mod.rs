@@ -1,8 +1,8 @@
-//! What must outlive the process: small traits, one for each kind of user, each method one transaction.
-//! Whoever stands in front of one replaces its handle and leaves the others alone.
+//! Durable state, as small traits: one for each kind of user, each method one transaction. A
+//! decorator replaces the handle it wraps and leaves the others alone.
 //!
-//! "Not there", "taken" and "stale" are outcomes; an error means that the question was not
-//! answered. What is promised is the list of scenarios in `tests/it/store.rs`.
+//! "Not there", "taken" and "stale" are outcomes; an error means that the operation's result is not
+//! available. The guarantees are the scenarios listed in `tests/it/store.rs`.
 
 use std::sync::Arc;
 
@@ -38,35 +38,35 @@ pub mod timeline;
 pub mod unresolved;
 pub mod verify;
 
-/// A durable memory of orders, as each of its users sees it. The handles may be called from many tasks.
+/// Handles to one durable store, one for each kind of user. They may be called from many tasks.
 #[derive(Clone)]
 pub struct Store {
-    /// For flows: orders as they are.
+    /// For flows: reads orders.
     pub orders: Arc<dyn Orders>,
-    /// For flows: the only way to write what they decided.
+    /// For flows: the only way to write decisions.
     pub changes: Arc<dyn Changes>,
-    /// For admission: which nonces can no longer be known.
+    /// For admission: the times for which nonces are no longer stored.
     pub replay_floor: Arc<dyn ReplayFloor>,
-    /// For admission: nonces that are known to be spent, if somebody remembers them.
+    /// For admission: the cache of spent nonces, if there is one.
     pub nonce_cache: Option<Arc<NonceCache>>,
-    /// For the worker that forgets nonces.
+    /// For the worker that deletes old nonces.
     pub nonces: Arc<dyn NonceRetention>,
-    /// For whatever an institution sends.
+    /// For messages from institutions.
     pub archive: Arc<dyn Archive>,
     /// For pollers.
     pub unresolved: Arc<dyn Unresolved>,
-    /// For notifications.
+    /// For delivery of notifications.
     pub outbox: Arc<dyn Outbox>,
-    /// For a start, and for whoever watches the clock.
+    /// For start-up and the clock watcher.
     pub nodes: Arc<dyn Nodes>,
-    /// For a start and a reload.
+    /// For start-up and reload.
     pub configuration: Arc<dyn ConfigurationLog>,
-    /// This process's mark on attempts (S1); the same for the life of the store.
+    /// The epoch of this process, written to its attempts (S1); constant while the store is open.
     pub epoch: Epoch,
 }
 
 impl Store {
-    /// Every handle of one backend.
+    /// Makes every handle from one backend.
     pub fn of<B>(backend: &Arc<B>, epoch: Epoch) -> Self
     where
         B: Orders
@@ -95,26 +95,26 @@ impl Store {
         }
     }
 
-    /// Whether a nonce is known to be spent; only [`Changes::commit`] says that it is not.
+    /// Whether the cache knows this nonce as spent; only [`Changes::commit`] proves that it is not.
     pub fn remembers(&self, nonce: &FreshNonce) -> bool {
         let cache = self.nonce_cache.as_ref();
         cache.is_some_and(|cache| cache.remembers(nonce))
     }
 }
 
-/// What workers take.
+/// The kinds of work that workers lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseKind {
-    /// Orders that are due: in doubt, waiting for the payer, or to be ended (A6).
+    /// Orders that are due: unresolved, waiting for the payer, or to be ended (A6).
     Orders,
-    /// Orders with intents of processes that are dead (S1).
+    /// Orders with intents left by dead processes (S1).
     OrphanedCalls,
-    /// Events that are due, at most a few of each destination (N7).
+    /// Events that are due, limited per destination (N7).
     Events,
 }
 
 impl LeaseKind {
-    /// The name in the metrics.
+    /// The name used in metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Orders => "orders",
@@ -124,48 +124,49 @@ impl LeaseKind {
     }
 }
 
-/// Work taken for a while.
+/// Work leased for a limited time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// What was taken.
+    /// The leased work.
     pub of: LeasedWork,
-    /// Grows with every lease of the same row; an older one completes nothing (N6).
+    /// Increases with every lease of the same row; a lease with an older number cannot be completed
+    /// (N6).
     pub fence: u64,
-    /// How often an event was tried; of orders each object knows it itself.
+    /// Number of delivery attempts of an event; an order's objects carry their own counts.
     pub tries: u32,
 }
 
-/// What a lease holds.
+/// The object of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeasedWork {
-    /// An order, whole, as it was when it was taken.
+    /// A complete order, as of the lease.
     Order(Box<Order>),
-    /// An event, and when it was born.
+    /// An event and its creation time.
     Event(Box<Event>, Timestamp),
 }
 
-/// How long a lease of each kind lasts: longer than the work may take.
+/// The duration of a lease of any kind: longer than its work may take.
 pub const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// What became of the completion of a lease.
+/// The result of completing a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseCompletion {
     /// Durable.
     Done,
-    /// The lease was lost: somebody else has it, or the row changed meanwhile.
+    /// The lease was lost: another holder has it, or the row changed meanwhile.
     LeaseLost,
 }
 
-/// The question was not answered.
+/// Why a store operation gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing was written; ask again later (Q8).
+    /// Nothing was written; retry later (Q8).
     #[error("the store cannot be reached: {0}")]
     Unavailable(String),
     /// It may or may not have been written (Q8).
-    #[error("the outcome of a write could not be learned: {0}")]
+    #[error("the outcome of a write is unknown: {0}")]
     OutcomeUnknown(String),
-    /// What is stored cannot be read; a person must look.
-    #[error("what is stored cannot be read: {0}")]
+    /// Stored data cannot be read; needs manual repair.
+    #[error("stored data cannot be read: {0}")]
     Corrupt(String),
 }

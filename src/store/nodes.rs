@@ -1,5 +1,6 @@
-//! Nodes: each process that had the store, under its epoch. What one that is gone left behind, and what a
-//! clock that was wrong did (S1, T2). Opening a store registers the process.
+//! Nodes: every process that has opened the store, identified by its epoch. Recovers work orphaned
+//! by dead nodes and due times written by a wrong clock (S1, T2). Opening a store registers the
+//! process.
 
 use std::time::Duration;
 
@@ -8,19 +9,19 @@ use async_trait::async_trait;
 use crate::domain::identifiers::Timestamp;
 use crate::store::{Lease, StoreError};
 
-/// Records of processes lie so far apart at most without that a clock was set.
+/// Clock differences up to this are normal; a larger one means that a clock was set.
 pub const CLOCKS_APART: Duration = Duration::from_secs(2);
 
-/// What one process makes good for another.
+/// Recovery of what another process left behind.
 #[async_trait]
 pub trait Nodes: Send + Sync {
-    /// Takes orders with calls that an expired node began and may have sent, whenever they are due
-    /// (S1); never a living one's. An idle look writes nothing.
+    /// Leases orders with calls that an expired node began and may have sent, whether due or not
+    /// (S1); never those of a live node. Writes nothing if there are none.
     async fn lease_orphaned(&self, now: Timestamp, count: u32) -> Result<Vec<Lease>, StoreError>;
 
-    /// Brings forward what is due later than now: it was written while the clock was ahead by so much;
-    /// by as much as the records since the clock was last set back lie ahead of now where nobody knows.
-    /// Records it, and returns by how much (T2).
+    /// Moves due times in the future earlier by `by`, the amount by which the clock was ahead when
+    /// they were written. If `by` is unknown, uses how far the audit records since the clock was
+    /// last set back are ahead of `now`. Writes an audit entry, and returns the amount (T2).
     async fn bring_forward(
         &self,
         by: Option<Duration>,

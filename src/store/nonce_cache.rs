@@ -1,5 +1,5 @@
-//! Remembers which nonces were spent, so that a replay is refused without asking the store.
-//! Remembers only what cannot change any more, and may forget it at any moment.
+//! Caches spent nonces, so that a replay is rejected without a query to the store. Caches only
+//! facts that cannot change, and may evict any entry at any time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use crate::domain::change::Change;
 use crate::domain::identifiers::FreshNonce;
 use crate::store::{Changes, Committed, Store, StoreError};
 
-/// Nonces remembered at most; about 150 bytes each.
+/// Maximum number of cached nonces; about 150 bytes each.
 const NONCES_MAX: u64 = 200_000;
 
-/// Remembers the nonces that commits spent.
+/// Caches the nonces that commits spent.
 pub struct NonceCache {
     changes: Arc<dyn Changes>,
     spent: Cache<Box<str>, ()>,
@@ -22,19 +22,19 @@ pub struct NonceCache {
     misses: AtomicU64,
 }
 
-/// How a memory of nonces did since the start.
+/// Cache statistics since the process started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NonceCacheStats {
-    /// Nonces that were found: spent before.
+    /// Lookups that found a spent nonce.
     pub hits: u64,
-    /// Nonces that were not found.
+    /// Lookups that found nothing.
     pub misses: u64,
-    /// Nonces remembered now, about.
+    /// Approximate number of cached nonces.
     pub entries: u64,
 }
 
 impl NonceCache {
-    /// The store with a cache in front of its commits.
+    /// Wraps the store's commits with a cache of spent nonces.
     pub fn in_front_of(store: Store) -> Store {
         let cache = Arc::new(Self {
             changes: store.changes,
@@ -49,14 +49,14 @@ impl NonceCache {
         }
     }
 
-    /// Whether this nonce is known to be spent.
+    /// Whether this nonce is cached as spent.
     pub fn remembers(&self, nonce: &FreshNonce) -> bool {
         let is_spent = self.spent.contains_key(&name(nonce));
         self.hits.fetch_add(u64::from(is_spent), Ordering::Relaxed);
         is_spent
     }
 
-    /// How often a nonce was found here.
+    /// Returns the cache statistics.
     pub fn stats(&self) -> NonceCacheStats {
         NonceCacheStats {
             hits: self.hits.load(Ordering::Relaxed),
@@ -66,7 +66,7 @@ impl NonceCache {
     }
 }
 
-/// No key's name holds a space.
+/// A key's name contains no space.
 fn name(nonce: &FreshNonce) -> Box<str> {
     format!("{} {}", nonce.key, nonce.value).into()
 }
@@ -83,7 +83,7 @@ impl Changes for NonceCache {
             self.misses.fetch_add(1, Ordering::Relaxed);
         }
         let committed = self.changes.commit(change).await?;
-        // Only what is durable is remembered: a change that wrote nothing spent nothing.
+        // Only durable nonces are cached: a change that was not written spent none.
         if committed == Committed::Done
             && let Some(nonce) = nonce
         {

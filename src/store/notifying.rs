@@ -1,6 +1,6 @@
-//! Wakes the workers when a commit owes somebody something (N8), so that nobody has to look again and
-//! again. A signal says "look", never what there is. Whoever ends a lease, brings work forward or sends
-//! it again is one of the few that hold the signals, and gives them itself.
+//! Wakes the workers when a commit creates work (N8), so that they need not poll continuously. A
+//! signal means "check for work" and carries no data. Code that ends a lease, brings work forward
+//! or resends it holds the signals and notifies directly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,36 +11,36 @@ use tokio::sync::Notify;
 use crate::domain::change::Change;
 use crate::store::{Changes, Committed, Store, StoreError};
 
-/// What is due later than this wakes nobody: nobody sleeps longer (`workers.rs`), and an order
-/// that expires in a quarter of an hour needs nobody to look now.
+/// Work due later than this wakes no worker: no worker sleeps longer (`workers.rs`), and an order
+/// that expires in a quarter of an hour does not have to be checked now.
 pub const SOON: Duration = Duration::from_secs(5);
 
-/// One signal for each kind of work. Each is given with `notify_one`: one that nobody waits for
-/// is kept for the next who does.
+/// One signal per kind of work, sent with `notify_one`: if nobody is waiting, it is stored for the
+/// next waiter.
 #[derive(Debug, Default)]
 pub struct WorkerSignals {
-    /// An order is due at another time than before.
+    /// The due time of an order changed.
     pub orders: Notify,
-    /// An event was born, or a destination has room again.
+    /// An event was created, or a destination has capacity again.
     pub events: Notify,
 }
 
 impl WorkerSignals {
-    /// Wakes everybody: whoever sleeps may have to look earlier.
+    /// Wakes all workers: each may have to check earlier than planned.
     pub fn notify_all(&self) {
         self.orders.notify_one();
         self.events.notify_one();
     }
 }
 
-/// Signals what was made durable.
+/// Notifies the workers after a durable commit.
 pub struct NotifyingChanges {
     changes: Arc<dyn Changes>,
     worker_signals: Arc<WorkerSignals>,
 }
 
 impl NotifyingChanges {
-    /// The store with these signals behind its commits.
+    /// Wraps the store's commits to send these signals.
     pub fn in_front_of(store: Store, worker_signals: Arc<WorkerSignals>) -> Store {
         let changes = Self {
             changes: store.changes,

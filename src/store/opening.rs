@@ -1,4 +1,4 @@
-//! How a store is opened, and why it is not.
+//! Opens stores, and says why one cannot be opened.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,19 @@ use crate::store::timeline::Timelines;
 use crate::store::verify::StoreVerifier;
 use crate::store::{Store, sqlite};
 
-/// Between the beginnings of two transactions of a gateway: under load each carries more.
+/// Minimum interval between the starts of two write transactions of a gateway: under load each
+/// carries more changes.
 pub const BEGIN_EVERY: Duration = Duration::from_millis(2);
 
-/// What the URL of the store that is built so far begins with.
+/// The URL prefix of the embedded store.
 pub const SQLITE: &str = "sqlite:";
 
-/// Which store is meant: `sqlite:PATH`.
+/// The location of a store: `sqlite:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreUrl(PathBuf);
 
 impl StoreUrl {
-    /// As it stands in `[store] url`.
+    /// Parses the value of `[store] url`.
     ///
     /// # Errors
     /// [`OpenError::Url`]
@@ -35,44 +36,44 @@ impl StoreUrl {
             .ok_or_else(|| OpenError::Url(url.into()))
     }
 
-    /// The embedded store in this file, such as a copy.
+    /// The embedded store in this file, for example a copy.
     pub fn of_file(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where its file is.
+    /// The path of the database file.
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-/// The file's name, as people know it.
+/// Displays the file's path.
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.display().fmt(f)
     }
 }
 
-/// A store, and the same store as those see it who reconcile and who write the exchange log.
+/// An opened store, with the additional handles for reconciliation and the exchange log.
 pub struct OpenedStore {
-    /// For everybody else.
+    /// For all other users.
     pub store: Store,
-    /// For whoever reconciles.
+    /// For reconciliation.
     pub ledger: Arc<dyn ReconciliationLedger>,
-    /// For whoever writes the exchange log.
+    /// For the exchange log writer.
     pub exchange_log: Arc<dyn ExchangeLog>,
 }
 
-/// Opens the embedded store in this file, and makes it if there is none. It is closed, with
-/// everything accepted written, when the last holder drops it.
+/// Opens the embedded store in this file, and creates it if there is none. It closes, with
+/// everything accepted written, when the last handle is dropped.
 ///
-/// `on_fatal` is called, from a thread of the store, when storage failed to synchronise: whoever
-/// waited was told that its outcome is in doubt, and the process must stop at once (S3).
+/// `on_fatal` is called, from a thread of the store, when storage failed to synchronise: the
+/// waiting callers were told that the outcome is unknown, and the process must stop at once (S3).
 ///
-/// `on_commit` is called after each commit, from the same thread: it must not wait.
+/// `on_commit` is called after each commit, from the same thread: it must not block.
 ///
 /// # Errors
-/// [`OpenError`]; nothing was changed then, except that an older schema may have been renewed.
+/// [`OpenError`]; nothing was changed then, except that an older schema may have been migrated.
 pub fn open(
     path: &Path,
     seal: Arc<Seal>,
@@ -83,17 +84,18 @@ pub fn open(
     Ok(Arc::new(opened.store))
 }
 
-/// The same for each of its users. Between the beginnings of two transactions lies `begin_every` at least.
+/// As [`open`], with the handles for every user. Write transactions start at least `begin_every`
+/// apart.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_for_all(
     path: &Path,
     seal: Arc<Seal>,
-    heard: (OnFatal, OnCommit),
+    callbacks: (OnFatal, OnCommit),
     begin_every: Duration,
 ) -> Result<OpenedStore, OpenError> {
-    let store = Arc::new(sqlite::Sqlite::open(path, seal, heard, begin_every)?);
+    let store = Arc::new(sqlite::Sqlite::open(path, seal, callbacks, begin_every)?);
     Ok(OpenedStore {
         store: Store::of(&store, store.epoch()),
         ledger: store.clone(),
@@ -101,8 +103,8 @@ pub fn open_for_all(
     })
 }
 
-/// Opens a store to explain its orders, beside a running gateway or without one: takes no lock and
-/// writes nothing.
+/// Opens a store to explain its orders, with or without a running gateway: takes no lock and writes
+/// nothing.
 ///
 /// # Errors
 /// There is no such file, or it cannot be used.
@@ -110,8 +112,8 @@ pub fn open_to_explain(url: &StoreUrl, seal: Arc<Seal>) -> Result<Box<dyn Timeli
     Ok(Box::new(TimelineReader::open(url.path(), seal)?))
 }
 
-/// Opens a store to verify it, beside a running gateway or without one: takes no lock, needs no keys
-/// and writes nothing.
+/// Opens a store to verify it, with or without a running gateway: takes no lock, needs no keys and
+/// writes nothing.
 ///
 /// # Errors
 /// There is no such file, or it cannot be used.
@@ -119,31 +121,32 @@ pub fn open_to_verify(url: &StoreUrl) -> Result<Box<dyn StoreVerifier>, OpenErro
     Ok(Box::new(FileVerifier::open(url.path())?))
 }
 
-/// What stops the process (S3); told why, in words for an operator.
+/// Stops the process (S3); called with the reason, for operators.
 pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Told how many changes one commit wrote, and how long it took, synchronisation included.
+/// Called with the number of changes in a commit and its duration, including synchronisation.
 pub type OnCommit = Box<dyn Fn(u32, Duration) + Send + Sync>;
 
-/// Why a store was not opened. The start must stop (S1, D3).
+/// Why a store was not opened. Start-up must abort (S1, D3).
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No store that is built.
+    /// The URL names no store type that exists.
     #[error("[store] url: expected sqlite:PATH, found {0}; the shared store is not built yet")]
     Url(Box<str>),
     /// Another process holds it: one process per embedded store (S1).
     #[error("{0} is in use by another process: stop that one, or name another [store] url")]
     InUse(Box<Path>),
-    /// There are data and no usable key for them (D3). No new key is ever made for them.
+    /// The store has data that the configured keys do not fit (D3). A new key is never created for
+    /// them.
     #[error(
         "the sealing keys do not fit the stored data: {0}; put back the [store] seal_keys and digest_key \
          that it was made with, or name another [store] url"
     )]
     WrongKey(SealFault),
-    /// Made by a later release, or changed by hand.
+    /// The schema is of a later release, or was changed by hand.
     #[error("the schema of the store is not this release's: {0}")]
     Schema(String),
-    /// The audit log does not end in a record of its own chain (S1, L1).
+    /// The last audit record does not verify against its chain (S1, L1).
     #[error(
         "the tail of the audit log does not verify: change nothing, keep a copy, and run paymux audit verify"
     )]

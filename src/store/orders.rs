@@ -1,4 +1,4 @@
-//! Orders as the flows load and write them, and the nonces that their changes spend.
+//! How flows load and write orders, and spend nonces.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::store::StoreError;
 
-/// Orders as they are.
+/// Reads orders.
 #[async_trait]
 pub trait Orders: Send + Sync {
-    /// An order, whole, under a name that its asker may use (K3).
+    /// Loads a complete order by a key that the caller may use (K3).
     async fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError>;
 
-    /// The institution through which this payer last paid this merchant.
+    /// The institution last used by this payer to pay this merchant.
     async fn last_institution(
         &self,
         merchant: &MerchantId,
@@ -28,32 +28,35 @@ pub trait Orders: Send + Sync {
 /// The only way to write what a flow decided.
 #[async_trait]
 pub trait Changes: Send + Sync {
-    /// Writes a change whole or not at all; returns once it is durable.
+    /// Writes a change atomically; returns once it is durable.
     async fn commit(&self, change: &Change) -> Result<Committed, StoreError>;
 }
 
-/// What became of a change.
+/// The result of committing a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
     /// Durable.
     Done,
-    /// Somebody wrote first: load and decide again (K4). Nothing was written.
+    /// The order was changed meanwhile: reload and decide again (K4). Nothing was written.
     Stale,
-    /// The merchant's number is taken. Nothing was written.
+    /// The merchant's number is already used. Nothing was written.
     KeyTaken,
-    /// The nonce was spent before, or is of a moment that was forgotten. Nothing was written.
+    /// The nonce is already spent, or was created at a time whose nonces were deleted. Nothing was
+    /// written.
     NonceSpent,
 }
 
-/// What admission asks before a nonce is spent.
+/// What admission checks before a nonce is spent.
 pub trait ReplayFloor: Send + Sync {
-    /// Of which moments nonces were forgotten, durably: a request created then is refused (Q6).
+    /// The creation times whose nonces were deleted, durably: a request created then is rejected
+    /// (Q6).
     fn forgotten(&self) -> Arc<Forgotten>;
 }
 
-/// How long spent nonces are kept.
+/// Deletion of old nonces.
 #[async_trait]
 pub trait NonceRetention: Send + Sync {
-    /// Forgets the nonces of requests made until then, and durably of which moments they were (Q6).
+    /// Deletes the nonces of requests created up to `until`, and durably records their creation
+    /// times (Q6).
     async fn forget_nonces(&self, until: Timestamp) -> Result<(), StoreError>;
 }

@@ -1,5 +1,5 @@
-//! Events that are owed to merchants: leased for delivery, listed by number, sent again once they were
-//! dead-lettered (N1 to N9).
+//! The outbox of events for merchants: leased for delivery, listed by sequence number, resent after
+//! they were dead-lettered (N1 to N9).
 
 use async_trait::async_trait;
 
@@ -7,18 +7,18 @@ use crate::domain::event::EventType;
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::store::{Lease, LeaseCompletion, StoreError};
 
-/// How many events of a destination, named by its origin, may be on their way at once; 0 where the
-/// asker has nothing to do with it (N7).
+/// How many events of a destination, identified by its origin, may be in flight at once; 0 if the
+/// caller does not serve it (N7).
 pub type DeliveryShares = dyn Fn(&str) -> u32 + Send + Sync;
 
-/// Events of one destination leased at once, of one that answers (N7).
+/// Maximum number of leased events of one healthy destination (N7).
 pub const DESTINATION_SHARE: u32 = 8;
 
-/// What is owed, as it is delivered, fetched and sent again.
+/// Delivers, lists and resends events.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Takes events that are due, under a fencing number, until the lease ends: of each destination no
-    /// more than its share leaves; whoever has least on its way comes first (N7).
+    /// Leases events that are due, each with a fencing number: of each destination no more than its
+    /// share allows; the destination with the fewest in flight comes first (N7).
     async fn lease_events(
         &self,
         shares: &DeliveryShares,
@@ -26,24 +26,24 @@ pub trait Outbox: Send + Sync {
         count: u32,
     ) -> Result<Vec<Lease>, StoreError>;
 
-    /// When [`Outbox::lease_events`] would next find something, so that a worker can wait for it and
-    /// no longer.
+    /// When [`Outbox::lease_events`] would next return something, so that a worker can sleep until
+    /// then.
     async fn next_event(&self, shares: &DeliveryShares) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Says what became of a leased event; refused when the lease was lost (N6).
+    /// Completes the lease of an event; rejected when the lease was lost (N6).
     async fn complete(
         &self,
         lease: &Lease,
         outcome: DeliveryOutcome,
     ) -> Result<LeaseCompletion, StoreError>;
 
-    /// A merchant's events behind a number, in the order of their commits, whatever became of
-    /// them (K3, N9).
+    /// A merchant's events after a sequence number, in the order of their commits, whatever their
+    /// delivery state (K3, N9).
     async fn events_after(
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: EventPageLimit,
+        limit: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError>;
 
     /// Counts dead-lettered events and returns up to `shown` of them (N2).
@@ -53,8 +53,8 @@ pub trait Outbox: Send + Sync {
         shown: u32,
     ) -> Result<DeadEvents, StoreError>;
 
-    /// Has dead-lettered events sent again, each with a whole schedule before it, and records who
-    /// wanted it (N2, L5); says how many. What was begun is recorded though it may not be ended.
+    /// Requeues dead-lettered events, each with a full retry schedule, and records who requested it
+    /// (N2, L5); returns how many. After an error, some may already be requeued and recorded.
     async fn resend(
         &self,
         which: &DeadEventFilter,
@@ -63,34 +63,35 @@ pub trait Outbox: Send + Sync {
     ) -> Result<u64, StoreError>;
 }
 
-/// What became of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// Nothing came of it; take it up again then. Counts as one try.
+    /// Failed; retry at this time. Counts as one attempt.
     Again(Timestamp),
-    /// Nothing was tried, by a lack of ours; take it up again then.
+    /// Not attempted for lack of local resources; retry at this time.
     NotAttempted(Timestamp),
-    /// The merchant has it.
+    /// The merchant acknowledged it.
     Delivered(Timestamp),
-    /// The schedule is used up; stays visible (N2).
+    /// The retry schedule is exhausted; the event stays visible (N2).
     Dead,
 }
 
-/// How much of a merchant's events is wanted at once.
+/// The maximum size of a page of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventPageLimit {
-    /// Events at most.
+    /// Maximum number of events.
     pub count: u32,
-    /// Bytes of their bodies at most; a first event is given whatever its size.
+    /// Maximum total size of the bodies; the first event is returned whatever its size. Unit:
+    /// bytes.
     pub bytes: usize,
 }
 
-/// An event under its merchant's number for it.
+/// An event with its merchant's sequence number.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NumberedEvent {
-    /// Counts the merchant's events from 1, without a gap, in the order of their commits.
+    /// Numbers the merchant's events from 1, without a gap, in the order of their commits.
     pub sequence: u64,
-    /// The very bytes of the body (N3, N9). Holds personal data.
+    /// The exact bytes of the body (N3, N9). Holds personal data.
     pub body: Vec<u8>,
 }
 
@@ -100,37 +101,37 @@ impl std::fmt::Debug for NumberedEvent {
     }
 }
 
-/// Which dead events are meant: all, one merchant's, a single one.
+/// Selects dead-lettered events: all, one merchant's, or a single one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadEventFilter {
-    /// Of this merchant only.
+    /// Only events of this merchant.
     pub merchant: Option<MerchantId>,
-    /// Only this one.
+    /// Only this event.
     pub event: Option<EventId>,
 }
 
-/// Dead events: all of them counted, the oldest shown.
+/// Dead-lettered events: the total count and the first page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadEvents {
-    /// How many there are.
+    /// The total count.
     pub count: u64,
-    /// By merchant and number, as many as were asked for.
+    /// Ordered by merchant and sequence number, at most as many as requested.
     pub shown: Vec<DeadEvent>,
 }
 
-/// An event that was given up (N2). Nothing personal.
+/// A dead-lettered event (N2). Contains nothing personal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadEvent {
     /// Its id, the same on every delivery.
     pub id: EventId,
     /// What it reports.
     pub kind: EventType,
-    /// Who was to be told.
+    /// The merchant it is for.
     pub merchant: MerchantId,
-    /// The merchant's number for it.
+    /// The merchant's sequence number.
     pub sequence: u64,
-    /// What it is about.
+    /// The order it is about.
     pub order: PayOrderNo,
-    /// When it was born.
+    /// When it was created.
     pub born: Timestamp,
 }

@@ -1,5 +1,5 @@
-//! The embedded store: one file, one writer thread that commits whole batches of changes at once,
-//! and a few connections that read. Never acknowledges what is not synchronised.
+//! The embedded store: one file, one writer thread that commits changes in batches, and a few
+//! reader connections. Never acknowledges a write before it is synchronised.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,16 +45,16 @@ pub(in crate::store) mod timeline;
 pub(in crate::store) mod verify;
 mod writer;
 
-/// Connections that read. A read takes some tens of microseconds, so few are enough.
+/// Number of reader connections. A read takes some tens of microseconds, so few are enough.
 const READERS: usize = 4;
 
-/// Nonces forgotten in one transaction, so that forgetting holds up no payment.
+/// Maximum number of nonces deleted in one transaction, so that deletion does not delay payments.
 const FORGOTTEN_AT_ONCE: i64 = 2_000;
 
-/// The embedded store. Dropping it writes what was accepted and lets go of the file.
+/// The embedded store. Dropping it writes everything accepted and closes the file.
 pub(super) struct Sqlite {
-    // Threads end before connections close, and what is held goes last: closing it would drop the
-    // locks of connections that are still open.
+    // Drop order matters: threads end first, then connections close, then the lock is released:
+    // closing its descriptor would drop the locks of connections that are still open.
     threads: StoreThreads,
     readers: Vec<Mutex<Connection>>,
     next_reader: AtomicUsize,
@@ -65,28 +65,29 @@ pub(super) struct Sqlite {
     _held: StoreLock,
 }
 
-/// What the threads tell each other and the readers.
+/// State shared by the threads and the readers.
 struct SqliteShared {
-    /// Of which moments nonces were forgotten, durably.
+    /// The creation times whose nonces were durably deleted.
     forgotten: RwLock<Arc<Forgotten>>,
     /// Batches committed so far.
     commits: AtomicU64,
     log: Arc<WriteAheadLog>,
     names: StorePaths,
-    /// Between the beginnings of two transactions at least.
+    /// Minimum interval between the starts of two transactions.
     begin_every: Duration,
     on_fatal: OnFatal,
     on_commit: OnCommit,
 }
 
 impl SqliteShared {
-    /// S1: why nothing may be acknowledged any more, if the store is not where it was opened.
+    /// S1: if the file is no longer where it was opened, the reason why nothing may be acknowledged
+    /// any more.
     fn astray(&self) -> Option<String> {
         let path = self.names.astray()?;
         Some(format!(
-            "{} was removed, replaced or moved beneath the running gateway, so what is written now \
-             would be lost; put it back, or a whole copy in its place (with no -wal and -shm of another \
-             file beside it), and start again; to replace a store, stop the gateway first",
+            "{} was removed, replaced or moved while the gateway was running, so new writes would be \
+             lost; restore it, or put a complete copy in its place (without the -wal and -shm of \
+             another file beside it), and start again; to replace a store, stop the gateway first",
             path.display()
         ))
     }
@@ -106,7 +107,7 @@ impl SqliteShared {
 }
 
 impl Sqlite {
-    /// Start-up by S1: lock, schema, key, tail of the audit log, what is forgotten, epoch.
+    /// Start-up as S1 requires: lock, schema, key, tail of the audit log, deleted nonces, epoch.
     pub(super) fn open(
         path: &Path,
         seal: Arc<Seal>,
@@ -135,7 +136,7 @@ impl Sqlite {
             on_commit,
         });
         if let Err(error) = reserve::keep(path) {
-            tracing::warn!(%error, "no room is kept for a start on a full disk");
+            tracing::warn!(%error, "no disk space could be reserved for starting on a full disk");
         }
         Ok(Self {
             threads: StoreThreads::start(connection, checkpoints, found.link, &shared)
@@ -151,32 +152,32 @@ impl Sqlite {
         })
     }
 
-    /// This process's mark on attempts (S1).
+    /// This process's epoch, written to its attempts (S1).
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Asks a question of one statement, which is a read transaction by itself.
-    fn ask<T>(
+    /// Runs a query of one statement, which is a read transaction by itself.
+    fn query<T>(
         &self,
-        ask: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
+        query: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
     ) -> Result<T, StoreError> {
         let _reading = self.shared.log.reading();
         let connection = self.reader()?;
-        Ok(up_to_date(&connection).and_then(|()| ask(&connection))?)
+        Ok(up_to_date(&connection).and_then(|()| query(&connection))?)
     }
 
-    /// Asks one question in one read transaction.
+    /// Runs several statements in one read transaction.
     fn read<T>(
         &self,
-        ask: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
+        query: impl FnOnce(&Connection) -> Result<T, SqliteFault>,
     ) -> Result<T, StoreError> {
         let _reading = self.shared.log.reading();
         let connection = self.reader()?;
         let answer = (|| {
             up_to_date(&connection)?;
             connection.prepare_cached("BEGIN")?.execute([])?;
-            let answer = ask(&connection);
+            let answer = query(&connection);
             connection.prepare_cached("COMMIT")?.execute([])?;
             answer
         })();
@@ -184,7 +185,7 @@ impl Sqlite {
     }
 
     fn reader(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
-        // The first that is free, not the next in turn: its pages are the freshest.
+        // The first free one, not round-robin: its page cache is the freshest.
         for reader in &self.readers {
             match reader.try_lock() {
                 Ok(free) => return Ok(free),
@@ -196,10 +197,10 @@ impl Sqlite {
         self.readers
             .get(first % READERS)
             .map(|reader| reader.lock().unwrap_or_else(PoisonError::into_inner))
-            .ok_or_else(|| StoreError::Unavailable("no connection".into()))
+            .ok_or_else(|| StoreError::Unavailable("no reader connection".into()))
     }
 
-    /// Has something written in the next batch; returns once that is durable.
+    /// Writes in the next batch; returns once that is durable.
     async fn write<T: Send + 'static>(
         &self,
         run: impl FnMut(&mut WriteTransaction<'_>) -> Result<T, SqliteFault> + Send + 'static,
@@ -226,7 +227,7 @@ impl Orders for Sqlite {
         payer: &MobileNo,
     ) -> Result<Option<InstitutionId>, StoreError> {
         let digest = sealed::payer_digest(&self.seal, merchant, payer);
-        self.ask(|connection| loading::last_institution(connection, &digest))
+        self.query(|connection| loading::last_institution(connection, &digest))
     }
 }
 
@@ -240,7 +241,7 @@ impl Changes for Sqlite {
             };
             return self.write(write).await;
         }
-        // Sealed here, in the caller's thread: the writer's time is everybody's.
+        // Encrypt in the caller's thread: the writer thread is shared by all.
         let write = rows::write(&self.seal, change)?;
         self.write(move |writing| write.apply(writing)).await
     }

@@ -1,4 +1,5 @@
-//! Everything the store says of one order, in the order of time, for a person who has to explain it.
+//! Everything the store has about one order, in chronological order, for an operator who has to
+//! explain it.
 
 use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
@@ -6,58 +7,58 @@ use crate::domain::order::Order;
 use crate::store::StoreError;
 use crate::store::exchange_log::Exchanges;
 
-/// One order, and what became of it.
+/// One order and its history.
 #[derive(Debug)]
 pub struct Timeline {
-    /// As it stands.
+    /// The current order.
     pub order: Order,
-    /// What was done to it, by whom, and the states after it.
+    /// Its audit entries: what was done, by whom, and the resulting states.
     pub audit_entries: Vec<(Timestamp, AuditEntry)>,
-    /// What was posted.
+    /// Its journal postings.
     pub entries: Vec<PostedEntry>,
-    /// What its merchant was owed.
+    /// Its events for the merchant.
     pub events: Vec<EventDelivery>,
-    /// What the exchange log has of it, as far as that is still kept.
+    /// Its exchange log entries that have not expired.
     pub exchanges: Exchanges,
 }
 
-/// One posting.
+/// One journal posting.
 #[derive(Debug)]
 pub struct PostedEntry {
-    /// When.
+    /// When it was posted.
     pub at: Timestamp,
-    /// What happened.
+    /// The business event that caused it.
     pub happening: String,
     /// The account that was debited.
     pub debit: String,
     /// The account that was credited.
     pub credit: String,
-    /// How much. Unit: minor units of the order's currency.
+    /// The amount. Unit: minor units of the order's currency.
     pub minor: i64,
 }
 
-/// One event, and how its delivery stands.
+/// One event and its delivery state.
 #[derive(Debug)]
 pub struct EventDelivery {
     /// `eventId`.
     pub id: String,
     /// `eventType`.
     pub kind: String,
-    /// When it was born.
+    /// When it was created.
     pub born: Timestamp,
     /// When the merchant acknowledged it.
     pub delivered: Option<Timestamp>,
     /// `PENDING`, `LEASED`, `DELIVERED`, `DEAD`.
     pub state: String,
-    /// Deliveries that were tried.
+    /// Number of delivery attempts.
     pub tries: u32,
-    /// Where it goes, if anywhere.
+    /// The destination's origin, if there is a destination.
     pub origin: Option<String>,
 }
 
-/// A store that was opened by [`crate::store::open_to_explain`].
+/// A store opened by [`crate::store::open_to_explain`].
 pub trait Timelines {
-    /// Reads beside a running gateway, or without one: takes no lock and writes nothing. `named` is a
+    /// Reads with or without a running gateway: takes no lock and writes nothing. `named` is a
     /// `payOrderNo`, the number of an attempt or a refund, or `merchantId/merchantOrderNo`.
     ///
     /// # Errors

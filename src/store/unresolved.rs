@@ -1,4 +1,4 @@
-//! Orders that are due: in doubt, waiting for the payer, or to be ended (A6, N10).
+//! Orders that are due: unresolved, waiting for the payer, or to be ended (A6, N10).
 
 use async_trait::async_trait;
 
@@ -6,14 +6,14 @@ use crate::domain::identifiers::{PayOrderNo, Timestamp};
 use crate::domain::order::{Order, PollLane};
 use crate::store::{Lease, LeaseCompletion, StoreError};
 
-/// How many orders of a lane may be taken now (N10).
+/// How many orders of a lane may be leased now (N10).
 pub type LaneShares<'a> = dyn Fn(PollLane<'_>) -> u32 + Send + Sync + 'a;
 
-/// What pollers take, and give back.
+/// Leases orders to pollers.
 #[async_trait]
 pub trait Unresolved: Send + Sync {
-    /// Takes orders that are due, under a fencing number, until the lease ends: of each lane no more
-    /// than its share; of two lanes the one of which fewer are taken comes first (N10).
+    /// Leases orders that are due, each with a fencing number: of each lane no more than its share;
+    /// the lane with the fewest taken comes first (N10).
     async fn lease_orders(
         &self,
         shares: &LaneShares<'_>,
@@ -21,18 +21,18 @@ pub trait Unresolved: Send + Sync {
         count: u32,
     ) -> Result<Vec<Lease>, StoreError>;
 
-    /// When [`Unresolved::lease_orders`] would next find something, so that a worker can wait for it
-    /// and no longer.
+    /// When [`Unresolved::lease_orders`] would next return something, so that a worker can sleep
+    /// until then.
     async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Takes these orders, due or not, of those that may still be paid and that nobody has.
+    /// Leases those of these orders that are open and not leased, whether due or not.
     async fn lease_named(
         &self,
         orders: &[PayOrderNo],
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreError>;
 
-    /// Ends the lease of an order that did not move, with the schedules of its objects as they are
-    /// now; refused when the lease was lost (N6).
+    /// Ends the lease of an unchanged order and stores the schedules of its objects; rejected when
+    /// the lease was lost (N6).
     async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError>;
 }

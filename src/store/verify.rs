@@ -1,16 +1,16 @@
-//! Everything a store holds, held against itself: for whoever doubts it, and for copies.
+//! Verifies the consistency of a whole store or a copy of one.
 
 use crate::domain::verification::{BreachSink, Report};
 use crate::store::OpenError;
 
-/// A store that was opened by [`crate::store::open_to_verify`].
+/// A store opened by [`crate::store::open_to_verify`].
 pub trait StoreVerifier {
-    /// Reads all of it, at one moment, beside a running gateway or without one: takes no lock, opens
-    /// no seal and writes nothing. Says each thing that does not hold as it is found.
+    /// Reads all of it in one snapshot, with or without a running gateway: takes no lock, opens no
+    /// seal and writes nothing. Reports each violation as it is found.
     ///
-    /// Has one order at a time in memory; sorts the journal and the log in temporary files.
+    /// Holds one order at a time in memory; sorts the journal and the log in temporary files.
     ///
     /// # Errors
-    /// It is no store, or another release's. What is damaged is no error.
-    fn verify(&self, hear: &mut BreachSink<'_>) -> Result<Report, OpenError>;
+    /// The file is not a store, or is of another release. Damage is reported, not an error.
+    fn verify(&self, sink: &mut BreachSink<'_>) -> Result<Report, OpenError>;
 }

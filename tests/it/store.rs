@@ -1,5 +1,5 @@
-//! What a store promises: one list of scenarios, run on each store and again with each store that
-//! holds a store. A behaviour not in this list is not promised.
+//! The contract of a store: one list of scenarios, run on each store and again on each decorator
+//! around a store. A behaviour that is not in this list is not guaranteed.
 
 use std::sync::Arc;
 
@@ -26,9 +26,9 @@ pub(crate) mod refunds;
 pub(crate) mod verify_store;
 pub(crate) mod writes;
 
-/// A place where a store can be closed and opened again on the same data.
+/// A factory whose store can be closed and reopened on the same data.
 pub(crate) trait Stores {
-    /// Opens it; whoever opened it before has dropped every handle of it.
+    /// Opens it; every handle of an earlier opening must have been dropped.
     fn open(&self) -> Arc<Store>;
 }
 
@@ -85,7 +85,7 @@ contract!(
 );
 contract!(sqlite_notifying, NotifyingStores(EmbeddedStores::new()));
 
-/// What the simulation runs on; each opening is the next process.
+/// The store of the simulation; each opening is the next process.
 impl Stores for MemoryStore {
     fn open(&self) -> Arc<Store> {
         Arc::new(self.restarted()).handles()

@@ -1,4 +1,4 @@
-//! The audit log's one chain, written with what it records (L2).
+//! The audit log's single chain, written with the change it records (L2).
 
 use rusqlite::params;
 
@@ -7,10 +7,10 @@ use crate::domain::identifiers::Timestamp;
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::writer::WriteTransaction;
 
-/// The one audit chain of this store.
+/// The name of this store's audit chain.
 pub(super) const CHAIN: &str = "main";
 
-/// L1, L2: chained here, because only here the order of commits is known.
+/// L1, L2: chained in the writer, because only there the order of commits is known.
 pub(super) fn record(
     writing: &mut WriteTransaction<'_>,
     audit_entry: &AuditEntry,

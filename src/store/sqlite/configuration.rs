@@ -1,4 +1,4 @@
-//! Which configuration was in force, and what the next one may not lose (F2).
+//! Applied configuration versions and the constraints on the next one (F2).
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::store::{
     Committed, ConfigurationLog, Dependents, ENDED_COUNTED_MAX, RemovalGuard, StoreError,
 };
 
-/// States that are over are named for the index, as everywhere.
+/// Final states are listed so that the partial index is used.
 const UNFINISHED: &str = "SELECT institution_id, account_id, SUM(many) FROM (
         SELECT institution_id, account_id, COUNT(*) AS many FROM attempts
         WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED'
@@ -27,8 +27,8 @@ const UNFINISHED: &str = "SELECT institution_id, account_id, SUM(many) FROM (
         GROUP BY a.institution_id, a.account_id)
     GROUP BY institution_id, account_id";
 
-/// Steps from account to account in the index, so that it takes as long for a million attempts as for a
-/// hundred, and counts no further than its limit.
+/// Steps from account to account in the index and counts up to a limit, so that the time does not
+/// grow with the number of attempts.
 const ENDED: &str = "WITH RECURSIVE known (institution_id, account_id) AS (
         SELECT (SELECT institution_id FROM attempts WHERE ended_at IS NOT NULL
                 ORDER BY institution_id, account_id LIMIT 1),
@@ -54,7 +54,7 @@ impl ConfigurationLog for Sqlite {
     }
 }
 
-/// The record and the version, together (L2): a version never sinks, whatever is asked.
+/// Writes the audit entry and the version together (L2); the stored version never decreases.
 pub(super) fn write(
     writing: &mut WriteTransaction<'_>,
     configured: &ConfigurationChange,
@@ -92,7 +92,7 @@ pub(super) fn write(
     Ok(Committed::Done)
 }
 
-/// `since` when what ended counts.
+/// Objects that ended after `since` count.
 fn dependents(connection: &Connection, since: Timestamp) -> Result<RemovalGuard, SqliteFault> {
     let version: Option<i64> = connection
         .prepare_cached("SELECT number FROM meta WHERE name = 'configuration'")?
@@ -117,7 +117,7 @@ fn dependents(connection: &Connection, since: Timestamp) -> Result<RemovalGuard,
     Ok(dependents)
 }
 
-/// What needs an institution is what needs one of its accounts.
+/// An institution's dependents are the sum of its accounts' dependents.
 fn by_institution(
     accounts: &BTreeMap<AccountKey, Dependents>,
 ) -> BTreeMap<InstitutionId, Dependents> {

@@ -1,11 +1,11 @@
-//! What can go wrong with a statement or a row, and what callers of the store are told of it.
+//! Errors of statements and rows, and their conversion to [`StoreError`].
 
 use rusqlite::ErrorCode;
 
 use crate::seal::SealFault;
 use crate::store::StoreError;
 
-/// Why a statement or a row did not do.
+/// Why a statement failed or a row could not be read.
 #[derive(Debug)]
 pub(super) enum SqliteFault {
     Sql(rusqlite::Error),

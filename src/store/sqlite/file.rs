@@ -1,5 +1,5 @@
-//! Opening the file: one process at a time, this release's schema, the right key, a sound tail.
-//! Never repairs anything.
+//! Opens the file and checks it: one process at a time, this release's schema, the right key, a
+//! sound audit tail. Never repairs anything.
 
 mod sealed_columns;
 
@@ -19,10 +19,10 @@ use crate::seal::{Seal, SealBinding, SealFault};
 use crate::store::sqlite::chain::CHAIN;
 use crate::store::{OpenError, StoreError};
 
-/// A fault of the write-ahead log was fixed here; nothing older may hold money.
+/// The first version with a fix for a write-ahead log defect; older ones are not safe for money.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-/// Forward only; the number of those applied stands in the file's `user_version`.
+/// Forward only; the number applied is stored in the file's `user_version`.
 const MIGRATIONS: [&str; 18] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
@@ -44,10 +44,10 @@ const MIGRATIONS: [&str; 18] = [
     include_str!("../schema/sqlite/0018_accounts.sql"),
 ];
 
-/// Before it, what it takes away is sealed elsewhere.
+/// Before this migration, the plain text that it drops is sealed into other columns.
 const PLAIN_GONE: &str = include_str!("../schema/sqlite/0012_plain_gone.sql");
 
-/// How long a lock of another program is waited for.
+/// How long to wait for another program's lock.
 const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 
 const CANARY: SealBinding<'_> = SealBinding {
@@ -62,7 +62,7 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-/// What a connection is for.
+/// The role of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionRole {
     Writer,
@@ -80,28 +80,28 @@ impl From<StoreLockError> for OpenError {
     }
 }
 
-/// A connection set up for its role.
+/// Opens a connection configured for its role.
 pub(super) fn connect(path: &Path, role: ConnectionRole) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         let text = format!("SQLite {} is too old", rusqlite::version());
         return Err(OpenError::File(text));
     }
-    // The file is there: nobody but `SQLite` opens or closes it from here on, because closing any
-    // descriptor of it would drop the locks of all. The log and its index take their mode from it.
+    // The file exists: only `SQLite` may open or close it from here on, because closing any
+    // descriptor of it would drop all its locks. The log and its index inherit its mode.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    // Before anything that locks: another program may be reading or copying.
+    // Before any statement that locks: another program may be reading or copying.
     connection.busy_timeout(OTHERS_WITHIN)?;
     connection.set_prepared_statement_cache_capacity(64);
-    // Plans must not depend on what is bound: otherwise a statement is planned anew for each
-    // value it is given, which costs more than running it.
+    // Plans must not depend on bound values: otherwise a statement is planned again for each value,
+    // which costs more than running it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        let text = format!("no write-ahead log can be kept there (journal mode {mode})");
+        let text = format!("the write-ahead log cannot be enabled there (journal mode {mode})");
         return Err(OpenError::File(text));
     }
-    // Checkpoints are made off the commit path; after one, the log shrinks to its bound.
+    // Checkpoints run off the commit path; after one, the log is truncated to its limit.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
@@ -111,13 +111,14 @@ pub(super) fn connect(path: &Path, role: ConnectionRole) -> Result<Connection, O
     )?;
     connection.execute_batch(match role {
         ConnectionRole::Writer => "PRAGMA cache_size = -16384;",
-        // Each commit makes it worthless, and emptying it takes as long as it ever was large.
+        // A small cache: each commit invalidates it, and clearing it takes time in proportion to
+        // its largest size.
         ConnectionRole::Reader => "PRAGMA cache_size = -1024; PRAGMA query_only = ON;",
     })?;
     Ok(connection)
 }
 
-/// A connection beside whoever has the file: takes no lock and writes nothing.
+/// Opens a read-only connection next to the owning process: takes no lock and writes nothing.
 pub(super) fn connect_beside(path: &Path) -> Result<Connection, OpenError> {
     files::expect_plain(path).map_err(|error| OpenError::File(error.to_string()))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -126,7 +127,7 @@ pub(super) fn connect_beside(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Brings the schema to this release's, then compares all of it with what it must be.
+/// Migrates the schema to this release's, then compares all of it with the expected one.
 pub(super) fn migrate(connection: &mut Connection, seal: &Seal) -> Result<(), OpenError> {
     let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let applied = usize::try_from(applied).unwrap_or(usize::MAX);
@@ -137,7 +138,7 @@ pub(super) fn migrate(connection: &mut Connection, seal: &Seal) -> Result<(), Op
         )));
     }
     if applied < MIGRATIONS.len() {
-        // What is taken away must not stay legible in the file's free places, or in its log.
+        // Dropped data must not stay readable in the file's free pages or in its log.
         connection.execute_batch("PRAGMA secure_delete = ON;")?;
         try_stored_key(connection, applied, seal)?;
         apply_from(connection, applied, Some(seal))?;
@@ -147,7 +148,7 @@ pub(super) fn migrate(connection: &mut Connection, seal: &Seal) -> Result<(), Op
     is_unchanged(connection)
 }
 
-/// D3: a wrong key is found out before anything is sealed with it.
+/// D3: a wrong key is detected before anything is sealed with it.
 fn try_stored_key(connection: &Connection, applied: usize, seal: &Seal) -> Result<(), OpenError> {
     if applied == 0 {
         return Ok(());
@@ -155,7 +156,7 @@ fn try_stored_key(connection: &Connection, applied: usize, seal: &Seal) -> Resul
     try_key(connection, seal)
 }
 
-/// The same for who may not write: the schema must be this release's already.
+/// As `migrate`, for read-only users: the schema must already be this release's.
 pub(super) fn is_current(connection: &Connection) -> Result<(), OpenError> {
     let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let known = MIGRATIONS.len();
@@ -174,18 +175,19 @@ fn is_unchanged(connection: &Connection) -> Result<(), OpenError> {
     if schema(connection)? == schema(&fresh)? {
         Ok(())
     } else {
-        Err(OpenError::Schema("somebody changed it".into()))
+        Err(OpenError::Schema("it was changed by hand".into()))
     }
 }
 
-/// Without a seal there are no rows: nothing has to be sealed.
+/// Without a seal there are no rows to seal.
 fn apply_from(
     connection: &mut Connection,
     applied: usize,
     seal: Option<&Seal>,
 ) -> Result<(), OpenError> {
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(applied) {
-        // What begins by reading cannot wait for a writer: it would have read what is old.
+        // A transaction that begins with a read cannot wait for a writer: its snapshot would be
+        // stale.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(seal) = seal.filter(|_| migration == PLAIN_GONE) {
             let moved = sealed_columns::seal_plain(&transaction, seal);
@@ -207,29 +209,29 @@ fn schema(connection: &Connection) -> Result<Vec<(String, Option<String>)>, Open
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// In front of the first moment of a span of forgotten nonces, in `meta`.
+/// The prefix of `meta` rows for spans of deleted nonces; the start of the span follows.
 pub(super) const SPAN_NAME: &str = "forgotten ";
 
-/// What a start finds.
+/// What start-up recovers.
 pub(super) struct RecoveredState {
     pub(super) epoch: Epoch,
     pub(super) forgotten: Forgotten,
     pub(super) link: ChainLink,
 }
 
-/// What a process that is gone was telling merchants, due at once: nobody else has the file (S1), so
-/// nobody else can be telling it, and its lease would keep the places of its destination (N7). Due
-/// before any clock: that of its birth may have been ahead (T2).
+/// Redelivers the events in flight in a process that is gone, at once: no other process can be
+/// delivering them (S1), and their leases would use up the share of their destination (N7). Due
+/// before any clock: the one that set their creation time may have been ahead (T2).
 const RELEASE_LEASED_EVENTS: &str =
     "UPDATE events SET state = 'PENDING', due_at = 0, fence = fence + 1
     WHERE event_id IN (SELECT event_id FROM events INDEXED BY events_due
     WHERE due_at IS NOT NULL AND state = 'LEASED')";
 
-/// Nobody but this process has the file (S1), so every other node is gone.
+/// Only this process has the file (S1), so every other node is gone.
 const EXPIRE_OTHERS: &str = "UPDATE nodes SET state = 'EXPIRED' WHERE state = 'LIVE'";
 
-/// Tries the key, checks the audit log's tail, hands back what was leased, and registers this process
-/// under a new epoch, durably.
+/// Checks the key and the audit log's tail, releases leased events, and durably registers this
+/// process under a new epoch.
 pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<RecoveredState, OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     try_key(&transaction, seal)?;
@@ -253,7 +255,7 @@ pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Recovere
     })
 }
 
-/// What is kept of forgotten nonces; releases before this one kept everything up to a floor.
+/// Loads the spans of deleted nonces; earlier releases stored a single floor.
 fn forgotten(connection: &Connection) -> Result<Forgotten, OpenError> {
     let sql = "SELECT name, number FROM meta WHERE name = 'floor' OR name GLOB 'forgotten *'";
     let mut statement = connection.prepare(sql)?;
@@ -270,8 +272,8 @@ fn forgotten(connection: &Connection) -> Result<Forgotten, OpenError> {
     Ok(Forgotten::of(spans.collect::<Result<Vec<_>, _>>()?))
 }
 
-/// D3: what the last start sealed must open and must be what this key would digest. Sealed anew
-/// each time, so that a key that seals nothing else any more can be taken away.
+/// D3: the key check sealed at the last start must open and match this key's digest. Sealed again
+/// at each start, so that a key that seals nothing else can be removed.
 fn try_key(connection: &Connection, seal: &Seal) -> Result<(), OpenError> {
     let digest = seal.digest("canary", b"paymux");
     let stored: Option<Vec<u8>> = connection
@@ -294,7 +296,7 @@ fn try_key(connection: &Connection, seal: &Seal) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The last record must follow from what it says and from the hash before it (L1).
+/// The hash of the last record must match its content and the previous hash (L1).
 fn tail(connection: &Connection) -> Result<ChainLink, OpenError> {
     let last = connection
         .query_row(

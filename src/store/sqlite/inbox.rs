@@ -1,4 +1,4 @@
-//! Messages of institutions as they came, sealed: once each, and of the forged ones a sample.
+//! Stores institutions' raw messages, sealed: each once, and a sample of the forged ones.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -16,7 +16,7 @@ use crate::store::{
 impl Archive for Sqlite {
     async fn archive(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError> {
         let message = seal(&self.seal, message)?;
-        // A flood of forged messages must not reach the writer.
+        // Checked by a reader first: a flood of forged messages must not reach the writer.
         if let Some(outcome) = self.read(|connection| message.judge(connection))? {
             return Ok(outcome);
         }
@@ -24,7 +24,7 @@ impl Archive for Sqlite {
     }
 }
 
-/// A message, sealed, under the digest of its bytes.
+/// A sealed message, keyed by the digest of its bytes.
 struct InboxRow {
     institution: String,
     digest: [u8; 32],
@@ -33,7 +33,7 @@ struct InboxRow {
     sealed: Vec<u8>,
 }
 
-/// Seals a message for its row.
+/// Seals a message for storage.
 fn seal(seal: &Seal, message: &InboxMessage) -> Result<InboxRow, StoreError> {
     let digest = seal.digest("inbox", &message.raw);
     let row = format!("{} {}", message.institution, hex(&digest));
@@ -55,7 +55,7 @@ fn seal(seal: &Seal, message: &InboxMessage) -> Result<InboxRow, StoreError> {
 }
 
 impl InboxRow {
-    /// What becomes of it where nothing has to be written.
+    /// The outcome, if nothing has to be written.
     fn judge(&self, connection: &Connection) -> Result<Option<ArchiveOutcome>, SqliteFault> {
         let known: Option<String> = connection
             .prepare_cached("SELECT status FROM inbox WHERE institution_id = ?1 AND digest = ?2")?
@@ -68,15 +68,15 @@ impl InboxRow {
             return Ok(None);
         }
         let sql = "SELECT COUNT(*) FROM inbox WHERE institution_id = ?1 AND status = 'FORGED'";
-        let kept: u32 = connection
+        let archived: u32 = connection
             .prepare_cached(sql)?
             .query_row(params![self.institution], |row| row.get(0))?;
-        Ok((kept >= FORGED_ARCHIVED_MAX).then_some(ArchiveOutcome::Dropped))
+        Ok((archived >= FORGED_ARCHIVED_MAX).then_some(ArchiveOutcome::Dropped))
     }
 
     fn write(&self, writing: &mut WriteTransaction<'_>) -> Result<ArchiveOutcome, SqliteFault> {
-        if let Some(kept) = self.judge(writing.connection)? {
-            return Ok(kept);
+        if let Some(outcome) = self.judge(writing.connection)? {
+            return Ok(outcome);
         }
         let inserted = writing
             .connection
@@ -103,8 +103,8 @@ impl InboxRow {
         Ok(ArchiveOutcome::Seen)
     }
 
-    /// The same bytes may come to be thought of worse than genuine, once they are weighed, and
-    /// better than forged, once the right key is configured.
+    /// The status of the same bytes may change from genuine to quarantined when their evidence is
+    /// applied, or up from forged once the right key is configured.
     fn is_worse_than(&self, known: &str) -> bool {
         match self.status {
             InboxStatus::Forged => false,

@@ -1,6 +1,6 @@
-//! Work taken for a while. A lease is the row's own due time, moved behind the lease's end, under
-//! a fencing number that grows with every lease, completion and change: whoever holds an older
-//! number completes nothing (N6), and what a crash leaves behind is due again by itself (Z3).
+//! Leases. A lease moves the row's due time to the lease's end, under a fencing number that
+//! increases with every lease, completion and change: a holder of an older number cannot complete
+//! (N6), and work left by a crash becomes due again by itself (Z3).
 
 mod bring_forward;
 pub(super) mod lanes;
@@ -23,7 +23,7 @@ use crate::store::{
 
 use bring_forward::bring_forward;
 
-/// Orders with intents of nodes that have expired. The states that are over are named for the index.
+/// Orders with intents of expired nodes. Final states are listed so that the partial index is used.
 const ORPHANED: &str = "SELECT pay_order_no FROM attempts
     WHERE state <> 'PAID' AND state <> 'FAILED' AND state <> 'CLOSED' AND state = 'INTENT'
     AND EXISTS (SELECT 1 FROM nodes WHERE nodes.epoch = attempts.epoch AND nodes.state = 'EXPIRED')
@@ -33,21 +33,21 @@ const ORPHANED: &str = "SELECT pay_order_no FROM attempts
     AND EXISTS (SELECT 1 FROM nodes WHERE nodes.epoch = refunds.epoch AND nodes.state = 'EXPIRED')
     LIMIT ?1";
 
-/// A row that was leased, by its key, with what the lease says.
+/// The key of a leased row, and its lease.
 pub(super) struct LeasedRow {
     row: String,
     fence: i64,
     tries: u32,
 }
 
-/// Numbers of orders with intents of nodes that have expired.
+/// Numbers of orders with intents of expired nodes.
 fn orphaned(connection: &Connection, count: u32) -> Result<Vec<String>, SqliteFault> {
     let mut statement = connection.prepare_cached(ORPHANED)?;
     let keys = statement.query_map(params![count], |row| row.get(0))?;
     Ok(keys.collect::<Result<_, _>>()?)
 }
 
-/// Leases them, whenever they are due.
+/// Leases them, whether due or not.
 fn lease_orphaned(
     writing: &mut WriteTransaction<'_>,
     now: Timestamp,
@@ -162,7 +162,7 @@ pub(super) fn take_events(
     Ok(taken)
 }
 
-/// Reads whole what was leased. A row whose fence has grown since is somebody else's by now.
+/// Loads leased rows completely. A row with a newer fence has another holder by now.
 pub(super) fn load(
     connection: &Connection,
     seal: &Seal,
@@ -182,12 +182,12 @@ pub(super) fn load(
             LeaseKind::Events => event(connection, seal, lease),
         };
         let of = match of {
-            // One row that cannot be read must not hold up those leased with it.
+            // One unreadable row must not block those leased with it.
             Err(SqliteFault::Corrupt(what)) => {
                 tracing::error!(
                     row = lease.row,
                     what,
-                    "leased work cannot be read; a person must look"
+                    "leased work cannot be read and needs manual repair"
                 );
                 continue;
             }
@@ -237,7 +237,7 @@ fn event(
     Ok(Some(LeasedWork::Event(Box::new(event), born)))
 }
 
-/// What became of a leased event, spelled out.
+/// The result of a leased event as column values.
 pub(super) struct EventCompletion {
     row: String,
     fence: i64,
@@ -245,14 +245,14 @@ pub(super) struct EventCompletion {
 }
 
 impl EventCompletion {
-    /// Nothing for an order: that goes back with its schedules.
+    /// `None` for an order, which is rescheduled instead.
     pub(super) fn of(lease: &Lease, outcome: DeliveryOutcome) -> Option<Self> {
         let LeasedWork::Event(event, _) = &lease.of else {
             return None;
         };
         Some(Self {
             row: event.id.as_str().to_owned(),
-            // A fence that does not fit was never given out.
+            // A fence out of range was never issued.
             fence: i64::try_from(lease.fence).unwrap_or(-1),
             outcome,
         })

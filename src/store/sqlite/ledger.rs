@@ -1,4 +1,4 @@
-//! Movements of a day as rows. Decides nothing.
+//! Reads the movements of a day. Makes no decisions.
 
 pub(super) mod breaks;
 mod manual_review;
@@ -19,8 +19,8 @@ use crate::store::ledger::{
 use crate::store::sqlite::loading::Columns;
 use crate::store::sqlite::{Sqlite, SqliteFault};
 
-/// Number, receiver, sum, currency, state, moment and the institution's number: every statement here
-/// has these columns, in this order.
+/// Columns of every statement here, in this order: number, receiver, amount, currency, state, time,
+/// the institution's number.
 const KNOWN_ATTEMPT: &str = "SELECT attempt_id, receiver_id, minor, currency, state, paid_at,
     institution_no FROM attempts WHERE attempt_id = ?1 AND institution_id = ?2";
 
@@ -32,7 +32,8 @@ const MOVED_ATTEMPTS: &str = "SELECT attempt_id, receiver_id, minor, currency, s
     institution_no FROM attempts WHERE state = 'PAID' AND institution_id = ?1
     AND (paid_at, attempt_id) > (?2, ?3) AND paid_at < ?4 ORDER BY paid_at, attempt_id LIMIT ?5";
 
-/// The cross join keeps the order: by the index of the day, not by every attempt of an institution.
+/// The cross join fixes the join order: start from the index of the day, not from every attempt of
+/// an institution.
 const MOVED_REFUNDS: &str = "SELECT r.refund_order_no, a.receiver_id, r.minor, r.currency, r.state,
     r.refunded_at, r.institution_no FROM refunds r CROSS JOIN attempts a
     WHERE a.attempt_id = r.attempt_id AND r.state = 'SUCCEEDED' AND a.institution_id = ?1
@@ -65,7 +66,7 @@ impl ReconciliationLedger for Sqlite {
         day: &SettlementDay,
         after: &MovementCursor,
     ) -> Result<(Vec<OurMovement>, Option<MovementCursor>), StoreError> {
-        self.ask(|connection| moved(connection, institution, day, after))
+        self.query(|connection| moved(connection, institution, day, after))
     }
 
     async fn receivers(
@@ -73,7 +74,7 @@ impl ReconciliationLedger for Sqlite {
         institution: &InstitutionId,
         day: &SettlementDay,
     ) -> Result<Vec<AccountReceiver>, StoreError> {
-        self.ask(|connection| receivers(connection, institution, day))
+        self.query(|connection| receivers(connection, institution, day))
     }
 
     async fn raise(
@@ -97,7 +98,7 @@ impl ReconciliationLedger for Sqlite {
         institution: &InstitutionId,
         day: &SettlementDay,
     ) -> Result<Vec<ReconciliationBreak>, StoreError> {
-        self.ask(|connection| breaks::of_day(connection, institution, day))
+        self.query(|connection| breaks::of_day(connection, institution, day))
     }
 
     async fn open_breaks(&self, shown: u32) -> Result<(u64, Vec<ReconciliationBreak>), StoreError> {

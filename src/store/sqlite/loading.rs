@@ -1,4 +1,4 @@
-//! Rows read back as the order they were: whole, or an error that says what cannot be read.
+//! Loads orders from rows: complete, or an error that says what cannot be read.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_
     named_mode, sealed, created, expires, state, ending, version, paying_attempt
     FROM orders WHERE ";
 
-/// Ends what a reading that failed half-way left open: it would go on seeing the past.
+/// Ends a transaction left open by a failed read: it would keep an old snapshot.
 pub(super) fn up_to_date(connection: &Connection) -> Result<(), SqliteFault> {
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK")?;
@@ -38,7 +38,7 @@ pub(super) fn up_to_date(connection: &Connection) -> Result<(), SqliteFault> {
     Ok(())
 }
 
-/// An order under a name that its asker may use (K3).
+/// Loads an order by a key that the caller may use (K3).
 pub(super) fn order(
     connection: &Connection,
     seal: &Seal,
@@ -88,7 +88,7 @@ pub(super) fn order(
     }
 }
 
-/// The order that fits a condition.
+/// Loads the order that matches a condition.
 pub(super) fn order_where(
     connection: &Connection,
     seal: &Seal,
@@ -106,7 +106,7 @@ pub(super) fn order_where(
     Ok(Some(order))
 }
 
-/// The institution through which this payer last paid this merchant.
+/// The institution last used by this payer to pay this merchant.
 pub(super) fn last_institution(
     connection: &Connection,
     digest: &[u8; 32],
@@ -119,7 +119,7 @@ pub(super) fn last_institution(
     id.map(|id| read(InstitutionId::parse(&id))).transpose()
 }
 
-/// A row, read by the places of its columns.
+/// A row, read by column index.
 pub(super) struct Columns<'a> {
     pub(super) row: &'a Row<'a>,
 }
@@ -152,7 +152,7 @@ impl Columns<'_> {
         Ok(Timestamp::from_ms(self.get(at)?))
     }
 
-    /// Questions asked and the moment of the next, side by side.
+    /// Reads a schedule: the query count and the next time, in adjacent columns.
     pub(super) fn schedule(&self, at: usize) -> Result<Schedule, SqliteFault> {
         Ok(Schedule {
             asked: self.get(at)?,
@@ -164,14 +164,14 @@ impl Columns<'_> {
         read(u64::try_from(self.get::<i64>(at)?))
     }
 
-    /// Sum and currency, side by side.
+    /// Reads an amount: minor units and currency, in adjacent columns.
     pub(super) fn amount(&self, at: usize) -> Result<Amount, SqliteFault> {
         let currency = self.parse(at.saturating_add(1), Currency::parse)?;
         read(Amount::from_minor(self.get(at)?, currency))
     }
 }
 
-/// Never quotes what was found, which may be personal.
+/// Never quotes the stored value, which may be personal.
 pub(super) fn read<T, E>(result: Result<T, E>) -> Result<T, SqliteFault> {
     result.map_err(|_| {
         let kind = std::any::type_name::<T>();
@@ -186,7 +186,7 @@ pub(super) fn named<T: Copy>(
     move |text| all.iter().copied().find(|one| name(*one) == text).ok_or(())
 }
 
-/// Opens a sealed text.
+/// Decrypts and parses a sealed text.
 fn open<T: DeserializeOwned>(
     seal: &Seal,
     place: SealBinding<'_>,

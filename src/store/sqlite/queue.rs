@@ -1,5 +1,4 @@
-//! The queues of events, one for each destination: what is due, and what a destination's share
-//! leaves of it (N7).
+//! The event queues, one per destination: what is due, within the destination's share (N7).
 
 mod dead_events;
 
@@ -14,7 +13,7 @@ use crate::store::outbox::{
 use crate::store::sqlite::{Sqlite, SqliteFault, lease};
 use crate::store::{Lease, LeaseCompletion, LeaseKind, StoreError};
 
-/// The oldest due ones of one destination, whether waiting or left by a lease that ended.
+/// The oldest due events of one destination, whether pending or with an expired lease.
 const DUE_OF_ORIGIN: &str = "SELECT event_id, due_at FROM (SELECT event_id, due_at FROM events
         WHERE due_at IS NOT NULL AND origin = ?1 AND state = 'PENDING' AND due_at <= ?2
         ORDER BY due_at, event_id LIMIT ?3)
@@ -31,8 +30,8 @@ impl Outbox for Sqlite {
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        // Looked for here: with many destinations that takes longer than taking, and the writer's
-        // time is everybody's.
+        // Searched by a reader: with many destinations that takes longer than leasing, and the
+        // writer thread is shared by all.
         let due = self.read(|connection| due(connection, shares, now, count))?;
         if due.is_empty() {
             return Ok(Vec::new());
@@ -62,9 +61,9 @@ impl Outbox for Sqlite {
         &self,
         merchant: &MerchantId,
         after: u64,
-        room: EventPageLimit,
+        limit: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
-        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, room)))
+        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, limit)))
     }
 
     async fn dead_lettered(
@@ -95,8 +94,8 @@ impl Outbox for Sqlite {
     }
 }
 
-/// Ids of events that may be leased now. Of two destinations the one that has less on its way comes
-/// first, so that a hand that becomes free goes to whoever has none.
+/// Ids of events that may be leased now. The destination with the fewest in flight comes first, so
+/// that a free worker slot goes to one that has none.
 fn due(
     connection: &Connection,
     shares: &DeliveryShares,
@@ -131,7 +130,7 @@ fn due(
     Ok(due.into_iter().map(|(_, _, event)| event).collect())
 }
 
-/// Visits every destination that something is to be delivered to, by one step of the index each.
+/// Visits every destination with undelivered events, by one index step each.
 fn for_each_origin(
     connection: &Connection,
     mut visit: impl FnMut(&str) -> Result<(), SqliteFault>,
@@ -149,8 +148,8 @@ fn for_each_origin(
     Ok(())
 }
 
-/// When a look would find something; a destination that uses its whole share is waited for until
-/// one of its leases ends.
+/// When `due` would next return something; for a destination with its share used up, when its first
+/// lease ends.
 fn next_due(
     connection: &Connection,
     shares: &DeliveryShares,

@@ -1,4 +1,4 @@
-//! Refunds as rows, and back.
+//! Converts refunds to rows and back.
 
 use rusqlite::{Connection, params};
 
@@ -36,11 +36,11 @@ const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no,
     found_no = excluded.found_no, found_at = excluded.found_at,
     asked = excluded.asked, next_at = excluded.next_at";
 
-/// R6, before anything is written: a number of another refund.
+/// R6, checked before anything is written: whether another refund has this number.
 pub(super) const NUMBER_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM refunds
     WHERE merchant_id = ?1 AND request_no = ?2 AND refund_order_no <> ?3)";
 
-/// The new refund with a number, of which a change has at most one.
+/// Merchant, request number and our number of the new refund; a change has at most one.
 pub(super) fn numbered(rows: &ChangeRows) -> Option<[String; 3]> {
     let refund = rows.reserved()?;
     let number = refund.request()?.number.to_string();
@@ -64,7 +64,7 @@ pub(super) fn refund_row(
     let sealed = |column, text: Option<&str>| {
         seal_maybe(seal, refund_place(refund.no.as_str(), column), text)
     };
-    let said = sealed(
+    let merchant_reason = sealed(
         "sealed",
         request.and_then(|request| request.reason.as_deref()),
     )?;
@@ -88,7 +88,7 @@ pub(super) fn refund_row(
         maybe(request.map(|_| order.terms.merchant.as_str())),
         maybe(request.map(|request| request.number.as_str())),
         notice_url.into(),
-        said.into(),
+        merchant_reason.into(),
         refund.created.ms().into(),
         moment(waits_until),
         moment(left_at),

@@ -1,5 +1,5 @@
-//! A change as the rows it becomes: sealed and spelled out in the caller's thread, so that the
-//! writer only hands them over. Decides nothing.
+//! Converts a change to rows: sealed and serialised in the caller's thread, so that the writer only
+//! executes statements. Makes no decisions.
 
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
@@ -36,7 +36,7 @@ const INSERT_ORDER: &str =
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
 
-/// Ends the order's lease: a completion that holds the old fence comes too late (N6).
+/// Ends the order's lease: a completion with the old fence is rejected (N6).
 const UPDATE_ORDER: &str =
     "UPDATE orders SET state = ?3, ending = ?4, version = ?5, paying_attempt = ?6,
     due_at = ?7, reserved_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,
@@ -56,7 +56,7 @@ const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_i
     late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named,
     asked = excluded.asked, next_at = excluded.next_at";
 
-/// News of a refund keeps the institution in reach from then on (F2).
+/// An update of a refund restarts the removal guard period of its institution (F2).
 const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
     WHERE attempt_id = ?1 AND ended_at IS NOT NULL";
 
@@ -75,7 +75,7 @@ const UPSERT_PAYER: &str = "INSERT INTO payers (payer_digest, institution_id, at
     VALUES (?1, ?2, ?3) ON CONFLICT (payer_digest) DO UPDATE
     SET institution_id = excluded.institution_id, at = excluded.at WHERE excluded.at >= at";
 
-/// A statement and its values.
+/// An SQL statement and its values.
 pub(super) struct RowWrite {
     pub(super) sql: &'static str,
     pub(super) values: Vec<Value>,
@@ -88,12 +88,12 @@ impl RowWrite {
     }
 }
 
-/// All that a change writes.
+/// Everything a change writes.
 pub(super) struct ChangeWrite {
     nonce: Option<Nonce>,
-    /// Merchant, number and our number of a refund that is new.
+    /// Merchant, request number and our number of a new refund.
     numbered: Option<[String; 3]>,
-    /// The row that is written only if nobody wrote first, and what it means if not.
+    /// The row that is written only if no other write came first, and the outcome otherwise.
     guard: Option<(RowWrite, Committed)>,
     rows: Vec<RowWrite>,
     audit_entry: Option<AuditEntry>,
@@ -101,7 +101,7 @@ pub(super) struct ChangeWrite {
 }
 
 impl ChangeWrite {
-    /// Guards first; a guard that fails takes back the nonce, so that nothing is left.
+    /// Checks guards first; a failed guard undoes the nonce, so that nothing is written.
     pub(super) fn apply(
         &self,
         writing: &mut WriteTransaction<'_>,
@@ -140,7 +140,7 @@ impl ChangeWrite {
     }
 }
 
-/// Spells out a change.
+/// Converts a change to rows.
 pub(super) fn write(seal: &Seal, change: &Change) -> Result<ChangeWrite, StoreError> {
     let mut write = ChangeWrite {
         nonce: change.nonce().map(Nonce::of),
@@ -160,7 +160,7 @@ pub(super) fn write(seal: &Seal, change: &Change) -> Result<ChangeWrite, StoreEr
 
 fn guard(seal: &Seal, rows: &ChangeRows) -> Result<(RowWrite, Committed), StoreError> {
     let order = &rows.order;
-    let standing = [
+    let status = [
         text(order.state.name()),
         order.ending.map(|ending| ending.name().to_owned()).into(),
         number(order.version)?,
@@ -177,11 +177,11 @@ fn guard(seal: &Seal, rows: &ChangeRows) -> Result<(RowWrite, Committed), StoreE
             (UPDATE_ORDER, values, Committed::Stale)
         }
     };
-    values.extend(standing);
+    values.extend(status);
     Ok((RowWrite { sql, values }, otherwise))
 }
 
-/// What never changes of an order.
+/// The immutable columns of an order.
 fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
     let terms = &order.terms;
     let private = SealedOrderFields::of(order);
@@ -211,7 +211,7 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
     Ok(values)
 }
 
-/// Everything the merchant asked for, as a keyed digest (section 1): the stored terms were these.
+/// A keyed digest of everything the merchant requested (section 1), to prove the stored terms.
 fn fingerprint(
     seal: &Seal,
     terms: &OrderTerms,
@@ -243,7 +243,7 @@ fn dependents(seal: &Seal, rows: &ChangeRows, at: Timestamp) -> Result<Vec<RowWr
     let mut written = Vec::with_capacity(8);
     for attempt in rows.attempts() {
         written.push(attempt_row(seal, &order.no, attempt, at)?);
-        // The election happened in this change: it never changes an attempt again (O1).
+        // It became the paying attempt in this change: that never changes an attempt again (O1).
         if attempt.state == AttemptState::Paid
             && order.paying_attempt_id.as_ref() == Some(&attempt.id)
         {
@@ -360,8 +360,8 @@ fn event_row(seal: &Seal, event: &Event, at: Timestamp) -> Result<RowWrite, Stor
         .seal(event_place(event.id.as_str()), &event.body)
         .map_err(not_sealed)?;
     let destination = event.destination.as_deref();
-    // The key of its queue (N7); an address without an origin is a queue of its own, under a name that
-    // nobody can read it from.
+    // The key of its queue (N7); a URL without an origin gets its own queue, under a digest that
+    // does not reveal it.
     let own_queue = |to: &str| hex(&seal.digest("destination", to.as_bytes()));
     let origin = destination.map(|to| origin(to).unwrap_or_else(|| own_queue(to)));
     let target = seal_maybe(seal, target_place(event.id.as_str()), destination)?;

@@ -1,4 +1,5 @@
-//! What is sealed, in which shape and for which place (D2). Nothing here reaches a row unsealed.
+//! The sealed columns, their format and their bindings (D2). Their content is never written
+//! unsealed.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use crate::seal::{Seal, SealBinding, SealFault, Sealed};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteFault;
 
-/// Personal and free text of an order, sealed as one.
+/// Personal data and free text of an order, sealed together.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SealedOrderFields<'a> {
     pub(super) mobile: Cow<'a, str>,
@@ -48,7 +49,7 @@ impl<'a> SealedOrderFields<'a> {
     }
 }
 
-/// A hand-over, sealed: a link lets its holder pay.
+/// A payment action, sealed because its link lets the holder pay.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SealedPaymentAction<'a> {
     pub(super) link: Option<Cow<'a, str>>,
@@ -72,32 +73,32 @@ impl<'a> SealedPaymentAction<'a> {
     }
 }
 
-/// Where the body of an event is sealed.
+/// The binding of an event's body.
 pub(super) fn event_place(event: &str) -> SealBinding<'_> {
     let (table, row, column) = ("events", event, "sealed");
     SealBinding { table, row, column }
 }
 
-/// Where the address is sealed that an event goes to.
+/// The binding of an event's target URL.
 pub(super) fn target_place(event: &str) -> SealBinding<'_> {
     let (table, row, column) = ("events", event, "target");
     SealBinding { table, row, column }
 }
 
-/// Where an institution's words about an attempt are sealed.
+/// The binding of an institution's reason text for an attempt.
 pub(super) fn attempt_reason_place(attempt: &str) -> SealBinding<'_> {
     let (table, row, column) = ("attempts", attempt, "reason_sealed");
     SealBinding { table, row, column }
 }
 
-/// Where something about a refund is sealed: the merchant's words (`sealed`), the institution's
-/// (`reason_sealed`), the merchant's address (`notice_sealed`).
+/// The binding of a refund's sealed column: the merchant's texts (`sealed`), the institution's
+/// reason (`reason_sealed`), the merchant's notification URL (`notice_sealed`).
 pub(super) fn refund_place<'a>(refund: &'a str, column: &'a str) -> SealBinding<'a> {
     let (table, row) = ("refunds", refund);
     SealBinding { table, row, column }
 }
 
-/// Seals a text that may be absent.
+/// Seals an optional text.
 pub(super) fn seal_maybe(
     seal: &Seal,
     place: SealBinding<'_>,
@@ -108,7 +109,7 @@ pub(super) fn seal_maybe(
     Ok(sealed.map(Sealed::into_bytes))
 }
 
-/// Opens a text that may be absent.
+/// Opens an optional text.
 pub(super) fn open_maybe(
     seal: &Seal,
     place: SealBinding<'_>,
@@ -122,13 +123,13 @@ pub(super) fn open_maybe(
     Ok(Some(text.into()))
 }
 
-/// One payer at one merchant; at another merchant the same payer has another digest.
+/// A digest of a payer at one merchant; the same payer has another digest at another merchant.
 pub(super) fn payer_digest(seal: &Seal, merchant: &MerchantId, payer: &MobileNo) -> [u8; 32] {
     let value = format!("{merchant} {}", payer.expose());
     seal.digest("payer", value.as_bytes())
 }
 
-/// Spells out and seals.
+/// Serialises and seals a value.
 pub(super) fn seal_text(
     seal: &Seal,
     place: SealBinding<'_>,
@@ -139,7 +140,7 @@ pub(super) fn seal_text(
     Ok(seal.seal(place, &plain).map_err(not_sealed)?.into_bytes())
 }
 
-/// Nothing was written.
+/// Converts a sealing error; nothing was written.
 pub(super) fn not_sealed(fault: SealFault) -> StoreError {
     StoreError::Unavailable(fault.to_string())
 }

@@ -1,6 +1,7 @@
-//! The ledger of one order, read beside whoever writes. The log and the journal have no index by
-//! order, because every write would pay for it: both grow with time, so the place where an order
-//! begins is found by halving, and as many records are read as the order has versions (K4).
+//! Reads the ledger of one order while the gateway runs. The audit log and the journal have no
+//! index by order, because every write would pay for it. Both grow in time order, so a binary
+//! search finds where the order begins, and as many records are read as the order has versions
+//! (K4).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,20 +20,20 @@ use crate::store::sqlite::{SqliteFault, file};
 use crate::store::timeline::{EventDelivery, PostedEntry, Timeline, Timelines};
 use crate::store::{OpenError, StoreError};
 
-/// How far records written side by side may lie out of the order of time. Unit: milliseconds.
+/// How far concurrently written records may be out of time order. Unit: milliseconds.
 const DISORDER_MS_MAX: i64 = 60_000;
 
-/// How much earlier than an order the first exchange of a block with one of its entries may have begun: longer
-/// than any exchange takes. Unit: milliseconds.
+/// How much earlier than an order the first exchange of a block with one of its entries may have
+/// started: longer than any exchange takes. Unit: milliseconds.
 const BEFORE_MS: i64 = 120_000;
 
-/// How long after its last change an order's exchanges are looked for.
+/// How long after an order's last change its exchanges are searched for.
 const AFTER: Duration = Duration::from_hours(1);
 
-/// How long a notification that nobody acknowledges is delivered again (N2).
+/// How long an unacknowledged notification is retried (N2).
 const DELIVERED_WITHIN: Duration = Duration::from_hours(8 * 24);
 
-/// The file of a store, and what opens what is sealed in it.
+/// A store's file, and the seal that opens its content.
 pub(in crate::store) struct TimelineReader {
     connection: Connection,
     seal: Arc<Seal>,
@@ -45,19 +46,19 @@ impl TimelineReader {
     }
 
     fn read(&self, named: &str) -> Result<Option<Timeline>, SqliteFault> {
-        // One look at one moment, whoever writes meanwhile.
-        let look = self.connection.unchecked_transaction()?;
-        let Some(order) = named_order(&look, &self.seal, named)? else {
+        // One snapshot, whatever is written meanwhile.
+        let snapshot = self.connection.unchecked_transaction()?;
+        let Some(order) = named_order(&snapshot, &self.seal, named)? else {
             return Ok(None);
         };
-        let audit_entries = audit_entries(&look, &order)?;
+        let audit_entries = audit_entries(&snapshot, &order)?;
         let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
-        let events = events(&look, &order)?;
+        let events = events(&snapshot, &order)?;
         let span = span(&order, last, &events);
         Ok(Some(Timeline {
-            entries: entries(&look, &order, last)?,
+            entries: entries(&snapshot, &order, last)?,
             events,
-            exchanges: reading::read(&look, &self.seal, &order, span)?,
+            exchanges: reading::read(&snapshot, &self.seal, &order, span)?,
             audit_entries,
             order,
         }))
@@ -70,7 +71,8 @@ impl Timelines for TimelineReader {
     }
 }
 
-/// From which time there may be exchanges about an order: until the last change and the last delivery.
+/// The time range of exchanges about an order: from shortly before its creation to shortly after
+/// its last change or delivery.
 fn span(order: &Order, last: Timestamp, events: &[EventDelivery]) -> (Timestamp, Timestamp) {
     let ends = events.iter().filter_map(|event| {
         event.origin.as_ref()?;
@@ -100,16 +102,16 @@ fn named_order(
     order_where(connection, seal, which, params![named])
 }
 
-/// The first number of a table that grows with time whose moment is not before this one.
+/// The first row number, of a table in time order, whose time is not before `at`.
 fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i64, SqliteFault> {
-    let mut look = connection.prepare(sql)?;
+    let mut statement = connection.prepare(sql)?;
     let (mut low, mut high) = (1, last.saturating_add(1));
     while low < high {
         let middle = low.saturating_add(high.saturating_sub(low) / 2);
-        let moment: Option<i64> = look.query_row(params![middle], |row| row.get(0))?;
+        let moment: Option<i64> = statement.query_row(params![middle], |row| row.get(0))?;
         match moment {
             Some(moment) if moment < at => low = middle.saturating_add(1),
-            // Or a gap: nothing lies between it and the next number that is there.
+            // A gap also counts: the next existing row has a higher number.
             Some(_) | None => high = middle,
         }
     }
@@ -186,7 +188,7 @@ fn events(connection: &Connection, order: &Order) -> Result<Vec<EventDelivery>, 
     let sql = "SELECT event_id, event_type, born, delivered_at, state, tries, origin FROM events
         WHERE event_id >= ?1 AND event_id < ?1 || '~' ORDER BY born, event_id";
     let mut statement = connection.prepare(sql)?;
-    let told = |row: &Row<'_>| {
+    let delivery = |row: &Row<'_>| {
         Ok(EventDelivery {
             id: row.get(0)?,
             kind: row.get(1)?,
@@ -197,6 +199,6 @@ fn events(connection: &Connection, order: &Order) -> Result<Vec<EventDelivery>, 
             origin: row.get(6)?,
         })
     };
-    let rows = statement.query_map(params![begin], told)?;
+    let rows = statement.query_map(params![begin], delivery)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -1,6 +1,6 @@
-//! The whole file as rows for `domain/verification`, order by order: five tables and the log are read
-//! side by side, each in the order of `pay_order_no`, so that one order at a time is in memory. The
-//! journal and the log have no such index; what sorts them spills into temporary files.
+//! Reads the whole file for `domain/verification`, order by order: five tables and the audit log
+//! are read in parallel, each sorted by `pay_order_no`, so that one order at a time is in memory.
+//! The journal and the log have no such index; sorting them uses temporary files.
 
 mod side_table;
 
@@ -24,10 +24,10 @@ use crate::store::sqlite::{SqliteFault, file};
 use crate::store::verify::StoreVerifier;
 use side_table::{SideTable, unreadable, why};
 
-/// What `SQLite` finds wrong with the file is told so often at most.
+/// Maximum number of file errors reported by `SQLite`'s own check.
 const FILE_FAULTS_MAX: u32 = 100;
 
-// Of each statement the first column is the order's number, and the rows come in its order.
+// The first column of each statement is the order number, and its rows are sorted by it.
 
 const ORDERS: &str =
     "SELECT pay_order_no, merchant_id, minor, currency, state, paying_attempt, reserved_minor,
@@ -45,12 +45,12 @@ const REFUNDS: &str =
 const ENTRIES: &str = "SELECT pay_order_no, entry_id, happening, debit, credit, minor, currency
     FROM journal ORDER BY pay_order_no";
 
-/// An event's id begins with its order's number, but for the first letter.
+/// An event's id begins with its order's number, except for the first letter.
 const EVENTS: &str = "SELECT 'P' || substr(event_id, 2, 26), event_id, pay_order_no, merchant_id,
     event_type, version, (due_at IS NOT NULL) = (origin IS NOT NULL AND
     (state = 'PENDING' OR state = 'LEASED')) FROM events ORDER BY event_id";
 
-/// Beside MAX, a plain column is that of the row with the greatest number.
+/// With MAX, a bare column takes its value from the row with the maximum.
 const RECORDED: &str = "SELECT object, COUNT(*), result, MAX(seq) FROM audit
     GROUP BY object ORDER BY object";
 
@@ -61,7 +61,7 @@ const CHAINS: &str =
 const BLOCKS: &str = "SELECT block, first_at, last_at, dropped, orders, sealed, prev, hash
     FROM exchange_log ORDER BY block";
 
-/// By the rows themselves: their index cannot hold a number twice, whatever they do.
+/// Reads the table, not its unique index, which could not contain a duplicate number.
 const NUMBERS: &str = "SELECT merchant_id, sequence, event_id FROM events NOT INDEXED
     ORDER BY merchant_id, sequence";
 
@@ -71,7 +71,7 @@ const GIVEN: &str = "SELECT merchant_id, last,
     SELECT merchant_id, 0, max(sequence) FROM events
     WHERE merchant_id NOT IN (SELECT merchant_id FROM sequences) GROUP BY merchant_id";
 
-/// The file of a store, whole.
+/// Verifies a store's whole file.
 pub(in crate::store) struct FileVerifier {
     connection: Connection,
     file: String,
@@ -87,21 +87,21 @@ impl FileVerifier {
 }
 
 impl StoreVerifier for FileVerifier {
-    fn verify(&self, hear: &mut BreachSink<'_>) -> Result<Report, OpenError> {
-        // One look at one moment, whoever writes meanwhile.
-        let look = self.connection.unchecked_transaction()?;
-        file::is_current(&look)?;
+    fn verify(&self, sink: &mut BreachSink<'_>) -> Result<Report, OpenError> {
+        // One snapshot, whatever is written meanwhile.
+        let snapshot = self.connection.unchecked_transaction()?;
+        file::is_current(&snapshot)?;
         let mut report = Report::default();
         let mut breaches = 0_u64;
-        let mut hear = |breach: Breach| {
+        let mut sink = |breach: Breach| {
             breaches = breaches.saturating_add(1);
-            hear(breach);
+            sink(breach);
         };
         for part in [check_file, chains, blocks, numbers, orders] {
-            // The pages of a damaged file may not even be readable; the other parts still are looked at.
-            if let Err(fault) = part(&look, &mut report, &mut hear) {
+            // The pages of a damaged file may be unreadable; the other parts are still checked.
+            if let Err(fault) = part(&snapshot, &mut report, &mut sink) {
                 let file = self.file.clone();
-                hear(Breach::of("FILE", file, "readable pages", why(&fault)));
+                sink(Breach::of("FILE", file, "readable pages", why(&fault)));
             }
         }
         report.breaches = breaches;
@@ -109,44 +109,44 @@ impl StoreVerifier for FileVerifier {
     }
 }
 
-/// `SQLite`'s own check: pages, indexes, types, and what refers to what. Not the constraints of the
-/// schema, which it does not even read where it may not write; the rules say the same.
+/// `SQLite`'s own check: pages, indexes, types and foreign keys. Not the schema's constraints,
+/// which it does not read without write access; the rules cover the same.
 fn check_file(
-    look: &Connection,
+    snapshot: &Connection,
     _: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
-    let mut rows = asked.query([])?;
+    let mut statement = snapshot.prepare(&format!("PRAGMA integrity_check({FILE_FAULTS_MAX})"))?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let found: String = row.get(0)?;
         if found != "ok" {
-            hear(Breach::of("FILE", "integrity", "ok", found));
+            sink(Breach::of("FILE", "integrity", "ok", found));
         }
     }
-    let mut asked = look.prepare("PRAGMA foreign_key_check")?;
-    let mut rows = asked.query([])?;
+    let mut statement = snapshot.prepare("PRAGMA foreign_key_check")?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
-        let found = format!("a row of {table} that refers to none");
-        hear(Breach::of(
+        let found = format!("a row of {table} without its parent");
+        sink(Breach::of(
             "FILE",
             "references",
-            format!("a row of {parent} for each"),
+            format!("an existing row of {parent} for each"),
             found,
         ));
     }
     Ok(())
 }
 
-/// L1, each chain from its first record.
+/// L1: verifies each chain from its first record.
 fn chains(
-    look: &Connection,
+    snapshot: &Connection,
     report: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(CHAINS)?;
-    let mut rows = asked.query([])?;
+    let mut statement = snapshot.prepare(CHAINS)?;
+    let mut rows = statement.query([])?;
     let mut chain: Option<Chain> = None;
     while let Some(row) = rows.next()? {
         report.records = report.records.saturating_add(1);
@@ -157,8 +157,8 @@ fn chains(
         }
         let chain = chain.get_or_insert_with(|| Chain::new(&name));
         match record(&columns) {
-            Ok(record) => chain.follow(&record, hear),
-            Err(fault) => hear(unreadable(&name, &fault)),
+            Ok(record) => chain.follow(&record, sink),
+            Err(fault) => sink(unreadable(&name, &fault)),
         }
     }
     report.heads.extend(chain.as_ref().map(head));
@@ -185,20 +185,20 @@ fn record(columns: &Columns<'_>) -> Result<AuditRecord, SqliteFault> {
     })
 }
 
-/// L1, from the oldest block that is left.
+/// L1: verifies the block chain from the oldest remaining block.
 fn blocks(
-    look: &Connection,
+    snapshot: &Connection,
     report: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(BLOCKS)?;
-    let mut rows = asked.query([])?;
+    let mut statement = snapshot.prepare(BLOCKS)?;
+    let mut rows = statement.query([])?;
     let mut blocks = Blocks::default();
     while let Some(row) = rows.next()? {
         report.blocks = report.blocks.saturating_add(1);
         match block(&Columns { row }) {
-            Ok(block) => blocks.follow(&block, hear),
-            Err(fault) => hear(unreadable("exchange_log", &fault)),
+            Ok(block) => blocks.follow(&block, sink),
+            Err(fault) => sink(unreadable("exchange_log", &fault)),
         }
     }
     Ok(())
@@ -221,38 +221,38 @@ fn block(columns: &Columns<'_>) -> Result<BlockRow, SqliteFault> {
     })
 }
 
-/// K1, N1, merchant by merchant.
+/// K1, N1: verifies event numbers, merchant by merchant.
 fn numbers(
-    look: &Connection,
+    snapshot: &Connection,
     _: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
-    let mut asked = look.prepare(NUMBERS)?;
-    let mut rows = asked.query([])?;
+    let mut statement = snapshot.prepare(NUMBERS)?;
+    let mut rows = statement.query([])?;
     let mut numbers = EventNumberCheck::default();
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let (merchant, event): (String, String) = (columns.get(0)?, columns.get(2)?);
-        numbers.follow(&merchant, columns.number(1)?, &event, hear);
+        numbers.follow(&merchant, columns.number(1)?, &event, sink);
     }
-    let mut asked = look.prepare(GIVEN)?;
-    let mut rows = asked.query([])?;
+    let mut statement = snapshot.prepare(GIVEN)?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
         let merchant: String = columns.get(0)?;
-        EventNumberCheck::counted(&merchant, columns.number(1)?, columns.number(2)?, hear);
+        EventNumberCheck::counted(&merchant, columns.number(1)?, columns.number(2)?, sink);
     }
     Ok(())
 }
 
-/// Every order with all that was written about it, and what belongs to none.
+/// Verifies every order with all its rows, and reports rows that belong to none.
 fn orders(
-    look: &Connection,
+    snapshot: &Connection,
     report: &mut Report,
-    hear: &mut BreachSink<'_>,
+    sink: &mut BreachSink<'_>,
 ) -> Result<(), SqliteFault> {
     let mut statements = [ORDERS, ATTEMPTS, REFUNDS, ENTRIES, EVENTS, RECORDED]
-        .map(|sql| look.prepare(sql))
+        .map(|sql| snapshot.prepare(sql))
         .into_iter()
         .collect::<Result<Vec<Statement<'_>>, _>>()?
         .into_iter();
@@ -275,14 +275,14 @@ fn orders(
         let no: String = columns.get(0)?;
         let row = order(&columns);
         let parts = (
-            attempts.until(&no, hear)?,
-            refunds.until(&no, hear)?,
-            entries.until(&no, hear)?,
-            events.until(&no, hear)?,
-            recorded.until(&no, hear)?,
+            attempts.until(&no, sink)?,
+            refunds.until(&no, sink)?,
+            entries.until(&no, sink)?,
+            events.until(&no, sink)?,
+            recorded.until(&no, sink)?,
         );
         for entry in &parts.2 {
-            report.totals.add(entry, hear);
+            report.totals.add(entry, sink);
         }
         match row {
             Ok(order) => StoredOrder {
@@ -293,16 +293,16 @@ fn orders(
                 events: parts.3,
                 recorded: parts.4.into_iter().next(),
             }
-            .verify(hear),
-            Err(fault) => hear(unreadable(&no, &fault)),
+            .verify(sink),
+            Err(fault) => sink(unreadable(&no, &fault)),
         }
     }
-    attempts.end(hear)?;
-    refunds.end(hear)?;
-    entries.end(hear)?;
-    events.end(hear)?;
-    recorded.end(hear)?;
-    report.totals.balance(hear);
+    attempts.end(sink)?;
+    refunds.end(sink)?;
+    entries.end(sink)?;
+    events.end(sink)?;
+    recorded.end(sink)?;
+    report.totals.balance(sink);
     report.attempts = attempts.count;
     report.refunds = refunds.count;
     report.entries = entries.count;

@@ -1,5 +1,5 @@
-//! The one thread that writes: everything waiting, in order, in one transaction with one
-//! synchronisation, and then each caller its own answer. Never tries a synchronisation twice (S3).
+//! The writer thread: executes all waiting jobs in order, in one transaction with one
+//! synchronisation, then answers each caller. Never retries a failed synchronisation (S3).
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,26 +24,26 @@ use write_ahead_log::WalCheckpointing;
 pub(super) mod nonces;
 pub(super) mod write_ahead_log;
 
-/// Jobs written in one transaction at most.
+/// Maximum number of jobs in one transaction.
 const BATCH_MAX: usize = 256;
 
-/// Jobs waiting for the writer at most; whoever comes then waits at the door.
+/// Maximum number of queued jobs; when the queue is full, senders wait.
 const WAITING_MAX: usize = 1_024;
 
-/// What a job sees of the transaction it is part of.
+/// The transaction as a job sees it.
 pub(super) struct WriteTransaction<'a> {
     pub(super) connection: &'a Connection,
-    /// Where the audit log will stand.
+    /// The end of the audit chain once this transaction commits.
     pub(super) link: ChainLink,
-    /// Of which moments nonces will be forgotten.
+    /// The creation times whose nonces are deleted once this transaction commits.
     pub(super) forgotten: Arc<Forgotten>,
-    /// What is spent.
+    /// The spent nonces.
     pub(super) nonces: &'a mut SpentNonces,
 }
 
 impl WriteTransaction<'_> {
-    /// Q6: forgets some of the oldest nonces, and keeps of which moments they were in the same
-    /// transaction; returns how many were forgotten.
+    /// Q6: deletes some of the oldest nonces and records their creation times in the same
+    /// transaction; returns how many were deleted.
     pub(super) fn forget(&mut self, until: Timestamp, at_once: i64) -> Result<usize, SqliteFault> {
         let created = self.nonces.forget(self.connection, until, at_once)?;
         let count = created.len();
@@ -56,7 +56,7 @@ impl WriteTransaction<'_> {
     }
 
     fn keep_spans(&self, forgotten: &Forgotten) -> Result<(), SqliteFault> {
-        // The floor of earlier releases is the first of the spans.
+        // The floor stored by earlier releases becomes the first span.
         let old = "DELETE FROM meta WHERE name = 'floor' OR name GLOB 'forgotten *'";
         self.connection.prepare_cached(old)?.execute([])?;
         let new = "INSERT INTO meta (name, number) VALUES (?1, ?2)";
@@ -69,13 +69,13 @@ impl WriteTransaction<'_> {
     }
 }
 
-/// One thing to be written. May run twice: a batch that fails is rolled back and run singly.
+/// A unit of writing. May run twice: a failed batch is rolled back and its jobs run one by one.
 pub(super) trait Job: Send {
     fn run(&mut self, writing: &mut WriteTransaction<'_>) -> Result<(), SqliteFault>;
     fn answer(self: Box<Self>, durable: Result<(), StoreError>);
 }
 
-/// A job and who waits for its outcome.
+/// A job and the caller waiting for its outcome.
 pub(super) struct WriteJob<T, F> {
     run: F,
     outcome: Option<T>,
@@ -103,13 +103,13 @@ impl<T: Send, F: FnMut(&mut WriteTransaction<'_>) -> Result<T, SqliteFault> + Se
 
     fn answer(self: Box<Self>, durable: Result<(), StoreError>) {
         let Self { outcome, reply, .. } = *self;
-        let missing = || StoreError::OutcomeUnknown("the writer lost count".into());
-        // Whoever asked may have gone; what was written stays written.
+        let missing = || StoreError::OutcomeUnknown("the writer reported no outcome".into());
+        // The caller may have gone; the write stands.
         let _ = reply.send(durable.and_then(|()| outcome.ok_or_else(missing)));
     }
 }
 
-/// The writer and the one who carries the log over. Dropping them waits for both to end.
+/// The writer thread and the checkpoint thread. Dropping this joins both.
 pub(super) struct StoreThreads {
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     stop: Option<Sender<()>>,
@@ -173,11 +173,12 @@ impl Drop for StoreThreads {
 
 /// Why a transaction did not become durable.
 enum WriteFailure {
-    /// It was rolled back: nothing was written.
+    /// Rolled back: nothing was written.
     RolledBack(SqliteFault),
-    /// Nobody may write at present; no job is at fault, and each would wait as long again.
+    /// The write lock is not available at present; no job is at fault, and each would wait as long
+    /// again.
     NotBegun(SqliteFault),
-    /// Nobody knows (S3).
+    /// Unknown whether it was written (S3).
     OutcomeUnknown(String),
 }
 
@@ -194,17 +195,18 @@ impl Writer {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut begun: Option<Instant> = None;
         while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            self.rest(begun);
+            self.throttle(begun);
             begun = Some(now());
-            // Whom the last commit answered gets to ask again first: on a busy core the batch, and
-            // with it what one synchronisation carries, becomes several times as large.
+            // Callers answered by the last commit get to queue their next job first: on a busy core
+            // this makes the batch per synchronisation several times as large.
             std::thread::yield_now();
             while batch.len() < BATCH_MAX
                 && let Ok(job) = waiting.try_recv()
             {
                 batch.push(job);
             }
-            // A panic leaves its callers in doubt, like a failed synchronisation.
+            // After a panic the outcome is unknown to its callers, as after a failed
+            // synchronisation.
             let end = catch_unwind(AssertUnwindSafe(|| self.write_all(&mut batch)));
             match end {
                 Ok(ControlFlow::Continue(())) => {
@@ -216,13 +218,14 @@ impl Writer {
         }
     }
 
-    /// A transaction costs as much as several changes, so under load it is not begun more often than
-    /// asked; what comes meanwhile goes into it. Who comes to an idle writer does not wait.
-    fn rest(&self, begun: Option<Instant>) {
+    /// A transaction costs as much as several changes, so under load transactions start at least
+    /// `begin_every` apart, and jobs arriving meanwhile join the next. An idle writer starts at
+    /// once.
+    fn throttle(&self, begun: Option<Instant>) {
         let passed = begun.map_or(Duration::MAX, |begun| begun.elapsed());
-        let rest = self.shared.begin_every.saturating_sub(passed);
-        if !rest.is_zero() {
-            std::thread::sleep(rest);
+        let remaining = self.shared.begin_every.saturating_sub(passed);
+        if !remaining.is_zero() {
+            std::thread::sleep(remaining);
         }
     }
 
@@ -240,7 +243,7 @@ impl Writer {
             }
             Err(WriteFailure::NotBegun(fault)) => refused(batch, fault),
             Err(WriteFailure::RolledBack(fault)) if batch.len() == 1 => refused(batch, fault),
-            // One of them is at fault; the others must not suffer for it.
+            // One job is at fault; run them one by one so that the others do not fail with it.
             Err(WriteFailure::RolledBack(_)) => {
                 for job in batch.drain(..) {
                     self.write_all(&mut vec![job])?;
@@ -272,13 +275,14 @@ impl Writer {
         } = writing;
         match self.step("COMMIT") {
             Ok(()) => (),
-            // No room for the whole transaction: it is not there, and can be taken back.
+            // Disk full: nothing was committed, so the transaction can be rolled back.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
                 return Err(self.roll_back(error.into()));
             }
             Err(error) => return Err(WriteFailure::OutcomeUnknown(error.to_string())),
         }
-        // After the commit and not before it: what is acknowledged stood where the next start looks.
+        // Check after the commit, not before it: acknowledged data must be in the file that the
+        // next start opens.
         if let Some(why) = self.shared.astray() {
             return Err(WriteFailure::OutcomeUnknown(why));
         }
@@ -290,7 +294,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Some faults have rolled back by themselves.
+    /// Some errors roll back automatically.
     fn roll_back(&mut self, fault: SqliteFault) -> WriteFailure {
         self.nonces.rolled_back();
         if self.connection.is_autocommit() {
@@ -307,10 +311,10 @@ impl Writer {
     }
 }
 
-/// Nothing of it was written.
+/// Fails all jobs of a batch of which nothing was written.
 fn refused(batch: &mut Vec<Box<dyn Job>>, fault: SqliteFault) -> ControlFlow<String> {
     let fault = StoreError::from(fault);
-    tracing::error!(%fault, changes = batch.len(), "a write was refused by the store");
+    tracing::error!(%fault, changes = batch.len(), "the store rejected a write");
     for job in batch.drain(..) {
         job.answer(Err(fault.clone()));
     }
@@ -335,7 +339,8 @@ mod tests {
     use crate::seal::Seal;
     use crate::store::sqlite::file;
 
-    /// Runs one job on a writer of its own: what its caller hears, and what the process is told.
+    /// Runs one job on its own writer; returns the caller's error and the reason passed to
+    /// `on_fatal`.
     async fn run(
         job: fn(&mut WriteTransaction<'_>) -> Result<(), SqliteFault>,
     ) -> (StoreError, String) {
@@ -347,25 +352,25 @@ mod tests {
         let connect = || file::connect(&path, file::ConnectionRole::Writer).unwrap();
         let mut connection = connect();
         file::migrate(&mut connection, &seal).unwrap();
-        let (told, heard) = channel();
+        let (fatal, reasons) = channel();
         let shared = Arc::new(SqliteShared {
             forgotten: RwLock::default(),
             commits: AtomicU64::new(0),
             log: Arc::default(),
             names: StorePaths::default(),
             begin_every: Duration::ZERO,
-            on_fatal: Box::new(move |why| told.send(why.to_owned()).unwrap()),
+            on_fatal: Box::new(move |why| fatal.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });
         let threads =
             StoreThreads::start(connection, connect(), ChainLink::START, &shared).unwrap();
         let (reply, answer) = oneshot::channel();
-        let asked = WriteJob::new(job, reply);
-        threads.send(Box::new(asked)).await.unwrap();
+        let write_job = WriteJob::new(job, reply);
+        threads.send(Box::new(write_job)).await.unwrap();
         let stopped = |_| StoreError::OutcomeUnknown("the writer stopped".into());
         let answer = answer.await.map_err(stopped).and_then(|outcome| outcome);
-        let why = heard.recv().unwrap();
-        // Nobody is told "done" by a writer that has stopped.
+        let why = reasons.recv().unwrap();
+        // A stopped writer never reports success.
         let (reply, after) = oneshot::channel();
         let _ = threads.send(Box::new(WriteJob::new(job, reply))).await;
         drop(threads);
@@ -373,12 +378,12 @@ mod tests {
         (answer.unwrap_err(), why)
     }
 
-    /// S3, Q8: after a commit that failed nobody is told "done" or "not done", and the process is
-    /// told to stop.
+    /// S3, Q8: after a failed commit no caller gets a definite outcome, and the process is told to
+    /// stop.
     #[tokio::test]
     async fn a_commit_that_fails_stops_the_process() {
-        let (heard, why) = run(|writing| {
-            // Found out by the commit alone, like a failed synchronisation.
+        let (error, why) = run(|writing| {
+            // Fails only at the commit, like a failed synchronisation.
             writing.connection.execute_batch(
                 "PRAGMA defer_foreign_keys = ON;
                  INSERT INTO journal (at, happening, pay_order_no, debit, credit, minor, currency)
@@ -387,15 +392,15 @@ mod tests {
             Ok(())
         })
         .await;
-        assert!(matches!(heard, StoreError::OutcomeUnknown(_)), "{heard}");
+        assert!(matches!(error, StoreError::OutcomeUnknown(_)), "{error}");
         assert!(why.contains("FOREIGN KEY"), "{why}");
     }
 
-    /// S3: a defect in the writer leaves its callers in doubt and stops the process as well.
+    /// S3: a panic in the writer also leaves the outcome unknown and stops the process.
     #[tokio::test]
     async fn a_writer_that_panics_stops_the_process() {
-        let (heard, why) = run(|_| panic!("a defect")).await;
-        assert!(matches!(heard, StoreError::OutcomeUnknown(_)), "{heard}");
+        let (error, why) = run(|_| panic!("a defect")).await;
+        assert!(matches!(error, StoreError::OutcomeUnknown(_)), "{error}");
         assert!(why.contains("panicked"), "{why}");
     }
 }

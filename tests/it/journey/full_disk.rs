@@ -180,7 +180,7 @@ async fn a_full_disk_ends_nothing() {
     };
     assert_eq!(refused.status, 503, "{}", refused.json);
     assert_eq!(queried(shop, "T1").await.status, 200);
-    served.wait_for_log("the log cannot be carried over");
+    served.wait_for_log("the write-ahead log cannot be checkpointed");
     served.kill();
 
     let served = FullDiskGateway::start(&disk, &stage);

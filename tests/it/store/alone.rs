@@ -1,4 +1,5 @@
-//! The store's file belongs to one process and one user, whatever it is called and whoever looks.
+//! The store's file belongs to one process and one user, whatever path names it and whichever
+//! program reads it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,8 +16,8 @@ use super::Stores;
 use super::builders::{done, place};
 use super::embedded::{EmbeddedStores, open_with};
 
-/// What another program does that knows nothing of us: a copy by `VACUUM INTO`, then a plain read;
-/// it says how many orders it saw.
+/// What an unrelated program does: a copy by `VACUUM INTO`, then a plain read; it prints how many
+/// orders it saw.
 const OTHER_PROGRAM: &str = "import sqlite3, sys
 store = sqlite3.connect(sys.argv[1])
 store.execute('VACUUM INTO ?', (sys.argv[2],))
@@ -41,8 +42,8 @@ fn seen_by_another(file: &Path, copy: &Path) -> u32 {
         .unwrap_or_else(|_| panic!("{said}{why}"))
 }
 
-/// S1, S3: another program that opens, copies and closes the file takes no log away from under us:
-/// what is acknowledged afterwards is seen by the next one that looks.
+/// S1, S3: another program that opens, copies and closes the file does not remove our log: what is
+/// acknowledged afterwards is visible to the next reader.
 #[tokio::test]
 async fn another_program_that_looks_takes_nothing_away() {
     let stores = EmbeddedStores::new();
@@ -56,8 +57,8 @@ async fn another_program_that_looks_takes_nothing_away() {
     }
 }
 
-/// S1: what this process holds it never opens beside `SQLite`, not even when an operator names it as
-/// a statement or a key: closing it again would drop the locks of all connections.
+/// S1: the process never opens its own store's file outside `SQLite`, not even when an operator
+/// names it as a statement or a key: closing it would drop the locks of all connections.
 #[tokio::test]
 async fn a_held_store_is_never_opened_as_something_else() {
     let stores = EmbeddedStores::new();
@@ -74,7 +75,7 @@ async fn a_held_store_is_never_opened_as_something_else() {
     assert!(files::open(&stores.file()).is_ok());
 }
 
-/// S1: one store, one process, by whatever name: a link, a detour, a link to its folder.
+/// S1: one store, one process, under any path: a link, a relative path, a link to its folder.
 #[tokio::test]
 async fn another_name_is_the_same_store() {
     let stores = EmbeddedStores::new();
@@ -97,12 +98,13 @@ async fn another_name_is_the_same_store() {
         assert!(matches!(opened, Err(OpenError::InUse(_))), "{other:?}");
     }
     drop(store);
-    // By a link alone it is served, with its log beside the file.
+    // Opened only through the link it works, with its log beside the file.
     drop(open_with(&link, 1, 2).unwrap());
     assert!(!files::store_lock::beside(&link, ".lock").exists());
 }
 
-/// S1: of a file with two names the log lies beside one; whoever opened the other would lose it.
+/// S1: for a file with two hard links the log is beside one name; opening the other name would lose
+/// it.
 #[tokio::test]
 async fn a_store_with_a_second_name_is_refused() {
     let stores = EmbeddedStores::new();
@@ -117,7 +119,8 @@ async fn a_store_with_a_second_name_is_refused() {
     assert!(open_with(&stores.file(), 1, 2).is_ok());
 }
 
-/// R-6.3.2-1a: a store that others may read, write or replace stops the start, and says what to do.
+/// R-6.3.2-1a: a store that other users may read, write or replace aborts start-up, with an
+/// instruction.
 #[tokio::test]
 async fn a_store_that_others_may_use_stops_the_start() {
     let stores = EmbeddedStores::new();
@@ -147,7 +150,7 @@ async fn a_store_that_others_may_use_stops_the_start() {
     assert_eq!(mode(&log), 0o600, "what is made beside it is as closed");
 }
 
-/// A store, and what the process is told when it has to stop.
+/// Opens a store, and returns the reasons passed to `on_fatal`.
 fn watched(path: &Path) -> (Arc<Store>, Receiver<String>) {
     let (tell, told) = channel();
     let fatal = Box::new(move |why: &str| drop(tell.send(why.to_owned())));
@@ -156,10 +159,10 @@ fn watched(path: &Path) -> (Arc<Store>, Receiver<String>) {
     (store, told)
 }
 
-/// Longer than two looks at what leads to the store, which are a second apart.
+/// Longer than two checks of the store's path, which are a second apart.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an operator does beneath a running gateway, given the file and a free name elsewhere.
+/// Replaces the file under a running gateway, given the file and an unused path.
 type ReplaceFile = fn(&Path, &Path);
 
 const REPLACED: [(&str, ReplaceFile); 6] = [
@@ -184,8 +187,9 @@ const REPLACED: [(&str, ReplaceFile); 6] = [
     }),
 ];
 
-/// S1, S3: a store that is removed, replaced or moved beneath the process acknowledges nothing more:
-/// the next start would not find it. The process is told to stop, and why; also while nobody writes.
+/// S1, S3: a store that is removed, replaced or moved under the process acknowledges nothing more,
+/// because the next start would not find it. The process is told to stop, and why; also while
+/// nothing is written.
 #[tokio::test]
 async fn a_store_that_was_replaced_acknowledges_nothing_more() {
     for (how, replace) in REPLACED {
@@ -212,7 +216,7 @@ async fn a_store_that_was_replaced_acknowledges_nothing_more() {
     }
 }
 
-/// S1: a link that led to the store and leads to another one now is a store replaced.
+/// S1: a link redirected to another store counts as a replaced store.
 #[tokio::test]
 async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
     let (stores, others) = (EmbeddedStores::new(), EmbeddedStores::new());
@@ -227,7 +231,7 @@ async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
     assert!(store.changes.commit(&place(2, None)).await.is_err());
 }
 
-/// S1: a start waits for the lock of another program like a gateway that runs.
+/// S1: start-up waits for another program's lock, as a running gateway does.
 #[tokio::test]
 async fn a_start_waits_for_anothers_lock() {
     let stores = EmbeddedStores::new();
@@ -241,7 +245,7 @@ async fn a_start_waits_for_anothers_lock() {
         let _ = tell.send(store.as_ref().err().map(ToString::to_string));
         store
     });
-    // Nothing can be seen of its waiting; this is long for a refusal at once.
+    // Waiting cannot be observed; an immediate refusal would arrive well within this time.
     let early = opened.recv_timeout(Duration::from_millis(500));
     assert!(early.is_err(), "{early:?}");
     other.execute_batch("COMMIT").unwrap();

@@ -1,5 +1,4 @@
-//! What people must look at: refunds that went through after they had failed, and refunds that no
-//! institution answers for.
+//! Work for staff: refunds that succeeded after they had failed, and refunds in manual review.
 
 use paymux::domain::evidence::{Finding, Reason};
 use paymux::domain::identifiers::OperatorId;
@@ -18,8 +17,8 @@ fn by(second: i64) -> StaffAct {
     }
 }
 
-/// R9, M7, L5: a refund that goes through after it had failed is an incident from the same commit on;
-/// a reconciliation of that day, which knows nothing of it, does not end it, a person does.
+/// R9, M7, L5: a refund that succeeds after it had failed is a break from the same commit on; a
+/// reconciliation of that day, which does not find it, does not resolve it, a staff member does.
 #[tokio::test]
 async fn a_late_refund_is_a_break_until_somebody_ends_it() {
     let stores = EmbeddedStores::new();
@@ -72,8 +71,8 @@ async fn a_late_refund_is_a_break_until_somebody_ends_it() {
     assert_eq!(ledger.open_breaks(10).await.unwrap(), (0, Vec::new()));
 }
 
-/// Section 5: of the refunds that are left to people all are counted, as many shown as were asked for,
-/// with what an operator found, and none that is not.
+/// Section 5: all refunds in manual review are counted and no others, at most the requested number
+/// is returned, each with the first staff decision.
 #[tokio::test]
 async fn refunds_that_await_manual_review_are_listed() {
     let stores = EmbeddedStores::new();

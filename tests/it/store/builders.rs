@@ -1,4 +1,4 @@
-//! Orders and what happens to them, with everything filled in that a scenario is not about.
+//! Builders of orders and changes, with defaults for everything a scenario is not about.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,10 +22,10 @@ use paymux::store::outbox::{DESTINATION_SHARE, DeliveryShares};
 use paymux::store::unresolved::LaneShares;
 use paymux::store::{Committed, Lease, LeaseKind, Store, StoreError};
 
-/// The payer's number in every order here.
+/// The payer's phone number in every order here.
 pub(crate) const MOBILE: &str = "13812345678";
 
-/// A moment, so many seconds into the story.
+/// A time, in seconds after the scenario's start.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_s(1_800_000_000 + seconds)
 }
@@ -44,7 +44,7 @@ pub(crate) fn institution(name: &str) -> InstitutionId {
     InstitutionId::parse(name).unwrap()
 }
 
-/// A request made at the story's first second.
+/// The nonce of a request made in the scenario's first second.
 pub(crate) fn nonce(value: &str) -> FreshNonce {
     FreshNonce {
         key: KeyId::parse("key-1").unwrap(),
@@ -87,7 +87,7 @@ pub(crate) fn opening(n: u32, terms: OrderTerms) -> NewOrder {
     }
 }
 
-/// Order `n` of the story, by a request with a nonce of its own.
+/// Places order `n`, by a request with its own nonce.
 pub(crate) fn place(n: u32, first: Option<NewAttempt>) -> Change {
     let cause = request(&format!("placing-{n}-........"));
     Order::open(opening(n, terms(n)), first, cause, at(1))
@@ -136,7 +136,7 @@ pub(crate) fn succeeded() -> Finding {
     })
 }
 
-/// What a finding about the order's attempt number `seq` makes of it.
+/// Applies a finding about the order's attempt number `seq`.
 pub(crate) fn apply(
     order: &Order,
     seq: usize,
@@ -165,7 +165,7 @@ pub(crate) fn apply(
     }
 }
 
-/// Commits what must succeed, and gives the order as it became.
+/// Commits a change that must succeed, and returns the resulting order.
 pub(crate) async fn done(store: &Store, change: Change) -> Order {
     assert_eq!(store.changes.commit(&change).await, Ok(Committed::Done));
     change.into_order().unwrap()
@@ -183,7 +183,7 @@ pub(crate) async fn paid(store: &Store, n: u32, through: &str, terms: OrderTerms
     .await
 }
 
-/// A file for its owner alone, as a store's must be.
+/// Writes a file only its owner can access, as a store's must be.
 pub(crate) fn private(path: &Path, bytes: &[u8]) {
     let mut options = std::fs::File::options();
     let options = options.create(true).truncate(true).write(true);
@@ -191,7 +191,7 @@ pub(crate) fn private(path: &Path, bytes: &[u8]) {
     made.unwrap().write_all(bytes).unwrap();
 }
 
-/// Takes work of a kind as if every lane and every destination had its whole share.
+/// Leases work of a kind with the full share for every lane and destination.
 pub(crate) async fn lease(
     store: &Store,
     work: LeaseKind,

@@ -1,4 +1,5 @@
-//! How the bundled `SQLite` was built (`.cargo/config.toml`), and how much of the disk an order takes.
+//! How the bundled `SQLite` is built (`.cargo/config.toml`), and how much disk space an order
+//! takes.
 
 use std::collections::BTreeSet;
 
@@ -6,15 +7,15 @@ use super::Stores;
 use super::builders::{paid, terms};
 use super::embedded::EmbeddedStores;
 
-/// What an order, its payment, its event, its posting and its records take, indexes and all, at most.
+/// Maximum size of an order with its payment, event, posting and audit records, including indexes.
 /// Unit: bytes.
 const ORDER_BYTES_MAX: u64 = 4_096;
 
-/// Orders that are looked at.
+/// Number of orders measured.
 const ORDERS: u32 = 500;
 
-/// S1: the `SQLite` that the store runs on is the one that was measured: one thread for each connection,
-/// no count of memory, no second check of calls that rusqlite makes right.
+/// S1: the store's `SQLite` is the one that was measured: one thread per connection, no memory
+/// statistics, no API misuse checks, which rusqlite makes unnecessary.
 #[test]
 fn sqlite_is_built_as_it_was_measured() {
     let options = EmbeddedStores::new().built();
@@ -30,7 +31,7 @@ fn sqlite_is_built_as_it_was_measured() {
 }
 
 impl EmbeddedStores {
-    /// What this program's `SQLite` says of itself, on a connection to a store's file.
+    /// The compile options that `SQLite` reports on a connection to a store's file.
     fn built(&self) -> BTreeSet<String> {
         drop(Stores::open(self));
         let look = self.look();
@@ -40,7 +41,7 @@ impl EmbeddedStores {
     }
 }
 
-/// S1: the ledger of a paid order stays small, as the file itself has it.
+/// S1: the ledger of a paid order stays small, measured in the file itself.
 #[tokio::test]
 async fn the_ledger_of_a_paid_order_takes_4_kb_at_most() {
     let stores = EmbeddedStores::new();

@@ -1,4 +1,4 @@
-//! What only the embedded store promises: about its file, its key and its one process.
+//! Guarantees of the embedded store only: its file, its key and its single process.
 
 mod counted;
 
@@ -35,7 +35,7 @@ use super::builders::{
 };
 use super::older::sealed_order;
 
-/// A folder of its own for one database.
+/// A temporary folder for one database.
 pub(crate) struct EmbeddedStores {
     folder: TempDir,
 }
@@ -45,7 +45,7 @@ impl EmbeddedStores {
         TempDir::new().map(|folder| Self { folder }).unwrap()
     }
 
-    /// The keys it is sealed with.
+    /// The seal it is opened with.
     pub(super) fn seal() -> Seal {
         Seal::new("2027", [("2027".to_owned(), [1; 32])].into(), [2; 32]).unwrap()
     }
@@ -62,7 +62,7 @@ impl EmbeddedStores {
         std::fs::metadata(self.log()).unwrap().len()
     }
 
-    /// A look past the store, as an auditor would have it.
+    /// A direct connection to the file, as an auditor would use.
     pub(super) fn look(&self) -> Connection {
         if !self.file().exists() {
             private(&self.file(), &[]);
@@ -78,14 +78,14 @@ impl Stores for EmbeddedStores {
 }
 
 impl EmbeddedStores {
-    /// The store as each of its users sees it.
+    /// The store with the handles for every user.
     pub(super) fn open_for_all(&self) -> OpenedStore {
         let heard: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
         let seal = Arc::new(Self::seal());
         open_for_all(&self.file(), seal, heard, Duration::ZERO).unwrap()
     }
 
-    /// The store, and the same store as whoever reconciles sees it.
+    /// The store, and its handle for reconciliation.
     pub(super) fn open_both(&self) -> (Arc<Store>, Arc<dyn ReconciliationLedger>) {
         let opened = self.open_for_all();
         (Arc::new(opened.store), opened.ledger)
@@ -104,8 +104,8 @@ fn count(file: &Connection, table: &str) -> u32 {
     file.query_row(&sql, [], |row| row.get(0)).unwrap()
 }
 
-/// Under load a transaction is not begun more often than asked, however quick the disk is: what comes
-/// meanwhile is written together. The first does not wait.
+/// Under load transactions start no more often than configured, however fast the disk is: jobs
+/// arriving meanwhile are written together. The first does not wait.
 #[tokio::test]
 async fn what_comes_while_the_writer_rests_is_written_together() {
     let stores = EmbeddedStores::new();
@@ -131,8 +131,8 @@ async fn what_comes_while_the_writer_rests_is_written_together() {
     assert_eq!(heard.iter().collect::<Vec<_>>(), [1, 8]);
 }
 
-/// N1, L2, M1: rows, event, posting and audit record of a change stand in the file together, and
-/// nothing of a change that failed.
+/// N1, L2, M1: rows, event, posting and audit record of a change are stored together, and nothing
+/// of a change that failed.
 #[tokio::test]
 async fn a_change_is_written_whole() {
     let stores = EmbeddedStores::new();
@@ -152,8 +152,8 @@ async fn a_change_is_written_whole() {
     assert_eq!(stale.version, 2);
 }
 
-/// M2: over all accounts of a currency the sums come to nothing, and the merchants' accounts to
-/// what was paid; every event of a merchant has the next number.
+/// M2: the balances of all accounts of a currency sum to zero, and the merchants' accounts to what
+/// was paid; a merchant's events are numbered consecutively.
 #[tokio::test]
 async fn the_books_balance() {
     let stores = EmbeddedStores::new();
@@ -177,7 +177,7 @@ async fn the_books_balance() {
     assert_eq!(sequences, "1,2,3");
 }
 
-/// L1: recomputing the chain from what the records say gives every hash, across a restart.
+/// L1: recomputing the chain from the records gives every hash, across a restart.
 #[tokio::test]
 async fn the_audit_log_verifies() {
     let stores = EmbeddedStores::new();
@@ -214,7 +214,7 @@ async fn the_audit_log_verifies() {
     assert_eq!(link.seq, 4);
 }
 
-/// S1, L1: a log whose last record was altered stops the start.
+/// S1, L1: an altered last audit record aborts start-up.
 #[tokio::test]
 async fn an_altered_tail_stops_the_start() {
     let stores = EmbeddedStores::new();
@@ -227,7 +227,7 @@ async fn an_altered_tail_stops_the_start() {
     ));
 }
 
-/// Q8: a change that the file refuses fails alone, whoever shares its transaction.
+/// Q8: a change that the database rejects fails alone, even if others share its transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_change_fails_alone() {
     let stores = EmbeddedStores::new();
@@ -235,7 +235,7 @@ async fn a_refused_change_fails_alone() {
     let mut all = JoinSet::new();
     for n in 0..200 {
         let store = store.clone();
-        // Number 150 brings an attempt number that the one before it has.
+        // Number 150 reuses the attempt number of the previous one.
         let attempt = if n == 150 { 149 } else { n };
         let first = Some(start(attempt, "harbour", store.epoch));
         all.spawn(async move { (n, store.changes.commit(&place(n, first)).await) });
@@ -259,7 +259,7 @@ async fn a_refused_change_fails_alone() {
     assert_eq!(last, 199);
 }
 
-/// A2, O1, Z3: what the domain never decides the file refuses once more.
+/// A2, O1, Z3: the database also rejects what the domain never decides.
 #[tokio::test]
 async fn the_file_is_a_second_line() {
     let stores = EmbeddedStores::new();
@@ -290,7 +290,7 @@ async fn the_file_is_a_second_line() {
     }
 }
 
-/// D1, D2: neither the file nor its log holds personal data that can be read.
+/// D1, D2: neither the file nor its log contains readable personal data.
 #[tokio::test]
 async fn personal_data_are_nowhere_in_the_clear() {
     let stores = EmbeddedStores::new();
@@ -336,7 +336,7 @@ async fn personal_data_are_nowhere_in_the_clear() {
     }
 }
 
-/// D3: with data and another key the store does not open, and the data stay as they are.
+/// D3: a store with data does not open with another key, and the data stay unchanged.
 #[tokio::test]
 async fn a_wrong_key_opens_nothing() {
     let stores = EmbeddedStores::new();
@@ -349,7 +349,7 @@ async fn a_wrong_key_opens_nothing() {
     assert_eq!(stores.open().orders.order(&key).await, Ok(Some(order)));
 }
 
-/// D2: a key that is no longer current still opens what it sealed.
+/// D2: a previous key still opens what it sealed.
 #[tokio::test]
 async fn keys_can_be_changed() {
     let stores = EmbeddedStores::new();
@@ -362,7 +362,7 @@ async fn keys_can_be_changed() {
     assert_eq!(store.orders.order(&key).await, Ok(Some(order)));
 }
 
-/// S1: one process per file; once it has gone the next may.
+/// S1: one process per file; after it exits the next may open it.
 #[tokio::test]
 async fn a_second_opener_is_refused() {
     let stores = EmbeddedStores::new();
@@ -373,8 +373,8 @@ async fn a_second_opener_is_refused() {
     assert!(open_with(&stores.file(), 1, 2).is_ok());
 }
 
-/// Section 5: a file of the first schema is brought on; its surplus refunds, which nobody sent, wait
-/// to be sent.
+/// Section 5: a file of the first schema is migrated; its excess refunds, which were never sent,
+/// wait to be sent.
 #[tokio::test]
 async fn a_file_of_the_first_schema_is_brought_on() {
     let stores = EmbeddedStores::new();
@@ -410,8 +410,8 @@ async fn a_file_of_the_first_schema_is_brought_on() {
     assert_eq!(due, 0);
 }
 
-/// F2, S1: a file of the first schema is brought to this one, and what ended in it binds its
-/// institution from when it was sent or paid.
+/// F2, S1: a file of the first schema is migrated to this one, and its ended objects count for
+/// their institution's removal guard from when they were sent or paid.
 #[tokio::test]
 async fn a_file_of_the_first_schema_is_brought_up() {
     const FIRST: &str = include_str!("../../../src/store/schema/sqlite/0001_orders.sql");
@@ -453,7 +453,7 @@ async fn a_file_of_the_first_schema_is_brought_up() {
     assert_eq!(held(21).await, [(harbour, 1, 0)]);
 }
 
-/// S1: a schema that somebody changed, or that a later release made, is not worked on.
+/// S1: a modified schema, or one of a later release, is rejected.
 #[tokio::test]
 async fn a_foreign_schema_is_refused() {
     for change in ["DROP INDEX attempts_live", "PRAGMA user_version = 99"] {
@@ -465,7 +465,7 @@ async fn a_foreign_schema_is_refused() {
     }
 }
 
-/// S1: whatever of the log a power failure tore off, what is left opens and is whole.
+/// S1: wherever a power failure truncated the log, the rest opens and is consistent.
 #[tokio::test]
 async fn a_torn_log_opens() {
     let stores = EmbeddedStores::new();
@@ -494,7 +494,7 @@ async fn a_torn_log_opens() {
     }
 }
 
-/// A look for work that finds none writes nothing, so it costs no synchronisation.
+/// A check for work that finds none writes nothing, so it costs no synchronisation.
 #[tokio::test]
 async fn an_idle_look_writes_nothing() {
     let stores = EmbeddedStores::new();
@@ -511,7 +511,7 @@ async fn an_idle_look_writes_nothing() {
     assert_eq!(std::fs::read(stores.log()).unwrap(), before);
 }
 
-/// N8: a commit that owes something soon rings, and one that owes nothing does not.
+/// N8: a commit with work due soon notifies the workers, and one without does not.
 #[tokio::test]
 async fn a_commit_with_due_work_notifies_the_workers() {
     let stores = EmbeddedStores::new();
@@ -521,10 +521,10 @@ async fn a_commit_with_due_work_notifies_the_workers() {
     let spend = Change::spend(nonce("only-the-nonce-..."), at(1));
     assert_eq!(store.changes.commit(&spend).await, Ok(Committed::Done));
     assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
-    // An intent counts as in doubt after 15 s, an order expires later: nobody need look now.
+    // An intent counts as unresolved after 15 s, and an order expires later: nothing to check now.
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
     assert!(!was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
-    // What is in doubt is asked about after half a second, what waits for its payer in 20 s.
+    // An unresolved attempt is queried after half a second, one waiting for its payer in 20 s.
     let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
     let order = done(&store, apply(&order, 1, silence, EvidenceSource::Create, 2)).await;
     assert!(was_notified(&worker_signals.orders) && !was_notified(&worker_signals.events));
@@ -541,13 +541,13 @@ async fn a_commit_with_due_work_notifies_the_workers() {
     assert!(!was_notified(&worker_signals.events));
 }
 
-/// Whether a bell was rung since the last look.
+/// Whether a signal was sent since the last check.
 fn was_notified(wake_up: &tokio::sync::Notify) -> bool {
     let mut waiting = std::pin::pin!(wake_up.notified());
     waiting.as_mut().enable()
 }
 
-/// Q5: what is known to be spent is refused without asking the store again.
+/// Q5: a cached spent nonce is rejected without another query to the store.
 #[tokio::test]
 async fn a_known_replay_is_not_asked_about() {
     let stores = EmbeddedStores::new();

@@ -1,5 +1,5 @@
-//! Everything that can end, ended in every way, and everybody who reads it afterwards: what one way leaves
-//! out, a reader finds missing, perhaps a year later.
+//! Every way in which an object can end, and every reader of it afterwards: data missing from one
+//! ending might otherwise be noticed only by a reader much later.
 
 use bytes::Bytes;
 use http::Response;
@@ -28,7 +28,7 @@ use crate::world::clock::START_MS;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::test_gateway::{PEER, TestGateway};
 
-/// What a finding, heard so, makes of the order's last refund; the order as it is then.
+/// Applies a finding from this source to the order's last refund; returns the resulting order.
 async fn heard(store: &Store, order: Order, finding: Finding, by: EvidenceSource) -> Order {
     let refund = order.refunds.last().unwrap().no.clone();
     heard_of(store, order, EvidenceSubject::Refund(refund), (finding, by)).await
@@ -76,7 +76,7 @@ fn back(refund: &Refund) -> Finding {
     })
 }
 
-/// An attempt that ended so, and its order, which the merchant closed then.
+/// An attempt with these findings, and its order, closed by the merchant if still open.
 async fn attempted(store: &Store, n: u32, findings: &[(Finding, EvidenceSource)]) -> Order {
     let mut order = done(store, place(n, Some(start(n, "harbour", store.epoch)))).await;
     for (finding, by) in findings {
@@ -91,13 +91,13 @@ async fn attempted(store: &Store, n: u32, findings: &[(Finding, EvidenceSource)]
     order
 }
 
-/// A paid order with a refund of 5.00 that is on its way.
+/// A paid order with a refund of 5.00 in progress.
 async fn order_with_refund(store: &Store, n: u32) -> Order {
     let order = paid(store, n, "harbour", terms(n)).await;
     done(store, reserve(store, &order, n, &format!("B{n}"), 500)).await
 }
 
-/// The same, left to people, and ended by two of them.
+/// The same, moved to manual review, and ended by two staff members.
 async fn decided(store: &Store, n: u32, succeeded: bool, number: Option<&str>) -> Order {
     let order = order_with_refund(store, n).await;
     let order = heard(store, order, silence(), EvidenceSource::Refund).await;
@@ -117,7 +117,7 @@ async fn decided(store: &Store, n: u32, succeeded: bool, number: Option<&str>) -
     order
 }
 
-/// Money that came after a close, and its first refund sent.
+/// A payment after a close, and its first refund sent.
 async fn excess(store: &Store, n: u32) -> Order {
     let closed = [
         (accepted(), EvidenceSource::Create),
@@ -204,7 +204,7 @@ async fn refunds(store: &Store) -> Vec<Order> {
     orders.push(decided(store, 51, true, None).await);
     orders.push(decided(store, 52, false, None).await);
 
-    // More than was left goes back after all (R9).
+    // More than the refundable rest is returned after all (R9).
     let order = order_with_refund(store, 53).await;
     let order = heard(store, order, refused(), EvidenceSource::Refund).await;
     let all = reserve(store, &order, 54, "B54", 1_230);
@@ -215,7 +215,7 @@ async fn refunds(store: &Store) -> Vec<Order> {
     let late = back(&order.refunds[0]);
     orders.push(heard_of(store, order, first, (late, EvidenceSource::Query)).await);
 
-    // The same, and there is room for it after all.
+    // The same, but the refundable rest is sufficient after all.
     let order = order_with_refund(store, 55).await;
     let order = heard(store, order, refused(), EvidenceSource::Refund).await;
     let order = done(store, reserve(store, &order, 56, "B56", 1_230)).await;
@@ -229,7 +229,7 @@ async fn refunds(store: &Store) -> Vec<Order> {
     orders
 }
 
-/// Each way in which money goes back that nobody asked back.
+/// Each way in which an excess payment is returned.
 async fn excesses(store: &Store) -> Vec<Order> {
     let order = excess(store, 60).await;
     let finding = back(&order.refunds[0]);
@@ -253,7 +253,7 @@ async fn excesses(store: &Store) -> Vec<Order> {
     orders
 }
 
-/// What a statement of that day would say of everything that ever was.
+/// The statement lines of a day with all these movements.
 fn lines(orders: &[Order]) -> Vec<(StatementLine, bool)> {
     let mut lines = Vec::new();
     for order in orders {
@@ -282,7 +282,7 @@ fn lines(orders: &[Order]) -> Vec<(StatementLine, bool)> {
     lines
 }
 
-/// M7: the statement of the day can be read to its end, and agrees with what moved.
+/// M7: the day's statement can be processed completely, and matches our movements.
 async fn the_statement_is_read(ledger: &dyn ReconciliationLedger, orders: &[Order]) {
     let day = SettlementDay::parse(&at(20).date()).unwrap();
     let lines = lines(orders);
@@ -329,8 +329,8 @@ async fn asked(gateway: &TestGateway, path: &str, body: Value) -> Value {
     json
 }
 
-/// M7, O5, N1, L1, R9: each way an order, an attempt or a refund ends leaves behind what every later reader
-/// needs: the statement of its day, `explain`, `audit verify`, events and queries.
+/// M7, O5, N1, L1, R9: each ending of an order, attempt or refund leaves the data that every later
+/// reader needs: the statement of its day, `explain`, `audit verify`, events and queries.
 #[tokio::test]
 async fn every_reader_can_read_every_ending() {
     let stores = EmbeddedStores::new();

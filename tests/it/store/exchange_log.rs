@@ -1,5 +1,5 @@
-//! The exchange log: found by order, sealed to its rows, chained, bounded by age and size; written in blocks that
-//! nobody waits for.
+//! The exchange log: searched by order, sealed to its rows, chained, bounded by age and size;
+//! written in blocks without blocking any caller.
 
 mod removal;
 
@@ -32,18 +32,18 @@ use crate::world::exchange_log::{MemoryLog, entry};
 
 const NO_BOUND: u64 = u64::MAX;
 
-/// A store, and the same store as whoever writes the exchange log sees it.
+/// A store, and its handle for the exchange log writer.
 fn open(stores: &EmbeddedStores) -> (Arc<Store>, Arc<dyn ExchangeLog>) {
     let opened = stores.open_for_all();
     (Arc::new(opened.store), opened.exchange_log)
 }
 
-/// The name under which a merchant knows an order.
+/// The key under which a merchant knows an order.
 fn ours(order: &Order) -> OrderKey {
     OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone())
 }
 
-/// The name of an order that is none of those that are told.
+/// The key of an unrelated order.
 fn somebodys(n: u32) -> OrderKey {
     OrderKey::PayOrderNo(merchant("M1"), PayOrderNo::mint(at(1), draw(1_000 + n)))
 }
@@ -56,7 +56,7 @@ fn block_of(entries: impl IntoIterator<Item = ExchangeEntry>) -> Block {
     open.close().unwrap()
 }
 
-/// Writes a block with one entry about this name, so many seconds into the story.
+/// Writes a block with one entry about this key, at `n` seconds after the scenario's start.
 async fn append(log: &dyn ExchangeLog, about: OrderKey, n: u32) {
     let block = block_of([entry(about, at(i64::from(n)), n, 64)]);
     log.append(&block).await.unwrap();
@@ -67,7 +67,7 @@ fn told(stores: &EmbeddedStores, seal: Seal, order: &Order) -> Exchanges {
     read.unwrap().unwrap().exchanges
 }
 
-/// The numbers of the entries that are found.
+/// The numbers of the entries found.
 fn numbers(found: &Exchanges) -> Vec<u64> {
     found.lines.iter().map(|line| number(line)).collect()
 }
@@ -81,7 +81,7 @@ fn breaches(stores: &EmbeddedStores) -> Vec<Breach> {
     verified(&stores.file()).unwrap().1
 }
 
-/// L4: an order's entries are found in each block that has some, and nobody else's with them.
+/// L4: an order's entries are found in each block that has some, and no other order's.
 #[tokio::test]
 async fn an_order_is_found_across_several_blocks() {
     let stores = EmbeddedStores::new();
@@ -105,7 +105,7 @@ async fn an_order_is_found_across_several_blocks() {
     assert_eq!((found.left_out, found.unreadable), (0, 0));
 }
 
-/// L4, D2: an entry is sealed to what its row says, and to nobody without the key.
+/// L4, D2: an entry is sealed to its row's content, and unreadable without the key.
 #[tokio::test]
 async fn an_entry_is_read_back_by_whoever_has_the_key() {
     let stores = EmbeddedStores::new();
@@ -138,7 +138,8 @@ async fn an_entry_is_read_back_by_whoever_has_the_key() {
     assert_eq!(numbers(&told(&stores, EmbeddedStores::seal(), &order)), [2]);
 }
 
-/// K3, C2: an entry is found under each name that its sender may use for the order, and under no other's.
+/// K3, C2: an entry is found under each key that its sender may use for the order, and under no
+/// other order's.
 #[tokio::test]
 async fn an_entry_is_found_under_its_orders_names_alone() {
     let stores = EmbeddedStores::new();
@@ -175,8 +176,9 @@ async fn an_entry_is_found_under_its_orders_names_alone() {
     assert_eq!(numbers(&found), [1, 2, 3, 4, 5, 6, 7]);
 }
 
-/// L4: of very many entries about one order the callbacks that paid are told whatever came before, and it is said
-/// how many others are not; nobody unproven takes their room.
+/// L4: of very many entries about one order the callbacks that paid are always returned, whatever
+/// came before, and the number of entries left out is reported; unauthenticated senders take no
+/// other entry's place.
 #[tokio::test]
 async fn the_callback_that_paid_is_always_told() {
     let stores = EmbeddedStores::new();
@@ -212,7 +214,7 @@ async fn the_callback_that_paid_is_always_told() {
     );
 }
 
-/// What was dropped is told to whoever explains an order of that time, by kind.
+/// Dropped entries are reported, by kind, to whoever explains an order of that time.
 #[tokio::test]
 async fn what_was_dropped_is_told() {
     let stores = EmbeddedStores::new();
@@ -230,8 +232,8 @@ async fn what_was_dropped_is_told() {
     );
 }
 
-/// L1: a block that was removed between two others or changed in any part is found; what is removed from the
-/// front is not missed.
+/// L1: a block that was removed between two others or changed in any part is detected; removal from
+/// the front is not an error.
 #[tokio::test]
 async fn a_changed_or_removed_block_is_found() {
     for (damage, is_found) in [
@@ -284,7 +286,8 @@ async fn a_changed_or_removed_block_is_found() {
     }
 }
 
-/// What is too old is removed, some blocks at once, from the front and nothing else; the chain still holds.
+/// Blocks that are too old are removed, a few at a time, from the front and nothing else; the chain
+/// still verifies.
 #[tokio::test]
 async fn old_blocks_are_removed() {
     let stores = EmbeddedStores::new();
@@ -309,7 +312,8 @@ async fn old_blocks_are_removed() {
     assert_eq!(breaches(&stores), []);
 }
 
-/// The size on disk is bounded: the oldest are removed first, and what is left is known.
+/// The size on disk is bounded: the oldest blocks are removed first, and the remaining size is
+/// known.
 #[tokio::test]
 async fn where_there_is_no_room_the_oldest_are_removed() {
     let stores = EmbeddedStores::new();
@@ -334,7 +338,7 @@ async fn where_there_is_no_room_the_oldest_are_removed() {
     drop(store);
 }
 
-/// A worker on a clock with hands.
+/// A worker on a manual clock.
 struct Working {
     writer: Arc<ExchangeLogWriter>,
     clock: Arc<ManualClock>,
@@ -381,13 +385,13 @@ impl Working {
     }
 }
 
-/// It looks twenty times a second.
+/// Long enough for the worker, which checks twenty times a second.
 async fn a_while() {
     let nothing = std::future::pending::<()>();
     let _ = tokio::time::timeout(Duration::from_millis(300), nothing).await;
 }
 
-/// Waits until so many blocks are written, and returns the numbers of the entries in each.
+/// Waits until `count` blocks are written, and returns the numbers of the entries in each.
 async fn written(log: &MemoryLog, count: usize) -> Vec<Vec<u64>> {
     let writing = async {
         while log.blocks().len() < count {
@@ -404,7 +408,7 @@ async fn written(log: &MemoryLog, count: usize) -> Vec<Vec<u64>> {
     blocks.iter().map(numbers).collect()
 }
 
-/// A block is written when it is old enough, and not before; what comes later is in the next.
+/// A block is written when it is old enough, and not before; later entries are in the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_is_closed_when_it_is_old_enough() {
     let log = Arc::new(MemoryLog::default());
@@ -443,7 +447,7 @@ async fn a_block_is_closed_when_it_is_long_enough() {
     assert_eq!(all, (0..u64::from(enough)).collect::<Vec<_>>());
 }
 
-/// A stop writes the open block; a crash loses that and nothing else.
+/// A stop writes the open block; a crash loses only that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loses_the_open_block_alone() {
     for (is_crash, kept) in [(false, vec![vec![1], vec![2]]), (true, vec![vec![1]])] {
@@ -465,8 +469,8 @@ async fn a_crash_loses_the_open_block_alone() {
     }
 }
 
-/// Who finds the queue full is dropped and counted, and waits for nothing; a callback that paid still finds room,
-/// and who explains an order is told.
+/// When the queue is full, an entry is dropped and counted without waiting; a callback that paid is
+/// still accepted, and the drop count is shown when an order is explained.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_finds_no_room_is_dropped_and_counted() {
     let log = Arc::new(MemoryLog::default());
@@ -496,7 +500,7 @@ async fn what_finds_no_room_is_dropped_and_counted() {
     assert!(metrics.render().contains(&line), "{}", metrics.render());
 }
 
-/// Whoever proves nothing takes little room, and nobody else's.
+/// Entries of unauthenticated senders take little space, and none from others.
 #[tokio::test(flavor = "multi_thread")]
 async fn unproven_senders_take_little_room() {
     let log = Arc::new(MemoryLog::default());
@@ -519,7 +523,7 @@ async fn unproven_senders_take_little_room() {
     assert!(bytes < UNPROVEN_BYTES_MAX + 1_000, "{bytes} bytes");
 }
 
-/// Entries of a block that could not be written are counted, and told in the next.
+/// Entries of a block that could not be written are counted, and reported in the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_cannot_be_written_is_counted() {
     let log = Arc::new(MemoryLog::default());

@@ -1,4 +1,4 @@
-//! The ledger of one order as a person is told it, read beside whoever writes.
+//! The ledger of one order as an operator reads it, while a process writes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn told(stores: &EmbeddedStores, named: &str) -> Option<Timeline> {
     explained(stores, EmbeddedStores::seal(), named).unwrap()
 }
 
-/// What a store says of an order to whoever has these keys.
+/// Explains an order from a store with these keys.
 pub(super) fn explained(
     stores: &EmbeddedStores,
     seal: Seal,
@@ -26,8 +26,8 @@ pub(super) fn explained(
     opened.timeline(named)
 }
 
-/// L4, D1, K4: everything that was done to an order is told, in its order, under each of its names,
-/// while a process writes; and nothing personal.
+/// L4, D1, K4: everything done to an order is listed in sequence, under each of its names, while a
+/// process writes; and nothing personal.
 #[tokio::test]
 async fn an_order_is_explained_completely_while_others_write() {
     let stores = EmbeddedStores::new();

@@ -1,4 +1,4 @@
-//! Scenarios of work that is taken for a while.
+//! Scenarios of leased work.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn unresolved(store: &Store, n: u32) -> Order {
     unresolved_at(store, n, ("harbour", 2)).await
 }
 
-/// The same through an institution, after another second.
+/// The same through this institution, accepted there at this second.
 async fn unresolved_at(store: &Store, n: u32, (through, second): (&str, i64)) -> Order {
     let first = Some(start(n, through, store.epoch));
     let order = done(store, place(n, first)).await;
@@ -48,7 +48,7 @@ async fn unresolved_at(store: &Store, n: u32, (through, second): (&str, i64)) ->
     done(store, change).await
 }
 
-/// N6, Z3: a lease excludes others until it ends, and no longer; it holds the order whole.
+/// N6, Z3: a lease excludes others until it ends, and no longer; it contains the complete order.
 pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores) {
     let store = stores.open();
     let due = unresolved(&store, 1).await;
@@ -70,12 +70,12 @@ pub(crate) async fn a_leased_order_is_leased_to_nobody_else(stores: &dyn Stores)
     assert!(again.unwrap().fence > first[0].fence);
 }
 
-/// An order's only attempt, as something to be asked about.
+/// An order's only attempt, as a poll target.
 fn only(order: &Order) -> PollTarget {
     PollTarget::Attempt(order.attempts[0].id.clone())
 }
 
-/// The order with its attempt asked about once more, and due then.
+/// The order with one more query of its attempt counted, and due at `next`.
 fn asked(order: &Order, next: Timestamp) -> Order {
     let mut order = order.clone();
     let object = only(&order);
@@ -84,7 +84,7 @@ fn asked(order: &Order, next: Timestamp) -> Order {
     order
 }
 
-/// N6: an old fence gives nothing back, and no fence gives back twice.
+/// N6: an old fence completes nothing, and no fence completes twice.
 pub(crate) async fn a_lost_lease_completes_nothing(stores: &dyn Stores) {
     let store = stores.open();
     unresolved(&store, 1).await;
@@ -104,8 +104,8 @@ pub(crate) async fn a_lost_lease_completes_nothing(stores: &dyn Stores) {
     assert_eq!(made_up, Ok(LeaseCompletion::LeaseLost));
 }
 
-/// N6: a change ends the lease; what its holder says afterwards does not count, and the order is
-/// due when the change says. Whoever made the change himself knows the fence it made.
+/// N6: a change ends the lease; its holder's completion is rejected, and the order is due when the
+/// change says. A holder that made the change itself knows the new fence.
 pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
     let store = stores.open();
     let before = unresolved(&store, 1).await;
@@ -123,8 +123,8 @@ pub(crate) async fn a_change_ends_the_lease(stores: &dyn Stores) {
     assert_eq!(order(&now[0]), &closing);
 }
 
-/// A6, Z3: each object's schedule is durable, and a change that leaves its state as it is leaves its
-/// schedule as it is.
+/// A6, Z3: each object's schedule is durable, and a change that leaves its state unchanged leaves
+/// its schedule unchanged.
 pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dyn Stores) {
     let store = stores.open();
     unresolved(&store, 1).await;
@@ -160,8 +160,8 @@ pub(crate) async fn a_schedule_outlives_leases_changes_and_processes(stores: &dy
     assert_eq!(closing.attempts[0].schedule, Schedule::from(at(400)));
 }
 
-/// N10: an order waits in the lane of its institution; a lane has only its share, and the others are
-/// not held up by it.
+/// N10: an order waits in the lane of its institution; a lane has only its share, and does not
+/// delay the others.
 pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
     let store = stores.open();
     for n in 1..=40 {
@@ -211,7 +211,8 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
     assert!(first <= at(26));
 }
 
-/// What was seen of an order takes it before it is due, unless somebody has it or nothing waits.
+/// A signal about an order leases it before it is due, unless it is leased already or nothing is
+/// waiting.
 pub(crate) async fn a_named_order_is_leased_before_it_is_due(stores: &dyn Stores) {
     let store = stores.open();
     let waiting = unresolved(&store, 1).await;
@@ -242,7 +243,7 @@ pub(crate) async fn a_named_order_is_leased_before_it_is_due(stores: &dyn Stores
     assert_eq!(left.len(), 1, "a lease that ended is nobody's");
 }
 
-/// Z3: an order is due when its change says so: to expire, to be asked about, or never again.
+/// Z3: an order is due when its change says so: to expire, to be queried, or never again.
 pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
     let store = stores.open();
     assert_eq!(next_due(&store, LeaseKind::Orders).await, Ok(None));
@@ -277,9 +278,9 @@ pub(crate) async fn an_order_is_due_when_its_change_says(stores: &dyn Stores) {
     assert_eq!(next_due(&store, LeaseKind::Orders).await, Ok(None));
 }
 
-/// T2, H2, Z3: what a clock that was ahead had put off is due no later than its own wait after the clock
-/// is right, whether one knows by how much it was ahead or finds it by the last record; a clock that
-/// is right moves nothing.
+/// T2, H2, Z3: work postponed by a clock that was ahead is due no later than its own interval after
+/// the clock is right, whether the offset is known or taken from the last record; a correct clock
+/// moves nothing.
 pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
@@ -295,7 +296,7 @@ pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn S
     assert_eq!(forward(Some(ahead), now).await, Ok(ahead));
     let due = next_due(&store, LeaseKind::Orders).await.unwrap().unwrap();
     assert_eq!(due.ms(), (idle.expires.ms() - 600_000).max(now.ms()));
-    // A process that lived a day ahead is followed by one that does not.
+    // A process with its clock a day ahead is followed by one without.
     let change = idle
         .end(CloseReason::Merchant, ChangeCause::Clock, at(AHEAD_S))
         .unwrap();
@@ -308,14 +309,14 @@ pub(crate) async fn what_a_clock_ahead_put_off_is_brought_forward(stores: &dyn S
     assert!(by >= Duration::from_secs(86_400 - 200), "{by:?}");
     let due = next_due(&store, LeaseKind::Orders).await.unwrap().unwrap();
     assert!(due.since(now) <= Duration::from_secs(24), "{due:?}");
-    // Its own schedule came forward as well, and not its order's due time alone.
+    // Its own schedule came forward as well, not only its order's due time.
     let held = leased(&store, LeaseKind::Orders, due).await.remove(0);
     let next = order(&held).attempts[0].schedule.next;
     assert!(next.since(now) <= Duration::from_secs(24), "{next:?}");
 }
 
-/// N6, T2: whoever took an order or an event before what the clock had put off was brought forward puts
-/// nothing off again.
+/// N6, T2: a holder that leased an order or event before due times were brought forward cannot
+/// postpone it again.
 pub(crate) async fn a_holder_from_before_the_step_puts_nothing_off(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
@@ -348,8 +349,8 @@ pub(crate) async fn a_holder_from_before_the_step_puts_nothing_off(stores: &dyn 
     }
 }
 
-/// T2, L5: a process that followed the clock back and died before what had been put off came forward,
-/// while others wrote by the right time: the next start makes it good, once, and records it.
+/// T2, L5: a process followed the clock back and died before bringing work forward, while others
+/// wrote with the right time: the next start completes it, once, and records it.
 pub(crate) async fn a_crash_between_following_and_bringing_forward_is_completed(
     stores: &dyn Stores,
 ) {
@@ -376,7 +377,7 @@ pub(crate) async fn a_crash_between_following_and_bringing_forward_is_completed(
     );
 }
 
-/// S1: intents are left over once their process is dead, never before; taken over they are none.
+/// S1: intents are orphaned once their process is dead, never before; after recovery they are not.
 pub(crate) async fn orphaned_calls_are_those_of_dead_processes(stores: &dyn Stores) {
     let store = stores.open();
     let intent = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
@@ -395,7 +396,8 @@ pub(crate) async fn orphaned_calls_are_those_of_dead_processes(stores: &dyn Stor
     assert_eq!(leased(&store, LeaseKind::Orders, at(30)).await.len(), 2);
 }
 
-/// N1, N2, N3: an event is due with its change, the same on every delivery, until it is heard.
+/// N1, N2, N3: an event is due with its change, the same on every delivery, until it is
+/// acknowledged.
 pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores) {
     let store = stores.open();
     let paid = paid(&store, 1, "harbour", terms(1)).await;
@@ -440,8 +442,8 @@ pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores
     assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(None));
 }
 
-/// N2, N6, S1: what a process was telling when it died is due at once for the next one, in its
-/// destination's first place, and the dead one settles nothing any more.
+/// N2, N6, S1: what a process was delivering when it died is due at once for the next one, first in
+/// its destination's queue, and the dead one can no longer complete it.
 pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &dyn Stores) {
     let store = stores.open();
     paid(&store, 1, "harbour", terms(1)).await;
@@ -465,8 +467,8 @@ pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &d
     assert_eq!(heard, Ok(LeaseCompletion::Done));
 }
 
-/// N2, S1, T2: so is an event that was born and leased while the clock was a day ahead, before anybody
-/// knows that it was.
+/// N2, S1, T2: the same for an event created and leased while the clock was a day ahead, before
+/// that is detected.
 pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores: &dyn Stores) {
     const AHEAD_S: i64 = 86_400;
     let store = stores.open();
@@ -488,7 +490,7 @@ pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores
     assert_eq!(heard, Ok(LeaseCompletion::Done));
 }
 
-/// N2: what was given up is not delivered by itself; a lease that ended without a word is.
+/// N2: a dead-lettered event is not delivered again by itself; one whose lease expired is.
 pub(crate) async fn a_dead_lettered_event_is_not_leased(stores: &dyn Stores) {
     let store = stores.open();
     paid(&store, 1, "harbour", terms(1)).await;
@@ -509,7 +511,7 @@ pub(crate) async fn a_dead_lettered_event_is_not_leased(stores: &dyn Stores) {
     assert_eq!(again, Ok(LeaseCompletion::LeaseLost));
 }
 
-/// N7: a destination uses its share and no more, whatever waits for it; others are not held up.
+/// N7: a destination uses its share and no more, whatever waits for it, and does not delay others.
 pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
     let store = stores.open();
     let share = usize::try_from(DESTINATION_SHARE).unwrap();
@@ -544,7 +546,7 @@ pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
     assert_eq!(over.len(), share + 1);
 }
 
-/// an event without a destination waits to be fetched and is nobody's work.
+/// an event without a destination waits to be fetched and is never leased.
 pub(crate) async fn what_goes_nowhere_is_not_leased(stores: &dyn Stores) {
     let store = stores.open();
     let mut unheard = opening(1, terms(1));

@@ -1,4 +1,4 @@
-//! The write-ahead log: how long it gets, and how much of it an order takes.
+//! The write-ahead log: how long it grows, and how much of it an order takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,19 +10,19 @@ use tokio::task::JoinSet;
 use super::builders::{at, done, institution, opening, place, request, terms};
 use super::embedded::EmbeddedStores;
 
-/// What the log may take at any load. Unit: bytes.
+/// Maximum size of the log under any load. Unit: bytes.
 const LOG_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
-/// Messages of this size, so many writers and so many of each: 200 MB of log.
+/// The message size; with the numbers of writers and messages each, 200 MB of log.
 const MESSAGE_BYTES: usize = 60_000;
 const WRITERS: u32 = 16;
 const MESSAGES: u32 = 200;
 
-/// Readers that never pause.
+/// Number of readers, which never pause.
 const READERS: usize = 3;
 
-/// S1: under a load that never pauses, with readers that are always there, the log begins anew and
-/// stays below its bound; nobody who reads meanwhile is refused or sees less than was there.
+/// S1: under continuous load, with readers always present, the log restarts and stays below its
+/// limit; no reader fails or sees fewer rows than before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_log_begins_anew_under_load() {
     let stores = EmbeddedStores::new();
@@ -78,15 +78,15 @@ async fn the_log_begins_anew_under_load() {
     assert!(reads.iter().all(|reads| *reads > 0));
 }
 
-/// What of the log one order takes at most where dozens share a commit. Unit: bytes.
+/// Maximum log size per order where dozens share a commit. Unit: bytes.
 const ORDER_BYTES_MAX: u64 = 4_096;
 
-/// Who places at the same time, and how many each.
+/// Number of concurrent buyers; then orders per buyer.
 const BUYERS: u32 = 64;
 const ORDERS: u32 = 100;
 
-/// S1, Q5: placing an order writes a few pages at the ends of tables, and no page of its own for what
-/// is drawn at random.
+/// S1, Q5: placing an order writes a few pages at the ends of tables, and no separate page for
+/// random values.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_order_takes_little_of_the_log() {
     let stores = EmbeddedStores::new();
@@ -97,9 +97,9 @@ async fn an_order_takes_little_of_the_log() {
         let (store, numbers) = (store.clone(), Arc::clone(&numbers));
         buyers.spawn(async move {
             for _ in 0..ORDERS {
-                // Merchants count.
+                // Merchants number orders sequentially.
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                // As far from its neighbours as what is drawn.
+                // As far from its neighbours as a random value.
                 let drawn = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let cause = request(&format!("{drawn:016x}-drawn"));
                 let change = Order::open(opening(number, terms(number)), None, cause, at(1));

@@ -1,5 +1,5 @@
-//! Files that an earlier release wrote: what it left as plain text is sealed once, and nothing of it
-//! stays legible; and what an earlier process left unfinished.
+//! Files of earlier releases: their plain text is sealed once, and none of it stays readable; and
+//! what an earlier process left unfinished.
 
 use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo};
 use paymux::seal::SealBinding;
@@ -20,10 +20,10 @@ const BEFORE: [&str; 6] = [
     include_str!("../../../src/store/schema/sqlite/0006_trails.sql"),
 ];
 
-/// What may be about a person in the plain columns of that release.
+/// Personal data in the plain columns of that release.
 const PLAIN: [&str; 4] = ["13987650002", "13987650003", "13987650004", "13987650005"];
 
-/// The private part of an order as a release before this one sealed it.
+/// An order's sealed fields in the format of an earlier release.
 pub(super) fn sealed_order(no: &str) -> Vec<u8> {
     let private = json!({ "mobile": MOBILE, "merchant_name": "茶馆", "goods_no": null,
         "goods_name": null, "goods_description": null, "attach": null,
@@ -84,8 +84,8 @@ fn written(file: &Connection, no: &PayOrderNo) {
     .unwrap();
 }
 
-/// D1, D2, R-6.5-1c: addresses and institutions' words that an earlier release left legible are sealed
-/// at the first start, read back as they were, and are in neither the file nor its log any more.
+/// D1, D2, R-6.5-1c: URLs and institutions' reasons that an earlier release stored in plain text
+/// are sealed at the first start, read back unchanged, and no longer in the file or its log.
 #[tokio::test]
 async fn what_was_legible_is_sealed_once() {
     let stores = EmbeddedStores::new();
@@ -129,8 +129,8 @@ async fn what_was_legible_is_sealed_once() {
     assert_eq!(stores.open().orders.order(&key).await.unwrap(), Some(order));
 }
 
-/// A6, R4: questions that an earlier release asked count, so that nothing is sent again faster because of
-/// an upgrade.
+/// A6, R4: queries that an earlier release made still count, so that an upgrade does not resend
+/// anything sooner.
 #[tokio::test]
 async fn an_upgrade_sends_no_refund_faster() {
     let stores = EmbeddedStores::new();
@@ -147,7 +147,7 @@ async fn an_upgrade_sends_no_refund_faster() {
     assert_eq!(order.attempts[0].schedule.asked, 0, "it is over");
 }
 
-/// M4: fees that an earlier release stored in minor units read as the decimals they were.
+/// M4: fees that an earlier release stored in minor units read back as the same decimals.
 #[tokio::test]
 async fn an_upgrade_keeps_fees() {
     for (minor, currency, fee) in [
@@ -189,7 +189,7 @@ async fn orphaned(store: &Store) -> usize {
     leases.unwrap().len()
 }
 
-/// S1: what a living node began is its own; once it has expired another takes it over.
+/// S1: a live node's calls are not recovered; once it has expired, another node recovers them.
 #[tokio::test]
 async fn only_what_an_expired_node_left_is_taken_over() {
     let stores = left_behind().await;
@@ -202,7 +202,7 @@ async fn only_what_an_expired_node_left_is_taken_over() {
     }
 }
 
-/// S1: processes of releases that registered no nodes are gone, and what they left is taken over.
+/// S1: processes of releases without registered nodes count as gone, and their calls are recovered.
 #[tokio::test]
 async fn what_was_left_before_nodes_were_registered_is_taken_over() {
     let stores = left_behind().await;

@@ -1,4 +1,4 @@
-//! Scenarios of what merchants are owed: numbers, dead events, shares.
+//! Scenarios of the outbox: sequence numbers, dead-lettered events, shares.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +42,8 @@ fn event_id(lease: &Lease) -> EventId {
     }
 }
 
-/// K3, N3, N9: each merchant's events are numbered from 1 in the order of commits; they are the
-/// bytes that are delivered, nobody else's, and stay when they have been heard.
+/// K3, N3, N9: each merchant's events are numbered from 1 in the order of commits; the bodies are
+/// the exact bytes delivered, include no other merchant's, and stay after they are acknowledged.
 pub(crate) async fn events_are_numbered_without_a_gap(stores: &dyn Stores) {
     let store = stores.open();
     for (name, n) in [("M1", 1), ("M2", 2), ("M1", 3), ("M1", 4), ("M2", 5)] {
@@ -80,7 +80,7 @@ pub(crate) async fn events_are_numbered_without_a_gap(stores: &dyn Stores) {
     }
 }
 
-/// Interface, Events: no more than there is room for, by count and by bytes, and one at least.
+/// Interface, Events: at most the page limit, by count and by bytes, but at least one.
 pub(crate) async fn of_events_only_what_fits_is_given(stores: &dyn Stores) {
     let store = stores.open();
     for n in 1..=4 {
@@ -100,8 +100,8 @@ pub(crate) async fn of_events_only_what_fits_is_given(stores: &dyn Stores) {
     }
 }
 
-/// N2, L5: what was given up is counted and listed, and sent again for whom it is asked, with a
-/// whole schedule before it and the same id.
+/// N2, L5: dead-lettered events are counted and listed, and resent on request, with a full retry
+/// schedule and the same id.
 pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn Stores) {
     let store = stores.open();
     let (outbox, all) = (&store.outbox, DeadEventFilter::default());
@@ -112,7 +112,7 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
     }
     let leases = lease(&store, LeaseKind::Events, at(20), 100).await.unwrap();
     assert_eq!(leases.len(), 4);
-    // The third of M1 is heard; it is never brought back.
+    // The third of M1 is acknowledged; it is never resent.
     for lease in &leases {
         let LeasedWork::Event(event, _) = &lease.of else {
             panic!("an order among events");
@@ -157,7 +157,7 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
         let dead = outbox.dead_lettered(&all, 10).await.unwrap();
         assert_eq!(dead.count, left, "{which:?}");
     }
-    // What the completed leases hold counts for nothing any more (N6).
+    // The completed leases are no longer valid (N6).
     let late = outbox.complete(&leases[1], DeliveryOutcome::Dead).await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
     assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(Some(at(900))));
@@ -173,8 +173,8 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
     );
 }
 
-/// N7: each destination gets what its share leaves, one without a share nothing, and where there
-/// is not enough for all, whoever has least on its way comes first.
+/// N7: each destination gets what its share allows, one without a share nothing, and if the total
+/// is limited, the destination with the fewest in flight comes first.
 pub(crate) async fn whoever_has_least_under_way_comes_first(stores: &dyn Stores) {
     let store = stores.open();
     let shops = [

@@ -1,5 +1,5 @@
-//! Scenarios of refunds: read back, found under their names alone, one number once, and the
-//! capacity of an order under many writers.
+//! Scenarios of refunds: read back, found only under their own keys, unique numbers, and the
+//! refundable amount of an order under concurrent writers.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn fen(minor: i64) -> Amount {
     Amount::from_minor(minor, CNY).unwrap()
 }
 
-/// The refund `n` of so much, by a request with a nonce of its own.
+/// Reserves refund `n` of this amount, by a request with its own nonce.
 pub(super) fn reserve(store: &Store, order: &Order, n: u32, number: &str, minor: i64) -> Change {
     let asked = RefundRequest {
         no: RefundOrderNo::mint(at(30), draw(n)),
@@ -41,7 +41,7 @@ pub(super) fn reserve(store: &Store, order: &Order, n: u32, number: &str, minor:
     order.reserve_refund(asked, &RULES, cause, at(30)).unwrap()
 }
 
-/// What this finding of a query makes of the last refund.
+/// Applies the finding of a query to the last refund.
 pub(super) fn apply(order: &Order, finding: Finding) -> Change {
     let refund = order.refunds.last().unwrap();
     let evidence = Evidence {
@@ -64,12 +64,12 @@ pub(super) fn apply(order: &Order, finding: Finding) -> Change {
     }
 }
 
-/// It went back.
+/// Applies the finding that this amount was returned.
 pub(super) fn refunded(order: &Order, minor: i64) -> Change {
     apply(order, back(minor))
 }
 
-/// It definitely did not happen.
+/// Applies the finding that the refund failed.
 pub(super) fn failed(order: &Order) -> Change {
     apply(order, Finding::Refused(Reason::from_code("ACCOUNT_CLOSED")))
 }
@@ -87,7 +87,7 @@ fn back(minor: i64) -> Finding {
     })
 }
 
-/// R2, O5: after each change a refund reads back as it was decided, also after a restart.
+/// R2, O5: after each change a refund reads back as decided, also after a restart.
 pub(crate) async fn a_refund_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
     let order = paid(&store, 1, "harbour", terms(1)).await;
@@ -112,8 +112,7 @@ pub(crate) async fn a_refund_reads_back_equal(stores: &dyn Stores) {
     assert_eq!(order.refunds[0].state, RefundState::Succeeded);
 }
 
-/// K3, C2: a refund is found by its merchant and by the institution it goes through, and by nobody
-/// else.
+/// K3, C2: a refund is found by its merchant and by its institution, and by no other.
 pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores) {
     let store = stores.open();
     let order = paid(&store, 1, "harbour", terms(1)).await;
@@ -143,7 +142,8 @@ pub(crate) async fn a_refund_is_found_under_its_names_alone(stores: &dyn Stores)
     }
 }
 
-/// R6: a number that another order's refund has writes nothing, not even the nonce.
+/// R6: a refund with a number already used by another order's refund writes nothing, not even the
+/// nonce.
 pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
     let store = stores.open();
     let first = paid(&store, 1, "harbour", terms(1)).await;
@@ -164,7 +164,8 @@ pub(crate) async fn a_taken_refund_number_writes_nothing(stores: &dyn Stores) {
     );
 }
 
-/// S1: a refund that a dead process was sending is found at the next start, and by no living one.
+/// S1: a refund that a dead process was sending is recovered at the next start, never from a live
+/// process.
 pub(crate) async fn a_refund_of_a_dead_process_is_orphaned(stores: &dyn Stores) {
     let store = stores.open();
     let order = paid(&store, 1, "harbour", terms(1)).await;
@@ -181,7 +182,7 @@ pub(crate) async fn a_refund_of_a_dead_process_is_orphaned(stores: &dyn Stores) 
     assert_eq!(orphaned(&store).await, 1);
 }
 
-/// R1: of sixty-four refunds asked at the same moment only as many are reserved as fit.
+/// R1: of sixty-four refunds requested concurrently only as many are reserved as fit.
 pub(crate) async fn refunds_side_by_side_never_exceed_what_was_paid(stores: &dyn Stores) {
     let store = stores.open();
     let first = paid(&store, 1, "harbour", terms(1)).await;

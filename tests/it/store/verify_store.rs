@@ -1,5 +1,5 @@
-//! `paymux audit verify` on good files and on files that somebody or something damaged: each damage
-//! is named by the rule it breaks.
+//! `paymux audit verify` on good and on damaged files: each kind of damage is reported under the
+//! rule it breaks.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ use super::builders::{accepted, apply, at, done, paid, place, start, succeeded, 
 use super::embedded::EmbeddedStores;
 use super::refunds::{failed, refunded, reserve};
 
-/// Every kind of row: two paid orders of which one gave back in part, asked for more and failed once,
-/// one that is open, one whose money came after it was refused and again.
+/// Every kind of row: two paid orders, one of them with a partial, a rejected and a failed refund;
+/// an open order; an order paid after it was refused, and paid again.
 async fn busy() -> EmbeddedStores {
     let stores = EmbeddedStores::new();
     let store = stores.open();
@@ -57,7 +57,7 @@ async fn busy() -> EmbeddedStores {
     stores
 }
 
-/// Everything that does not hold in this file.
+/// All breaches in this file.
 pub(crate) fn verified(file: &Path) -> Result<(Report, Vec<Breach>), OpenError> {
     let mut breaches = Vec::new();
     let opened = open_to_verify(&StoreUrl::of_file(file.into()))?;
@@ -71,7 +71,7 @@ fn look(stores: &EmbeddedStores) -> (Report, Vec<Breach>) {
     (report, breaches)
 }
 
-/// L1, L2, M1, M2, M3, N1, R1, O1: what the store wrote holds, also beside the store that goes on.
+/// L1, L2, M1, M2, M3, N1, R1, O1: a store's own data verify, also while the store is writing.
 #[tokio::test]
 async fn what_the_store_wrote_holds() {
     let stores = busy().await;
@@ -93,8 +93,8 @@ async fn what_the_store_wrote_holds() {
     }
 }
 
-/// L1, L2, K1, K2, M1, M3, N1, N4, O1, O2, O3, A2, A4, A6, R1, R5, R9, Z3: each kind of damage is named, however
-/// carefully it was done.
+/// L1, L2, K1, K2, M1, M3, N1, N4, O1, O2, O3, A2, A4, A6, R1, R5, R9, Z3: each kind of damage is
+/// reported, however carefully it was done.
 #[tokio::test]
 async fn each_damage_is_named() {
     let damages: &[(&str, &[&str])] = &[
@@ -153,7 +153,7 @@ async fn each_damage_is_named() {
     }
 }
 
-/// Does it past every check of the file itself, and leaves the schema as it was.
+/// Applies the damage with every constraint disabled, and leaves the schema unchanged.
 fn spoil(file: &Connection, damage: &str) {
     file.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)
         .unwrap();
@@ -165,7 +165,7 @@ fn spoil(file: &Connection, damage: &str) {
     let Some((index, rest)) = index else {
         return file.execute_batch(damage).unwrap();
     };
-    // The index stays in the schema, as somebody who edits pages would leave it.
+    // The index stays in the schema, as after editing pages directly.
     let read = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = ?1";
     let row = file.query_row(read, [index], |row| {
         let texts: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
@@ -187,7 +187,7 @@ fn spoil(file: &Connection, damage: &str) {
         .unwrap();
 }
 
-/// L1: a page that was lost is named, and the rest is looked at all the same.
+/// L1: a lost page is reported, and the rest is still verified.
 #[tokio::test]
 async fn a_lost_page_is_named() {
     let stores = busy().await;
@@ -221,8 +221,8 @@ fn told(args: &VerifyArgs) -> (ExitCode, String) {
     (exit, String::from_utf8(out).unwrap())
 }
 
-/// L1: the command says what holds and exits with 0, and says what does not, what to do, and exits
-/// otherwise; for machines each line is JSON. It names no payer.
+/// L1: the command reports a good file and exits with 0; it reports damage and what to do, and
+/// exits with another code; with JSON output each line is JSON. It names no payer.
 #[tokio::test]
 async fn the_command_says_what_holds() {
     let stores = busy().await;

@@ -1,4 +1,4 @@
-//! Scenarios of writing, reading back, spending nonces and keeping messages.
+//! Scenarios of writing, reading back, spending nonces and archiving messages.
 
 use std::collections::BTreeSet;
 
@@ -27,12 +27,12 @@ fn ours(order: &Order) -> OrderKey {
 async fn reads_back(store: &Store, order: &Order) {
     let read = store.orders.order(&ours(order)).await.unwrap().unwrap();
     assert_eq!(&read, order);
-    // What cannot be printed is compared once more by what it says.
+    // Values that are not printed are compared by their content.
     assert_eq!(read.terms.mobile.expose(), order.terms.mobile.expose());
     assert_eq!(read.page_secret, order.page_secret);
 }
 
-/// O5, K4: after each change of its life an order reads back as it was decided.
+/// O5, K4: after each change an order reads back as decided.
 pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
     let first = Some(start(1, "harbour", store.epoch));
@@ -74,7 +74,7 @@ pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     reads_back(&store, &order).await;
 }
 
-/// A4, V4: refusals, a second attempt, late money and its refund read back as well.
+/// A4, V4: refusals, a second attempt, a late payment and its refund read back as well.
 pub(crate) async fn an_excess_payment_reads_back_equal(stores: &dyn Stores) {
     let store = stores.open();
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
@@ -98,7 +98,7 @@ pub(crate) async fn an_excess_payment_reads_back_equal(stores: &dyn Stores) {
     reads_back(&store, &order).await;
 }
 
-/// K3, C2: each name finds the order for its owner, and for nobody else.
+/// K3, C2: each key finds the order for its owner, and for no other.
 pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores) {
     let store = stores.open();
     let order = done(&store, place(1, Some(start(1, "harbour", store.epoch)))).await;
@@ -124,8 +124,7 @@ pub(crate) async fn an_order_is_found_under_its_names_alone(stores: &dyn Stores)
     }
 }
 
-/// Section 1: a merchant's number is given once; who comes second leaves nothing, not even a
-/// spent nonce.
+/// Section 1: a merchant's number is unique; the second use writes nothing, not even a spent nonce.
 pub(crate) async fn a_taken_number_writes_nothing(stores: &dyn Stores) {
     let store = stores.open();
     let order = done(&store, place(1, None)).await;
@@ -231,7 +230,7 @@ pub(crate) async fn of_equal_requests_exactly_one_is_done(stores: &dyn Stores) {
     assert_eq!(spent.count(), 63);
 }
 
-/// Q6: what is forgotten stays refused, after a restart too.
+/// Q6: deleted nonces stay rejected, after a restart too.
 pub(crate) async fn what_is_forgotten_stays_refused(stores: &dyn Stores) {
     let store = stores.open();
     let spend = |created| {
@@ -251,7 +250,7 @@ pub(crate) async fn what_is_forgotten_stays_refused(stores: &dyn Stores) {
         store.changes.commit(&spend(at(1))).await,
         Ok(Committed::NonceSpent)
     );
-    // Nothing is left to forget, and what was is not forgotten.
+    // Nothing is left to delete, and the earlier deletion is still recorded.
     store.nonces.forget_nonces(at(2)).await.unwrap();
     drop(store);
     let store = stores.open();
@@ -260,15 +259,15 @@ pub(crate) async fn what_is_forgotten_stays_refused(stores: &dyn Stores) {
         store.changes.commit(&spend(at(1))).await,
         Ok(Committed::NonceSpent)
     );
-    // Forgotten, and signed anew at another moment: another request.
+    // The same value, signed again at another time, is another request.
     assert_eq!(
         store.changes.commit(&spend(at(6))).await,
         Ok(Committed::Done)
     );
 }
 
-/// Q6, H2: a clock that was ahead for a while shuts out the seconds in which something was spent
-/// under it, and no others.
+/// Q6, H2: a clock that was ahead for a while rejects only the seconds in which nonces were spent
+/// under it.
 pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
     let store = stores.open();
     let spend = |value: &str, created| {
@@ -285,7 +284,7 @@ pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
     store.nonces.forget_nonces(at(5_000)).await.unwrap();
     let mut store = Some(store);
     for _ in 0..2 {
-        // The next process begins when the one before is gone.
+        // The next process starts after the previous one is gone.
         let store = store.take().unwrap_or_else(|| stores.open());
         for (second, outcome) in [
             (10, Committed::NonceSpent),
@@ -301,7 +300,7 @@ pub(crate) async fn seconds_ahead_shut_out_themselves(stores: &dyn Stores) {
     }
 }
 
-/// S1: no two processes write the same mark on their attempts.
+/// S1: no two processes write the same epoch to their attempts.
 pub(crate) async fn each_opening_is_an_epoch_of_its_own(stores: &dyn Stores) {
     let epochs: BTreeSet<_> = (0..3).map(|_| stores.open().epoch).collect();
     assert_eq!(epochs.len(), 3);
@@ -340,7 +339,7 @@ fn message(from: &str, status: InboxStatus, raw: impl Into<Vec<u8>>) -> InboxMes
     }
 }
 
-/// C5, section 1: the same bytes of the same institution are kept once.
+/// C5, section 1: the same bytes of the same institution are archived once.
 pub(crate) async fn a_message_is_archived_once(stores: &dyn Stores) {
     let store = stores.open();
     let genuine = message("harbour", InboxStatus::Genuine, "paid");
@@ -366,7 +365,7 @@ pub(crate) async fn a_message_is_archived_once(stores: &dyn Stores) {
     );
 }
 
-/// A flood of forged messages fills nothing but its sample, and only its institution's.
+/// A flood of forged messages fills only the sample of its institution.
 pub(crate) async fn of_forged_messages_a_sample_is_archived(stores: &dyn Stores) {
     let store = stores.open();
     for n in 0..FORGED_ARCHIVED_MAX {
@@ -398,8 +397,8 @@ pub(crate) async fn of_forged_messages_a_sample_is_archived(stores: &dyn Stores)
     );
 }
 
-/// V3: what was taken for genuine and then put aside is known as put aside; it takes no place in
-/// the sample of forged ones.
+/// V3: a message archived as genuine and then quarantined is known as quarantined; it takes no
+/// place in the sample of forged ones.
 pub(crate) async fn the_status_of_the_same_bytes_only_hardens(stores: &dyn Stores) {
     let store = stores.open();
     let same = |decision| message("harbour", decision, "paid");
@@ -417,8 +416,8 @@ pub(crate) async fn the_status_of_the_same_bytes_only_hardens(stores: &dyn Store
     );
 }
 
-/// F2, L5: the highest version that was in force outlives the process, whatever is written later;
-/// a refused configuration raises nothing.
+/// F2, L5: the highest applied version survives the process, whatever is written later; a rejected
+/// configuration does not raise it.
 pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
     let store = stores.open();
     assert_eq!(
@@ -458,8 +457,8 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
     );
 }
 
-/// F2: an institution is bound by its live attempts, and by those that ended since a moment, by our
-/// clock; money that comes late binds it anew.
+/// F2: an institution's live attempts and those that ended after a given time, by our clock, are
+/// its dependents; a late payment renews them.
 pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn Stores) {
     let store = stores.open();
     let through = |name| Some(start(1, name, store.epoch));
@@ -493,7 +492,7 @@ pub(crate) async fn the_dependents_of_an_institution_are_counted(stores: &dyn St
     assert_eq!(held(31).await, [island].into());
 }
 
-/// F2, R5: what needs an account is counted by account, and its number outlives the process.
+/// F2, R5: dependents are counted per account, and an account's receiver id survives the process.
 pub(crate) async fn the_dependents_of_an_account_are_counted(stores: &dyn Stores) {
     let store = stores.open();
     let through = |n, name: &str| {

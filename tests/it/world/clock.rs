@@ -1,5 +1,5 @@
-//! A clock with hands that tests move. What truly passes and what the clock shows are kept apart:
-//! it bends, and jumps, as the machine's clock does; how long the machine runs is always true.
+//! A manual clock. The true time and the time the clock shows are separate: the shown time drifts
+//! and jumps as a machine's clock does; the uptime is always true.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -24,27 +24,27 @@ impl ManualClock {
         }
     }
 
-    /// The time by which institutions, payers and letters live. Unit: milliseconds.
+    /// The true time, by which institutions, payers and messages in flight act. Unit: milliseconds.
     pub(crate) fn truth(&self) -> i64 {
         self.truth.load(Ordering::SeqCst)
     }
 
-    /// Shows a little more or less than passed: at most an eighth of it.
+    /// Lets the shown time drift by this much: tests use at most an eighth of the time passed.
     pub(crate) fn bend(&self, ms: i64) {
         self.off.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(crate) fn pass(&self, ms: i64) {
         self.truth.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Sets the gateway's clock wrong, or right again.
+    /// Sets the offset of the gateway's clock; 0 is correct.
     pub(crate) fn set_off(&self, ms: i64) {
         self.off.store(ms, Ordering::SeqCst);
     }
 
-    /// It may be ahead, or may be trusted again.
+    /// Marks the clock as possibly ahead, or as trusted again.
     pub(crate) fn unresolved(&self, doubted: bool) {
         self.doubted.store(doubted, Ordering::SeqCst);
     }

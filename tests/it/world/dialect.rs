@@ -1,5 +1,6 @@
-//! A plain dialect for tests, and its adapter: JSON proven by a keyed digest in one header. Cheap
-//! enough for thousands of lives; it has every word an institution can say and some it must not.
+//! A simple dialect for tests, and its adapter: JSON authenticated by a keyed digest in one header.
+//! Cheap enough for thousands of runs; it has every reply an institution can give and some it must
+//! not.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -19,13 +20,13 @@ use paymux::institution::{
     Acknowledgement, Call, CallState, Host, Institution, Outgoing, ProvenCallback, Step, Unverified,
 };
 
-/// The header that proves whose message it is.
+/// The header that authenticates the sender.
 pub(crate) const PROOF: &str = "x-proof";
 
-/// What the payer's link lives for. Unit: milliseconds.
+/// The lifetime of the payer's link. Unit: milliseconds.
 pub(crate) const LINK_LIFE_MS: i64 = 120_000;
 
-/// Digest of a body that only one institution can make.
+/// The digest of a body that only this institution can make.
 pub(crate) fn proof(institution: &str, body: &[u8]) -> String {
     let mut digest = DefaultHasher::new();
     digest.write(b"secret of ");
@@ -34,7 +35,7 @@ pub(crate) fn proof(institution: &str, body: &[u8]) -> String {
     format!("{:016x}", digest.finish())
 }
 
-/// A message of an institution: a reply or the body of a callback.
+/// An authenticated message of an institution: a reply or the body of a callback.
 pub(crate) fn proven(institution: &str, body: &Value) -> (Bytes, String) {
     let body = Bytes::from(serde_json::to_vec(body).unwrap());
     let proof = proof(institution, &body);
@@ -82,8 +83,8 @@ impl PlainAdapter {
     }
 }
 
-/// What the institution has it names with its receiver. A create or refund that is not taken may be of
-/// another one.
+/// An institution names its receiver with everything it has accepted. A create or refund that was
+/// not accepted may belong to another receiver.
 fn proves_arrival(body: &Value, by: EvidenceSource) -> bool {
     match by {
         EvidenceSource::Create | EvidenceSource::Refund => matches!(

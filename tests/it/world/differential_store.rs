@@ -1,5 +1,5 @@
-//! Two stores asked the same: the one in memory, which checks can look into, and the embedded one.
-//! Whatever they answer differently is a fault of one of them.
+//! Runs every operation on two stores: the one in memory, which checks can inspect, and the
+//! embedded one. Any difference between their results is a defect.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,20 +25,20 @@ use paymux::store::{
 
 use super::memory::MemoryStore;
 
-/// As many as there are: which of several are taken first is nobody's promise.
+/// More than ever exist: the order of leasing is not guaranteed.
 const ALL: u32 = 1_000;
 
 pub(crate) struct DifferentialStore {
     memory: Arc<MemoryStore>,
     embedded: Arc<Store>,
-    /// The embedded store's lease to each of the memory's.
+    /// The embedded store's lease for each lease of the memory store.
     leases: Mutex<BTreeMap<(String, u64), Lease>>,
-    /// Questions that the embedded store has not answered yet.
+    /// Number of calls that the embedded store has not answered yet.
     asked: Arc<AtomicUsize>,
 }
 
 impl DifferentialStore {
-    /// Opens the file beside a memory that has lived as long.
+    /// Opens the file next to a memory store with the same history.
     pub(crate) fn open(memory: Arc<MemoryStore>, file: &Path, asked: Arc<AtomicUsize>) -> Self {
         let keys = BTreeMap::from([("2026".to_owned(), [3; 32])]);
         let seal = Seal::new("2026", keys, [4; 32]).unwrap();
@@ -58,7 +58,7 @@ impl DifferentialStore {
         }
     }
 
-    /// As the gateway is given it: what is not asked of both comes from the memory.
+    /// The handles for the gateway; operations not duplicated go to memory only.
     pub(crate) fn handles(self: &Arc<Self>) -> Arc<Store> {
         let memory = Store::clone(&self.memory.handles());
         Arc::new(Store {
@@ -74,7 +74,8 @@ impl DifferentialStore {
         })
     }
 
-    /// The same leases from both, whatever fences they carry; gives the memory's.
+    /// Checks that both lease the same work, whatever the fences; returns the memory store's
+    /// leases.
     async fn same_leases(
         &self,
         one: impl Future<Output = Result<Vec<Lease>, StoreError>>,
@@ -183,7 +184,7 @@ impl Archive for DifferentialStore {
 
 #[async_trait]
 impl Unresolved for DifferentialStore {
-    /// Simulations lease whatever is due.
+    /// Simulations lease everything that is due.
     async fn lease_orders(
         &self,
         _: &LaneShares<'_>,

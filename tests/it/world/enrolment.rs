@@ -1,5 +1,5 @@
-//! Who is enrolled in the tests' world: merchants with keys, institutions with abilities, and a
-//! contract between each two unless a test takes it away.
+//! The test configuration: merchants with keys, institutions with abilities, and a contract between
+//! each pair unless a test removes it.
 
 pub(crate) mod standard;
 
@@ -23,14 +23,14 @@ use super::clock::START_MS;
 use super::dialect::PlainAdapter;
 use super::fake_institution::FakeInstitutionAbility;
 
-/// How the gateway is known.
+/// The gateway's public origin.
 pub(crate) const ORIGIN: &str = "https://pay.example";
 pub(crate) const HOST: &str = "pay.example";
 
 /// A key pair of this run.
 pub(crate) struct TestKeyPair {
     private: String,
-    /// Read once, as a gateway reads it: what it learns of a key that calls again stays with it.
+    /// Parsed once, as in a gateway: state cached for a repeatedly used key stays with it.
     public: VerifyingKey,
 }
 
@@ -50,7 +50,8 @@ impl TestKeyPair {
     }
 }
 
-/// Keys of two merchants, a stranger, the platform and two operators; which bytes they are steers nothing.
+/// Keys of two merchants, an unknown caller, the platform and two staff members; their values do
+/// not affect any run.
 pub(crate) static PAIRS: LazyLock<[TestKeyPair; 6]> =
     LazyLock::new(|| [(); 6].map(|()| TestKeyPair::new()));
 
@@ -70,14 +71,14 @@ static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
     .collect()
 });
 
-/// Secrets that merchants share with the gateway: cheap, for thousands of lives, and good for nothing
-/// without a certificate.
+/// Secrets shared between merchants and the gateway: cheap enough for thousands of runs, and
+/// accepted only with a certificate.
 const SECRETS: [(&str, &str, [u8; 32]); 2] = [
     ("M1-secret", "M1", *b"the first merchant's, for lives;"),
     ("M2-secret", "M2", *b"the second one's, for lives too;"),
 ];
 
-/// The private key of an id.
+/// The private key for a key id.
 pub(crate) fn signer(id: &str) -> &'static SigningKey {
     &SIGNERS[id]
 }
@@ -110,7 +111,7 @@ pub(crate) fn certificate(merchant: &str) -> [u8; 32] {
     digest
 }
 
-/// What a connection of a merchant shows, in force until then.
+/// The certificate a merchant's connection presents, valid until then.
 pub(crate) fn shown(merchant: &str, not_after_s: i64) -> ShownCertificate {
     ShownCertificate {
         digest: certificate(merchant),
@@ -153,7 +154,7 @@ fn institution(id: &str, ability: FakeInstitutionAbility) -> InstitutionProfile 
     }
 }
 
-/// Renminbi, from the smallest sum to this one. Unit: fen.
+/// Renminbi, from the smallest amount to this one. Unit: fen.
 pub(crate) fn up_to(minor_max: i64) -> AmountRange {
     AmountRange {
         currency: CNY,
@@ -187,10 +188,11 @@ fn route(id: &str, order: u32) -> Route {
     }
 }
 
-/// The merchants of the tests' world.
+/// The merchants in the test configuration.
 pub(crate) const MERCHANTS: [&str; 2] = ["M1", "M2"];
 
-/// Everybody enrolled with everybody. `M1-old` is a key of M1 that expired a day ago.
+/// Every merchant contracted with every institution. `M1-old` is a key of M1 that expired a day
+/// ago.
 pub(crate) fn snapshot(institutions: &[(&str, FakeInstitutionAbility)]) -> ConfigurationSnapshot {
     let mut routing = RoutingTable {
         version: 1,
@@ -238,7 +240,7 @@ pub(crate) fn snapshot(institutions: &[(&str, FakeInstitutionAbility)]) -> Confi
     .with_staff(operators())
 }
 
-/// The same, and dollars as well.
+/// As `snapshot`, with US dollars as well.
 pub(crate) fn in_dollars(institutions: &[(&str, FakeInstitutionAbility)]) -> ConfigurationSnapshot {
     let mut snapshot = snapshot(institutions);
     let dollars = Currency::parse("USD").unwrap();
@@ -267,7 +269,7 @@ pub(crate) fn unsigned(path: &str, body: impl Into<Bytes>) -> Request<Bytes> {
     request
 }
 
-/// Signs a request anew.
+/// Signs a request, replacing any earlier signature.
 pub(crate) fn sign(request: &mut Request<Bytes>, key: &str, created_s: i64, nonce: &str) {
     let target = format!("{ORIGIN}{}", request.uri().path());
     let covering = Covering {
@@ -278,7 +280,7 @@ pub(crate) fn sign(request: &mut Request<Bytes>, key: &str, created_s: i64, nonc
     sign_request(request, &target, signer(key), &covering).unwrap();
 }
 
-/// The thirteen fields of an order, all sound.
+/// The thirteen fields of an order, all valid.
 pub(crate) fn order_fields(merchant: &str, no: &str) -> Value {
     serde_json::json!({
         "transactionType": "PASSWORD_PAY",

@@ -1,4 +1,4 @@
-//! An exchange log in memory, and entries to be written to it.
+//! An exchange log in memory, and entries for it.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use paymux::store::StoreError;
 use paymux::store::exchange_log::{Block, ExchangeLog, Removed};
 use paymux::world::exchange_log::{ExchangeEntry, RequestCopy};
 
-/// Keeps blocks as they came, and removes none.
+/// Stores blocks as received, and removes none.
 #[derive(Default)]
 pub(crate) struct MemoryLog {
     blocks: Mutex<Vec<Block>>,
@@ -21,12 +21,12 @@ pub(crate) struct MemoryLog {
 }
 
 impl MemoryLog {
-    /// What was written so far.
+    /// The blocks written so far.
     pub(crate) fn blocks(&self) -> Vec<Block> {
         self.blocks.lock().unwrap().clone()
     }
 
-    /// Takes nothing any more, or takes blocks again.
+    /// Makes appends fail, or succeed again.
     pub(crate) fn break_down(&self, is_broken: bool) {
         self.is_broken.store(is_broken, Ordering::SeqCst);
     }
@@ -47,7 +47,7 @@ impl ExchangeLog for MemoryLog {
     }
 }
 
-/// An entry about an order; `n` is told as its `fee`, beside noise that hardly gets smaller.
+/// An entry about an order, with `n` as its `fee`, and noise that hardly compresses.
 pub(crate) fn entry(about: OrderKey, at: Timestamp, n: u32, noise: usize) -> ExchangeEntry {
     let mut seed = u64::from(n) + 7;
     let mut words = String::new();

@@ -1,5 +1,5 @@
-//! A pretend institution: keeps its own books of what it was asked and what money it took, lives
-//! by the true time, and owes a callback for every payment until that is acknowledged.
+//! A fake institution: records its own calls and payments, acts by the true time, and sends a
+//! callback for every payment until it is acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
 use super::fake_refunds::FakeRefunds;
 
-/// The longest that anything sent is on its way; every institution's visibility limit is longer.
+/// The longest time a message is in flight; every institution's visibility limit is longer.
 pub(crate) const FLIGHT_MS_MAX: i64 = 20_000;
 
-/// What an institution's dialect can do.
+/// The optional abilities of an institution's dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is so or not by itself")]
 pub(crate) struct FakeInstitutionAbility {
@@ -26,7 +26,7 @@ pub(crate) struct FakeInstitutionAbility {
 }
 
 impl FakeInstitutionAbility {
-    /// Can do everything.
+    /// Every ability.
     pub(crate) const ALL: Self = Self {
         can_close: true,
         remembers_close: true,
@@ -34,7 +34,7 @@ impl FakeInstitutionAbility {
         repeatable_refund: true,
     };
 
-    /// Can do nothing that is not required.
+    /// No optional ability.
     pub(crate) const NONE: Self = Self {
         can_close: false,
         remembers_close: false,
@@ -54,37 +54,38 @@ impl FakeInstitutionAbility {
     }
 }
 
-/// How an institution behaves beyond its dialect. Tests and lives change it as they go.
+/// How an institution behaves, apart from its dialect. Tests and simulation runs change it as they
+/// go.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is on or off by itself")]
 pub(crate) struct FakeInstitutionBehaviour {
-    /// Refuses new payments, finally.
+    /// Refuses new payments, with a final reply.
     pub(crate) refuses: bool,
-    /// Takes money although it confirmed a close or refused: the fault that A8 allows for.
+    /// Accepts money although it confirmed a close or refused: the fault that A8 allows for.
     pub(crate) takes_after_end: bool,
-    /// Will not close what is waiting: the payer is just typing.
+    /// Refuses to close a pending payment, as if the payer were typing.
     pub(crate) keeps_open: bool,
-    /// Lets payers pay less than was asked.
+    /// Lets payers pay less than the amount due.
     pub(crate) takes_less: bool,
-    /// Refuses refunds, finally.
+    /// Refuses refunds, with a final reply.
     pub(crate) refuses_refunds: bool,
-    /// Works on refunds for a while.
+    /// Reports refunds as pending for a while.
     pub(crate) takes_its_time: bool,
-    /// Uses a word its adapter does not list.
+    /// Uses a status word its adapter does not list.
     pub(crate) uses_unlisted_word: bool,
-    /// Answers a close as if it had never heard of the payment.
+    /// Answers a close as if the payment were unknown.
     pub(crate) denies_closes: bool,
-    /// Answers a question as if it had never heard of the payment.
+    /// Answers a query as if the payment were unknown.
     pub(crate) denies_queries: bool,
-    /// Says of a refund that another sum went back.
+    /// Reports a wrong amount for a refund.
     pub(crate) misstates: bool,
-    /// Names sums without their currency.
+    /// Reports amounts without their currency.
     pub(crate) names_no_currency: bool,
-    /// Takes what is sent and answers nothing until the gateway gives up.
+    /// Accepts calls and does not answer until the gateway times out.
     pub(crate) is_silent: bool,
 }
 
-/// Where a payment stands in the institution's own books.
+/// The state of a payment in the institution's own books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FakePaymentState {
     Waiting,
@@ -104,16 +105,16 @@ pub(crate) struct FakePayment {
     pub(crate) minor: i64,
     pub(crate) currency: String,
     pub(crate) standing: FakePaymentState,
-    /// It told somebody that this can no longer be paid.
+    /// It reported that this can no longer be paid.
     pub(crate) said_closed: bool,
-    /// It told somebody that it refused this.
+    /// It reported that it refused this.
     pub(crate) said_refused: bool,
     /// The gateway acknowledged the callback.
     pub(crate) acknowledged: bool,
     pub(crate) creates: u32,
-    /// The payer paid less than was asked.
+    /// The payer paid less than the amount due.
     pub(crate) is_short: bool,
-    /// Whoever answers questions does not see it at present.
+    /// Queries do not see it at present.
     pub(crate) is_hidden: bool,
     paid_at: i64,
     until: i64,
@@ -121,7 +122,7 @@ pub(crate) struct FakePayment {
 }
 
 impl FakePayment {
-    /// Its time ran out.
+    /// Whether it has expired.
     pub(crate) fn is_over(&self, truth: i64) -> bool {
         truth >= self.until
     }
@@ -133,7 +134,7 @@ pub(crate) struct FakeInstitution {
     pub(crate) manners: FakeInstitutionBehaviour,
     pub(crate) payments: BTreeMap<String, FakePayment>,
     pub(crate) returns: FakeRefunds,
-    /// Every call that arrived: its kind and the attempt or refund it named.
+    /// Every call that arrived: its kind and the attempt or refund it names.
     pub(crate) calls: Vec<(String, String)>,
     never: BTreeSet<String>,
 }
@@ -151,7 +152,7 @@ impl FakeInstitution {
         }
     }
 
-    /// Acts on a call and answers it.
+    /// Executes a call and answers it.
     pub(crate) fn answer(&mut self, call: &Request<Bytes>, truth: i64) -> Response<Bytes> {
         let asked: Value = serde_json::from_slice(call.body()).unwrap();
         let word = asked["call"].as_str().unwrap().to_owned();
@@ -195,7 +196,7 @@ impl FakeInstitution {
                 _ if !repeatable => "DUPLICATE",
                 FakePaymentState::Waiting => "WAITING",
                 FakePaymentState::Paid => "PAID",
-                // It can no longer be paid, and its page is not shown again.
+                // It can no longer be paid, and its page is no longer shown.
                 FakePaymentState::Closed => "ENDED",
                 FakePaymentState::Refused => "REFUSED",
             };
@@ -243,7 +244,7 @@ impl FakeInstitution {
         self.word(id)
     }
 
-    /// The word for where a payment stands; what was said is remembered.
+    /// The status word of a payment; records what was reported.
     fn word(&mut self, id: &str) -> &'static str {
         let closed_unseen = self.never.contains(id);
         let Some(payment) = self.payments.get_mut(id) else {
@@ -263,7 +264,7 @@ impl FakeInstitution {
         }
     }
 
-    /// What the payer did not pay in time can no longer be paid.
+    /// Closes payments that were not paid in time.
     fn expire(&mut self, truth: i64) {
         for payment in self.payments.values_mut() {
             if payment.standing == FakePaymentState::Waiting && payment.is_over(truth) {
@@ -299,14 +300,14 @@ impl FakeInstitution {
         body
     }
 
-    /// Whoever answers questions sees everything again.
+    /// Makes queries see everything again.
     pub(crate) fn show_all(&mut self) {
         for payment in self.payments.values_mut() {
             payment.is_hidden = false;
         }
     }
 
-    /// Whether a create of this attempt would be refused: it was closed unseen.
+    /// Whether a create of this attempt would be refused because it was closed before it arrived.
     pub(crate) fn will_refuse(&self, id: &str) -> bool {
         self.never.contains(id)
     }
@@ -338,7 +339,7 @@ impl FakeInstitution {
         }
     }
 
-    /// Payments whose callback nobody has acknowledged.
+    /// Payments whose callback is not acknowledged.
     pub(crate) fn owed(&self) -> Vec<String> {
         self.payments
             .iter()
@@ -349,7 +350,7 @@ impl FakeInstitution {
             .collect()
     }
 
-    /// The message about a payment, as it goes to the gateway.
+    /// The callback about a payment, as sent to the gateway.
     pub(crate) fn callback(&self, id: &str, truth: i64) -> Request<Bytes> {
         let word = match self.payments[id].standing {
             FakePaymentState::Waiting => "WAITING",
@@ -360,7 +361,7 @@ impl FakeInstitution {
         self.message(&self.body(id, word, truth))
     }
 
-    /// Any message of this institution, well proven.
+    /// Any message of this institution, correctly authenticated.
     pub(crate) fn message(&self, body: &Value) -> Request<Bytes> {
         let (body, proof) = proven(self.id.as_str(), body);
         Request::post(format!("/v1/callbacks/{}", self.id))
@@ -369,7 +370,7 @@ impl FakeInstitution {
             .unwrap()
     }
 
-    /// A message that says it is this institution's, and is not.
+    /// A message that claims to be from this institution, and is not.
     pub(crate) fn forgery(&self, body: &Value) -> Request<Bytes> {
         let body = Bytes::from(serde_json::to_vec(body).unwrap());
         let proof = proof("somebody else", &body);
@@ -379,14 +380,14 @@ impl FakeInstitution {
             .unwrap()
     }
 
-    /// The body of a success of a payment.
+    /// The body of a payment's success message.
     pub(crate) fn success(&self, id: &str, truth: i64) -> Value {
         let mut body = self.body(id, "PAID", truth);
         body["paidAt"] = truth.into();
         body
     }
 
-    /// What the gateway's answer to a callback means to this institution.
+    /// Processes the gateway's answer to a payment callback.
     pub(crate) fn acknowledge(&mut self, id: &str, answer: &Response<Bytes>) {
         if answer.status() == StatusCode::OK {
             self.payments.get_mut(id).unwrap().acknowledged = true;

@@ -1,5 +1,5 @@
-//! A pretend merchant's inbox: keeps every notification by its `eventId`, and says that it heard
-//! when it is in the mood to.
+//! A fake merchant's inbox: stores every notification by its `eventId`, and acknowledges it
+//! according to its behaviour.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ pub(crate) enum FakeMerchantBehaviour {
     NotFoundWithSuccess,
 }
 
-/// One event as it was heard.
+/// One event as received.
 #[derive(Debug, Clone)]
 pub(crate) struct FakeMerchantNotification {
     pub(crate) raw: Bytes,
     pub(crate) times: u32,
-    /// This inbox said SUCCESS to it at least once.
+    /// This inbox answered SUCCESS at least once.
     pub(crate) acknowledged: bool,
 }
 
@@ -40,9 +40,9 @@ impl FakeMerchantNotification {
 pub(crate) struct FakeMerchant {
     pub(crate) behaviour: FakeMerchantBehaviour,
     pub(crate) notices: BTreeMap<String, FakeMerchantNotification>,
-    /// Whole requests, in the order they came, where a test wants to look at them.
+    /// Complete requests, in order of arrival, where a test needs them.
     pub(crate) requests: Vec<Request<Bytes>>,
-    /// What cannot be, and was.
+    /// Violations observed.
     pub(crate) faults: Vec<String>,
 }
 

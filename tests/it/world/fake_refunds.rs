@@ -1,5 +1,5 @@
-//! Money that a pretend institution gives back, in its own books: each refund once, whatever it is
-//! asked, and never more than it took.
+//! A fake institution's refunds, in its own books: each refund once, however often it is requested,
+//! and never more than was paid.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::fake_institution::{FakeInstitution, FakePaymentState};
 
-/// Where a refund stands in the institution's own books.
+/// The state of a refund in the institution's own books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FakeRefundState {
     Working,
@@ -24,7 +24,7 @@ pub(crate) struct FakeRefund {
     pub(crate) receiver: String,
     pub(crate) minor: i64,
     pub(crate) standing: FakeRefundState,
-    /// It told somebody that this failed.
+    /// It reported that this failed.
     pub(crate) said_refused: bool,
     /// The gateway acknowledged the message about its end.
     pub(crate) acknowledged: bool,
@@ -32,11 +32,11 @@ pub(crate) struct FakeRefund {
     at: i64,
 }
 
-/// All refunds, by the number they were asked under.
+/// All refunds, by the number they were requested under.
 pub(crate) type FakeRefunds = BTreeMap<String, FakeRefund>;
 
 impl FakeInstitution {
-    /// What of a payment is back or on its way back.
+    /// The amount of a payment that is refunded or being refunded.
     pub(crate) fn returned(&self, payment: &str) -> i64 {
         let theirs = self.returns.values().filter(|one| one.payment == payment);
         let counted = theirs.filter(|one| one.standing != FakeRefundState::Refused);
@@ -86,7 +86,7 @@ impl FakeInstitution {
         self.refund_state_word(no)
     }
 
-    /// The word for where a refund stands; what was said is remembered.
+    /// The status word of a refund; records what was reported.
     pub(super) fn refund_state_word(&mut self, no: &str) -> &'static str {
         let Some(known) = self.returns.get_mut(no) else {
             return "NOT_FOUND";
@@ -95,20 +95,20 @@ impl FakeInstitution {
         spell(known.standing)
     }
 
-    /// Refunds that are being worked on, or, where its manners are bad, had failed.
+    /// Refunds that are pending or, for a misbehaving institution, had failed.
     pub(crate) fn pending_refunds(&self) -> Vec<String> {
         let bad = self.manners.takes_after_end;
         let may = |one: &FakeRefund| match one.standing {
             FakeRefundState::Working => true,
             FakeRefundState::Succeeded => false,
-            // Even beyond what it took: then it, or the merchant, has lost that.
+            // Even beyond what was paid: the loss is then the institution's or the merchant's.
             FakeRefundState::Refused => bad && one.said_refused,
         };
         let open = self.returns.iter().filter(|(_, one)| may(one));
         open.map(|(no, _)| no.clone()).collect()
     }
 
-    /// A refund comes to its end; what had failed succeeds after all.
+    /// Ends a refund; one that had failed succeeds after all.
     pub(crate) fn end_refund(&mut self, no: &str, fails: bool, truth: i64) {
         let known = self.returns.get_mut(no).unwrap();
         let fails = fails && known.standing == FakeRefundState::Working;
@@ -121,7 +121,7 @@ impl FakeInstitution {
         known.acknowledged = false;
     }
 
-    /// Refunds whose end nobody has acknowledged.
+    /// Refunds whose end is not acknowledged.
     pub(crate) fn unacknowledged_refunds(&self) -> Vec<String> {
         let ended = self
             .returns
@@ -131,7 +131,7 @@ impl FakeInstitution {
         owed.map(|(no, _)| no.clone()).collect()
     }
 
-    /// The message about a refund, as it goes to the gateway.
+    /// The callback about a refund, as sent to the gateway.
     pub(crate) fn refund_callback(&mut self, no: &str) -> Request<Bytes> {
         let known = self.returns.get_mut(no).unwrap();
         known.said_refused |= known.standing == FakeRefundState::Refused;
@@ -153,7 +153,7 @@ impl FakeInstitution {
         body
     }
 
-    /// What the gateway's answer to a callback about a refund means to this institution.
+    /// Processes the gateway's answer to a refund callback.
     pub(crate) fn acknowledge_refund(&mut self, no: &str, answer: &Response<Bytes>) {
         if answer.status() == StatusCode::OK {
             self.returns.get_mut(no).unwrap().acknowledged = true;

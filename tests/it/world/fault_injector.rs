@@ -1,6 +1,6 @@
-//! A store that holds a store and fails at a chosen write: it refuses, loses the outcome, or stops
-//! the process before or after the write. With a plant it also lacks one protection, for checks
-//! that must find out.
+//! A store decorator that fails at a chosen write: it rejects it, loses the outcome, or stops the
+//! process before or after the write. It can also remove one protection, for tests of the checks
+//! that must detect that.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,52 +28,52 @@ use super::memory::MemoryStore;
 /// What happens at a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InjectedFault {
-    /// Refused; nothing was written.
+    /// Rejected; nothing was written.
     Unavailable,
-    /// Nobody knows, and it was not written.
+    /// Outcome unknown; it was not written.
     LostUnwritten,
-    /// Nobody knows, and it was written.
+    /// Outcome unknown; it was written.
     LostWritten,
     /// The process stops before it is written.
     StopBefore,
-    /// The process stops when it is written, before anybody hears.
+    /// The process stops after it is written, before anyone learns of it.
     StopAfter,
 }
 
-/// A protection of the store that is missing.
+/// A missing protection of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MissingProtection {
     /// Intents are acknowledged and not written (A1).
     Intent,
     /// Spent nonces are forgotten (Q5).
     Nonce,
-    /// Nonces are forgotten, and that they are is not kept (Q6).
+    /// Nonces are deleted without a record of it (Q6).
     Floor,
-    /// An old lease completes as well as a new one (N6).
+    /// A lost lease can still be completed (N6).
     Fence,
     /// Events are not written with their change (N1).
     Event,
-    /// A new event is born whenever a paid order is written (N4).
+    /// A new event is created whenever a paid order is written (N4).
     SecondEvent,
-    /// Surplus is booked without its refund (A4).
+    /// An excess payment is posted without its refund (A4).
     Refund,
-    /// Whoever writes last wins (K4).
+    /// The last writer wins (K4).
     Version,
     /// Postings are not written with their change (M1).
     Entry,
     /// Reservations of refunds are acknowledged and not written (R4).
     Reservation,
-    /// A number of a refund is taken twice (R6).
+    /// A refund number can be used twice (R6).
     RefundNumber,
-    /// What is in doubt has no due time (A6).
+    /// Unresolved attempts have no due time (A6).
     Due,
-    /// It is not kept what an institution has named as its own (V5).
+    /// What an institution confirmed as its own is not stored (V5).
     Named,
-    /// Somebody else always writes first.
+    /// Every write finds that another came first.
     Quiet,
 }
 
-/// The number of a write, counted from now, and what happens at it.
+/// The number of a write, counted from now, and the fault at it.
 type PlannedFault = Option<(u64, InjectedFault)>;
 
 pub(crate) struct FaultInjector {
@@ -93,7 +93,7 @@ impl FaultInjector {
         }
     }
 
-    /// Without one protection.
+    /// A fault injector with one protection missing.
     pub(crate) fn unmet_requirements(memory: &Arc<MemoryStore>, lack: MissingProtection) -> Self {
         Self {
             unmet_requirements: Some((lack, Arc::clone(memory))),
@@ -101,7 +101,7 @@ impl FaultInjector {
         }
     }
 
-    /// As the gateway is given it.
+    /// The handles for the gateway.
     pub(crate) fn handles(self: &Arc<Self>) -> Arc<Store> {
         Arc::new(Store {
             orders: self.clone(),
@@ -116,17 +116,17 @@ impl FaultInjector {
         })
     }
 
-    /// At that write from now on, the first being 1.
+    /// Injects this fault at that write from now on, the first being 1.
     pub(crate) fn plan(&self, at: u64, trouble: InjectedFault) {
         *self.plan.lock().unwrap() = Some((at, trouble));
     }
 
-    /// Whether the process came to its end.
+    /// Whether the process has stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Every further call finds the process at its end.
+    /// Stops the process: no later call returns.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }

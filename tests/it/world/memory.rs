@@ -1,5 +1,5 @@
-//! A store in memory, as strict as the trait says, and the truth that checks look into. A restart
-//! keeps what was durable and forgets the rest.
+//! A store in memory, as strict as the trait requires, with its content open to checks. A restart
+//! keeps what was durable and loses the rest.
 
 mod clocks;
 mod handles;
@@ -27,7 +27,7 @@ use paymux::store::{
     LEASE, Lease, LeaseCompletion, LeasedWork, OrderKey, Store,
 };
 
-/// An order's row: what is stored beside the order itself.
+/// An order's row: the order and what is stored with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemoryOrderRow {
     pub(crate) order: Order,
@@ -39,7 +39,7 @@ pub(crate) struct MemoryOrderRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemoryEventRow {
     pub(crate) event: Event,
-    /// Of its merchant's events, in the order of commits.
+    /// The merchant's sequence number, in the order of commits.
     pub(crate) sequence: u64,
     pub(crate) born: Timestamp,
     pub(crate) fate: MemoryEventState,
@@ -54,7 +54,7 @@ pub(crate) enum MemoryEventState {
     Dead,
 }
 
-/// Who has a row, until when, and how often it was tried.
+/// A row's lease: its fence, its end, and the number of tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct MemoryLease {
     pub(super) fence: u64,
@@ -91,13 +91,13 @@ pub(crate) struct DurableState {
     configuration: u64,
     endpoints: BTreeMap<InstitutionId, InstitutionEndpoint>,
     receivers: BTreeMap<AccountKey, ReceiverId>,
-    /// R6 is not held.
+    /// R6 is not enforced.
     pub(crate) takes_any_number: bool,
-    /// When each attempt that is over ended, or a refund of it last moved.
+    /// When each finished attempt ended, or a refund of it was last updated.
     ended: BTreeMap<AttemptId, Timestamp>,
     /// Every change of an order, in the order of commits.
     pub(crate) history: Vec<RecordedTransition>,
-    /// What cannot be, and was.
+    /// Violations observed.
     pub(crate) faults: Vec<String>,
     epoch: i64,
 }
@@ -109,7 +109,7 @@ pub(crate) struct RecordedTransition {
     pub(crate) after: Order,
 }
 
-/// A kept message.
+/// An archived message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemoryMessageRow {
     pub(crate) institution: InstitutionId,
@@ -150,7 +150,7 @@ impl DurableState {
         }
     }
 
-    /// Whether an institution may have heard of this attempt (A1).
+    /// Whether an institution may know this attempt (A1).
     pub(crate) fn knows_attempt(&self, institution: &InstitutionId, id: &AttemptId) -> bool {
         self.order_of(institution, id).is_some()
     }
@@ -194,7 +194,7 @@ impl DurableState {
         Committed::Done
     }
 
-    /// R6: the number of a new refund is that of another one.
+    /// R6: whether a new refund has the number of another one.
     fn is_number_taken(&self, rows: &ChangeRows) -> bool {
         if self.takes_any_number {
             return false;
@@ -227,7 +227,7 @@ impl DurableState {
             .orders
             .get(&rows.order.no)
             .map_or(0, |row| row.lease.fence + 1);
-        // A change releases the lease: what is due is due anew.
+        // A change ends the lease: the order is due as the change says.
         let row = MemoryOrderRow {
             order: rows.order.clone(),
             due: rows.due,
@@ -306,7 +306,7 @@ impl DurableState {
             row.institution == message.institution && row.raw == message.raw
         };
         if let Some(row) = rows.find(same) {
-            // A verdict on the same bytes only hardens.
+            // A quarantine replaces any earlier status of the same bytes.
             if message.status == InboxStatus::Quarantined {
                 row.status = InboxStatus::Quarantined;
             }
@@ -344,7 +344,7 @@ fn has_attempt(order: &Order, institution: &InstitutionId, id: &AttemptId) -> bo
         .any(|attempt| attempt.institution == *institution && attempt.id == *id)
 }
 
-/// One process's hold on what is durable.
+/// One process's handle on the durable state.
 pub(crate) struct MemoryStore {
     durable: Arc<Mutex<DurableState>>,
     epoch: Epoch,
@@ -386,7 +386,7 @@ impl MemoryStore {
         }
     }
 
-    /// As the gateway is given it.
+    /// The handles for the gateway.
     pub(crate) fn handles(self: &Arc<Self>) -> Arc<Store> {
         Arc::new(Store::of(self, self.epoch))
     }
@@ -395,7 +395,7 @@ impl MemoryStore {
         self.epoch
     }
 
-    /// What is durable, to look into.
+    /// The durable state, for inspection.
     pub(crate) fn durable(&self) -> MutexGuard<'_, DurableState> {
         self.durable.lock().unwrap()
     }

@@ -1,5 +1,5 @@
-//! The world of the tests: a clock with hands, chance from a seed, a network as a list of
-//! exchanges, institutions and merchants with books of their own, and a store in memory.
+//! The test environment: a manual clock, seeded randomness, a network as a list of exchanges, fake
+//! institutions and merchants, and a store in memory.
 
 pub(crate) mod clock;
 pub(crate) mod dialect;

@@ -1,5 +1,5 @@
-//! The network as a list of exchanges waiting to be answered. A journey answers each at once, by
-//! a script; a life releases them one at a time, each in one of the ways a network can end.
+//! The network as a list of exchanges waiting to be answered. A scenario test answers each at once,
+//! by a script; a simulation run releases them one at a time, with one of the possible outcomes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -27,19 +27,19 @@ pub(crate) enum ScriptedOutcome {
     Answered,
     /// No byte left.
     NotSent,
-    /// No byte left, by a lack of ours.
+    /// No byte left, for lack of local resources.
     Shortage,
-    /// Left, and never arrived.
+    /// Sent, and never arrived.
     LostBefore,
-    /// Arrived and acted upon; the answer was lost.
+    /// Arrived and was executed; the answer was lost.
     LostAfter,
-    /// Nobody answers in time; it arrives later.
+    /// No answer in time; the request arrives later.
     Late,
     /// Arrived twice; the second answer came back.
     Twice,
-    /// Answered with a 500 although it was acted upon.
+    /// Answered with a 500 although it was executed.
     FaultAfter,
-    /// Answered with a 502 by somebody on the way.
+    /// Answered with a 502 by an intermediary.
     FaultBefore,
     /// The answer arrived with one byte changed.
     Garbled,
@@ -47,7 +47,7 @@ pub(crate) enum ScriptedOutcome {
 
 type TestSendResult = Result<Response<Bytes>, SendError>;
 
-/// Where an answer is put for whoever waits for it.
+/// The slot for the reply, shared with the waiting sender.
 #[derive(Default)]
 struct ReplySlot {
     outcome: Option<TestSendResult>,
@@ -60,22 +60,23 @@ pub(crate) struct PendingExchange {
     pub(crate) request: Request<Bytes>,
     /// When it left, by the true time. Unit: milliseconds.
     pub(crate) sent: i64,
-    /// When the gateway stops waiting.
+    /// When the gateway times out.
     pub(crate) until: i64,
-    /// Acted upon already; the answer is still on its way.
+    /// The reply, if the request was executed already and the reply is still in flight.
     reply: Option<Response<Bytes>>,
-    /// Until it has ended here.
+    /// Held until the exchange has ended here.
     _in_flight: Option<InFlightSend>,
     slot: Arc<Mutex<ReplySlot>>,
 }
 
 impl PendingExchange {
-    /// Acted upon; only the answer is still on its way.
+    /// Whether it was executed and only the reply is still in flight.
     pub(crate) fn has_arrived(&self) -> bool {
         self.reply.is_some()
     }
 
-    /// Still in the hands of the process that sends it. What a dead one sent has left, or never will.
+    /// Whether the sending process still waits for it. A dead process's request has left, or never
+    /// will.
     pub(crate) fn is_awaited(&self) -> bool {
         Arc::strong_count(&self.slot) > 1
     }
@@ -88,15 +89,15 @@ pub(crate) struct Parties {
     pub(crate) merchants: BTreeMap<String, FakeMerchant>,
     /// Sent, and waiting to be answered.
     pub(crate) waiting: Vec<PendingExchange>,
-    /// Given up by the gateway and still on its way, with the moment it left.
+    /// Timed out at the gateway and still in flight, with the time it was sent.
     pub(crate) late: Vec<(i64, OutboundParty, Request<Bytes>)>,
-    /// Endings of the next exchanges where answers are given at once; then all are answered.
+    /// Outcomes of the next exchanges when answers are immediate; afterwards all are answered.
     pub(crate) script: VecDeque<ScriptedOutcome>,
-    /// Exchanges wait to be released.
+    /// Whether exchanges wait to be released.
     pub(crate) held: bool,
     /// Every request that left, in order.
     pub(crate) sent: Vec<(OutboundParty, Request<Bytes>)>,
-    /// Of these, what never left (E1).
+    /// Of these, the ones that never left (E1).
     pub(crate) unsent: Vec<Request<Bytes>>,
 }
 
@@ -191,12 +192,12 @@ impl TestNetwork {
         }
     }
 
-    /// The world outside, to look into and to change.
+    /// The external parties, to inspect and to change.
     pub(crate) fn parties(&self) -> MutexGuard<'_, Parties> {
         self.parties.lock().unwrap()
     }
 
-    /// Ends one waiting exchange.
+    /// Ends one waiting exchange with this outcome.
     pub(crate) fn release(&self, at: usize, ending: ScriptedOutcome) {
         let truth = self.clock.truth();
         let mut parties = self.parties();
@@ -210,7 +211,7 @@ impl TestNetwork {
         }
     }
 
-    /// Lets a waiting request arrive and be acted upon, its answer still on the way.
+    /// Delivers and executes a waiting request; the reply stays in flight.
     pub(crate) fn arrive(&self, at: usize) {
         let truth = self.clock.truth();
         let mut parties = self.parties();
@@ -223,7 +224,7 @@ impl TestNetwork {
         parties.waiting.insert(at, exchange);
     }
 
-    /// Lets something late arrive; its answer reaches nobody.
+    /// Delivers a late request; its reply reaches nobody.
     pub(crate) fn arrive_late(&self, at: usize) {
         let truth = self.clock.truth();
         let mut parties = self.parties();
@@ -231,13 +232,13 @@ impl TestNetwork {
         let _ = parties.deliver(&party, &request, truth);
     }
 
-    /// When the first of what is late has arrived at the latest, by the true time.
+    /// When the first late request has arrived at the latest, by the true time.
     pub(crate) fn next_late(&self) -> Option<i64> {
         let parties = self.parties();
         parties.late.first().map(|(sent, ..)| sent + FLIGHT_MS_MAX)
     }
 
-    /// The next moment at which something on its way must have ended, by the true time.
+    /// The next time at which an exchange in flight must have ended, by the true time.
     pub(crate) fn deadline(&self) -> Option<i64> {
         let parties = self.parties();
         let waits = parties.waiting.iter().map(|exchange| exchange.until);

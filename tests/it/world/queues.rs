@@ -1,4 +1,5 @@
-//! The events of the store in memory: queues by destination, numbers by merchant, dead ones.
+//! The events of the memory store: queues by destination, numbers by merchant, dead-lettered
+//! events.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use paymux::store::{Lease, LeasedWork};
 
 use super::memory::{DurableState, MemoryEventRow, MemoryEventState, MemoryLease};
 
-/// Leases of a queue, their ends, and when what waits is due.
+/// The number of leases of a queue, their ends, and the due times of pending events.
 type MemoryQueueState = (u32, Vec<Timestamp>, Vec<Timestamp>);
 
 fn queue(destination: &str) -> String {
@@ -27,7 +28,7 @@ fn is_addressed_here(row: &MemoryEventRow, which: &DeadEventFilter) -> bool {
 }
 
 impl DurableState {
-    /// What a process that is gone was telling merchants is due at once.
+    /// Makes events in flight in a dead process due at once.
     pub(super) fn requeue_in_flight(&mut self) {
         for row in self.events.values_mut() {
             if row.lease.until.take().is_some() && row.fate == MemoryEventState::Pending {
@@ -37,7 +38,7 @@ impl DurableState {
         }
     }
 
-    /// Of a destination whose share is taken, the next moment is that of a lease's end.
+    /// For a destination with its share used up, the next time is the end of a lease.
     pub(super) fn next_event(&self, shares: &DeliveryShares) -> Option<Timestamp> {
         let mut queues: BTreeMap<String, MemoryQueueState> = BTreeMap::new();
         for row in self.events.values() {
@@ -91,7 +92,7 @@ impl DurableState {
             .map(|(id, row)| (row.due, id.clone()))
             .collect();
         due.sort_by(|one, other| (one.0, one.1.as_str()).cmp(&(other.0, other.1.as_str())));
-        // Whoever has least on its way comes first.
+        // The destination with the fewest in flight comes first.
         let mut placed = Vec::new();
         for (at, id) in due {
             let origin = queue(self.events[&id].event.destination.as_deref().unwrap());

@@ -1,10 +1,10 @@
-//! Chance drawn from a seed: the same seed, the same life. Never the library's own randomness.
+//! Seeded randomness: the same seed gives the same run. Never uses the library's own randomness.
 
 use std::sync::Mutex;
 
 use paymux::world::Entropy;
 
-/// Dice that fall the same way for the same seed (splitmix64).
+/// A deterministic random number generator (splitmix64).
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRandom(u64);
 
@@ -21,13 +21,13 @@ impl SeededRandom {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `many`, which is not zero.
+    /// A number below `many`, which must not be zero.
     pub(crate) fn below(&mut self, many: usize) -> usize {
         let many = u64::try_from(many).unwrap();
         usize::try_from(self.draw() % many).unwrap()
     }
 
-    /// True once in so many throws.
+    /// True with probability 1 in `many`.
     pub(crate) fn one_in(&mut self, many: usize) -> bool {
         self.below(many) == 0
     }
@@ -43,7 +43,7 @@ impl SeededRandom {
     }
 }
 
-/// The same dice behind the door of chance.
+/// The generator as the gateway's source of randomness.
 pub(crate) struct SeededEntropy(Mutex<SeededRandom>);
 
 impl SeededEntropy {

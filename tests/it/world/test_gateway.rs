@@ -1,4 +1,4 @@
-//! One gateway and everybody around it, for journeys: what is asked is answered at once.
+//! One gateway with its fake environment, for scenario tests: every call is answered at once.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -35,7 +35,7 @@ use super::network::TestNetwork;
 use super::random::SeededEntropy;
 use crate::store::builders::lease;
 
-/// Runs what waits for nothing but answers that are given at once.
+/// Runs a future that waits only for immediate answers.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut task = Context::from_waker(Waker::noop());
@@ -45,7 +45,7 @@ pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// An answer as a merchant reads it.
+/// A reply as a merchant reads it.
 #[derive(Debug)]
 pub(crate) struct TestReply {
     pub(crate) status: u16,
@@ -134,7 +134,7 @@ impl TestGateway {
         }
     }
 
-    /// The gateway stops and starts again.
+    /// Restarts the gateway.
     pub(crate) fn restart(&mut self) {
         self.api.world.sends = sends(&self.clock);
         self.memory = Arc::new(self.memory.restarted());
@@ -150,17 +150,17 @@ impl TestGateway {
         self.clock.now().seconds()
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(crate) fn advance_s(&self, seconds: i64) {
         self.clock.pass(seconds * 1_000);
     }
 
-    /// A nonce nobody used.
+    /// An unused nonce.
     pub(crate) fn nonce(&self) -> String {
         format!("nonce-{:020}", self.nonces.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// A request of a merchant, signed as it should be.
+    /// A correctly signed request of a merchant.
     pub(crate) fn signed(&self, merchant: &str, path: &str, body: &Value) -> Request<Bytes> {
         let mut request = unsigned(path, serde_json::to_vec(body).unwrap());
         let key = format!("{merchant}-key");
@@ -168,7 +168,7 @@ impl TestGateway {
         request
     }
 
-    /// Hands a request to the gateway.
+    /// Sends a request to the gateway.
     pub(crate) fn send(&self, request: Request<Bytes>) -> TestReply {
         self.send_from(request, PEER)
     }
@@ -184,12 +184,12 @@ impl TestGateway {
         }
     }
 
-    /// Asks, signed.
+    /// Sends a signed request.
     pub(crate) fn ask(&self, merchant: &str, path: &str, body: &Value) -> TestReply {
         self.send(self.signed(merchant, path, body))
     }
 
-    /// Places an order of M1 with these fields changed or added; `null` takes one away.
+    /// Places an order of M1 with these fields changed or added; `null` removes one.
     pub(crate) fn place(&self, no: &str, changes: Value) -> TestReply {
         self.ask(
             "M1",
@@ -198,7 +198,7 @@ impl TestGateway {
         )
     }
 
-    /// M1's payer chose.
+    /// M1's payer selects an institution.
     pub(crate) fn select(&self, no: &str, institution: &str) -> TestReply {
         let mut body = naming(no);
         body["institutionId"] = institution.into();
@@ -222,12 +222,12 @@ impl TestGateway {
             .unwrap()
     }
 
-    /// Everything durable, to compare.
+    /// The durable state, for comparison.
     pub(crate) fn durable_state(&self) -> DurableState {
         self.memory.durable().clone()
     }
 
-    /// Looks into, or changes, an institution.
+    /// Inspects or changes an institution.
     pub(crate) fn at<T>(
         &self,
         institution: &str,
@@ -237,7 +237,7 @@ impl TestGateway {
         look(self.network.parties().institutions.get_mut(&id).unwrap())
     }
 
-    /// Looks into M1's inbox.
+    /// Inspects M1's inbox.
     pub(crate) fn inbox<T>(&self, look: impl FnOnce(&mut FakeMerchant) -> T) -> T {
         let mut parties = self.network.parties();
         look(
@@ -248,7 +248,8 @@ impl TestGateway {
         )
     }
 
-    /// The payer pays what is waiting for M1's order at an institution; nobody is told yet.
+    /// The payer pays the pending payment for M1's order at an institution; no callback is sent
+    /// yet.
     pub(crate) fn pay(&self, no: &str, institution: &str) -> String {
         let id = self.attempt(no, institution);
         let truth = self.clock.truth();
@@ -266,7 +267,7 @@ impl TestGateway {
         through.next_back().unwrap().id.as_str().to_owned()
     }
 
-    /// The institution tells the gateway how a payment stands.
+    /// The institution sends a callback about a payment.
     pub(crate) fn call_back(&self, institution: &str, id: &str) -> TestReply {
         let truth = self.clock.truth();
         let callback = self.at(institution, |books| books.callback(id, truth));
@@ -275,8 +276,8 @@ impl TestGateway {
         told
     }
 
-    /// What the worker does for orders that are due now, one object after the other; how many orders
-    /// there were.
+    /// Does what the worker does for orders that are due now, one object after the other; returns
+    /// how many orders there were.
     pub(crate) fn poll_unresolved(&self) -> usize {
         let snapshot = self.snapshot();
         let (store, world) = (&self.api.store, &self.api.world);
@@ -295,7 +296,7 @@ impl TestGateway {
         }
     }
 
-    /// What the worker does for events that are due.
+    /// Does what the worker does for events that are due.
     pub(crate) fn deliver(&self) -> Vec<Delivery> {
         let snapshot = self.snapshot();
         let (store, world) = (&self.api.store, &self.api.world);
@@ -319,12 +320,12 @@ impl TestGateway {
     }
 }
 
-/// The account of sends of a process that begins now.
+/// The send tracker of a new process.
 pub(crate) fn sends(clock: &Arc<ManualClock>) -> Arc<dyn Sends> {
     Arc::new(SendLog::start(Arc::<ManualClock>::clone(clock)))
 }
 
-/// The parts that answering takes, together; nobody knocks too often.
+/// The parts needed to answer requests; no rate limit applies.
 pub(crate) fn api(store: Arc<Store>, world: World, snapshot: ConfigurationSnapshot) -> Api {
     let often = Rate {
         per_second: NonZeroU32::MAX,
@@ -350,12 +351,12 @@ pub(crate) fn api(store: Arc<Store>, world: World, snapshot: ConfigurationSnapsh
     }
 }
 
-/// How M1 names its order.
+/// The fields with which M1 identifies its order.
 pub(crate) fn naming(no: &str) -> Value {
     json!({ "merchantId": "M1", "merchantOrderNo": no })
 }
 
-/// Fields with some changed or added; `null` takes one away.
+/// Fields with some changed or added; `null` removes one.
 pub(crate) fn changed(mut fields: Value, changes: Value) -> Value {
     let all = fields.as_object_mut().unwrap();
     let Value::Object(changes) = changes else {

@@ -1,4 +1,5 @@
-//! Blocks as rows: compressed as a whole, sealed to what their row says, chained, removed from the front.
+//! Stores blocks as rows: compressed as a whole, sealed with their row's metadata as binding,
+//! chained, removed from the front.
 
 pub(super) mod reading;
 
@@ -17,13 +18,13 @@ use crate::store::exchange_log::{BLOCKS_REMOVED_AT_ONCE, Block, ExchangeLog, Rem
 use crate::store::sqlite::sealed::not_sealed;
 use crate::store::sqlite::{Sqlite, SqliteFault};
 
-/// The next one makes blocks hardly smaller, for a third more of work.
+/// The next level hardly makes blocks smaller, for a third more work.
 const EFFORT: i32 = 1;
 
-/// What a row takes beside what is in it, about. Unit: bytes.
+/// Approximate overhead of a row. Unit: bytes.
 const ROW_BYTES: usize = 128;
 
-/// Compresses (RFC 8878); its tables are made once.
+/// A Zstandard compressor (RFC 8878); its tables are allocated once.
 pub(super) struct Packer(Mutex<Compressor<'static>>);
 
 impl Packer {
@@ -37,7 +38,7 @@ impl Packer {
     }
 }
 
-/// A block as it is stored, but for its place in the chain.
+/// A block ready to be stored, without its place in the chain.
 struct Row {
     first: Timestamp,
     last: Timestamp,
@@ -50,7 +51,7 @@ struct Row {
 #[async_trait]
 impl ExchangeLog for Sqlite {
     async fn append(&self, block: &Block) -> Result<(), StoreError> {
-        // Compressed and sealed here, in the caller's thread: the writer's time is everybody's.
+        // Compress and seal in the caller's thread: the writer thread is shared by all.
         let row = self.row(block)?;
         self.write(move |writing| row.insert(writing.connection))
             .await
@@ -61,7 +62,7 @@ impl ExchangeLog for Sqlite {
         before: Option<Timestamp>,
         bytes_max: u64,
     ) -> Result<Removed, StoreError> {
-        // An idle look must not cost a synchronisation.
+        // A check that finds nothing must not cost a synchronisation.
         let (removed, last) = self.read(|connection| oldest(connection, before, bytes_max))?;
         if let Some(last) = last {
             self.write(move |writing| {
@@ -75,7 +76,7 @@ impl ExchangeLog for Sqlite {
     }
 }
 
-/// Bound to what else stands in its row.
+/// The seal is bound to the hash of the row's other columns.
 fn place(head: &str) -> SealBinding<'_> {
     SealBinding {
         table: "exchange_log",
@@ -116,7 +117,7 @@ impl Sqlite {
 }
 
 impl Row {
-    /// Chained here, because only here the order of commits is known.
+    /// Chained in the writer, because only there the order of commits is known.
     fn insert(&self, connection: &Connection) -> Result<(), SqliteFault> {
         let sql = "SELECT hash, upto FROM exchange_log ORDER BY block DESC LIMIT 1";
         let mut newest = connection.prepare_cached(sql)?;
@@ -142,7 +143,7 @@ impl Row {
     }
 }
 
-/// Which of the oldest blocks have to go, and the last of them.
+/// Which of the oldest blocks have to be removed, and the last of them.
 fn oldest(
     connection: &Connection,
     before: Option<Timestamp>,
@@ -159,7 +160,7 @@ fn oldest(
     let (mut removed, mut last) = (Removed::default(), None);
     while let Some(row) = rows.next()? {
         let (bytes, upto): (i64, i64) = (row.get(2)?, row.get(3)?);
-        // With this block and all that came after it.
+        // The size of this block and all later ones.
         removed.bytes = size(newest.saturating_sub(upto).saturating_add(bytes));
         let is_old = before.is_some_and(|before| row.get(1).is_ok_and(|at: i64| at < before.ms()));
         let is_too_much = removed.bytes > bytes_max;

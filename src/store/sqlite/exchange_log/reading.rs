@@ -1,5 +1,5 @@
-//! The entries of one order, read beside whoever writes: by time first, then by digest, so that of other orders'
-//! blocks hardly more than a page each is read.
+//! Reads the entries of one order while the gateway runs: filters by time first, then by digest, so
+//! that little more than a page is read of each block of other orders.
 
 use rusqlite::{Connection, params};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::store::exchange_log::{
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::exchange_log::place;
 
-/// What of an entry decides whether it is read where there are too many.
+/// The fields of an entry that decide whether it is kept when there are too many.
 #[derive(Deserialize)]
 struct Marks {
     #[serde(default)]
@@ -24,7 +24,7 @@ struct Marks {
     paying: bool,
 }
 
-/// What the blocks whose first entry is from that span of time have of this order.
+/// Reads this order's entries from the blocks whose first entry is within that time range.
 pub(in crate::store::sqlite) fn read(
     connection: &Connection,
     seal: &Seal,
@@ -32,7 +32,7 @@ pub(in crate::store::sqlite) fn read(
     (from, until): (Timestamp, Timestamp),
 ) -> Result<Exchanges, SqliteFault> {
     let mut found = Exchanges::until(until);
-    // A gateway of an earlier release, which still runs, has no such table.
+    // The store of an earlier release, still running, has no such table.
     let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'exchange_log')";
     if !connection.query_row(is_there, [], |row| row.get::<_, bool>(0))? {
         return Ok(found);
@@ -80,7 +80,7 @@ pub(in crate::store::sqlite) fn read(
     Ok(found)
 }
 
-/// Nothing if it was sealed with a key that is gone, or is not as it was sealed: the rest is still told.
+/// `None` if its key is gone or it was altered: the rest is still reported.
 fn opened(seal: &Seal, head: &BlockHead<'_>, sealed: &[u8]) -> Option<String> {
     let packed = seal.open(place(&hex(&head.hash())), sealed).ok()?;
     let plain = zstd::bulk::decompress(&packed, BLOCK_BYTES_MAX).ok()?;
@@ -88,7 +88,7 @@ fn opened(seal: &Seal, head: &BlockHead<'_>, sealed: &[u8]) -> Option<String> {
 }
 
 fn add(sum: &mut Dropped, spelled: &str) -> Result<(), SqliteFault> {
-    // Hardly a block has any.
+    // Few blocks have any.
     if spelled == "{}" {
         return Ok(());
     }

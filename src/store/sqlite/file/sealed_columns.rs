@@ -1,5 +1,5 @@
-//! What earlier releases stored as plain text and this one seals (D2): moved once, in the transaction
-//! that then takes the plain columns away, so that no start ever sees half of it.
+//! Seals what earlier releases stored as plain text (D2): once, in the same transaction that then
+//! drops the plain columns, so that no start sees a partial migration.
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -8,16 +8,16 @@ use crate::seal::{Seal, SealBinding};
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::sealed::seal_text;
 
-/// Rows that are held in memory at once.
+/// Number of rows held in memory at a time.
 const AT_ONCE: u32 = 1_000;
 
-/// A column of plain text, and the one beside it that takes it sealed.
+/// A plain text column and its sealed replacement.
 struct SealedColumn {
     table: &'static str,
     key: &'static str,
     plain: &'static str,
     sealed: &'static str,
-    /// Rows that need it no more are left without.
+    /// Only rows that match this condition keep the text.
     needed: &'static str,
 }
 
@@ -52,7 +52,7 @@ const COLUMNS: [SealedColumn; 4] = [
     },
 ];
 
-/// Seals what stands in the plain columns, where it will be looked for from now on.
+/// Seals the plain columns into their replacements.
 pub(super) fn seal_plain(connection: &Connection, seal: &Seal) -> Result<(), SqliteFault> {
     addresses_of_orders(connection, seal)?;
     COLUMNS
@@ -60,7 +60,7 @@ pub(super) fn seal_plain(connection: &Connection, seal: &Seal) -> Result<(), Sql
         .try_for_each(|moved| texts(connection, seal, moved))
 }
 
-/// They join what is sealed of an order already.
+/// Adds the URLs to the order's sealed fields.
 fn addresses_of_orders(connection: &Connection, seal: &Seal) -> Result<(), SqliteFault> {
     let some = "SELECT pay_order_no, sealed, return_url, notice_url FROM orders
         WHERE pay_order_no > ?1 ORDER BY pay_order_no LIMIT ?2";

@@ -1,4 +1,4 @@
-//! What a clock that was ahead has put off comes forward once the clock is right (T2).
+//! Moves due times forward again after the clock was ahead (T2).
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::chain::{CHAIN, record};
 use crate::store::sqlite::writer::WriteTransaction;
 
-/// Orders and events that somebody may have taken: whoever took one before it came forward completes
-/// nothing, and so does not put it off again (N6). Each by an index of what is open, never by reading
-/// what is over.
+/// Orders and events that may be leased: the fence is increased, so that a holder from before
+/// cannot complete and postpone the work again (N6). Each uses an index of open rows and never
+/// reads finished ones.
 const TAKEN: [&str; 2] = [
     "UPDATE orders SET fence = fence + 1, due_at = CASE WHEN due_at > ?2
         THEN max(due_at - ?1, ?2) ELSE due_at END, leased_until = CASE WHEN leased_until > ?2
@@ -23,7 +23,7 @@ const TAKEN: [&str; 2] = [
      WHERE due_at IS NOT NULL AND due_at > ?2",
 ];
 
-/// Every other moment that something waits for, that was reckoned from a clock, and of which rows.
+/// All other due times that were computed from a clock, and the rows they apply to.
 const WAITED_FOR: [(&str, &str, &str); 3] = [
     (
         "attempts",
@@ -36,12 +36,12 @@ const WAITED_FOR: [(&str, &str, &str); 3] = [
 
 const OPEN_REFUND: &str = "state <> 'FAILED' AND state <> 'SUCCEEDED'";
 
-/// Records that are looked at, at most, for one that lies ahead.
+/// Maximum number of audit records searched for one that is ahead.
 const RECORDS_READ_MAX: i64 = 100_000;
 
-/// Brings it forward: nothing waits longer than its own wait, counted from now. Looking too early asks
-/// too early, once; too late would be a payment nobody asks about for as long as the clock was ahead
-/// (T2). That it was done is recorded with it (L5).
+/// Moves due times earlier by `by`, but not before now, so that nothing waits longer than its own
+/// interval from now. Too early costs one extra query; too late would leave a payment unresolved
+/// for as long as the clock was ahead (T2). Writes an audit entry (L5).
 pub(in crate::store::sqlite) fn bring_forward(
     writing: &mut WriteTransaction<'_>,
     by: Option<Duration>,
@@ -69,8 +69,9 @@ pub(in crate::store::sqlite) fn bring_forward(
     Ok(by)
 }
 
-/// How far the records since the clock was last set back lie ahead. The last one alone does not tell:
-/// it may have been written after the clock was put right, by whoever brought nothing forward.
+/// How far the audit records since the clock was last set back are ahead. The last record alone is
+/// not enough: another process may have written it after the clock was corrected, without moving
+/// any due times.
 fn recorded_ahead(writing: &WriteTransaction<'_>, now: Timestamp) -> Result<Duration, SqliteFault> {
     let sql = "SELECT at, action, result FROM audit WHERE chain_id = ?1
         ORDER BY seq DESC LIMIT ?2";

@@ -1,5 +1,5 @@
-//! Orders by the institution they wait for: what is due, what a lane's share leaves of it, and how an
-//! order goes back with its schedules (N10).
+//! Orders by the institution they wait for: what is due within a lane's share, and how an order is
+//! rescheduled (N10).
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -12,33 +12,33 @@ use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::unresolved::LaneShares;
 use crate::store::{LEASE, LeaseCompletion};
 
-/// The longest due ones of one lane.
+/// The orders of one lane that have been due longest.
 const DUE_OF_LANE: &str = "SELECT due_at, pay_order_no FROM orders
     WHERE due_at IS NOT NULL AND due_institution = ?1 AND due_urgency = ?2 AND due_at <= ?3
     ORDER BY due_at LIMIT ?4";
 
-/// The next lane of an institution, by one step of the index. A comparison of pairs would be no seek:
-/// `SQLite` would read the rows of the lane that is left behind, one by one.
+/// The next lane of an institution, by one index step. A row-value comparison would not be a seek:
+/// `SQLite` would read every row of the previous lane.
 const NEXT_URGENCY: &str = "SELECT due_institution, due_urgency FROM orders
     WHERE due_at IS NOT NULL AND due_institution = ?1 AND due_urgency > ?2
     ORDER BY due_urgency LIMIT 1";
 
-/// The first lane of the institution after it, likewise.
+/// The first lane of the next institution, likewise.
 const NEXT_INSTITUTION: &str = "SELECT due_institution, due_urgency FROM orders
     WHERE due_at IS NOT NULL AND due_institution > ?1
     ORDER BY due_institution, due_urgency LIMIT 1";
 
-/// An order that may still be paid and that nobody has.
+/// An open order without an active lease.
 const IS_FREE: &str = "pay_order_no = ?1 AND state = 'OPEN' AND due_at IS NOT NULL
     AND (leased_until IS NULL OR leased_until <= ?2)";
 
-/// How an urgency is stored: its place, the most urgent first.
+/// An urgency as stored: its index, the most urgent first.
 pub(in crate::store::sqlite) fn urgency(urgency: Urgency) -> i64 {
     let place = Urgency::ALL.iter().position(|one| *one == urgency);
     i64::try_from(place.unwrap_or(0)).unwrap_or(0)
 }
 
-/// Visits every lane that something waits in.
+/// Visits every lane with waiting orders.
 fn for_each_lane(
     connection: &Connection,
     mut visit: impl FnMut(PollLane<'_>, (&str, i64)) -> Result<(), SqliteFault>,
@@ -71,8 +71,8 @@ fn for_each_lane(
     Ok(())
 }
 
-/// Numbers of orders that may be leased now. Of two lanes the one of which less is taken comes first,
-/// and the more urgent of equals.
+/// Numbers of orders that may be leased now. Takes from all lanes in turn, the more urgent lane
+/// first.
 pub(in crate::store::sqlite) fn due(
     connection: &Connection,
     shares: &LaneShares<'_>,
@@ -99,7 +99,7 @@ pub(in crate::store::sqlite) fn due(
     Ok(due.into_iter().map(|(.., no)| no).collect())
 }
 
-/// When a look would find something.
+/// When `due` would next return something.
 pub(in crate::store::sqlite) fn next_due(
     connection: &Connection,
     shares: &LaneShares<'_>,
@@ -120,7 +120,7 @@ pub(in crate::store::sqlite) fn next_due(
     Ok(next.map(Timestamp::from_ms))
 }
 
-/// Those of these orders that could be leased.
+/// Those of these orders that can be leased.
 pub(in crate::store::sqlite) fn free(
     connection: &Connection,
     orders: &[PayOrderNo],
@@ -136,7 +136,7 @@ pub(in crate::store::sqlite) fn free(
     Ok(free)
 }
 
-/// Leases these orders, if they are still due or, of those named, still nobody's.
+/// Leases these orders if they are still due or, for named ones, still free.
 pub(in crate::store::sqlite) fn take(
     writing: &mut WriteTransaction<'_>,
     orders: &[String],
@@ -167,16 +167,16 @@ pub(in crate::store::sqlite) fn take(
     Ok(taken)
 }
 
-/// Why orders are taken.
+/// Why orders are leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store::sqlite) enum LeaseReason {
     /// They are due.
     Due,
-    /// Something was seen of them.
+    /// A sign of activity was seen for them.
     Named,
 }
 
-/// An order that goes back as it is, spelled out.
+/// The column values of an unchanged order that is rescheduled.
 pub(in crate::store::sqlite) struct OrderReschedule {
     order: String,
     fence: i64,
@@ -194,7 +194,7 @@ impl OrderReschedule {
         let open = order.refunds.iter().filter(|one| !one.state.is_over());
         Self {
             order: order.no.as_str().to_owned(),
-            // A fence that does not fit was never given out.
+            // A fence out of range was never issued.
             fence: i64::try_from(fence).unwrap_or(-1),
             due: order.due().map(Timestamp::ms),
             lane: (institution.to_owned(), urgency(lane.urgency)),
@@ -243,7 +243,7 @@ mod tests {
 
     use super::*;
 
-    /// N10: what a look costs grows with the lanes, and not with the orders that wait in them.
+    /// N10: the cost of finding due orders grows with the number of lanes, not of waiting orders.
     #[test]
     fn a_look_for_due_orders_does_not_read_the_lanes() {
         let connection = Connection::open_in_memory().unwrap();

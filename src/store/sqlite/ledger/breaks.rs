@@ -1,4 +1,4 @@
-//! Incidents as rows: what people must look at, whose it is, and how it ended.
+//! Stores reconciliation breaks: difference, owner and resolution.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
@@ -33,7 +33,8 @@ const OF_DAY: &str = "SELECT break_id, at, institution_id, day, kind, movement, 
 const OPEN: &str = "SELECT break_id, at, institution_id, day, kind, movement, object, expected,
     found, owner, state FROM reconciliation_breaks WHERE state = 'OPEN' ORDER BY break_id LIMIT ?1";
 
-/// The values of [`RAISE`] for what no statement found: of the day in which it became known.
+/// The values of [`RAISE`] for a break that no statement found: of the day on which it became
+/// known.
 pub(in crate::store::sqlite) fn late(
     institution: &InstitutionId,
     difference: &StatementDifference,
@@ -113,7 +114,7 @@ pub(super) fn conclude(
     Ok(u64::try_from(resolved).unwrap_or(u64::MAX))
 }
 
-/// Those of an institution's day, the open ones first.
+/// The breaks of an institution's day, open ones first.
 pub(super) fn of_day(
     connection: &Connection,
     institution: &InstitutionId,
@@ -126,7 +127,7 @@ pub(super) fn of_day(
     )
 }
 
-/// Counts the open ones and shows some, the oldest first.
+/// Counts the open breaks and returns the oldest of them.
 pub(super) fn open(
     connection: &Connection,
     shown: u32,
@@ -177,7 +178,7 @@ fn open_break(row: &Row<'_>) -> Result<ReconciliationBreak, SqliteFault> {
     })
 }
 
-/// Makes an open incident somebody's (L5); whether there is such a one.
+/// Assigns an open break to an owner (L5); returns whether there is such a break.
 pub(super) fn hand_over(
     writing: &mut WriteTransaction<'_>,
     id: i64,
@@ -197,7 +198,7 @@ pub(super) fn hand_over(
     Ok(is_done)
 }
 
-/// Ends an open incident by hand, for a reason (L5); whether there is such a one.
+/// Resolves an open break manually, with a reason (L5); returns whether there is such a break.
 pub(super) fn resolve(
     writing: &mut WriteTransaction<'_>,
     id: i64,

@@ -1,4 +1,4 @@
-//! Refunds that are left to people, as rows.
+//! Reads the refunds in manual review.
 
 use rusqlite::Connection;
 
@@ -9,7 +9,7 @@ use crate::store::ledger::{FirstDecision, ManualReviewRefund};
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::loading::{Columns, read};
 
-/// By the index of refunds that are not over; the cross joins keep the planner from starting at the
+/// Uses the index of unfinished refunds; the cross joins keep the planner from starting at the
 /// orders.
 const AWAITING: &str = "SELECT r.refund_order_no, r.pay_order_no, o.merchant_id, a.institution_id,
     r.minor, r.currency, r.created, r.cause IS NOT NULL, r.operator, r.found_back, r.statement,
@@ -19,7 +19,7 @@ const AWAITING: &str = "SELECT r.refund_order_no, r.pay_order_no, o.merchant_id,
 
 const COUNT: &str = "SELECT COUNT(*) FROM refunds WHERE state = 'MANUAL'";
 
-/// Counts them and shows some, the oldest first.
+/// Counts them and returns the oldest.
 pub(super) fn left(
     connection: &Connection,
     shown: u32,

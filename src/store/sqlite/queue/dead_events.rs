@@ -1,4 +1,4 @@
-//! Events by their merchant's numbers, and those that were given up (N2).
+//! Events by merchant sequence number, and dead-lettered events (N2).
 
 use rusqlite::{Connection, params};
 
@@ -11,10 +11,11 @@ use crate::store::sqlite::chain::record;
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::{SqliteFault, sealed};
 
-/// Dead events brought back in one transaction, so that bringing back holds up no payment.
+/// Maximum number of dead-lettered events requeued in one transaction, so that payments are not
+/// delayed.
 pub(in crate::store::sqlite) const RESENT_AT_ONCE: u64 = 500;
 
-/// Every question about dead events, by the index of them.
+/// The condition of every query for dead-lettered events; uses their partial index.
 const IS_MEANT: &str = "state = 'DEAD' AND (?1 IS NULL OR merchant_id = ?1)
     AND (?2 IS NULL OR event_id = ?2)";
 
@@ -22,19 +23,19 @@ fn malformed() -> SqliteFault {
     SqliteFault::Corrupt("a stored event is malformed".into())
 }
 
-/// A merchant's events behind a number, as many as there is room for.
+/// A merchant's events after a sequence number, up to the page limit.
 pub(in crate::store::sqlite) fn after(
     connection: &Connection,
     seal: &Seal,
     merchant: &MerchantId,
-    (after, room): (u64, EventPageLimit),
+    (after, limit): (u64, EventPageLimit),
 ) -> Result<Vec<NumberedEvent>, SqliteFault> {
     let sql = "SELECT sequence, event_id, sealed FROM events
         WHERE merchant_id = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    // No event has a number beyond.
+    // No event has a higher number.
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![merchant.as_str(), after, room.count])?;
+    let mut rows = statement.query(params![merchant.as_str(), after, limit.count])?;
     let mut found = Vec::new();
     let mut bytes = 0_usize;
     while let Some(row) = rows.next()? {
@@ -42,7 +43,7 @@ pub(in crate::store::sqlite) fn after(
         let closed: Vec<u8> = row.get(2)?;
         let body = seal.open(sealed::event_place(&id), &closed)?;
         bytes = bytes.saturating_add(body.len());
-        if bytes > room.bytes && !found.is_empty() {
+        if bytes > limit.bytes && !found.is_empty() {
             break;
         }
         let sequence = u64::try_from(sequence).map_err(|_| malformed())?;
@@ -51,7 +52,7 @@ pub(in crate::store::sqlite) fn after(
     Ok(found)
 }
 
-/// Counts dead events and shows some.
+/// Counts dead-lettered events and returns the first of them.
 pub(in crate::store::sqlite) fn dead(
     connection: &Connection,
     which: &DeadEventFilter,
@@ -90,7 +91,7 @@ pub(in crate::store::sqlite) fn dead(
     Ok(dead)
 }
 
-/// Brings some dead events back, with the record of it (L2).
+/// Requeues some dead-lettered events, with an audit entry (L2).
 pub(in crate::store::sqlite) fn resend(
     writing: &mut WriteTransaction<'_>,
     which: &DeadEventFilter,

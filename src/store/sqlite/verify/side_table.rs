@@ -1,4 +1,4 @@
-//! One of the tables beside the orders', read in step with them: nothing of it is kept but the next row.
+//! A table merge-joined with the orders, reading one row ahead.
 
 use rusqlite::Rows;
 
@@ -7,7 +7,7 @@ use crate::domain::verification::{Breach, BreachSink};
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::loading::Columns;
 
-/// A row that cannot be read.
+/// The breach for a row that cannot be read.
 pub(super) fn unreadable(object: &str, fault: &SqliteFault) -> Breach {
     Breach::of(
         "READ",
@@ -17,7 +17,7 @@ pub(super) fn unreadable(object: &str, fault: &SqliteFault) -> Breach {
     )
 }
 
-/// What is wrong, in words.
+/// A description of the fault.
 pub(super) fn why(fault: &SqliteFault) -> String {
     match fault {
         SqliteFault::Sql(error) => error.to_string(),
@@ -25,15 +25,15 @@ pub(super) fn why(fault: &SqliteFault) -> String {
     }
 }
 
-/// Whose row it is, and what it says.
+/// The order number of a row, and its content.
 type OwnedRow<T> = (String, Result<T, SqliteFault>);
 
-/// One of the tables beside the orders', read in step with them.
+/// A table merge-joined with the orders.
 pub(super) struct SideTable<'s, T> {
     what: &'static str,
     rows: Rows<'s>,
     read: fn(&Columns<'_>) -> Result<T, SqliteFault>,
-    /// The next row, if it was read already.
+    /// The next row, if it was already read.
     next: Option<OwnedRow<T>>,
     /// Rows read so far.
     pub(super) count: u64,
@@ -66,11 +66,11 @@ impl<'s, T> SideTable<'s, T> {
         Ok(Some((columns.get(0)?, (self.read)(&columns))))
     }
 
-    /// The rows of this order; those before it belong to no order.
+    /// Returns the rows of this order and reports those before it, which belong to no order.
     pub(super) fn until(
         &mut self,
         no: &str,
-        hear: &mut BreachSink<'_>,
+        sink: &mut BreachSink<'_>,
     ) -> Result<Vec<T>, SqliteFault> {
         let mut of_it = Vec::new();
         while let Some((whose, row)) = self.advance()? {
@@ -79,31 +79,31 @@ impl<'s, T> SideTable<'s, T> {
                 break;
             }
             match row {
-                Err(fault) => hear(unreadable(&format!("{} of {whose}", self.what), &fault)),
-                Ok(_) if whose != no => self.astray(&whose, hear),
+                Err(fault) => sink(unreadable(&format!("{} of {whose}", self.what), &fault)),
+                Ok(_) if whose != no => self.astray(&whose, sink),
                 Ok(row) => of_it.push(row),
             }
         }
         Ok(of_it)
     }
 
-    pub(super) fn end(&mut self, hear: &mut BreachSink<'_>) -> Result<(), SqliteFault> {
+    pub(super) fn end(&mut self, sink: &mut BreachSink<'_>) -> Result<(), SqliteFault> {
         while let Some((whose, _)) = self.advance()? {
-            self.astray(&whose, hear);
+            self.astray(&whose, sink);
         }
         Ok(())
     }
 
-    /// The log also speaks of other things than orders.
-    fn astray(&self, whose: &str, hear: &mut BreachSink<'_>) {
+    /// The audit log also contains records about other objects.
+    fn astray(&self, whose: &str, sink: &mut BreachSink<'_>) {
         if self.what != "audit record" || PayOrderNo::parse(whose).is_ok() {
             let rule = if self.what == "audit record" {
                 "L2"
             } else {
                 "K2"
             };
-            let found = format!("an {} of it, and no order", self.what);
-            hear(Breach::of(
+            let found = format!("{} without an order", self.what);
+            sink(Breach::of(
                 rule,
                 whose,
                 "the order that it belongs to",

@@ -1,6 +1,5 @@
-//! Which nonces are spent, in memory: the one writer knows them all, and the file only has to hold
-//! them, one behind the other. Asking an index there would write a page of it for each, at a place of
-//! its own (Q5).
+//! The spent nonces, in memory: the single writer knows them all, and the file only appends them.
+//! An index in the file would write a page for each nonce, at a random place (Q5).
 
 use std::collections::HashSet;
 
@@ -10,7 +9,7 @@ use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{FreshNonce, Timestamp};
 use crate::store::sqlite::SqliteFault;
 
-/// A nonce under its key, short: of two that differ no two are taken for one by chance.
+/// A truncated digest of key and nonce, long enough that two never collide by chance.
 type NonceMark = [u8; 16];
 
 /// A nonce to be spent.
@@ -33,23 +32,23 @@ impl Nonce {
     }
 }
 
-/// No key's name holds a space.
+/// A key's name contains no space.
 fn mark(key: &str, value: &str) -> NonceMark {
     let digest = sha256(format!("{key} {value}").as_bytes());
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// All that are spent and not forgotten.
+/// All spent nonces that are not deleted.
 #[derive(Debug, Default)]
 pub(in crate::store::sqlite) struct SpentNonces {
     spent: HashSet<NonceMark>,
-    /// What the transaction that is open spent and forgot.
+    /// Spent, and deleted, by the open transaction.
     spending: Vec<NonceMark>,
     forgetting: Vec<NonceMark>,
 }
 
 impl SpentNonces {
-    /// What earlier processes spent.
+    /// Loads the nonces that earlier processes spent.
     pub(in crate::store::sqlite) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
         let mut statement = connection.prepare("SELECT key_id, nonce FROM nonces")?;
         let mut rows = statement.query([])?;
@@ -63,8 +62,8 @@ impl SpentNonces {
         })
     }
 
-    /// Spends one, in memory and in the open transaction; returns the number of its row, or nothing
-    /// if it was spent before.
+    /// Spends a nonce, in memory and in the open transaction; returns its row number, or `None` if
+    /// it was already spent.
     pub(in crate::store::sqlite) fn spend(
         &mut self,
         connection: &Connection,
@@ -80,7 +79,7 @@ impl SpentNonces {
         Ok(Some(row))
     }
 
-    /// Takes that back: what it was to admit did not happen.
+    /// Undoes the spending: the change it admitted was not written.
     pub(in crate::store::sqlite) fn take_back(
         &mut self,
         connection: &Connection,
@@ -92,8 +91,7 @@ impl SpentNonces {
         Ok(())
     }
 
-    /// Forgets those created until then, at most so many; returns of which moments they
-    /// were (Q6).
+    /// Deletes nonces created up to `until`, at most `at_once`; returns their creation times (Q6).
     pub(super) fn forget(
         &mut self,
         connection: &Connection,
@@ -124,7 +122,7 @@ impl SpentNonces {
         self.forgetting.clear();
     }
 
-    /// The transaction was rolled back, and with it all that it spent and forgot.
+    /// The transaction was rolled back: undoes what it spent and deleted.
     pub(super) fn rolled_back(&mut self) {
         for mark in self.spending.drain(..) {
             self.spent.remove(&mark);
@@ -153,8 +151,8 @@ mod tests {
         }
     }
 
-    /// Q5, Q6: memory and file agree on what is spent after a transaction that was rolled back, after
-    /// one that forgot, and after a restart.
+    /// Q5, Q6: memory and file agree on the spent nonces after a rollback, a deletion and a
+    /// restart.
     #[test]
     fn memory_and_file_agree_on_what_is_spent() {
         let file = file();

@@ -1,6 +1,6 @@
-//! The write-ahead log: carried over into the file off the commit path, and begun anew before it is
-//! long. `SQLite` begins it anew with a commit that finds all of it carried over and no reader on it;
-//! under load that moment never comes by itself, so it is made.
+//! The write-ahead log (WAL): checkpointed into the file off the commit path, and restarted before
+//! it grows long. `SQLite` restarts it at a commit that finds it fully checkpointed and without
+//! readers; under load that never happens by itself, so it is forced.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,46 +12,46 @@ use rusqlite::{Connection, ErrorCode};
 use crate::store::ledger::WalSize;
 use crate::store::sqlite::SqliteShared;
 
-/// How often the log is carried over into the file.
+/// How often the log is checkpointed into the file.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// From so many pages on it is to begin anew: 64 MiB. Each time nobody writes for as long as two
-/// synchronisations take, so not more often.
+/// From this size on the log is to restart: 64 MiB. Each restart blocks writes for two
+/// synchronisations, so not more often.
 const RESTART_PAGES: i64 = 16_384;
 
-/// With so many the writer itself carries over what is left, however much that is: 96 MiB. One batch
-/// more is far from 128 MiB.
+/// At this size the writer itself checkpoints whatever is left: 96 MiB. One more batch stays far
+/// below 128 MiB.
 const PAGES_MAX: i64 = 24_576;
 
-/// So few pages are carried over by the writer, between two batches: 1 MiB.
+/// Up to this many pages are checkpointed by the writer, between two batches: 1 MiB.
 const REST: i64 = 256;
 
-/// Times that a long log is carried over without a pause before the next look, at most.
+/// Maximum number of checkpoints of a long log without a pause.
 const ROUNDS_MAX: u32 = 8;
 
-/// A page in the log: with its head. Unit: bytes.
+/// A page in the log, with its header. Unit: bytes.
 const PAGE_BYTES: u64 = 4_096 + 24;
 
-/// What the writer, the readers and the one who carries over know of the log.
+/// The state of the log, shared by the writer, the readers and the checkpoint thread.
 #[derive(Debug, Default)]
 pub(in crate::store::sqlite) struct WriteAheadLog {
-    /// Pages since it last began anew.
+    /// Pages since the last restart.
     pages: AtomicI64,
-    /// Of those, pages that stand in the file as well.
+    /// Of those, pages that are checkpointed.
     carried: AtomicI64,
     restarts: AtomicU32,
-    /// Little is left to carry over: the writer can do it between two batches.
+    /// Little is left to checkpoint: the writer can do it between two batches.
     is_ready: AtomicBool,
-    /// Carrying over found no room on the disk.
+    /// The last checkpoint found the disk full.
     lacks_disk_space: AtomicBool,
-    /// Shared by whoever reads, and taken alone for the moment in which nobody may.
+    /// Held shared by readers; held exclusively while none may read.
     readers: RwLock<()>,
-    /// One carries over at a time.
+    /// Only one checkpoint at a time.
     carrying: Mutex<()>,
 }
 
 impl WriteAheadLog {
-    /// To be held while reading.
+    /// The guard to hold while reading.
     pub(in crate::store::sqlite) fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.readers.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +70,7 @@ impl WriteAheadLog {
         }
     }
 
-    /// After each commit of the writer, by the hook of its connection.
+    /// Called by the writer connection's WAL hook after each commit.
     fn committed(&self, pages: i64) {
         if pages < self.pages.swap(pages, Ordering::Relaxed) {
             self.carried.store(0, Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl WriteAheadLog {
     }
 }
 
-/// Has the log counted by whoever writes to it.
+/// Installs the hook that counts log pages on the writer connection.
 pub(super) fn count(
     connection: &mut Connection,
     log: &Arc<WriteAheadLog>,
@@ -100,9 +100,9 @@ pub(super) fn count(
     }))
 }
 
-/// The writer's part: at the end of each batch.
+/// The writer's part in checkpointing, at the end of each batch.
 pub(super) struct WalCheckpointing {
-    /// Pages at which it does not wait any longer for little to be left.
+    /// Log size, in pages, at which it no longer waits until little is left.
     timeouts: i64,
 }
 
@@ -113,7 +113,7 @@ impl WalCheckpointing {
         }
     }
 
-    /// Sees to it that the next commit begins a long log anew.
+    /// Makes the next commit restart a long log.
     pub(super) fn restart_log(&mut self, connection: &Connection, shared: &SqliteShared) {
         let log = &shared.log;
         let pages = log.pages();
@@ -126,20 +126,21 @@ impl WalCheckpointing {
         }
         let is_whole = {
             let _alone = log.carrying();
-            // All of it while others read; then, for a moment, nobody does, and whoever comes after that
-            // reads the file alone.
+            // First checkpoint while others read; then again with readers locked out for a moment,
+            // so that later readers use the file alone.
             checkpoint(connection, shared);
             let _nobody = log.readers.write().unwrap_or_else(PoisonError::into_inner);
             checkpoint(connection, shared)
         };
         if !is_whole {
-            // Another process is reading what is old, or the disk is full. Not at every commit.
+            // Another process holds an old snapshot, or the disk is full. Do not retry at every
+            // commit.
             self.timeouts = pages.saturating_add(RESTART_PAGES);
         }
     }
 }
 
-/// Carries over again and again until told to stop.
+/// Checkpoints periodically until stopped.
 pub(super) fn checkpoint_loop(
     connection: &Connection,
     stopped: &Receiver<()>,
@@ -148,8 +149,9 @@ pub(super) fn checkpoint_loop(
     let mut seen = 0;
     let mut was_astray = false;
     while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-        // Also while nobody writes, and not at the first look: a store that is put back at once, or
-        // that is just being closed, is no fault. The writer acknowledges nothing meanwhile (S1).
+        // Checked also while nothing is written, and fatal only the second time in a row: a store
+        // put back at once, or just being closed, is no fault. The writer acknowledges nothing
+        // meanwhile (S1).
         let astray = shared.astray();
         if let (Some(why), true) = (&astray, was_astray) {
             return (shared.on_fatal)(why);
@@ -166,7 +168,7 @@ pub(super) fn checkpoint_loop(
             if shared.log.pages() < RESTART_PAGES {
                 break;
             }
-            // What came meanwhile is less each time.
+            // Less is written during each round.
             if is_whole || shared.log.left() <= REST {
                 shared.log.is_ready.store(true, Ordering::Relaxed);
                 break;
@@ -175,7 +177,7 @@ pub(super) fn checkpoint_loop(
     }
 }
 
-/// Carries over what can be without making anybody wait; returns whether that was all.
+/// Checkpoints what it can without blocking anyone; returns whether that was all.
 fn checkpoint(connection: &Connection, shared: &SqliteShared) -> bool {
     let log = &shared.log;
     let made = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
@@ -185,7 +187,9 @@ fn checkpoint(connection: &Connection, shared: &SqliteShared) -> bool {
         Ok((pages, carried)) => {
             log.carried.store(carried.max(0), Ordering::Relaxed);
             if log.lacks_disk_space.swap(false, Ordering::Relaxed) {
-                tracing::warn!("there is room again: the log is carried over into the store");
+                tracing::warn!(
+                    "disk space is available again: the write-ahead log is checkpointed"
+                );
             }
             carried == pages
         }
@@ -197,18 +201,18 @@ fn checkpoint(connection: &Connection, shared: &SqliteShared) -> bool {
         {
             false
         }
-        // No page was counted as carried over that was not: all stand in the log as before, and it is
-        // tried again (S3 is about what was said to be stored and was not).
+        // No page was wrongly counted as checkpointed: all are still in the log, and the next round
+        // retries (S3 is about data reported as stored that was not).
         Err(rusqlite::Error::SqliteFailure(cause, _)) if cause.code == ErrorCode::DiskFull => {
             if !log.lacks_disk_space.swap(true, Ordering::Relaxed) {
                 tracing::error!(
-                    "the disk is full: the log cannot be carried over into the store; new orders \
-                     are refused, and what is stored is served, until there is room"
+                    "the disk is full: the write-ahead log cannot be checkpointed; new orders are \
+                     rejected and stored ones are served until space is available"
                 );
             }
             false
         }
-        // A second synchronisation could succeed without having stored anything (S3).
+        // A retried synchronisation could succeed without having stored anything (S3).
         Err(error) => {
             (shared.on_fatal)(&error.to_string());
             false

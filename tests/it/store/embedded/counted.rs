@@ -1,4 +1,4 @@
-//! Commits in front of others that counts them.
+//! A commit decorator that counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use paymux::domain::change::Change;
 use paymux::store::{Changes, Committed, StoreError};
 
-/// Counts what it is asked to commit.
+/// Counts the commits it passes on.
 pub(super) struct CountingChanges {
     pub(super) changes: Arc<dyn Changes>,
     pub(super) commits: AtomicU32,

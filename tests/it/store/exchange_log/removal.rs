@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// T2: a clock that is forty days ahead, and may not be trusted yet, removes nothing; what is as old by a
-/// clock that is settled is removed.
+/// T2: an untrusted clock that is forty days ahead removes nothing; what is as old by a trusted
+/// clock is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_ahead_removes_no_blocks() {
     const DAYS_MS: i64 = 40 * 86_400_000;
@@ -43,7 +43,7 @@ async fn a_clock_ahead_removes_no_blocks() {
     drop(store);
 }
 
-/// Nothing is left of a block's row that was removed, and the bytes that are left are known again.
+/// Removing a block leaves nothing of its row, and the remaining size is known again.
 #[tokio::test]
 async fn an_empty_log_takes_nothing() {
     let stores = EmbeddedStores::new();

@@ -1,4 +1,4 @@
-//! Institutions of the `standard` dialect as a configuration would have them.
+//! Institutions of the `standard` dialect as in a configuration.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use paymux::institution::{
 };
 use paymux::signature::{EnrolledKey, KeyRing, SigningKey};
 
-/// An account with this number that receives itself; our key, and the institution's.
+/// An account with this id, which is also its receiver, with our key and the institution's.
 pub(crate) fn account(
     (id, number): (&str, &str),
     own: SigningKey,
@@ -30,7 +30,7 @@ pub(crate) fn account(
     }
 }
 
-/// An institution that is called at `url`, and calls `callback_origin`.
+/// An institution called at `url`, which sends callbacks from `callback_origin`.
 pub(crate) fn institution(
     id: &str,
     [url, callback_origin]: [&str; 2],

@@ -1,5 +1,5 @@
-//! What the store in memory does when a clock was wrong: due times come forward, and of forgotten
-//! nonces it is kept when they were made.
+//! How the memory store handles a wrong clock: due times come forward, and the creation times of
+//! deleted nonces are recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use paymux::store::CLOCKS_APART;
 use super::DurableState;
 
 impl DurableState {
-    /// What is due later than now is due so much earlier.
+    /// Moves due times after now earlier by this much.
     pub(in crate::world) fn bring_forward(
         &mut self,
         by: Option<Duration>,
@@ -30,7 +30,7 @@ impl DurableState {
         };
         let is_later = |at: Option<Timestamp>| at.is_some_and(|at| at > now);
         for row in self.orders.values_mut() {
-            // Of what is taken the lease's end is what it waits for.
+            // Leased work waits for the end of its lease.
             let waits_until = row.due.and(row.lease.until.or(row.due));
             row.lease.fence += u64::from(is_later(waits_until));
             row.due.iter_mut().for_each(sooner);
@@ -68,7 +68,7 @@ impl DurableState {
         ahead
     }
 
-    /// Q6
+    /// Q6: deletes nonces and records their creation times.
     pub(in crate::world) fn forget(&mut self, until: Timestamp) {
         let gone = self.nonces.values().copied();
         let gone: Vec<_> = gone.filter(|created| *created <= until).collect();

@@ -1,4 +1,4 @@
-//! The store in memory as each of its users sees it.
+//! The memory store's handles for each of its users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,7 +208,7 @@ fn account_key(attempt: &Attempt) -> AccountKey {
     (attempt.institution.clone(), attempt.account.clone())
 }
 
-/// The account of each live attempt and of each refund that has not ended.
+/// The account of each live attempt and of each unfinished refund.
 fn unfinished(order: &Order) -> Vec<AccountKey> {
     let live = order.attempts.iter().filter(|one| one.state.is_live());
     let mut ids: Vec<_> = live.map(account_key).collect();

@@ -1,4 +1,4 @@
-//! The orders of the store in memory: lanes by institution, leases, and how an order goes back.
+//! The orders of the memory store: lanes by institution, leases, and rescheduling.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::DurableState;
 impl DurableState {
     pub(in crate::world) fn lease_orphaned(&mut self, now: Timestamp, count: usize) -> Vec<Lease> {
         let rows = self.orders.values();
-        // What a dead process held is nobody's, whatever the clock showed when it took it.
+        // A dead process's leases are void, whatever the clock showed when they were taken.
         let left = rows.filter(|row| self.is_orphaned(&row.order));
         let left = left.map(|row| row.order.no.clone()).take(count);
         let left: Vec<_> = left.collect();

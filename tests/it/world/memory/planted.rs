@@ -1,9 +1,9 @@
-//! Flaws that tests plant in what is stored.
+//! Faults that tests inject into the stored state.
 
 use super::*;
 
 impl DurableState {
-    /// Takes an old lease for the newest: what a fencing number is there to prevent.
+    /// Accepts an old lease as the newest, which a fencing number exists to prevent.
     pub(crate) fn believe(&mut self, lease: &Lease) {
         let taken = match &lease.of {
             LeasedWork::Order(order) => self.orders.get_mut(&order.no).map(|row| &mut row.lease),
@@ -18,14 +18,14 @@ impl DurableState {
         }
     }
 
-    /// The same of an order that goes back.
+    /// The same for an order that is rescheduled.
     pub(crate) fn believe_order(&mut self, order: &Order, fence: u64) {
         if let Some(row) = self.orders.get_mut(&order.no) {
             row.lease.fence = fence;
         }
     }
 
-    /// Gives the events of an order a second birth under other ids.
+    /// Creates the events of an order again under other ids.
     pub(crate) fn double_event(&mut self, order: &Order) {
         let theirs: Vec<MemoryEventRow> = self
             .events
