@@ -2,7 +2,7 @@
 //! written by `SQLite`) and bytes on disk for each payment. Goals: 5 us, 1.5 KB (`docs/performance.md`).
 //!
 //! `cargo bench --bench exchange_log`, or with another number of payments: `… -- 5000`. A payment has five
-//! entries: placed, created at the institution, selected, called back, notified. Fifty are under way at
+//! entries: placed, created at the institution, selected, called back, notified. Fifty are in flight at
 //! once, so a block holds entries of many.
 #![allow(
     clippy::arithmetic_side_effects,
@@ -138,7 +138,7 @@ impl BenchExchange {
     }
 }
 
-/// Payments that are under way at the same time, step by step.
+/// Payments in flight at the same time, step by step.
 fn interleaved(random: &mut Random) -> Result<Vec<BenchExchange>> {
     let payments: Result<Vec<_>> = (0..AT_ONCE).map(|_| Payment::new(random)).collect();
     let payments = payments?;

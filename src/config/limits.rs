@@ -9,7 +9,7 @@ use crate::flow::admit_request::SignatureWindow;
 /// Default maximum of concurrent connections, if enough files can be open.
 pub const CONNECTIONS_MAX: u32 = 8_192;
 
-/// The limits of a gateway. Source of the defaults: `interface.md`, Details; the others are ours.
+/// The limits of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayLimits {
     /// Maximum size of a request's body. Unit: bytes.

@@ -100,8 +100,8 @@ impl OutlineBuilder {
             let Some(table) = value.get_ref().as_table() else {
                 continue;
             };
-            let said = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
-            let mut subject = match (said("merchant"), said("institution"), said("id")) {
+            let named = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
+            let mut subject = match (named("merchant"), named("institution"), named("id")) {
                 (None, Some(institution), Some(id)) => {
                     format!("{} {id} at {institution}", singular(name))
                 }

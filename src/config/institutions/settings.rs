@@ -414,8 +414,8 @@ mod tests {
             ),
         ] {
             let (_, faults, _) = read(&SOUND.replace(from, to));
-            let is_told = faults.iter().any(|fault| fault.contains(expected));
-            assert!(is_told, "{expected}: {faults:#?}");
+            let is_reported = faults.iter().any(|fault| fault.contains(expected));
+            assert!(is_reported, "{expected}: {faults:#?}");
         }
     }
 
