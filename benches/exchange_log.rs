@@ -2,7 +2,7 @@
 //! written by `SQLite`) and bytes on disk for each payment. Goals: 5 us, 1.5 KB (`docs/performance.md`).
 //!
 //! `cargo bench --bench exchange_log`, or with another number of payments: `… -- 5000`. A payment has five
-//! entries: placed, created at the institution, selected, called back, notified. Fifty are under way at
+//! entries: placed, created at the institution, selected, called back, notified. Fifty are in flight at
 //! once, so a block holds entries of many.
 #![allow(
     clippy::arithmetic_side_effects,
@@ -12,7 +12,7 @@
     clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    reason = "a benchmark reads the clock, computes rates, and tells a person"
+    reason = "a benchmark reads the clock, computes rates, and prints results"
 )]
 
 use std::path::Path;
@@ -43,7 +43,7 @@ const BEGAN_MS: i64 = 1_796_000_000_000;
 fn main() -> Result<()> {
     // `cargo test` builds and starts benches as well; only `cargo bench` says so.
     if !std::env::args().any(|argument| argument == "--bench") {
-        println!("measures only under cargo bench");
+        println!("this program measures only under cargo bench");
         return Ok(());
     }
     let wanted = std::env::args().find_map(|argument| argument.parse().ok());
@@ -138,7 +138,7 @@ impl BenchExchange {
     }
 }
 
-/// Payments that are under way at the same time, step by step.
+/// Payments in flight at the same time, step by step.
 fn interleaved(random: &mut Random) -> Result<Vec<BenchExchange>> {
     let payments: Result<Vec<_>> = (0..AT_ONCE).map(|_| Payment::new(random)).collect();
     let payments = payments?;
@@ -196,14 +196,14 @@ impl Payment {
         random: &mut Random,
     ) -> Result<BenchExchange> {
         let seconds = self.at.ms() / 1_000;
-        let asks = format!(
+        let request_input = format!(
             "sig1=(\"@method\" \"@target-uri\" \"content-digest\" \"content-type\");created={seconds};\
              expires={};nonce=\"{}\";keyid=\"{}-1\"",
             seconds + 300,
             random.text(22),
             self.merchant
         );
-        let answers = format!(
+        let reply_input = format!(
             "sig1=(\"@status\" \"content-digest\" \"content-type\" \"@method\";req \"@target-uri\";req \
              \"content-digest\";req \"signature\";req;key=\"sig1\");created={seconds};keyid=\"platform-1\""
         );
@@ -219,10 +219,10 @@ impl Payment {
         let (json, input) = ("application/json", "signature-input");
         let request = Request::post(address)
             .header("content-type", json)
-            .header(input, asks);
+            .header(input, request_input);
         let reply = Response::builder()
             .header("content-type", json)
-            .header(input, answers);
+            .header(input, reply_input);
         Ok(BenchExchange {
             about,
             at: self.at,
@@ -278,11 +278,11 @@ impl Payment {
             self.order(),
             banks.join(",")
         );
-        let asked = (
+        let request = (
             "https://pay.example/v1/orders",
             self.terms(self.number.as_str()),
         );
-        self.exchange(("A3.1", "ACCEPTED"), self.theirs(), asked, answer, random)
+        self.exchange(("A3.1", "ACCEPTED"), self.theirs(), request, answer, random)
     }
 
     fn created(&self, random: &mut Random) -> Result<BenchExchange> {
@@ -297,14 +297,14 @@ impl Payment {
             r#"{{"currency":"CNY","merchantId":"{merchant}","merchantOrderNo":"{attempt}","orderAmount":"{amount}","orderStatus":"OPEN","payOrderNo":"{bank_no}","result":"ACCEPTED","payUrl":"https://bank.example/pay/{}"}}"#,
             random.text(30)
         );
-        let asked = (
+        let request = (
             "https://bank.example/v1/orders",
             self.terms(attempt.as_str()),
         );
         self.exchange(
             ("create", "E3 accepted"),
             self.ours(),
-            asked,
+            request,
             answer,
             random,
         )
@@ -325,8 +325,8 @@ impl Payment {
             self.order(),
             random.text(30)
         );
-        let asked = ("https://pay.example/v1/orders/select", body);
-        self.exchange(("X-2", "ACCEPTED"), self.theirs(), asked, answer, random)
+        let request = ("https://pay.example/v1/orders/select", body);
+        self.exchange(("X-2", "ACCEPTED"), self.theirs(), request, answer, random)
     }
 
     fn called_back(&self, random: &mut Random) -> Result<BenchExchange> {
@@ -341,12 +341,12 @@ impl Payment {
         let body = format!(
             r#"{{"currency":"CNY","eventId":"{bank_no}-paid","eventType":"ORDER_PAID","fee":"0.01","merchantId":"{merchant}","merchantOrderNo":"{attempt}","mobileNo":"{mobile}","orderAmount":"{amount}","orderDate":"20261130","orderStatus":"PAID","payOrderNo":"{bank_no}","paymentDate":"20261130","paymentTime":"142017","merchantName":"Tea house"}}"#
         );
-        let asked = ("https://pay.example/v1/callbacks/bluebank", body);
+        let request = ("https://pay.example/v1/callbacks/bluebank", body);
         let answer = r#"{"noticeResult":"SUCCESS"}"#.to_owned();
         self.exchange(
             ("callback", "GENUINE: E3 succeeded"),
             self.ours(),
-            asked,
+            request,
             answer,
             random,
         )
@@ -367,10 +367,10 @@ impl Payment {
             random.below(100_000)
         );
         let about = OrderKey::PayOrderNo(self.merchant.clone(), self.no.clone());
-        let asked = ("https://shop.example/notices", body);
+        let request = ("https://shop.example/notices", body);
         let answer = r#"{"noticeResult":"SUCCESS"}"#.to_owned();
         let what = ("notify ORDER_PAID, delivery 1", "acknowledged");
-        self.exchange(what, about, asked, answer, random)
+        self.exchange(what, about, request, answer, random)
     }
 }
 

@@ -111,11 +111,11 @@ fn main() -> Result<()> {
 fn open(path: &Path) -> Result<OpenedStore> {
     let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
     let fatal: OnFatal = Box::new(|why| println!("the store failed: {why}"));
-    let heard: (OnFatal, OnCommit) = (fatal, Box::new(|_, _| ()));
+    let callbacks: (OnFatal, OnCommit) = (fatal, Box::new(|_, _| ()));
     Ok(store::open_for_all(
         path,
         Arc::new(seal),
-        heard,
+        callbacks,
         Duration::ZERO,
     )?)
 }

@@ -1,10 +1,10 @@
-//! What an institution offers, against what clause 6.2 demands of every mode it offers it in, and of
-//! the aggregated lists (6.2.4) that every one of them may stand on. Rows that are a MAY are switched
-//! on by declaring them; the aggregated lists have no personal services.
+//! Checks what an institution offers against clause 6.2: the rows of every mode it offers, and those of
+//! the aggregated lists (6.2.4), which may contain any of them. MAY rows are enabled by declaring them;
+//! the aggregated lists have no personal services.
 
 use crate::domain::institutions::{Mode, TransactionType};
 
-/// A function of clause 6.2, by its word in `routes.toml`.
+/// A function of clause 6.2, with its name in `routes.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Capability {
     PasswordPay,
@@ -52,7 +52,7 @@ impl Capability {
         Self::ALL.into_iter().find(|known| known.word() == word)
     }
 
-    /// What a contract's kind of payment needs of the institution.
+    /// The capability of the institution that a contract's kind of payment requires.
     pub(super) fn for_payment(kind: TransactionType) -> Self {
         match kind {
             TransactionType::PasswordPay => Self::PasswordPay,
@@ -67,7 +67,7 @@ impl Capability {
 pub(super) struct UnmetRequirement {
     /// `R-6.2.1-3`.
     pub(super) requirement: String,
-    /// In words, with the capability to declare.
+    /// A description, with the capability to declare.
     pub(super) what: &'static str,
 }
 
@@ -80,7 +80,7 @@ const ROWS: [&str; 5] = [
     "necessary queries: queries",
 ];
 
-/// Clause and number of rows: only the payment chatbot must have queries.
+/// Clause and number of rows: only the payment chatbot must offer queries.
 const CHATBOT: (u8, usize) = (2, 5);
 const AGGREGATED: (u8, usize) = (4, 4);
 
@@ -92,10 +92,10 @@ fn clause(mode: Mode) -> (u8, usize) {
     }
 }
 
-/// All three kinds of refund, where there are refunds at all.
+/// All three kinds of refund, if refunds are offered at all.
 const REFUND_KINDS: &str = "R-6.1.5-2";
 
-/// Whether there is a MUST of this id that an institution can lack.
+/// Whether this id names a MUST that an institution can lack.
 pub(super) fn demanded(requirement: &str) -> bool {
     let clauses = Mode::ALL.map(clause).into_iter().chain([AGGREGATED]);
     let mut ids = clauses.flat_map(|(clause, rows)| (1..=rows).map(move |row| id(clause, row)));
@@ -106,8 +106,8 @@ fn id(clause: u8, row: usize) -> String {
     format!("R-6.2.{clause}-{row}")
 }
 
-/// Every MUST row of these modes that is not fulfilled. Some kinds of refund and not all fulfil 6.2
-/// and break R-6.1.5-2.
+/// Every unmet MUST row of these modes. Offering only some kinds of refund fulfils 6.2 but violates
+/// R-6.1.5-2.
 pub(super) fn unmet_requirements(modes: &[Mode], offered: &[Capability]) -> Vec<UnmetRequirement> {
     let has = |capability| offered.contains(&capability);
     let refunds = [
@@ -152,7 +152,7 @@ mod tests {
 
     /// R-6.2.1-1, R-6.2.1-2, R-6.2.1-3, R-6.2.2-1, R-6.2.2-2, R-6.2.2-3, R-6.2.2-4, R-6.2.2-5,
     /// R-6.2.3-1, R-6.2.3-2, R-6.2.3-3, R-6.2.4-1, R-6.2.4-2, R-6.2.4-3, R-6.2.4-4: an institution
-    /// without anything lacks every MUST row but the reset of a password it does not ask for, in its
+    /// without capabilities lacks every MUST row except the reset of a password it does not use, in its
     /// mode and on the aggregated lists.
     #[test]
     fn every_must_row_of_the_matrix_is_required() {
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(unmet(&Mode::ALL, &Capability::ALL), [""; 0]);
     }
 
-    /// R-6.2.1-4, R-6.2.3-4, R-6.2.4-4: who asks for a password can have it reset.
+    /// R-6.2.1-4, R-6.2.3-4, R-6.2.4-4: password payment requires password reset.
     #[test]
     fn a_password_must_be_resettable_where_there_is_one() {
         let rest: Vec<_> = Capability::ALL
@@ -201,7 +201,7 @@ mod tests {
     }
 
     /// R-6.2.1-5, R-6.2.1-6, R-6.2.2-6, R-6.2.2-7, R-6.2.3-5, R-6.2.3-6, R-6.2.4-5: personal services
-    /// and payment codes are demanded of nobody.
+    /// and payment codes are optional.
     #[test]
     fn optional_capabilities_are_not_required() {
         let musts: Vec<_> = Capability::ALL

@@ -1,4 +1,4 @@
-//! What contracts and routes make a payment depend on: sums of each currency, payers, hours.
+//! The conditions of contracts and routes: amounts per currency, payers, hours.
 
 use crate::config::enrolment::Enrolment;
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
@@ -16,7 +16,7 @@ fn currency(text: &str) -> Option<Currency> {
     Currency::parse(text).ok()
 }
 
-/// `currencies`; renminbi where absent (M6).
+/// `currencies`; renminbi if absent (M6).
 pub(super) fn currencies(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Currency>> {
     if s.has("currencies") {
         return s.some(r, "currencies", CURRENCY, currency);
@@ -44,7 +44,7 @@ pub(super) fn payers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Payers {
     }
 }
 
-/// Sums that are named: those in renminbi in the table itself, those of each other currency in a
+/// The configured amounts: those in renminbi in the table itself, those in each other currency in a
 /// table of their own. `None` after a fault.
 pub(super) fn sums(
     r: &mut ConfigReader<'_>,
@@ -63,7 +63,7 @@ pub(super) fn sums(
             let range = range(r, &mut table, named.value);
             let is_second = |one: &Located<AmountRange>| one.value.currency == named.value;
             if found.iter().any(is_second) || named.value == CNY {
-                let expected = "a currency whose sums are not named yet (CNY has amount_min and \
+                let expected = "a currency whose amounts are not given yet (CNY has amount_min and \
                                 amount_max above)";
                 let there = named.value.code();
                 let subject = table.subject("currency");
@@ -78,14 +78,14 @@ pub(super) fn sums(
     (r.faults.len() == before).then_some(found)
 }
 
-/// `amount_min` and `amount_max` of one currency; every sum where one is absent.
+/// `amount_min` and `amount_max` of one currency; unbounded where one is absent.
 fn range(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
     currency: Currency,
 ) -> Option<Located<AmountRange>> {
     const SUM: ExpectedValue = shape(
-        "a sum as decimal text in that currency, above zero",
+        "an amount as decimal text in that currency, above zero",
         "\"0.01\"",
     );
     let read = |text: &str| Amount::parse(text, currency).ok().map(Amount::minor);
@@ -96,7 +96,7 @@ fn range(
     let minor_min = min.map_or(1, |found| found.value);
     let minor_max = max.map_or(MINOR_UNITS_MAX, |found| found.value);
     if minor_min > minor_max {
-        let expected = "a sum not below amount_min";
+        let expected = "an amount not below amount_min";
         let advice = "exchange the two, or correct one";
         let subject = s.subject("amount_max");
         r.fault(line, &subject, expected, "a smaller one", advice);
@@ -110,8 +110,8 @@ fn range(
 }
 
 impl Enrolment {
-    /// The currencies of a contract, each with its sums. Renminbi may go unbounded; a limit in
-    /// renminbi says nothing about dollars, so whoever agrees on another currency says its sums.
+    /// The currencies of a contract, each with its amounts. Renminbi may be unbounded; limits in renminbi
+    /// do not apply to other currencies, so each other currency needs its own.
     pub(super) fn agreed_sums(
         &self,
         r: &mut ConfigReader<'_>,
@@ -151,7 +151,7 @@ impl Enrolment {
                     minor_max: MINOR_UNITS_MAX,
                 }),
                 None => {
-                    let expected = format!("sums in {code}: those in CNY say nothing about it");
+                    let expected = format!("amounts in {code}: those in CNY do not apply to it");
                     let advice = "add [[contract.sums]] with currency, amount_min and amount_max";
                     r.fault(line, &subject, &expected, "none", advice);
                 }

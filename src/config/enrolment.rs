@@ -1,4 +1,4 @@
-//! What merchants and institutions have in common, and the routes of payments.
+//! Shared parts of the tables of merchants and institutions, and checks across tables.
 //!
 //! Each table is read whole before tables are compared with each other, so that one fault does not hide or
 //! cause another.
@@ -36,11 +36,11 @@ pub(super) const INSTITUTION: ExpectedValue = shape(
     "\"bluebank\"",
 );
 
-/// Everything that was read about other parties; what is missing here was a fault.
+/// Everything read about other parties; what is missing had a fault.
 #[derive(Default)]
 pub(super) struct Enrolment {
-    /// Ids of the keys of merchants, staff and the platform, and the lines they stand on: such a key is
-    /// found by its id. Those of an account are found within it.
+    /// Ids of the keys of merchants, staff and the platform, with their lines: these ids are unique in the
+    /// file. Ids of an account's keys are unique within the account.
     pub(super) key_ids: BTreeMap<String, usize>,
     pub(super) merchant_ids: BTreeMap<String, usize>,
     pub(super) institution_ids: BTreeMap<String, usize>,
@@ -50,10 +50,10 @@ pub(super) struct Enrolment {
     pub(super) institutions: HashMap<InstitutionId, Enrolled>,
     /// The dialect of every institution whose table names one.
     pub(super) kinds: HashMap<InstitutionId, &'static InstitutionKind>,
-    /// Institutions whose adapters are not made yet.
+    /// Institutions whose adapters are not built yet.
     pub(super) pending: BTreeMap<InstitutionId, PendingInstitution>,
     pub(super) accounts: HashMap<AccountKey, AccountProfile>,
-    /// Every account whose table says which it is, sound or not.
+    /// Every account with a readable id, with or without faults.
     pub(super) known_accounts: BTreeMap<AccountKey, KnownAccount>,
     pub(super) capabilities: HashMap<InstitutionId, Vec<Capability>>,
     pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
@@ -64,7 +64,7 @@ pub(super) struct Enrolment {
     pub(super) admission_reviews: Vec<AdmissionReview>,
     /// Institutions with a list that could not be read whole: a missing entry proves nothing.
     pub(super) partly_read: HashSet<InstitutionId>,
-    /// The modes of every contract with known parties, also of faulty ones.
+    /// The modes of every contract with known parties, including faulty contracts.
     contracted: HashMap<(MerchantId, InstitutionId), Vec<Mode>>,
     pub(super) defaults: Vec<(MerchantId, Mode, Located<InstitutionId>)>,
 }
@@ -134,7 +134,7 @@ impl Enrolment {
         Some(found)
     }
 
-    /// Checks that need every table.
+    /// Checks across all tables.
     pub(super) fn settle(&mut self, r: &mut ConfigReader<'_>) {
         const SUBJECT: &str = "[merchant.default_institution]";
         self.check_owners(r);

@@ -74,7 +74,7 @@ impl PartyKind {
 /// A key, secret or certificate of one party that is expired or unreadable. Only that party is affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusableCredential {
-    /// Whose it is.
+    /// The party it belongs to.
     pub party: PartyKind,
     /// Where, and what to do.
     pub note: ConfigFault,
@@ -114,7 +114,7 @@ impl UnusableCredentialCounts {
     }
 }
 
-/// Everything that is wrong, in the order of the file, one line each (F1).
+/// All faults, in the order of the file, one line each (F1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFaults(pub Vec<ConfigFault>);
 
@@ -166,7 +166,7 @@ fn distance(from: &str, to: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// F1: a mistyped name is answered with the one that was meant, and nonsense with none.
+    /// F1: a mistyped name gets the intended name as advice; nonsense gets none.
     #[test]
     fn a_mistyped_name_is_answered_with_the_nearest() {
         assert_eq!(distance("kitten", "sitting"), 3);

@@ -1,5 +1,5 @@
-//! The tables about the gateway itself: where it listens, what it remembers and with which keys,
-//! how much it bears, how it is known.
+//! The tables about the gateway itself: listeners, health thresholds, platform keys, allowed private
+//! networks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,15 +25,15 @@ use crate::world::AllowedNetwork;
 
 pub(super) mod store;
 
-/// An https origin as it is compared everywhere: lower case, no default port, no path.
+/// An https origin in normalised form: lower case, no default port, no path.
 pub(super) const ORIGIN: ExpectedValue = shape(
     "https://host[:port] in lower case, without path or default port",
     "\"https://pay.example.com\"",
 );
-/// The id of a key as it stands in `keyid`.
+/// The id of a key, as in `keyid`.
 pub(super) const KEY_ID: ExpectedValue = shape("1 to 64 of A-Z a-z 0-9 _ -", "\"platform-2026\"");
 
-/// An origin that is written as it is compared.
+/// An origin in normalised form.
 pub(super) fn plain_origin(text: &str) -> Option<String> {
     origin(text).filter(|origin| origin == text)
 }
@@ -97,7 +97,7 @@ pub(super) fn listen(
     (listen, origin.map(|found| found.value))
 }
 
-/// A name as it stands in `Host`.
+/// A host name as in `Host`.
 fn host_name(text: &str) -> Option<String> {
     let fits = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
@@ -106,7 +106,7 @@ fn host_name(text: &str) -> Option<String> {
     is_name.then(|| text.to_owned())
 }
 
-/// A certificate for another name would fail every merchant's connection.
+/// With a certificate for another name every merchant's connection would fail.
 fn check_name(
     r: &mut ConfigReader<'_>,
     s: &Section<'_>,
@@ -133,7 +133,7 @@ fn check_name(
     }
 }
 
-/// From when on an institution is withheld from new orders, and for how long.
+/// `[health]`: when an institution becomes ineligible for new orders, and for how long.
 pub(super) fn health(r: &mut ConfigReader<'_>, mut s: Section<'_>) -> HealthSettings {
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -144,7 +144,7 @@ pub(super) fn health(r: &mut ConfigReader<'_>, mut s: Section<'_>) -> HealthSett
         failures_percent: size(s.number(r, "failures_percent", 50, 1..=100)),
         not_sent_in_a_row: count(s.number(r, "not_sent_in_a_row", 3, 1..=64)),
         open: Duration::from_millis(open_ms),
-        // One that is not longer than the first pause is no bound of a growing one.
+        // The pause grows from `open_ms`, so its maximum must not be shorter.
         open_max: Duration::from_millis(s.number(r, "open_ms_max", 120_000, open_ms..=3_600_000)),
         probes: count(s.number(r, "probes", 1, 1..=64)),
         slow: Duration::from_millis(s.number(r, "slow_ms", 2_000, 10..=60_000)),
@@ -153,7 +153,7 @@ pub(super) fn health(r: &mut ConfigReader<'_>, mut s: Section<'_>) -> HealthSett
     settings
 }
 
-/// How we are known: the keys that sign, each in its time, and what is published of them.
+/// `[platform]`: the signing keys, each with its validity, and their published halves.
 pub(super) fn platform(
     r: &mut ConfigReader<'_>,
     mut s: Section<'_>,
@@ -216,7 +216,7 @@ pub(super) fn platform(
     })
 }
 
-/// What is published of them: the public halves, each with its validity.
+/// The published keys: the public halves, each with its validity.
 fn jwks(keys: &[DatedKey]) -> Bytes {
     let jwk = |one: &DatedKey| {
         let mut jwk = one.key.public_jwk();
@@ -230,7 +230,7 @@ fn jwks(keys: &[DatedKey]) -> Bytes {
     Bytes::from(serde_json::json!({ "keys": keys }).to_string())
 }
 
-/// Networks that are not public and that may be called all the same.
+/// Private networks that may be called.
 pub(super) fn networks(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<AllowedNetwork> {
     const NETWORK: ExpectedValue = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
     let found = s.list(r, "allowed_private_networks", NETWORK, |text| {

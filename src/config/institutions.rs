@@ -1,4 +1,4 @@
-//! The tables about institutions: how each is reached, what it offers, and what we are there.
+//! The tables about institutions: their connections, capabilities and accounts.
 
 pub(super) mod accounts;
 mod connection;
@@ -212,7 +212,7 @@ fn waivers(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<Located<Waiver>
         "\"R-6.2.1-3\"",
     );
     const REASON: ExpectedValue = shape(
-        "why it is offered all the same",
+        "why it is offered nevertheless",
         "\"contract 2026-17, annex 2\"",
     );
     const BY: ExpectedValue = shape("who decided it", "\"head of operations\"");

@@ -44,7 +44,7 @@ impl Section<'_> {
         }
     }
 
-    /// Reports an unfit key: one of another algorithm, or no key.
+    /// Reports an unsuitable key: one of another algorithm, or no key.
     fn report_unfit_key(
         &self,
         r: &mut ConfigReader<'_>,
@@ -55,7 +55,7 @@ impl Section<'_> {
         if let Ok(other) = VerifyingKey::from_spki_pem(&file.value) {
             let expected = format!("{}, which the key in the file is for", other.algorithm());
             let found = format!("{:?}", algorithm.value.name());
-            let advice = "write what the owner told you, or ask for the right key";
+            let advice = "write the algorithm of the key, or ask its owner for the right key";
             let subject = self.subject("algorithm");
             r.fault(algorithm.line, &subject, &expected, &found, advice);
         } else {

@@ -1,4 +1,4 @@
-//! `[limits]`: how much a gateway bears. Each line has a default, and each has bounds.
+//! `[limits]`: each value has a default and bounds.
 
 use std::time::Duration;
 
@@ -6,90 +6,90 @@ use crate::config::reading::ConfigReader;
 use crate::config::section::Section;
 use crate::flow::admit_request::SignatureWindow;
 
-/// Connections at the same time, where nothing is said and there are files enough.
+/// Default maximum of concurrent connections, if enough files can be open.
 pub const CONNECTIONS_MAX: u32 = 8_192;
 
-/// How much a gateway bears. Source of the defaults: `interface.md`, Details; the others are ours.
+/// The limits of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayLimits {
-    /// A request's body. Unit: bytes.
+    /// Maximum size of a request's body. Unit: bytes.
     pub body_bytes_max: usize,
-    /// Lines of a request's head.
+    /// Maximum number of lines of a request's head.
     pub header_lines_max: usize,
-    /// All of a request's head. Unit: bytes.
+    /// Maximum size of a request's head. Unit: bytes.
     pub header_bytes_max: usize,
-    /// Until a TLS handshake has ended, counted from the connection.
+    /// Timeout of a TLS handshake, from the connection on.
     pub handshake: Duration,
-    /// Until a request's head is there.
+    /// Timeout of receiving a request's head.
     pub head: Duration,
-    /// Until its body is there, counted from the head.
+    /// Timeout of receiving its body, from the head on.
     pub body: Duration,
-    /// What must come of a body in a second, after the first two.
+    /// Minimum rate of a body, after the first two seconds. Unit: bytes per second.
     pub body_bytes_per_second_min: u32,
-    /// Until a client has taken its answer.
+    /// Timeout of sending an answer.
     pub write: Duration,
-    /// How long a connection may stay without a request.
+    /// How long a connection may stay idle.
     pub idle: Duration,
-    /// How far a signature's times may lie from ours.
+    /// How far a signature's times may differ from our clock.
     pub window: SignatureWindow,
-    /// Requests at the same time; past it, 503 at once.
+    /// Maximum of concurrent requests; beyond it, 503 at once.
     pub in_flight_max: u32,
-    /// With so many at the same time new orders are refused; half of all where nothing is said.
+    /// With this many in flight new orders are rejected; half of the maximum by default.
     pub in_flight_orders_max: u32,
-    /// With so many payers' choices are refused as well; three quarters where nothing is said.
+    /// With this many in flight payers' choices are rejected as well; three quarters by default.
     pub in_flight_selections_max: u32,
     /// How long a request may wait for a permit and for the processor before new orders are rejected.
     pub delay: Duration,
-    /// How long a rejected caller's next request of that priority waits at least.
+    /// The minimum delay of a rejected caller's next request of that priority.
     pub rejection_pause: Duration,
-    /// Such requests read in a second; the others wait longer.
+    /// How many such requests are read per second; the others wait longer.
     pub rejections_per_second_max: u32,
-    /// How long a whole request may wait before it is begun.
+    /// How long a complete request may wait before it is processed.
     pub start: Duration,
-    /// Connections at the same time. Where nothing is said, [`CONNECTIONS_MAX`], or as many as the
-    /// process may have files open for.
+    /// Maximum of concurrent connections. By default [`CONNECTIONS_MAX`], or as many as the process's
+    /// limit of open files allows.
     pub connections_max: Option<u32>,
-    /// Connections of one address at the same time; of IPv6 from one /64, twice as many from a /56,
+    /// Maximum of concurrent connections of one address; of IPv6 from one /64, twice as many from a /56,
     /// four times from a /48.
     pub connections_per_address_max: u32,
-    /// TLS handshakes that may want the processor at the same time.
+    /// Maximum of TLS handshakes that compete for the processor at once.
     pub handshakes_max: u32,
     /// The same from one address or IPv6 /64.
     pub handshakes_per_address_max: u32,
-    /// The same of all together while there is too much to do.
+    /// The same for all addresses together under overload.
     pub handshakes_under_load_max: u32,
-    /// Requests on one connection.
+    /// Maximum of requests on one connection.
     pub requests_per_connection_max: u32,
-    /// Requests sent ahead of answers, in a row.
+    /// Maximum of pipelined requests in a row.
     pub pipelined_max: u32,
-    /// Counted by client certificate or address, before the signature is checked.
+    /// Rate limit by client certificate or address, before the signature is verified.
     pub requests_per_second_per_caller: u32,
-    /// Counted by merchant, after it.
+    /// Rate limit by merchant, after that.
     pub requests_per_second_per_merchant: u32,
-    /// How often one caller is shown the signature base we computed.
+    /// How often one caller is shown the signature base we computed, per second.
     pub signature_bases_per_second_per_caller: u32,
-    /// How often all callers together are.
+    /// The same for all callers together.
     pub signature_bases_per_second: u32,
     /// How long a create waits for its permit at an institution.
     pub permit_wait: Duration,
-    /// Creates waiting at all institutions together: half of [`Self::in_flight_orders_max`] where
-    /// nothing is said, and never more.
+    /// Creates waiting for permits at all institutions together: by default and at most half of
+    /// [`Self::in_flight_orders_max`].
     pub permits_waiting_in_all_max: u32,
-    /// Of them, at one institution: half where nothing is said, and never more.
+    /// Of them, at one institution: by default and at most half.
     pub permits_waiting_max: u32,
-    /// Of those, of one merchant; half where nothing is said.
+    /// Of those, of one merchant; half by default.
     pub permits_waiting_per_merchant_max: u32,
-    /// What questions that nobody waits for may take of an institution's declared rate while payments
-    /// begin there. Unit: percent.
+    /// Share of an institution's declared rate that background queries may use while payments start there.
+    /// Unit: percent.
     pub background_rate_percent: u32,
-    /// What they may take of the processors. Unit: percent.
+    /// Share of the processors that they may use. Unit: percent.
     pub background_cpu_percent: u32,
-    /// How long an institution must stay in the file after its last payment ended: money may still
-    /// come late, and what was paid go back (F2). Unit: days.
+    /// How long an institution must stay in the file after its last payment ended: a late payment may still
+    /// arrive, and a payment may be refunded (F2). Unit: days.
     pub removal_guard_days: u32,
-    /// How long the exchange log is kept, for `paymux explain`; none is written if 0. Unit: days.
+    /// How long the exchange log is kept for `paymux explain`; 0 disables it. Unit: days.
     pub exchange_log_days: u32,
-    /// What the exchange log takes on disk at most; its oldest blocks are removed first. Unit: bytes.
+    /// Maximum disk space of the exchange log; its oldest blocks are removed first. Unit: bytes.
     pub exchange_log_bytes_max: u64,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn limits(r: &mut ConfigReader<'_>, mut s: Section<'_>) -> GatewayLim
     let all = u64::from(in_flight_max);
     let part = |of: u64| all.saturating_mul(of).div_ceil(4);
     let in_flight_selections_max = numbers.count("in_flight_choices_max", part(3), 1..=all);
-    // Never more than choices: who is given up first is not a matter of configuration (R-6.4-1c).
+    // Never more than choices: the load-shedding priority is not configurable (R-6.4-1c).
     let least = u64::from(in_flight_selections_max);
     let orders = part(2).min(least);
     let orders_max = numbers.count("in_flight_orders_max", orders, 1..=least);
@@ -172,9 +172,9 @@ fn window(numbers: &mut LimitReader<'_, '_, '_>) -> SignatureWindow {
     }
 }
 
-/// How many creates may wait for permits: in all, at one institution, of one merchant there. Whoever
-/// waits is a request under way, so those at a silent institution must not be most of these, and not
-/// most of those that wait either.
+/// How many creates may wait for permits: in all, at one institution, of one merchant there. Each waits
+/// as a request in flight, so those at one silent institution must not be most of the requests in
+/// flight, nor most of those that wait.
 fn waiting(numbers: &mut LimitReader<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
     let half = |of: u64| of.checked_div(2).unwrap_or(0);
     let most = half(orders_max);
@@ -198,8 +198,8 @@ fn waiting(numbers: &mut LimitReader<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
     [in_all, at_one, of_merchant].map(|number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// Whole numbers of one table, in the types they are used in. What is out of bounds is a fault
-/// already, so nothing is cut off here.
+/// Whole numbers of one table, in the types they are used in. A number out of bounds has been reported
+/// already, so nothing is truncated here.
 struct LimitReader<'s, 'r, 'd> {
     r: &'s mut ConfigReader<'r>,
     s: &'s mut Section<'d>,
@@ -228,7 +228,7 @@ impl LimitReader<'_, '_, '_> {
         usize::try_from(number).unwrap_or(usize::MAX)
     }
 
-    /// A number that another bounds, which may be raised instead.
+    /// A number bounded by another, which may be raised instead.
     fn share(
         &mut self,
         (name, default): (&'static str, u64),

@@ -1,4 +1,4 @@
-//! `[[merchant]]`: who may send requests, with which certificates, and where each is notified.
+//! `[[merchant]]`: identity, certificates and keys, and notification addresses.
 
 use std::collections::HashMap;
 
@@ -121,18 +121,18 @@ impl Enrolment {
     }
 }
 
-/// R-6.3.1-1b: whoever can check a signature made with a shared secret could have made it.
+/// R-6.3.1-1b: whoever can verify a signature with a shared secret could have made it.
 fn no_secrets(r: &mut ConfigReader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
     if keys.iter().any(|it| it.key.algorithm().is_shared()) {
-        let expected = "a client certificate beside a shared secret, and mtls that looks at it";
+        let expected = "a client certificate beside a shared secret, and mtls that verifies it";
         let advice = "enrol the merchant's certificate and say mtls = \"required\" or \"optional\", \
                       or enrol a public key instead of the secret";
         r.fault(s.line, &s.subject("keys"), expected, "none", advice);
     }
 }
 
-/// How many certificates are named, and the digests of those that can be read, given as such or as
-/// the file to digest (Q4). One that is over keeps its digest: whoever shows it is told that it is.
+/// The number of configured certificates, and the digests of the readable ones, given as a digest or as
+/// a file (Q4). An expired one keeps its digest, so that its holder is told that it has expired.
 fn client_certificates(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,

@@ -1,4 +1,4 @@
-//! What the configuration names and does not hold: secrets, keys, certificates.
+//! Secrets, keys and certificates, which the configuration names but does not contain.
 //!
 //! A secret is `env:NAME` or `file:PATH`, never a value; a file with one belongs to its owner only.
 
@@ -19,7 +19,7 @@ use crate::domain::identifiers::unhex;
 use crate::files::{self, access};
 use crate::signature::{Algorithm, SigningKey};
 
-/// No key, certificate or list of authorities is larger. Unit: bytes.
+/// The maximum size of a key, certificate or list of authorities. Unit: bytes.
 const FILE_BYTES_MAX: u64 = files::TEXT_BYTES_MAX;
 
 const SECRET: ExpectedValue = shape(
@@ -28,57 +28,57 @@ const SECRET: ExpectedValue = shape(
 );
 const FILE: ExpectedValue = shape("the name of a file", "\"certs/….pem\"");
 
-/// A file the configuration names, and what belongs into it: what `paymux keys dev` makes.
+/// A file that the configuration names, and its expected content, which `paymux keys dev` creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedFile {
-    /// A certificate and, where we hold it, its private key; names it is made for, if it serves.
+    /// A certificate and, if it is ours, its private key; the host names, if it is a server's.
     Certificate {
         /// The chain in PEM.
         certificate: PathBuf,
-        /// The private key in PEM, if it is a file and named.
+        /// The private key in PEM, if a file is named.
         key: Option<PathBuf>,
-        /// For whom.
+        /// Its role.
         holder: CertificateRole,
     },
     /// Certificates of authorities in PEM.
     Authorities(PathBuf),
-    /// A private key that signs as this id: PKCS #8 in PEM.
+    /// A private key that signs with this id: PKCS #8 in PEM.
     Private {
         /// `keyid`.
         id: String,
-        /// Where.
+        /// The file.
         path: PathBuf,
     },
-    /// The public half of somebody's key with this id, in PEM.
+    /// The public half of another party's key with this id, in PEM.
     Public {
         /// `keyid`.
         id: String,
-        /// What it is for.
+        /// Its algorithm.
         algorithm: Algorithm,
-        /// Where.
+        /// The file.
         path: PathBuf,
     },
     /// 32 bytes as 64 hexadecimal digits.
     Secret(PathBuf),
 }
 
-/// Who shows a certificate.
+/// Who presents a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateRole {
     /// Our listener.
     Server,
-    /// A caller: a merchant towards us, or we towards an institution.
+    /// A client: a merchant calling us, or this gateway calling an institution.
     Client,
 }
 
-/// The content of a secret, and the file it came from, if it is one. Cannot be printed.
+/// The content of a secret, and its file, if it came from one. Cannot be printed.
 pub(super) struct NamedSecret {
     pub(super) text: String,
     pub(super) line: usize,
 }
 
 impl Section<'_> {
-    /// Reads what a secret's name stands for. `holds` says what belongs there.
+    /// Reads the secret with this name. `holds` is the expected content.
     pub(super) fn secret(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -178,8 +178,8 @@ impl Section<'_> {
         Some(Located { value, line })
     }
 
-    /// Certificates of authorities; `None` if none are named. One that is over or cannot be read is
-    /// passed over, and nobody is believed by it; where that leaves none, nobody is believed.
+    /// Certificates of authorities; `None` if none are named. An expired or unreadable one is skipped; if
+    /// that leaves none, nothing is trusted.
     pub(super) fn authorities(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -197,19 +197,19 @@ impl Section<'_> {
         for read in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let Ok(der) = read else {
                 let found = "one that is no PEM";
-                r.skipped(line, &subject, (expected, found), "ask for it anew");
+                r.skipped(line, &subject, (expected, found), "request a new one");
                 continue;
             };
             let is_root = |der| RootCertStore::empty().add(der).is_ok();
             match validity_s(&der).filter(|_| is_root(der.clone())) {
                 None => {
                     let found = "one that cannot be read";
-                    r.skipped(line, &subject, (expected, found), "ask for it anew");
+                    r.skipped(line, &subject, (expected, found), "request a new one");
                 }
                 Some((from, until)) => {
                     let (at, found) = ((line, &*subject), span_text((from, until)));
                     let both = (expected, &*found);
-                    if r.in_force_or_skipped(from..=until, at, both, "take it out") {
+                    if r.in_force_or_skipped(from..=until, at, both, "remove it") {
                         ends_soon(r, line, &subject, until);
                         counting.push(from..=until);
                         believed.push(der);
@@ -217,14 +217,14 @@ impl Section<'_> {
                 }
             }
         }
-        let advice = "name a file with the certificates of authorities that count today";
+        let advice = "name a file with the certificates of authorities that are in force";
         r.in_force(counting, (line, &subject), (expected, "none"), advice);
         Some(believed)
     }
 
-    /// A certificate with its private key: what a listener or a caller shows.
+    /// A certificate with its private key, as a listener or a client presents it.
     ///
-    /// Both are checked against each other here, because a listener would panic on them.
+    /// The two must match, because a listener would panic on a mismatch.
     pub(super) fn identity(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -295,7 +295,7 @@ pub(super) fn certificates(
     for der in &ders {
         let Some((from, until)) = validity_s(der) else {
             let found = "one that cannot be read";
-            r.unusable(line, subject, (expected, found), "ask for it anew");
+            r.unusable(line, subject, (expected, found), "request a new one");
             return None;
         };
         let found = span_text((from, until));
@@ -311,7 +311,7 @@ fn span_text((from, until): (i64, i64)) -> String {
     format!("one from {} to {}", day(from), day(until))
 }
 
-/// Notes that a certificate ends within the month.
+/// Warns that a certificate expires within the month.
 fn ends_soon(r: &mut ConfigReader<'_>, line: usize, subject: &str, until_s: i64) {
     if until_s.saturating_sub(r.now.seconds()) < EXPIRY_WARNING_S {
         let found = format!("the end on {}", day(until_s));
@@ -320,8 +320,7 @@ fn ends_soon(r: &mut ConfigReader<'_>, line: usize, subject: &str, until_s: i64)
     }
 }
 
-/// First and last second in which a certificate counts; nothing if it cannot be read. Unit: Unix
-/// seconds.
+/// First and last second of a certificate's validity; `None` if it cannot be read. Unit: Unix seconds.
 pub fn validity_s(der: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let validity = certificate.validity();
@@ -331,7 +330,7 @@ pub fn validity_s(der: &CertificateDer<'_>) -> Option<(i64, i64)> {
     ))
 }
 
-/// The day of a moment, for people.
+/// The day of a moment, for display.
 pub(super) fn day(seconds: i64) -> String {
     let text = crate::domain::identifiers::Timestamp::from_s(seconds).rfc3339();
     text.get(..10).unwrap_or_default().to_owned()
@@ -376,8 +375,8 @@ pub(super) fn read_file(
                 let advice = "name the right file, or make it: paymux keys dev";
                 r.unusable(line, subject, (&expected, &found), advice);
             } else {
-                // Nobody loses a key because this process or its disk is short of something.
-                let advice = "see to this machine, and have the file read again";
+                // A shortage of this process or machine must not disable a party's key.
+                let advice = "fix this on the machine, then read the file again";
                 r.fault(line, subject, &expected, &found, advice);
             }
             None
@@ -385,8 +384,8 @@ pub(super) fn read_file(
     }
 }
 
-/// Whether a file cannot be read by what it is: it is not there, is not for us to read, or is no plain
-/// file of a fair length. Everything else is a want of this process or of the machine.
+/// Whether the file itself is at fault: it is missing, not readable for us, no plain file, or too long.
+/// Every other error is a shortage of this process or of the machine.
 fn is_fault_of_the_file(fault: &io::Error) -> bool {
     let is_ours_to_judge = fault.get_ref().is_some();
     matches!(
@@ -407,8 +406,8 @@ mod tests {
     use crate::config::PartyKind;
     use crate::domain::identifiers::Timestamp;
 
-    /// F1, F3: what this machine is short of takes nobody's key away: the whole text is refused, and what
-    /// was in force stays.
+    /// F1, F3: a shortage of this machine disables no key: the whole file is refused, and the configuration
+    /// in force stays.
     #[test]
     fn a_reload_without_file_descriptors_is_refused_whole() {
         let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
@@ -434,7 +433,7 @@ mod tests {
             (folder.path().to_owned(), 0),
             (folder.path().join("absent"), 0),
             (long, 0),
-            // Whatever else the system says stands for what it says of a shortage.
+            // Any other error of the system stands in for a shortage.
             (circle, 1),
         ] {
             let mut r =

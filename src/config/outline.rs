@@ -21,7 +21,7 @@ use crate::signature::Algorithm;
 /// Displayed digits of a digest.
 const SHOWN_DIGITS: usize = 16;
 
-/// Names of values that name files.
+/// Names of values that are file names.
 const FILES: [&str; 10] = [
     "certificate",
     "certificates",
@@ -40,8 +40,8 @@ const FILES: [&str; 10] = [
 pub struct ConfigurationOutline(pub(super) BTreeMap<String, BTreeMap<String, String>>);
 
 impl ConfigurationOutline {
-    /// What stands in a document. Names of files are relative to its folder; two that mean the same
-    /// file are the same.
+    /// The content of a document. File names are relative to its folder; two that mean the same file are
+    /// equal.
     pub(super) fn of(document: &DeTable<'_>, folder: &Path) -> Self {
         let mut drawing = OutlineBuilder {
             outline: Self::default(),
@@ -64,7 +64,7 @@ impl ConfigurationOutline {
     }
 }
 
-/// An outline that is being made.
+/// An outline under construction.
 struct OutlineBuilder {
     outline: ConfigurationOutline,
     folder: PathBuf,
@@ -93,15 +93,15 @@ impl OutlineBuilder {
         }
     }
 
-    /// Each table of a list under a name of its own: its id, or whom it is about.
+    /// Adds each table of a list under its own name: its id, or the parties it is about.
     fn tables(&mut self, owner: &str, name: &str, list: &DeValue<'_>) {
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
         for value in list.as_array().into_iter().flatten() {
             let Some(table) = value.get_ref().as_table() else {
                 continue;
             };
-            let said = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
-            let mut subject = match (said("merchant"), said("institution"), said("id")) {
+            let named = |name: &str| table.get(name).and_then(|it| it.get_ref().as_str());
+            let mut subject = match (named("merchant"), named("institution"), named("id")) {
                 (None, Some(institution), Some(id)) => {
                     format!("{} {id} at {institution}", singular(name))
                 }
@@ -126,7 +126,7 @@ impl OutlineBuilder {
 }
 
 impl OutlineBuilder {
-    /// A file, or a list of them, by the path that each means.
+    /// A file, or a list of files, as resolved paths.
     fn files(&self, value: &DeValue<'_>) -> String {
         match value {
             DeValue::String(name) => format!("{:?}", self.file(name)),
@@ -154,11 +154,10 @@ impl OutlineBuilder {
     }
 }
 
-/// Links that are followed one after the other, at most.
+/// Maximum number of links followed in a row.
 const LINKS_MAX: usize = 40;
 
-/// The file that a path means: the same for every way to write it, and the same before the file is made
-/// and after.
+/// The resolved path: the same for every spelling, and the same before and after the file is created.
 fn meant(path: &Path) -> String {
     let mut whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for _ in 0..LINKS_MAX {
@@ -168,7 +167,7 @@ fn meant(path: &Path) -> String {
         };
         let rest = whole.strip_prefix(&known).unwrap_or(Path::new(""));
         let real = known.canonicalize();
-        // A link that leads nowhere yet: what is made will be where it leads.
+        // A dangling link: the file will be created at its target.
         let (mut next, is_real) = match (real, known.read_link()) {
             (Ok(real), _) => (real, true),
             (Err(_), Ok(target)) => (known.with_file_name("").join(target), false),
@@ -183,7 +182,7 @@ fn meant(path: &Path) -> String {
     whole.display().to_string()
 }
 
-/// Whether values of this name name files, in whatever table.
+/// Whether values of this name are file names, in any table.
 fn is_file(name: &str) -> bool {
     let lists = |kind: &InstitutionKind| {
         [
@@ -200,7 +199,7 @@ fn singular(name: &str) -> &str {
     name.strip_suffix('s').unwrap_or(name)
 }
 
-/// A value as one writes it.
+/// A value as written in TOML.
 fn text(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("{text:?}"),
@@ -216,12 +215,12 @@ fn text(value: &DeValue<'_>) -> String {
     }
 }
 
-/// With what the text does not say: what is meant where a line is absent, as far as a running
-/// gateway could not follow a change of it, and what is in the files that are named.
+/// The outline completed with defaults that a running gateway could not change, and with fingerprints of
+/// the named files.
 pub(super) fn completed(config: &Config) -> ConfigurationOutline {
     let mut outline = config.outline.clone();
     for table in ["limits", "health"] {
-        // Every line of these has a default: what is said there is a change of a line.
+        // Every value of these has a default: setting one is a change of a value, not a new table.
         outline.0.entry(table.to_owned()).or_default();
     }
     let listen = &config.listen;
@@ -276,11 +275,11 @@ pub(super) fn completed(config: &Config) -> ConfigurationOutline {
     outline
 }
 
-/// Which certificates, and until when the first of them counts.
+/// The fingerprints of certificates, and the expiry of the first.
 fn certificate(chain: &[CertificateDer<'_>]) -> String {
     let marks: Vec<_> = chain.iter().map(|der| short(&hex(&sha256(der)))).collect();
     let until = chain.first().and_then(validity_s);
-    let until = until.map_or("nobody knows".to_owned(), |(_, until)| day(until));
+    let until = until.map_or("unknown".to_owned(), |(_, until)| day(until));
     format!("{} until {until}", marks.join(", "))
 }
 
@@ -288,14 +287,14 @@ fn short(digest: &str) -> String {
     digest.get(..SHOWN_DIGITS).unwrap_or(digest).to_owned()
 }
 
-/// What tells a public key in PEM from another: SHA-256 of its DER, in hexadecimal digits.
+/// The fingerprint of a public key in PEM: SHA-256 of its DER, in hexadecimal digits.
 pub(super) fn mark(pem: &[u8]) -> String {
     let der = pem::read_public_key(pem);
     der.map_or_else(String::new, |der| hex(&sha256(&der)))
 }
 
-/// What tells a shared secret from another. It has 32 random bytes at least, so nobody finds it by
-/// trying; of a digest of its own kind nothing else can be made.
+/// The fingerprint of a shared secret. The secret has at least 32 random bytes, so it cannot be found by
+/// brute force; the prefix separates this digest from every other use.
 pub(super) fn secret_fingerprint(secret: &[u8]) -> String {
     hex(&sha256(
         &[b"the mark of a shared secret\0", secret].concat(),
@@ -306,8 +305,8 @@ pub(super) fn secret_fingerprint(secret: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// F2: what was in force at the first start, before the store's file was there, is what a reload
-    /// finds after, behind links to folders and behind a link to the file itself.
+    /// F2: a path resolves to the same before and after the store's file exists, also through links to
+    /// folders and through a link to the file itself.
     #[test]
     fn the_first_start_behind_a_symlink_can_be_reloaded() {
         let folder = tempfile::tempdir().unwrap();

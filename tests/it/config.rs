@@ -421,7 +421,7 @@ fn conditions_of_a_payment_are_read_and_checked() {
         "{not_agreed}"
     );
     let twice = fault(&[offers, (there, &format!("{there}{hkd}{sums}{sums}"))]);
-    assert!(twice.contains("whose sums are not named yet"), "{twice}");
+    assert!(twice.contains("whose amounts are not given yet"), "{twice}");
 }
 
 /// F1: invalid health thresholds are refused, each by its name.

@@ -21,7 +21,7 @@ const CALLERS: usize = 64;
 pub(crate) const LEDGER: [&str; 5] = ["orders", "attempts", "events", "journal", "audit"];
 
 /// The additional table of `paymux explain`.
-pub(crate) const TOLD: [&str; 1] = ["exchange_log"];
+pub(crate) const EXCHANGE_LOG: [&str; 1] = ["exchange_log"];
 
 /// One table with its indexes, per order. Unit: bytes.
 pub(crate) struct TableSize {

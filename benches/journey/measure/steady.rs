@@ -231,10 +231,10 @@ pub(crate) async fn measure(
 
 /// A gateway on a copy of the file with this many orders; its changes are discarded.
 async fn among(log: &ProgressLog, orders: u32) -> Result<BenchSetup> {
-    let kept = copies::kept(log, orders).await?;
+    let original = copies::kept(log, orders).await?;
     let mut stand = BenchSetup::start(&SetupOptions::default()).await?;
     let own = stand.dir.path().join("many.sqlite");
-    fs::copy(&kept, &own).context("a copy of the file of many orders")?;
+    fs::copy(&original, &own).context("a copy of the file of many orders")?;
     moved(&stand, &own)?;
     started(&mut stand).await?;
     stand.rests().await;

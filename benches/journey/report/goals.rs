@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::load::closed::{Round, percentile_ms};
 use crate::measure::ladder::LoadStep;
 use crate::measure::large::LargeDatabase;
-use crate::measure::sizes::{LEDGER, TOLD};
+use crate::measure::sizes::{EXCHANGE_LOG, LEDGER};
 use crate::measure::steady::{LoadLevel, LoadPoint, SteadyRound};
 use crate::measure::{JourneyComparison, median, middle};
 use crate::report::Findings;
@@ -98,7 +98,7 @@ fn rows(found: &Findings) -> [(&'static str, &'static str, GoalResult); 15] {
         (
             "its exchange log (`paymux explain`)",
             "≤ 4 KB, compressed",
-            size(found, &TOLD),
+            size(found, &EXCHANGE_LOG),
         ),
     ]
 }

@@ -58,7 +58,7 @@ pub(crate) enum LineMarks {
 
 const WIDTH: f64 = 380.0;
 const HEIGHT: f64 = 290.0;
-const AWAITING: f64 = 62.0;
+const LEFT: f64 = 62.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 46.0;
@@ -154,7 +154,7 @@ impl ChartPanel {
         let x = AxisMapping::of(
             &self.x,
             points().map(|point| point.0),
-            [AWAITING, WIDTH - RIGHT],
+            [LEFT, WIDTH - RIGHT],
         );
         let y = AxisMapping::of(
             &self.y,
@@ -163,7 +163,7 @@ impl ChartPanel {
         );
         let _ = writeln!(
             out,
-            "<text class=\"panel\" x=\"{AWAITING}\" y=\"18\">{}</text>",
+            "<text class=\"panel\" x=\"{LEFT}\" y=\"18\">{}</text>",
             escaped(&self.title)
         );
         for [from, to] in &self.shaded {
@@ -187,9 +187,9 @@ impl ChartPanel {
             let (at, text) = (y.at(*mark), figure(*mark));
             let _ = writeln!(
                 out,
-                "<path class=\"grid\" d=\"M{AWAITING} {at:.1}H{right}\"/>\
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>\
                  <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                AWAITING - 6.0,
+                LEFT - 6.0,
                 at + 4.0
             );
         }
@@ -204,10 +204,10 @@ impl ChartPanel {
         }
         let _ = writeln!(
             out,
-            "<path class=\"axis\" fill=\"none\" d=\"M{AWAITING} {TOP}V{bottom}H{right}\"/>\
+            "<path class=\"axis\" fill=\"none\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-            f64::midpoint(AWAITING, right),
+            f64::midpoint(LEFT, right),
             HEIGHT - 10.0,
             escaped(&self.x.label),
             f64::midpoint(TOP, bottom),

@@ -1,4 +1,4 @@
-//! The tables about contracts: what a merchant agreed with an institution, and over which account.
+//! `[[contract]]`: what a merchant agreed with an institution, and through which account it is paid.
 
 use crate::config::capabilities::Capability;
 use crate::config::conditions::payers;

@@ -15,8 +15,10 @@ impl Enrolment {
         mut s: Section<'_>,
         ids: &mut BTreeMap<String, usize>,
     ) {
-        const ID: ExpectedValue =
-            shape("an operator's id, 1 to 32 of A-Z a-z 0-9 _ -", "\"li-wei\"");
+        const ID: ExpectedValue = shape(
+            "a staff member's id, 1 to 32 of A-Z a-z 0-9 _ -",
+            "\"li-wei\"",
+        );
         let id = s.mandatory(r, "id", ID, |v| OperatorId::parse(v.as_str()?).ok());
         if let Some(id) = &id {
             r.once(ids, id, &s.subject("id"));
@@ -25,7 +27,7 @@ impl Enrolment {
         let keys = self.named_keys(r, &mut s, owner, KeyClass::Operator);
         // Whoever can verify a signature with a shared secret could have made it.
         for key in keys.iter().filter(|key| key.key.algorithm().is_shared()) {
-            let advice = "enrol the operator's public key";
+            let advice = "enrol the public key of this member of staff";
             let expected = "a public key, not a shared secret";
             r.fault(
                 s.line,

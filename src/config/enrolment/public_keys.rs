@@ -90,7 +90,7 @@ impl Enrolment {
                 None => format!("the end of the last one on {}", day(last_s)),
             };
             let both = ("a key in force", &*found);
-            let advice = "enrol one that counts today";
+            let advice = "enrol one in force today";
             if r.in_force(validities(&keys), (s.line, &subject), both, advice) {
                 r.ends_soon(s.line, &subject, last);
             }

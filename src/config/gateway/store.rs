@@ -1,5 +1,5 @@
-//! The table about the store: where it lies, with which keys it is sealed, and whether what lies there
-//! can be served: by nobody else, and with a control socket beside it.
+//! `[store]`: the path, the seal keys, and whether a gateway can use that path: nobody else may access
+//! the files, and a control socket must fit beside them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::config::section::Section;
 use crate::files::store_lock::{self, StoreLockError, beside};
 use crate::seal::Seal;
 
-/// Where the store is if nothing else is said.
+/// The default path of the store.
 const STORE: &str = "var/paymux.sqlite";
 
-/// The control socket's name is the store's with this behind it.
+/// The suffix that makes the store's file name the control socket's.
 pub const CONTROL: &str = ".control";
 
-/// The longest path that the system takes for a socket. Unit: bytes.
+/// The longest path of a socket. Unit: bytes.
 const SOCKET_BYTES_MAX: usize = 107;
 
 /// The path in `sqlite:PATH`.
@@ -27,14 +27,14 @@ fn sqlite_path(text: &str) -> Option<&str> {
     text.strip_prefix("sqlite:").filter(|path| !path.is_empty())
 }
 
-/// Where the store is, as [`store`] would say, whatever else is wrong.
+/// The location that [`store`] would read, whatever other faults there are.
 pub(in crate::config) fn url_of(folder: &Path, document: &DeTable<'_>) -> String {
     let store = document.get("store").and_then(|it| it.get_ref().get("url"));
     let path = store.and_then(|it| it.get_ref().as_str().and_then(sqlite_path));
     format!("sqlite:{}", folder.join(path.unwrap_or(STORE)).display())
 }
 
-/// Free space on the store's disk below which no order is begun, where nothing is said. Unit: MiB.
+/// Default of the free disk space below which no new order is accepted. Unit: MiB.
 const RESERVE_MB: u64 = 256;
 
 pub(in crate::config) fn store(
@@ -73,7 +73,7 @@ pub(in crate::config) fn store(
     if let Some(current) = &current
         && !seen.contains_key(&current.value)
     {
-        // D3: without the key that seals nothing may start.
+        // D3: without the key that seals, the gateway must not start.
         let advice = "add it under [[store.seal_keys]], or name one that is there";
         let found = format!("{:?}", current.value);
         r.fault(
@@ -110,7 +110,7 @@ pub(in crate::config) fn store(
     }
 }
 
-/// What `paymux serve` would stumble over: said before, with what to do.
+/// Reports in advance what would make `paymux serve` fail, with advice.
 fn can_be_served(r: &mut ConfigReader<'_>, path: &Path, line: usize) {
     let subject = "[store] url";
     let socket = beside(path, CONTROL);
@@ -137,7 +137,7 @@ fn can_be_served(r: &mut ConfigReader<'_>, path: &Path, line: usize) {
         Err(StoreLockError::SecondName { path, names }) => {
             let expected = format!("{} to have one name", path.display());
             let found = format!("{names} (hard links)");
-            let advice = "remove the others: the log lies beside one of them only";
+            let advice = "remove the others: the write-ahead log is beside one of them only";
             r.fault(line, subject, &expected, &found, advice);
         }
         Err(fault @ (StoreLockError::InUse(_) | StoreLockError::Unusable { .. })) => {

@@ -1,4 +1,4 @@
-//! The tables about accounts: what we are at each institution, and the adapters made of them.
+//! `[[account]]`: our accounts at each institution, and the adapters built from them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(in crate::config) const ACCOUNT: ExpectedValue = shape(
     "\"tea-house\"",
 );
 
-/// An institution whose adapter waits for its accounts.
+/// An institution whose adapter is built once its accounts are read.
 pub(in crate::config) struct PendingInstitution {
     kind: &'static InstitutionKind,
     facts: Facts,
@@ -45,12 +45,12 @@ impl PendingInstitution {
     }
 }
 
-/// An account whose table was read, sound or not.
+/// An account whose table was read, with or without faults.
 #[derive(Clone)]
 pub(in crate::config) struct KnownAccount {
-    /// Absent where the word is none.
+    /// Absent if the word is not a role.
     pub(in crate::config) role: Option<AccountRole>,
-    /// Absent where it could not be read.
+    /// Absent if it could not be read.
     pub(in crate::config) receiver: Option<ReceiverId>,
     pub(in crate::config) line: usize,
 }
@@ -123,7 +123,7 @@ impl Enrolment {
         }
     }
 
-    /// The account that a contract names, and who receives over it.
+    /// The account that a contract names, and the receiver.
     pub(in crate::config) fn contract_account(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -178,7 +178,7 @@ impl Enrolment {
         Some((id, receiver?))
     }
 
-    /// Who receives over a provider's account.
+    /// The receiver through a provider's account.
     fn sub_merchant(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -209,7 +209,7 @@ impl Enrolment {
         ReceiverId::parse(receiver).ok()
     }
 
-    /// Makes the adapter of each institution at which we are something.
+    /// Builds the adapter of each institution at which we have an account.
     pub(in crate::config) fn build_adapters(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -243,7 +243,7 @@ impl Enrolment {
     }
 }
 
-/// Who receives; the account itself where nothing is said.
+/// Whether the account is direct or a service provider's; direct by default.
 fn role(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,

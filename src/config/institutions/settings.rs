@@ -1,4 +1,4 @@
-//! Reads what a kind of institution declares: each setting by its form, with a line for every fault.
+//! Reads the settings that a kind of institution declares, each by its form; every fault has its line.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,9 +22,9 @@ use crate::signature::{Algorithm, KeyRing, VerifyingKey};
 /// The settings of one table.
 #[derive(Default)]
 pub(in crate::config) struct ReadSettings {
-    /// What could be read.
+    /// The settings that could be read.
     pub(in crate::config) values: SettingValues,
-    /// When its keys and certificates can be used; never, where one cannot be read.
+    /// When its keys and certificates are usable; never if one cannot be read.
     pub(in crate::config) credentials: Credentials,
 }
 
@@ -35,18 +35,18 @@ impl ReadSettings {
         }
     }
 
-    /// A credential without dates is needed: it can be used always, or never.
+    /// Requires a credential without dates: it is usable always or never.
     fn needs(&mut self, is_there: bool) {
         let span = is_there.then_some(ALWAYS).into_iter().collect();
         self.credentials = std::mem::take(&mut self.credentials).and(span);
     }
 }
 
-/// Where settings are read, and whose keys are among them.
+/// The table to read settings from, and the holder of the keys in it.
 pub(in crate::config) struct SettingsReader<'a, 'd> {
     pub(in crate::config) section: &'a mut Section<'d>,
     pub(in crate::config) holder: Option<KeyHolder<'a>>,
-    /// The ids of keys that are taken here.
+    /// The key ids already used here.
     pub(in crate::config) key_ids: &'a mut BTreeMap<String, usize>,
 }
 
@@ -110,7 +110,7 @@ impl Enrolment {
                 read.needs(chain.is_some());
                 read.set(name, chain.map(SettingValue::Certificate));
             }
-            // Read with the key that they belong to.
+            // Read with the key they belong to.
             SettingForm::KeyIdOf(_) | SettingForm::DayOf(_) => s.knows(&[name]),
         }
     }
@@ -125,7 +125,7 @@ impl Enrolment {
         let of = (at.holder, KeyClass::Institution);
         let keys = self.public_keys(r, (&mut *at.section, name), of, at.key_ids);
         if keys.iter().any(|it| it.key.algorithm().is_shared()) {
-            // V3, R-6.3.1-1b: its messages move money, so nobody else may be able to sign them.
+            // V3, R-6.3.1-1b: its messages can move money, so nobody else may be able to sign them.
             let advice = "ask the institution for one: a shared secret proves nothing to others";
             r.fault(
                 at.section.line,
@@ -141,7 +141,7 @@ impl Enrolment {
         KeyRing::new(keys).ok()
     }
 
-    /// Our own key with its id and its days.
+    /// Our own key with its id and validity.
     fn own_key(
         &mut self,
         r: &mut ConfigReader<'_>,
@@ -178,7 +178,7 @@ impl Enrolment {
     }
 }
 
-/// A text of some shape.
+/// A text of a given form.
 fn plain(r: &mut ConfigReader<'_>, s: &mut Section<'_>, setting: &Setting) -> Option<SettingValue> {
     let (at, example) = (setting.name, setting.example);
     let found: Option<Located<String>> = match setting.form {
@@ -209,7 +209,7 @@ fn plain(r: &mut ConfigReader<'_>, s: &mut Section<'_>, setting: &Setting) -> Op
     found.map(|found| SettingValue::Text(found.value.into()))
 }
 
-/// One of these words.
+/// One of the given words.
 fn chosen(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -233,7 +233,7 @@ fn chosen(
     None
 }
 
-/// Somebody's public key, in a file.
+/// A public key of another party, in a file.
 fn public_key(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -275,8 +275,8 @@ fn certificate(
     Some(chain.iter().map(|der| der.as_ref().into()).collect())
 }
 
-/// The validity of our own key (R-6.3.1-1c). Without it the key never ends, with a warning: then only the
-/// institution knows when it stops accepting the key. Unit: Unix seconds.
+/// The validity of our own key (R-6.3.1-1c). Without it the key never expires, with a warning: then only
+/// the institution knows when it stops accepting the key. Unit: Unix seconds.
 fn own_key_span(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,
@@ -313,7 +313,7 @@ mod tests {
     use crate::domain::identifiers::Timestamp;
     use crate::signature::SigningKey;
 
-    /// Every form that a dialect may declare.
+    /// One setting of every form that a dialect may declare.
     const DECLARED: [Setting; 7] = [
         Setting::required("mchid", SettingForm::Identifier, "the number"),
         Setting::optional("title", SettingForm::Text, "a name"),
@@ -358,7 +358,7 @@ mod tests {
     const SOUND: &str = "mchid = \"1900009191\"\nscheme = \"sm2\"\napiv3_key = \"env:APIV3\"\n\
                          platform = \"platform.pub\"\nfiles = \"https://files.example\"\n";
 
-    /// F1: each form is read as what it declares.
+    /// F1: a setting of each form is read as declared.
     #[test]
     fn every_form_of_setting_is_read() {
         let (read, faults, unusable) = read(SOUND);
@@ -378,7 +378,7 @@ mod tests {
         );
     }
 
-    /// F1: every fault of a form has a line with what was expected, what was found and what to do.
+    /// F1: every fault has a line with expected, found and advice.
     #[test]
     fn every_fault_of_a_setting_has_its_line() {
         for (from, to, expected) in [
@@ -414,12 +414,12 @@ mod tests {
             ),
         ] {
             let (_, faults, _) = read(&SOUND.replace(from, to));
-            let is_told = faults.iter().any(|fault| fault.contains(expected));
-            assert!(is_told, "{expected}: {faults:#?}");
+            let is_reported = faults.iter().any(|fault| fault.contains(expected));
+            assert!(is_reported, "{expected}: {faults:#?}");
         }
     }
 
-    /// F3: a key or secret that cannot be used leaves its account without credentials, and no fault.
+    /// F3: an unusable key or secret leaves its account without credentials and is no fault.
     #[test]
     fn what_cannot_be_used_is_no_fault() {
         for (from, to) in [("env:APIV3", "env:ABSENT"), ("platform.pub", "absent.pub")] {

@@ -56,12 +56,12 @@ pub(super) fn on_entry(name: &str, shape: ExpectedValue, found: &DeValue<'_>) ->
     }
 }
 
-/// About a list, with what is to be done to it.
+/// About a list, with the action to take.
 pub(super) fn on_none(what: &str, name: &str, shape: ExpectedValue) -> String {
     format!("{what}, for example {name} = [{}]", shape.example)
 }
 
-/// About a number, or what is no number; without its line the default counts.
+/// About a number, or a value that is not one; without the line the default applies.
 pub(super) fn on_number(name: &str, default: u64, found: &DeValue<'_>, fits: bool) -> String {
     match found.as_str() {
         Some(text) if fits => format!("write {name} = {}", text.trim()),
@@ -103,7 +103,7 @@ fn meant(shape: ExpectedValue, found: &DeValue<'_>) -> SuggestedValue {
     }
 }
 
-/// The values there are, where they are counted up.
+/// The allowed values, if the description lists them.
 fn words(shape: ExpectedValue) -> Vec<&'static str> {
     let expected = shape.expected;
     let listed = expected
@@ -114,12 +114,12 @@ fn words(shape: ExpectedValue) -> Vec<&'static str> {
     words.filter(|word| !word.is_empty()).collect()
 }
 
-/// Whether it is right as it stands, but for its quotes.
+/// Whether the text would be valid without its quotes.
 fn is_bare(text: &str) -> bool {
     matches!(text, "true" | "false") || seconds(text, DayBoundary::First).is_some()
 }
 
-/// No private key, and no file that was pasted.
+/// Excludes private keys and pasted files.
 fn is_short(text: &str) -> bool {
     text.chars().count() <= 60 && !text.contains("PRIVATE KEY")
 }

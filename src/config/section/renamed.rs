@@ -17,14 +17,14 @@ const RENAMED: &[(&str, &str)] = &[
     ),
 ];
 
-/// A table, names that it had, and the table that has them now.
+/// A table, names it had earlier, and the table that has them now.
 const MOVED: &[(&str, &[&str], &str)] = &[(
     "[[institution]]",
     &["key", "key_id", "key_not_after", "key_not_before", "keys"],
     "[[account]]",
 )];
 
-/// The table that has a name now that was in this one.
+/// The table to which a name of this table has moved.
 pub(super) fn moved(title: &str, old: &str) -> Option<&'static str> {
     let found = MOVED
         .iter()

@@ -1,8 +1,8 @@
-//! What we are at institutions: `[[account]]`, and which contract goes over which.
+//! `[[account]]`, and the account of each contract.
 
 use super::*;
 
-/// A second account of the committed file, at the institution and with the id given.
+/// A second account for the committed file, with this institution and id.
 fn second(id: &str, institution: &str, more: &str) -> String {
     format!(
         "[[account]]\nid = \"{id}\"\ninstitution = \"{institution}\"\n{more}\n\
@@ -16,14 +16,14 @@ fn second(id: &str, institution: &str, more: &str) -> String {
 
 const CONTRACTS: &str = "# Contracts between a merchant and an institution.\n";
 
-/// With a second account before the contracts.
+/// The committed file with a second account before the contracts.
 fn with_second(id: &str, institution: &str, more: &str) -> ConfigFolder {
     let table = second(id, institution, more);
     ConfigFolder::with(CONTRACTS, &format!("{table}{CONTRACTS}"))
 }
 
-/// R5: an account serves any number of merchants, an institution has any number of accounts, and the ids of
-/// keys are unique within an account only.
+/// R5: an account serves any number of merchants, an institution has any number of accounts, and key ids
+/// are unique within an account only.
 #[test]
 fn an_institution_has_any_number_of_accounts() {
     for (id, institution) in [("tea-green", "bluebank"), ("tea-blue", "redpay")] {
@@ -41,7 +41,7 @@ fn an_institution_has_any_number_of_accounts() {
     assert!(fault.contains(expected), "{fault}");
 }
 
-/// F1: an account is read by what its dialect declares, with a line for every fault.
+/// F1: an account is read as its dialect declares; every fault has its line.
 #[test]
 fn an_account_is_read_by_its_dialects_declarations() {
     for (from, to, expected) in [
@@ -90,7 +90,7 @@ fn an_account_is_read_by_its_dialects_declarations() {
     }
 }
 
-/// R5, C2: a contract says who receives exactly where its account is a provider's.
+/// R5, C2: a contract names a receiver if and only if its account is a provider's.
 #[test]
 fn a_sub_merchant_stands_where_the_role_wants_it() {
     let over = "account = \"tea-blue\"                        #";
@@ -120,7 +120,7 @@ fn a_sub_merchant_stands_where_the_role_wants_it() {
     assert!(fault.contains("unknown name \"seller_id\""), "{fault}");
 }
 
-/// F1: a file of the old form says where its keys and numbers stand now.
+/// F1: for a file of the old format the faults say where keys and numbers belong now.
 #[test]
 fn a_file_of_the_old_form_says_where_things_stand_now() {
     let old = "kind = \"standard\"\nkey_id = \"k\"\nkey = \"file:k\"\nkey_not_before = 2026-01-01\n\
@@ -134,7 +134,7 @@ fn a_file_of_the_old_form_says_where_things_stand_now() {
     assert!(fault.ends_with(advice), "{fault}");
 }
 
-/// `paymux check` prints what we are where, `--kinds` what each dialect needs.
+/// `paymux check` prints accounts, `--kinds` the settings of each dialect.
 #[test]
 fn accounts_and_kinds_are_printed() {
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! What would change between two configurations, in words; never a secret (`paymux check --diff`).
+//! Differences between two configurations as text, without secrets (`paymux check --diff`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ fn now() -> Timestamp {
     Timestamp::from_s(1_800_000_000)
 }
 
-/// Two files beside each other, with the keys that both name.
+/// Two files in one directory, with the keys that both name.
 struct ConfigPair(TempDir);
 
 impl ConfigPair {
@@ -37,7 +37,7 @@ impl ConfigPair {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// What is said about this text, and how it exits.
+    /// The output for this text, and the exit status.
     fn said(&self, text: &str, as_json: bool) -> (String, ExitCode) {
         self.write("new.toml", text);
         let (old, mut out) = (self.path("old.toml"), Vec::new());
@@ -47,7 +47,7 @@ impl ConfigPair {
     }
 }
 
-/// F1: what is added, taken out and changed is said table by table, and what needs a restart.
+/// F1: additions, removals and changes are listed by table, with those that need a restart.
 #[test]
 fn every_difference_is_said_in_words() {
     let pair = ConfigPair::new();
@@ -83,8 +83,8 @@ fn every_difference_is_said_in_words() {
     );
 }
 
-/// R-6.3.1-1c, D1: another key or certificate under the same name is seen by its digest, with its
-/// end; no secret is shown, and the same as JSON.
+/// R-6.3.1-1c, D1: another key or certificate under the same name is detected by its digest and shown
+/// with its expiry; no secret is shown; the same as JSON.
 #[test]
 fn other_keys_are_seen_and_not_shown() {
     let pair = ConfigPair::new();
@@ -110,7 +110,7 @@ fn other_keys_are_seen_and_not_shown() {
     }
 }
 
-/// F1: of a file with faults nothing would change, whatever else stands in it.
+/// F1: a file with faults changes nothing, whatever else it contains.
 #[test]
 fn a_file_with_faults_would_change_nothing() {
     let pair = ConfigPair::new();
@@ -127,7 +127,7 @@ fn a_file_with_faults_would_change_nothing() {
     assert_eq!(document["faults"].as_array().unwrap().len(), 1);
 }
 
-/// F1, F3: a comparison finds what `paymux check` finds of the same file, in its exit status and as JSON.
+/// F1, F3: a comparison reports what `paymux check` reports, in its exit status and as JSON.
 #[test]
 fn a_diff_finds_what_check_finds() {
     let pair = ConfigPair::new();

@@ -1,4 +1,4 @@
-//! Files as machines have them: keys with marks and comments, stores far down or open to others.
+//! Files as found in practice: keys with byte order marks and comments, stores with long or exposed paths.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,8 +7,8 @@ use paymux::config;
 
 use super::{ConfigFolder, now};
 
-/// F1: what editors and other systems put around a certificate or a key is read: a byte-order mark,
-/// line ends of another system, comments in any encoding.
+/// F1: a certificate or key is read despite a byte order mark, line ends of another system, or comments
+/// in any encoding.
 #[test]
 fn certificates_are_read_as_other_programs_leave_them() {
     let site = ConfigFolder::fresh();
@@ -36,7 +36,7 @@ fn certificates_are_read_as_other_programs_leave_them() {
     }
 }
 
-/// F1: a store whose control socket could not be made, or that others may use, is said before a start.
+/// F1: a path too long for the control socket, or a store accessible to others, is reported before a start.
 #[test]
 fn a_store_that_cannot_be_served_is_a_fault() {
     let deep = format!("sqlite:{}/paymux.sqlite", "d".repeat(100));

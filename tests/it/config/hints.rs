@@ -1,8 +1,8 @@
-//! What `paymux check` advises about values that do not fit: nothing that harms whoever follows it.
+//! The advice of `paymux check` about invalid values: following it must do no harm.
 
 use super::*;
 
-/// The value that stands there is corrected, and never exchanged for an example.
+/// The written value is corrected, never replaced by an example.
 #[test]
 fn a_correction_is_of_the_value_that_was_found() {
     for (right, wrong, advice) in [
@@ -61,7 +61,7 @@ fn a_correction_is_of_the_value_that_was_found() {
     }
 }
 
-/// Whoever is served nothing is not shown beside institutions.
+/// A merchant that is served nothing is not listed with institutions.
 #[test]
 fn a_merchant_without_a_key_or_leave_is_shown_without_institutions() {
     let merchants = COMMITTED.split_once("[[merchant]]").unwrap().1;
@@ -94,7 +94,7 @@ fn a_merchant_without_a_key_or_leave_is_shown_without_institutions() {
     }
 }
 
-/// A list of an institution that cannot be read whole is one fault, and none of what is agreed on it.
+/// An unreadable entry in an institution's list is one fault and causes none in the contracts.
 #[test]
 fn a_fault_of_an_institution_is_none_of_its_contracts() {
     let line = "# currencies = [\"CNY\"]   ";
@@ -110,7 +110,7 @@ fn a_fault_of_an_institution_is_none_of_its_contracts() {
     assert!(faults.iter().all(meant), "{faults:#?}");
 }
 
-/// Where nothing tells what was meant, an example is called one.
+/// If the intended value is unknown, an example is marked as one.
 #[test]
 fn an_example_is_called_one() {
     let fault = ConfigFolder::with("merchant_id = \"88001001\"", "merchant_id = \"8800 1001\"")
@@ -122,7 +122,7 @@ fn an_example_is_called_one() {
     assert!(fault.ends_with(advice), "{fault}");
 }
 
-/// F1: who writes a name of an earlier edition is told what it is called now.
+/// F1: a name from an earlier version gets the new name as advice.
 #[test]
 fn a_renamed_key_is_told_its_new_name() {
     let site = ConfigFolder::with("exchange_log_days = 30", "trail_days = 30");

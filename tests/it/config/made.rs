@@ -1,10 +1,10 @@
-//! Keys that `paymux keys make` makes.
+//! Keys created by `paymux keys make`.
 
 use std::path::Path;
 
 use super::*;
 
-/// D3: a key that is there is not replaced, whoever asks.
+/// D3: an existing key is never replaced.
 #[test]
 fn a_key_pair_is_made_once() {
     let folder = TempDir::new().unwrap();
@@ -25,13 +25,13 @@ fn a_key_pair_is_made_once() {
     assert_eq!(fs::read(folder.path().join("M2002-1.key")).unwrap(), key);
 }
 
-/// Why none is made.
+/// The reason that no key is created.
 fn not_made(id: &str, algorithm: Algorithm, folder: &Path) -> String {
     let made = keys::make(&mut Vec::new(), id, algorithm, folder);
     format!("{:#}", made.expect_err("it is made"))
 }
 
-/// A key that is not made here, or not there, comes with what to do instead, and leaves nothing behind.
+/// A key that cannot be created here gets advice, and no file is left behind.
 #[test]
 fn a_key_that_is_not_made_says_what_to_do() {
     let folder = TempDir::new().unwrap();
@@ -46,7 +46,7 @@ fn a_key_that_is_not_made_says_what_to_do() {
         let why = not_made("M2002-2", algorithm, &none);
         assert!(why.ends_with("create it first"), "{why}");
     }
-    // A public half that is somebody else's is kept, and no private one is made beside it.
+    // Another party's public half is kept, and no private one is created beside it.
     fs::write(folder.path().join("M2002-3.pub"), "theirs").unwrap();
     let why = not_made("M2002-3", Algorithm::default(), folder.path());
     assert!(why.contains("M2002-3.pub"), "{why}");

@@ -1,8 +1,8 @@
-//! Keys as the configuration names them: of each algorithm, and those that prove too little.
+//! Keys in the configuration: of each algorithm, and those that are too weak as proof.
 
 use super::*;
 
-/// A further key of M1001, as its table reads.
+/// The table of an additional key of M1001.
 fn further(id: &str, algorithm: &str, named: &str) -> String {
     format!(
         "[[merchant.keys]]\nid = \"{id}\"\nalgorithm = \"{algorithm}\"\n{named}\n\
@@ -13,7 +13,7 @@ fn further(id: &str, algorithm: &str, named: &str) -> String {
 const SHARED: &str = "secret = \"file:certs/M1001-shared.secret\"";
 const AFTER_KEYS: &str = "[merchant.default_institution]";
 
-/// Q3, R-6.3.1-1c: a key of each algorithm is made and enrolled; of RSA the enrolment says which.
+/// Q3, R-6.3.1-1c: a key of each algorithm is created and enrolled; for RSA the enrolment names which one.
 #[test]
 fn a_key_of_each_algorithm_is_enrolled() {
     let named = |algorithm: Algorithm| {
@@ -38,7 +38,7 @@ fn a_key_of_each_algorithm_is_enrolled() {
         let key = config.snapshot.keys.key(&id(algorithm)).unwrap();
         assert_eq!(key.key.algorithm(), algorithm);
     }
-    // The shape's words are the list's.
+    // The expected text names exactly the algorithms of the list.
     let site = ConfigFolder::with("algorithm = \"ed25519\"\nfile = \"certs/redpay-1.pub\"", "");
     let faults = site.faults().join("\n");
     for algorithm in Algorithm::all() {
@@ -50,8 +50,8 @@ const WEAK: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDF2w8p4PamndTcOXANP7AO
     /Qh33+uAXnmUIOe24R7bn5L4LjvZJQxiR+47BxE5PiKkn99Vs92Rmns5VQs8cm1iyhcwFQTjpy0xc2wJ\
     HR/O5BJ8OSmSom/cCzZv9s7jCIzNq2TVW5lKvymaZMuNOYBnKQIDAQAB";
 
-/// Q3, Q4, R-6.3.1-1b: what cannot be a key, or not of this algorithm, or proves too little, is
-/// refused with its line and the reason.
+/// Q3, Q4, R-6.3.1-1b: an invalid key, one of another algorithm, or one too weak as proof is refused with
+/// its line and the reason.
 #[test]
 fn keys_that_prove_too_little_are_faults() {
     let short = "secret = \"file:certs/short.secret\"";
@@ -100,7 +100,7 @@ fn keys_that_prove_too_little_are_faults() {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
         let faults: Vec<String> = match site.read() {
-            // One party's, and not enrolled.
+            // A single party's key: it is not enrolled.
             Ok(config) => {
                 assert!(config.snapshot.keys.key("M1001-2").is_none(), "{named}");
                 let notes = config.unusable.iter().map(|it| it.note.to_string());
@@ -116,7 +116,7 @@ fn keys_that_prove_too_little_are_faults() {
     }
 }
 
-/// R-6.3.1-1b: a shared secret is enrolled only where a certificate is looked at, and never for an
+/// R-6.3.1-1b: a shared secret is enrolled only if a certificate is verified as well, and never for an
 /// institution.
 #[test]
 fn a_shared_secret_alone_is_a_fault() {
@@ -148,7 +148,7 @@ fn a_shared_secret_alone_is_a_fault() {
     );
 }
 
-/// R-6.3.1-1c: the gateway's own key may be of any algorithm that signs, and is published as such.
+/// R-6.3.1-1c: the gateway's own key may be of any signing algorithm, and is published with it.
 #[test]
 fn the_platform_signs_with_any_key_that_signs() {
     for (name, kind, alg) in [
@@ -174,7 +174,7 @@ fn the_platform_signs_with_any_key_that_signs() {
     }
 }
 
-/// D1, D3: a shared secret is made once, for its owner only, and not printed.
+/// D1, D3: a shared secret is created once, readable for its owner only, and not printed.
 #[test]
 fn a_shared_secret_is_made_and_not_shown() {
     let folder = TempDir::new().unwrap();
@@ -205,8 +205,8 @@ fn a_shared_secret_is_made_and_not_shown() {
     );
 }
 
-/// Section 5, Q3, R-6.3.1-1b: one key is one party: not two operators, merchants or institutions, nor an
-/// operator and anybody else. Two ids of one owner may have one key.
+/// Section 5, Q3, R-6.3.1-1b: a key belongs to one party: two members of staff, merchants or institutions
+/// cannot share one, nor staff with any other party. Two ids of one owner may have one key.
 #[test]
 fn a_key_has_one_owner() {
     let operator = |name: &str, file: &str| {

@@ -1,4 +1,4 @@
-//! What is enrolled and not served yet.
+//! Modes and types that are enrolled but not served yet.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn a_mode_that_alone_is_not_served_is_a_fault() {
     assert!(faults[0].contains(NOT_SERVED), "{faults:#?}");
 }
 
-/// F1: what is expected names only what is served, so that whoever follows it is not refused again.
+/// F1: the expected values are only those that are served, so that following the advice is not refused.
 #[test]
 fn what_is_expected_is_served() {
     for (right, expected) in [

@@ -1,8 +1,8 @@
-//! How many may wait for institutions: numbers that bound each other.
+//! Limits of waiting for permits at institutions, which bound each other.
 
 use super::{COMMITTED, ConfigFolder};
 
-/// F1: a name of an earlier version is answered with what it is called now.
+/// F1: a name from an earlier version gets the new name as advice.
 #[test]
 fn an_old_name_is_answered_with_the_new_one() {
     for (old, new) in [
@@ -17,9 +17,9 @@ fn an_old_name_is_answered_with_the_new_one() {
     }
 }
 
-/// R-6.4-1c, F1: creates that wait at silent institutions cannot be set to hold the places of all
-/// requests: not together, and not those of one institution most of them. What may be raised instead
-/// is said.
+/// R-6.4-1c, F1: creates waiting at silent institutions cannot be configured to use the capacity of all
+/// requests, nor those of one institution to use most of it. The fault names the limit that may be raised
+/// instead.
 #[test]
 fn waiting_creates_cannot_be_set_to_hold_everything() {
     for (name, from, most, other) in [
