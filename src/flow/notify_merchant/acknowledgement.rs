@@ -21,9 +21,7 @@ pub(super) enum Unacknowledged {
     NoAnswer(SendError),
     #[error("expected status 2xx, found {0}; a redirect is not followed")]
     Status(StatusCode),
-    #[error(
-        "expected {{\"noticeResult\":\"SUCCESS\"}}, found an unrequested content-encoding"
-    )]
+    #[error("expected {{\"noticeResult\":\"SUCCESS\"}}, found an unrequested content-encoding")]
     Encoded,
     #[error("expected {{\"noticeResult\":\"SUCCESS\"}}, found an empty body")]
     Empty,
