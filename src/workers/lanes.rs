@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::domain::identifiers::Timestamp;
 
-/// Events in flight to one destination at first, and after a failure or a late reply.
+/// Events in flight to one destination at first, after a late reply, and while it is failing.
 pub(super) const SHARE_FIRST: u32 = 1;
 
 /// The maximum, reached after as many prompt replies: twice its connections, so that the next event is
