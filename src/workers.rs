@@ -1,7 +1,7 @@
-//! Loops that tell a flow what time it is; the only place that waits.
+//! The worker loops that run flows when work is due; the only place that sleeps.
 //!
-//! Each loop leases what is due, hands it out, and sleeps until the next thing is due or a commit
-//! rings. The bell saves time, never correctness: what it misses is found by the due times.
+//! Each loop leases due work, starts it, and sleeps until the next due time or a wake-up signal from a
+//! commit. Signals only reduce latency: work whose signal is missed is found by its due time.
 
 mod budget;
 pub mod exchange_log;
@@ -29,38 +29,38 @@ pub use budget::BudgetSettings;
 use lanes::{DeliveryLane, DestinationLanes, PROMPT};
 use polling::Poller;
 
-/// Notifications at once that have not waited for [`PROMPT`] yet; of each destination only its share
-/// (N7).
+/// Maximum concurrent notifications that are not late yet ([`PROMPT`]); each destination gets only its
+/// share (N7).
 const EVENTS_AT_ONCE: usize = 256;
 
-/// Notifications at once whose answer is late. What waits for one of these places meanwhile keeps
-/// the hand it has.
+/// Maximum concurrent notifications whose reply is late. A delivery that waits for one of these permits
+/// keeps its worker slot until then.
 const LATE_AT_ONCE: usize = 256;
 
-/// Notifications at once to destinations that failed lately, all together: who is dead holds
-/// nothing that others need (N7).
+/// Maximum concurrent notifications to all recently failed destinations together, so that they do not
+/// starve others (N7).
 const FAILING_AT_ONCE: usize = 64;
 
-/// Sleeps no longer than this, whatever the due times say: a clock may jump (T2).
+/// Maximum sleep, whatever the due times are, because a clock may jump (T2).
 const SLEEP_MAX: Duration = SOON;
 
-/// After a fault of the store, before it is asked again.
+/// How long to wait after a store failure.
 const FAULT_WAIT: Duration = Duration::from_millis(500);
 
-/// How often spent nonces are forgotten.
+/// How often expired nonces are removed.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 
-/// How far behind the clock they are kept: a signature lives 300 s, its nonce 60 s longer, and
-/// `created` may lie 30 s ahead (Q5, Q6).
+/// How long nonces are kept: a signature is valid for 300 s, its nonce is kept 60 s longer, and
+/// `created` may lie 30 s in the future (Q5, Q6).
 const NONCE_KEPT_BEHIND_S: i64 = 400;
 
-/// One version of what a piece of work is done with, whole (F1).
+/// One consistent version of what a unit of work uses (F1).
 pub struct WorkerResources {
-    /// The enrolment.
+    /// The configuration.
     pub snapshot: Arc<ConfigurationSnapshot>,
-    /// Time, chance, network.
+    /// Clock, randomness, network.
     pub world: World,
-    /// What is spent on questions that nobody waits for.
+    /// The budget of background polls.
     pub budget: BudgetSettings,
 }
 
@@ -73,32 +73,32 @@ impl DeliveryLane {
     }
 }
 
-/// The loops, and what they know of each other.
+/// The delivery loops and their shared state.
 struct WorkerLoops {
     workers: Arc<Workers>,
     lanes: Arc<DestinationLanes>,
-    /// Places of notifications whose answer is late.
+    /// Permits of notifications whose reply is late.
     late: Arc<Semaphore>,
 }
 
-/// What the loops work with.
+/// The dependencies of the loops.
 pub struct Workers {
-    /// What outlives the process.
+    /// Durable state.
     pub store: Arc<Store>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What is in force at this moment; asked once for each piece of work.
+    /// Returns the current resources; called once per unit of work.
     pub in_force: Arc<dyn Fn() -> WorkerResources + Send + Sync>,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Rung by commits that make work due (N8).
+    /// Wake-up signals from commits that make work due (N8).
     pub worker_signals: Arc<WorkerSignals>,
-    /// Who was refused, on its way to the audit log.
+    /// Counts of refused callers, for the audit log.
     pub refused_callers: Arc<RefusedCallers>,
 }
 
 impl Workers {
-    /// Runs every loop until told to stop, and returns when each item in hand is ended.
+    /// Runs all loops until `stop`, and returns when all work in progress has ended.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         let loops = Arc::new(WorkerLoops {
             workers: Arc::clone(&self),
@@ -114,7 +114,7 @@ impl Workers {
             self.forget_loop(stop.clone()),
             self.refused_loop(stop.clone())
         );
-        // What came late was handed over by the loops, which have ended.
+        // Waits for late notifications; the loops themselves have ended.
         let _ = loops.late.acquire_many(permits(LATE_AT_ONCE)).await;
     }
 
@@ -132,19 +132,19 @@ impl Workers {
         self.metrics.notification(word);
     }
 
-    /// Writes who was refused into the audit log (L5), and how many lines of the log were left out.
+    /// Writes counts of refused callers to the audit log (L5), and logs how many lines were suppressed.
     async fn refused_loop(&self, mut stop: watch::Receiver<bool>) {
         loop {
             let is_over = *stop.borrow();
             let (changes, now) = (&*self.store.changes, self.clock.now());
             if let Err(fault) = self.refused_callers.write(changes, now).await {
-                tracing::error!(%fault, "who was refused could not be recorded; it is tried again");
+                tracing::error!(%fault, "counts of refused callers could not be written; retrying");
             }
             let suppressed = self.refused_callers.suppressed();
             if suppressed > 0 {
                 tracing::warn!(
                     suppressed,
-                    "lines about callers whom nobody knows were left out"
+                    "log lines about unauthenticated callers were suppressed"
                 );
             }
             if is_over {
@@ -157,11 +157,11 @@ impl Workers {
         }
     }
 
-    /// Forgets spent nonces, minute by minute.
+    /// Removes expired nonces every minute.
     async fn forget_loop(&self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             if let Err(fault) = forget_nonces(&*self.store.nonces, &*self.clock).await {
-                tracing::error!(%fault, "spent nonces could not be forgotten");
+                tracing::error!(%fault, "expired nonces could not be removed");
             }
             tokio::select! {
                 () = bounded_sleep(FORGET_EVERY) => (),
@@ -173,11 +173,11 @@ impl Workers {
 
 impl WorkerLoops {
     async fn lease_loop(self: Arc<Self>, lane: DeliveryLane, mut stop: watch::Receiver<bool>) {
-        let hands = Arc::new(Semaphore::new(lane.at_once()));
+        let slots = Arc::new(Semaphore::new(lane.at_once()));
         while !*stop.borrow() {
-            // Registered before looking, so that a ring in between is not missed.
-            let rung = self.wake_up(lane).notified();
-            let wait = match self.start_due(lane, &hands).await {
+            // Registered before leasing, so that a signal in between is not missed.
+            let signalled = self.wake_up(lane).notified();
+            let wait = match self.start_due(lane, &slots).await {
                 Ok(0) => self.until_next(lane).await,
                 Ok(_) => continue,
                 Err(fault) => {
@@ -187,12 +187,12 @@ impl WorkerLoops {
             };
             tokio::select! {
                 () = bounded_sleep(wait) => (),
-                () = rung => (),
+                () = signalled => (),
                 _ = stop.changed() => (),
             }
         }
-        // Every hand back: what was taken up is ended.
-        let _ = hands.acquire_many(permits(lane.at_once())).await;
+        // All slots are free: all deliveries have ended.
+        let _ = slots.acquire_many(permits(lane.at_once())).await;
     }
 
     fn wake_up(&self, lane: DeliveryLane) -> &Notify {
@@ -202,134 +202,134 @@ impl WorkerLoops {
         }
     }
 
-    /// What each destination may have on its way in this lane.
+    /// How many events each destination may have in flight in this lane.
     fn shares(&self, lane: DeliveryLane) -> impl Fn(&str) -> u32 + Send + Sync + 'static {
         let (lanes, now) = (Arc::clone(&self.lanes), self.workers.clock.now());
         move |origin: &str| lanes.share(lane, origin, now)
     }
 
-    /// Leases as much as there are free hands, and starts it. Says how much that was.
+    /// Leases as many events as there are free worker slots, and starts them. Returns how many.
     async fn start_due(
         self: &Arc<Self>,
         lane: DeliveryLane,
-        hands: &Arc<Semaphore>,
+        slots: &Arc<Semaphore>,
     ) -> Result<usize, StoreError> {
-        let Ok(first) = Arc::clone(hands).acquire_owned().await else {
+        let Ok(first) = Arc::clone(slots).acquire_owned().await else {
             return Ok(0);
         };
-        let free = u32::try_from(hands.available_permits())
+        let free = u32::try_from(slots.available_permits())
             .unwrap_or(0)
             .saturating_add(1);
         let (outbox, now) = (&self.workers.store.outbox, self.workers.clock.now());
         let leases = outbox.lease_events(&self.shares(lane), now, free).await?;
         let count = leases.len();
-        let mut hand = Some(first);
+        let mut first = Some(first);
         for lease in leases {
-            let taken = match hand.take() {
-                Some(hand) => hand,
-                None => match Arc::clone(hands).acquire_owned().await {
-                    Ok(hand) => hand,
+            let slot = match first.take() {
+                Some(slot) => slot,
+                None => match Arc::clone(slots).acquire_owned().await {
+                    Ok(slot) => slot,
                     Err(_) => return Ok(count),
                 },
             };
-            tokio::spawn(Arc::clone(self).work(lane, lease, taken));
+            tokio::spawn(Arc::clone(self).work(lane, lease, slot));
         }
         Ok(count)
     }
 
-    async fn work(self: Arc<Self>, lane: DeliveryLane, lease: Lease, hand: OwnedSemaphorePermit) {
+    async fn work(self: Arc<Self>, lane: DeliveryLane, lease: Lease, slot: OwnedSemaphorePermit) {
         let workers = &self.workers;
         let _counted = workers
             .metrics
             .memory
             .work_in_progress(LeaseKind::Events.word());
-        match self.tell(lane, &lease, hand).await {
+        match self.deliver(lane, &lease, slot).await {
             Ok(delivery) => workers.count(delivery),
             Err(fault) => tracing::error!(%fault, ?lane, "a leased event could not be completed"),
         }
-        // A hand is free and the row may be due again.
+        // A slot is free, and the event may be due again.
         self.wake_up(lane).notify_one();
     }
 
-    /// Delivers one event. An answer that is late gives its hand to others, and what is learnt of
-    /// the destination decides about its next (N7).
-    async fn tell(
+    /// Delivers one event. A slow delivery frees its worker slot, and the result determines the lane and
+    /// share of its destination (N7).
+    async fn deliver(
         &self,
         lane: DeliveryLane,
         lease: &Lease,
-        hand: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
     ) -> Result<Delivery, StoreError> {
         let workers = &self.workers;
         let WorkerResources {
             snapshot, world, ..
         } = (workers.in_force)();
-        let telling = notify_merchant(&*workers.store.outbox, &world, &snapshot.platform, lease);
-        let mut telling = pin!(telling);
+        let delivery = notify_merchant(&*workers.store.outbox, &world, &snapshot.platform, lease);
+        let mut delivery = pin!(delivery);
         let queue = queue_of(lease);
-        let mut hand = hand;
+        let mut slot = slot;
         let mut overdue = false;
-        let told = tokio::select! {
-            told = &mut telling => Some(told),
+        let prompt = tokio::select! {
+            result = &mut delivery => Some(result),
             () = bounded_sleep(PROMPT) => None,
         };
-        let told = match (told, lane) {
-            (Some(told), _) => told,
+        let result = match (prompt, lane) {
+            (Some(result), _) => result,
             (None, DeliveryLane::Failing) => {
                 overdue = true;
-                telling.await
+                delivery.await
             }
             (None, DeliveryLane::Prompt) => {
                 overdue = true;
                 self.lanes.mark_late(&queue);
                 tokio::select! {
-                    told = &mut telling => told,
-                    place = Arc::clone(&self.late).acquire_owned() => {
-                        // The semaphore is never closed; without a place the hand is kept.
-                        if let Ok(place) = place {
-                            hand = place;
+                    result = &mut delivery => result,
+                    late = Arc::clone(&self.late).acquire_owned() => {
+                        // The semaphore is never closed; without its permit the slot is kept.
+                        if let Ok(late) = late {
+                            slot = late;
                             workers.worker_signals.events.notify_one();
                         }
-                        telling.await
+                        delivery.await
                     }
                 }
             }
         };
-        drop(hand);
-        let heard = match told {
+        drop(slot);
+        let acknowledged = match result {
             Ok(Delivery::Delivered(_)) => Some(true),
             Ok(Delivery::Again | Delivery::Dead) => Some(false),
-            // Says nothing of the destination.
+            // Says nothing about the destination.
             Ok(Delivery::LeaseLost | Delivery::Throttled) | Err(_) => None,
         };
         let now = workers.clock.now();
-        if heard.is_some_and(|heard| self.lanes.ended(&queue, heard, overdue, now)) {
+        if acknowledged.is_some_and(|done| self.lanes.ended(&queue, done, overdue, now)) {
             workers.worker_signals.events.notify_one();
             self.lanes.wake_up.notify_one();
         }
-        told
+        result
     }
 
     async fn until_next(&self, lane: DeliveryLane) -> Duration {
         let workers = &self.workers;
         let due = workers.store.outbox.next_event(&self.shares(lane)).await;
-        let nap_max = match lane {
-            // Rests end without a ring.
+        let sleep_max = match lane {
+            // Backoffs end without a signal.
             DeliveryLane::Failing => PROMPT,
             DeliveryLane::Prompt => SLEEP_MAX,
         };
         match due {
             Ok(Some(due)) => due
                 .since(workers.clock.now())
-                .clamp(Duration::from_millis(20), nap_max),
-            Ok(None) => nap_max,
+                .clamp(Duration::from_millis(20), sleep_max),
+            Ok(None) => sleep_max,
             Err(_) => FAULT_WAIT,
         }
     }
 }
 
-/// Forgets spent nonces that no clock can make good again (Q6). Under a clock that may be ahead none:
-/// what was refused as made in the future has spent its nonce too, and one jump would forget all of
-/// those, and shut out all of their moments.
+/// Removes nonces whose signatures can no longer be valid (Q6). None while the clock may be ahead:
+/// requests refused as created in the future have spent their nonces too, and one jump would remove
+/// those and make the replay floor refuse all of their times.
 ///
 /// # Errors
 /// The store's.
@@ -359,7 +359,7 @@ fn permits(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the place that waits")]
+#[expect(clippy::disallowed_methods, reason = "the only place that sleeps")]
 async fn bounded_sleep(span: Duration) {
     tokio::time::sleep(span).await;
 }

@@ -1,8 +1,8 @@
-//! Who is it, how often, is it recent, is it new? The checks of Q1 behind size and syntax, top to
-//! bottom.
+//! Admission: authentication, rate, time window and nonce, in the order of Q1, after the checks of
+//! size and syntax.
 //!
-//! `Admitted` is made here and nowhere else, and holding one is the proof. Its nonce is spent by
-//! the change that the request causes, or with the refusal that it gets, here or later (Q5).
+//! Only this file creates `Admitted`, so holding one is the proof. Its nonce is spent by the change
+//! that the request causes, or with the refusal that it gets, here or later (Q5).
 
 mod proof;
 mod read_nonces;
@@ -27,14 +27,14 @@ use crate::limits::{CallerLimits, ExplanationLimits, Wait};
 use crate::signature::Algorithm;
 use crate::store::Store;
 
-/// How far a request's times may lie from ours. Unit: seconds. Source: `interface.md`, Details.
+/// How far a request's times may differ from ours. Unit: seconds. Source: `interface.md`, Details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignatureWindow {
-    /// `created` at most so long ago.
+    /// Maximum age of `created`.
     pub created_past_s: i64,
-    /// `created` at most so far ahead.
+    /// How far `created` may lie in the future.
     pub created_ahead_s: i64,
-    /// `expires` at most so long after `created`.
+    /// Maximum time from `created` to `expires`.
     pub expires_max_s: i64,
 }
 
@@ -48,20 +48,20 @@ impl Default for SignatureWindow {
     }
 }
 
-/// What a request wants, as far as admission cares (R-4-3, R-6.3.2-4b).
+/// The purpose of a request, as far as admission needs it (R-4-3, R-6.3.2-4b).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestPurpose {
     /// Starts something new; suspended merchants may not.
     Start,
-    /// Continues or ends what is there.
+    /// Continues or ends existing work.
     Continue,
     /// Reads only: its nonce is spent in memory (Q5).
     Read,
 }
 
-/// Proof that a merchant asked this, recently and, as far as this process knows, for the first
-/// time. Neither `Clone` nor `Copy`: one admission, one effect. Whoever holds it can end with [`SpentNonce`]
-/// or [`Refused`] only, and gets either only for the nonce in it.
+/// Proof that a merchant sent this request recently and, as far as this process knows, for the first
+/// time. Neither `Clone` nor `Copy`: one admission, one effect. A flow that holds it can end only
+/// with [`SpentNonce`] or [`Refused`], and gets either only for the nonce in it.
 #[must_use = "its nonce is not spent yet"]
 #[derive(Debug)]
 pub struct Admitted {
@@ -72,27 +72,27 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Who asks.
+    /// The merchant that sent the request.
     pub fn merchant(&self) -> &MerchantId {
         &self.merchant
     }
 
-    /// The label of the signature that proved it: what the answer is bound to.
+    /// The label of the verified signature, to which the reply is bound.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The key that proved it.
+    /// The key that signed it.
     pub fn key(&self) -> &KeyId {
         &self.nonce.key
     }
 
-    /// What the change it causes must spend.
+    /// The cause, with the nonce that the resulting change must spend.
     pub fn into_cause(self) -> ChangeCause {
         ChangeCause::Request(self.nonce)
     }
 
-    /// Goes on with what was read of the request, or spends the nonce for the refusal that came of it.
+    /// Returns the parsed request, or spends the nonce with the refusal that parsing gave.
     ///
     /// # Errors
     /// That refusal.
@@ -110,10 +110,10 @@ impl Admitted {
         }
     }
 
-    /// Spends the nonce of a request that reads only, in memory (Q5).
+    /// Spends the nonce of a read-only request, in memory (Q5).
     ///
     /// # Errors
-    /// It was spent before.
+    /// It is already spent.
     pub fn into_reader(self, reads: &ReadNonces) -> Result<(MerchantId, SpentNonce), Refused> {
         let spent = spend_in_memory(reads, &self.nonce, self.at)?;
         Ok((self.merchant, spent))
@@ -134,32 +134,32 @@ fn spend_in_memory(
     }
 }
 
-/// What every request passes: how often one may knock, and how far its times may lie from ours.
+/// The policy of admission: rate limits, and the time window of signatures.
 pub struct AdmissionPolicy {
-    /// Rates, by caller before the signature and by merchant after it.
+    /// Rate limits, by caller before the signature is verified and by merchant after it.
     pub limits: Arc<CallerLimits>,
     /// Time window of signatures.
     pub window: SignatureWindow,
-    /// How often somebody whose signature does not fit is shown what we computed.
+    /// How often a caller whose signature does not match is shown the signature base we computed.
     pub explained: ExplanationLimits,
 }
 
-/// Who knocks, as far as the connection tells, and what for.
+/// The caller as seen from its connection, and the purpose of its request.
 #[derive(Debug, Clone, Copy)]
 pub struct AdmissionRequest {
-    /// Where the connection comes from.
+    /// The remote address of the connection.
     pub address: IpAddr,
-    /// The client certificate, whose handshake proved its key.
+    /// The client certificate; the handshake proved possession of its key.
     pub certificate: Option<ShownCertificate>,
-    /// What the request wants.
+    /// What the request is for.
     pub purpose: RequestPurpose,
 }
 
-/// Counts whoever knocks, whatever for, before anything is read or looked up (Q1). A certificate
-/// that is nobody's costs nothing to make: its bearer counts by address.
+/// Applies the rate limit of a caller before anything is read or looked up (Q1). A certificate that
+/// is not enrolled costs nothing to make, so its bearer is counted by address.
 ///
 /// # Errors
-/// Too often; nothing was recorded.
+/// The rate limit is exceeded; nothing was recorded.
 pub fn check_rate(
     admission: &AdmissionPolicy,
     snapshot: &ConfigurationSnapshot,
@@ -172,13 +172,12 @@ pub fn check_rate(
     counted.map_err(|Wait(wait)| Refusal::TooOften { wait })
 }
 
-/// Judges key, signature, time, certificate and rate of a request whose size and syntax are known
-/// good, in the order of Q1. Who is refused after the proof has spent the nonce, in the same place
-/// as if nothing had been wrong, so that a later change of the enrolment does not make the refused
-/// request good (Q5).
+/// Checks key, signature, time, certificate and rate, in the order of Q1, after the checks of size
+/// and syntax. A refusal after authentication spends the nonce just as success would, so that a later
+/// configuration change does not make the refused request valid (Q5).
 ///
 /// # Errors
-/// The first check that fails. `proven` says whether the caller was known by then, so that the
+/// The first check that fails. `proven` is set if the caller was authenticated by then, so that the
 /// refusal can be signed.
 pub async fn admit_request(
     admission: &AdmissionPolicy,
@@ -191,7 +190,7 @@ pub async fn admit_request(
     let proof = prove(admission, snapshot, request, check_rate, now)
         .map_err(NotAdmitted::unauthenticated)?;
     let forgotten = &*spending.store.replay_floor.forgotten();
-    // Who only says again what was said before uses up nobody's allowance.
+    // A replay must not use up the merchant's rate limit.
     let judged = judge(
         admission,
         &proof,
@@ -216,8 +215,8 @@ pub async fn admit_request(
                 at: now,
             });
         }
-        // Whatever the clock says, it stays refused: there is nothing to be spent, or what was spent
-        // then is forgotten (Q6).
+        // There is no nonce to spend, or nonces of its time are no longer remembered, so that it is
+        // refused whatever the clock says (Q6).
         (Ok(()), Err(refusal)) | (Err(refusal), Err(_)) => refusal,
         (Err(refusal), Ok(nonce)) if forgotten.contains(nonce.created) => refusal,
         (Err(refusal), Ok(nonce)) => {
@@ -235,14 +234,14 @@ pub async fn admit_request(
 /// Where nonces are spent.
 #[derive(Clone, Copy)]
 pub struct NonceSpending<'a> {
-    /// Of requests that can change something: durably, with what they change.
+    /// For requests that can change something: durably, with the change.
     pub store: &'a Store,
-    /// Of requests that read only.
+    /// For read-only requests.
     pub reads: &'a ReadNonces,
 }
 
 impl NonceSpending<'_> {
-    /// As far as it is remembered here; what is durable decides when it is spent.
+    /// Checks the nonce against memory; the durable check follows when it is spent.
     fn is_new(&self, purpose: RequestPurpose, proof: &SignedCaller<'_>) -> Result<(), Refusal> {
         let is_spent = proof.nonce.as_ref().is_ok_and(|nonce| match purpose {
             RequestPurpose::Start | RequestPurpose::Continue => self.store.remembers(nonce),
@@ -275,7 +274,7 @@ impl NonceSpending<'_> {
     }
 }
 
-/// Key, time and certificate of somebody who is known.
+/// Checks key, time and certificate of an authenticated caller.
 fn judge(
     admission: &AdmissionPolicy,
     proof: &SignedCaller<'_>,
@@ -289,7 +288,7 @@ fn judge(
     check_certificate(merchant, shown, proof.algorithm, times.now)
 }
 
-/// Rate and standing of somebody who is known.
+/// Checks rate and admission state of an authenticated merchant.
 fn count(
     admission: &AdmissionPolicy,
     proof: &SignedCaller<'_>,
@@ -310,27 +309,27 @@ fn count(
     Ok(())
 }
 
-/// The moment of the judgement, and what is forgotten of others.
+/// The time of admission, and the times whose nonces are forgotten.
 #[derive(Debug, Clone, Copy)]
 struct AdmissionTimes<'a> {
     now: Timestamp,
-    /// Requests created then are refused, whatever the clock says (Q6).
+    /// Requests created in these times are refused, whatever the clock says (Q6).
     forgotten: &'a Forgotten,
 }
 
-/// A refusal, and whether it may be signed because the caller had been proven by then.
+/// A refusal, and whether it may be signed because the caller was authenticated by then.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotAdmitted {
-    /// What is answered.
+    /// The refusal to reply with.
     pub refusal: Refusal,
-    /// The signature that was good, if one was.
+    /// The verified signature, if any.
     pub proven: Option<ProvenCaller>,
 }
 
-/// Who was proven by which signature.
+/// The signature that authenticated the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProvenCaller {
-    /// The label of the signature: what the answer is bound to.
+    /// The label of the signature, to which the reply is bound.
     pub label: Box<str>,
     /// The id of the key.
     pub key: Box<str>,
@@ -345,7 +344,7 @@ impl NotAdmitted {
     }
 }
 
-/// Time window and forgotten moments (Q5, Q6).
+/// Checks the time window and the replay floor (Q5, Q6).
 fn is_recent(
     proof: &SignedCaller<'_>,
     window: &SignatureWindow,
@@ -354,7 +353,7 @@ fn is_recent(
     let (created_s, now_s) = (proof.created_s, times.now.seconds());
     if created_s > now_s.saturating_add(window.created_ahead_s) {
         return Err(Refusal::OutsideWindow(
-            "created lies in the future; set the clock that signs",
+            "created lies in the future; check the clock of the signer",
         ));
     }
     if created_s < now_s.saturating_sub(window.created_past_s) {
@@ -364,7 +363,7 @@ fn is_recent(
     }
     if times.forgotten.contains(Timestamp::from_s(created_s)) {
         return Err(Refusal::OutsideWindow(
-            "created lies in a time of which this gateway has forgotten what was used; sign anew",
+            "created lies in a time whose nonces this gateway no longer remembers; sign anew",
         ));
     }
     let Some(expires_s) = proof.expires_s else {
@@ -385,10 +384,9 @@ fn is_recent(
     Ok(())
 }
 
-/// Q4: certificate and key belong to the same merchant. Asked of each request, because what was
-/// enrolled and in force at the handshake need not be so any more. A shared secret proves too little
-/// by itself (R-6.3.1-1b): beside it a certificate is needed, whatever the merchant's connections
-/// else show.
+/// Q4: certificate and key belong to the same merchant. Checked for each request, because enrolment
+/// and validity may have changed since the handshake. A shared secret alone is not enough proof
+/// (R-6.3.1-1b): it always needs a certificate too, whatever the merchant's setting.
 fn check_certificate(
     merchant: &Merchant,
     shown: Option<&ShownCertificate>,

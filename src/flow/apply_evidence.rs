@@ -1,5 +1,5 @@
-//! Evidence meets order: read, decide, write. Every reply, callback and query ends here, and
-//! nothing else moves an attempt or a refund. The page to read when money is in question.
+//! Applies evidence to an order: read, decide, write. Every reply, callback and query result is
+//! applied here and nowhere else.
 
 pub mod payment_signals;
 
@@ -13,32 +13,31 @@ use crate::institution::{Call, Institution};
 use crate::store::{Committed, OrderKey, Store, StoreError};
 use crate::world::World;
 
-/// Others may write to the same order meanwhile, each refund of it for one; so often it is decided
-/// again. What is given up after that is not lost: it is asked about (A6).
+/// How often evidence is decided again after concurrent writes to the same order, for example by each
+/// of its refunds. What is given up after that is not lost: polling queries it (A6).
 const ROUNDS_MAX: u32 = 64;
 
-/// What became of a piece of evidence.
+/// The outcome of applying a piece of evidence.
 #[derive(Debug)]
 pub enum EvidenceOutcome {
-    /// It moved the order; durable.
+    /// It changed the order, durably.
     Moved(Order),
-    /// It said nothing new (C5).
+    /// It contained nothing new (C5).
     Known(Order),
-    /// It contradicts an end, and the institution did not confirm it when asked (V4).
+    /// It contradicts a final state, and a query to the institution did not confirm it (V4).
     Unconfirmed(Order),
-    /// It cannot be true; an alarm was raised (V3).
+    /// It cannot be true; an error was logged for manual review (V3).
     Quarantined(Contradiction),
-    /// It speaks of nothing we know.
+    /// Unknown reference: no order matches it.
     Stranger,
-    /// The order kept changing under us; the evidence must be brought again.
+    /// Too many concurrent writes to the order; the evidence must be applied again.
     Contended,
 }
 
-/// Weighs evidence against its order and makes what follows durable.
+/// Applies evidence to its order and commits the resulting change.
 ///
-/// `known` is the order as the caller last saw it, if it did: the decision is guarded by its
-/// version, so an order that moved meanwhile (a callback may be faster than the reply) is read
-/// again, not assumed.
+/// `known` is the order as the caller last read it, if any. The commit is guarded by its version, so
+/// an order that changed since (a callback may be faster than the reply) is read again.
 pub async fn apply_evidence(
     store: &Store,
     world: &World,
@@ -48,7 +47,7 @@ pub async fn apply_evidence(
 ) -> Result<EvidenceOutcome, StoreError> {
     let key = order_key(&evidence.institution, &evidence.about);
     let mut evidence = evidence;
-    let mut given = known.is_some();
+    let mut is_from_caller = known.is_some();
     let mut known = known;
     for _ in 0..ROUNDS_MAX {
         let order = match known.take() {
@@ -59,11 +58,11 @@ pub async fn apply_evidence(
             },
         };
         let now = world.clock.now();
-        // Each time anew: what was sent since the question left makes its answer too early.
+        // Checked each round: a send since the query left makes its answer inconclusive.
         if evidence.finding == Finding::NotFound
             && !is_not_found_conclusive(world, adapter, &evidence)
         {
-            // That a word before it named what it does not find is kept all the same: it did arrive (V5).
+            // Proof of arrival from an earlier reply is still recorded (V5).
             return match order.record_seen(&evidence, now) {
                 None => Ok(EvidenceOutcome::Known(order)),
                 Some(change) if store.changes.commit(&change).await? == Committed::Done => {
@@ -73,10 +72,10 @@ pub async fn apply_evidence(
             };
         }
         let dated = order.dated_as_received(&evidence, now);
-        let heard = dated.as_ref().unwrap_or(&evidence);
-        match order.apply(heard, adapter.facts(), now) {
-            // As the caller last saw it, the order may be older than what others have seen (O5).
-            Applied::Repeat if given => given = false,
+        let to_apply = dated.as_ref().unwrap_or(&evidence);
+        match order.apply(to_apply, adapter.facts(), now) {
+            // The caller's copy of the order may be stale: read it again before answering (O5).
+            Applied::Repeat if is_from_caller => is_from_caller = false,
             Applied::Repeat => return Ok(EvidenceOutcome::Known(order)),
             Applied::Quarantine(why) => {
                 if let Some(change) = order.record_seen(&evidence, now)
@@ -85,15 +84,15 @@ pub async fn apply_evidence(
                     continue;
                 }
                 tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
-                    why = why.word(), "evidence put aside: it cannot be true of this attempt");
+                    why = why.word(), "evidence quarantined: it cannot be true of this attempt");
                 return Ok(EvidenceOutcome::Quarantined(why));
             }
             Applied::ConfirmByQuery => {
                 let confirmed = confirm(world, adapter, &order, &evidence).await;
                 match confirmed.filter(|answer| matches!(answer.finding, Finding::Succeeded(_))) {
                     Some(confirmed) => evidence = confirmed,
-                    // Anything else moves no ended attempt, and would read as heard already: then
-                    // whoever brought the news would never bring it again (C4).
+                    // Anything else changes no ended attempt and would be reported as `Known`: the
+                    // institution's callback would be acknowledged and never repeated (C4).
                     None => return Ok(EvidenceOutcome::Unconfirmed(order)),
                 }
             }
@@ -107,8 +106,8 @@ pub async fn apply_evidence(
                     }
                     if dated.is_some() {
                         tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
-                            "the institution dates money that moved when it cannot have moved; it \
-                             counts from when it was heard");
+                            "the institution sent an impossible payment time; the time of receipt \
+                             is used instead");
                     }
                     signal_moved(world, &evidence, &order);
                     return Ok(EvidenceOutcome::Moved(order));
@@ -120,7 +119,7 @@ pub async fn apply_evidence(
     Ok(EvidenceOutcome::Contended)
 }
 
-/// The order that an institution's word is about.
+/// The key of the order that an institution's message is about.
 pub(in crate::flow) fn order_key(institution: &InstitutionId, about: &EvidenceSubject) -> OrderKey {
     match about {
         EvidenceSubject::Attempt(id) => OrderKey::Attempt(institution.clone(), id.clone()),
@@ -128,8 +127,8 @@ pub(in crate::flow) fn order_key(institution: &InstitutionId, about: &EvidenceSu
     }
 }
 
-/// Whether "not found" counts: nothing of what it is about can be on its way since before its
-/// question left (A5, V5).
+/// Whether "not found" is conclusive: no send about the same subject can have been in flight since
+/// before the query left (A5, V5).
 pub(in crate::flow) fn is_not_found_conclusive(
     world: &World,
     adapter: &dyn Institution,
@@ -140,8 +139,8 @@ pub(in crate::flow) fn is_not_found_conclusive(
     Evidence::is_not_found_conclusive(quiet, adapter.facts())
 }
 
-/// Asks the institution whether what contradicts an end is so (V4). Only its answer to our own
-/// question counts, so an answer that came by a query needs no second one.
+/// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply to
+/// our own query counts, so evidence that came from a query needs no second one.
 async fn confirm(
     world: &World,
     adapter: &dyn Institution,

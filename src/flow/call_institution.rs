@@ -1,5 +1,5 @@
-//! Calls about payments and refunds; every way one can end is evidence. How its steps are carried out
-//! is `executor.rs`, for every family of calls the same.
+//! Calls about payments and refunds; every result is evidence. `executor.rs` carries out the steps, the
+//! same way for every family of calls.
 
 pub(in crate::flow) mod executor;
 
@@ -20,16 +20,16 @@ use crate::world::sends::InFlightSend;
 use crate::world::{CallTimeouts, Permit, PermitUnavailable, World};
 use executor::{Conversation, Failure, Start, execute, with_slow_key};
 
-/// How long a payer waits for the hand-over; after it the answer is "not known yet" (R-6.4-1a).
+/// How long a payer waits for the payment action; after that the reply is "pending" (R-6.4-1a).
 pub const CREATE_TIMEOUTS: CallTimeouts = timeouts(5_000, 6_000);
 
-/// How long a query or a close may take when a worker asks.
+/// How long a worker's query or close may take.
 pub const QUERY_TIMEOUTS: CallTimeouts = timeouts(5_000, 8_000);
 
-/// How long a merchant's query waits for the institution's word (R-A3.2-3).
+/// How long a merchant's query waits for the institution's reply (R-A3.2-3).
 pub const READ_TIMEOUTS: CallTimeouts = timeouts(800, 1_000);
 
-/// Bytes of an institution's answer that are read; a longer one proves nothing.
+/// Bytes of an institution's reply that are read; a longer one proves nothing.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
 const fn timeouts(head_ms: u64, whole_ms: u64) -> CallTimeouts {
@@ -40,7 +40,7 @@ const fn timeouts(head_ms: u64, whole_ms: u64) -> CallTimeouts {
     }
 }
 
-/// Asks once and says what came of it. A create or refund does not leave this way.
+/// Sends one query or close and returns the evidence. Creates and refunds use [`send_once`].
 pub async fn call_institution(
     world: &World,
     adapter: &dyn Institution,
@@ -55,18 +55,18 @@ pub async fn call_institution(
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
-/// What a create or refund leaves with.
+/// How a create or refund is sent.
 pub struct SendOptions {
     /// How long it may take.
     pub timeouts: CallTimeouts,
-    /// The turn that was waited for before the intent was written, if one was.
+    /// The permit acquired before the intent was written, if any.
     pub permit: Option<Permit>,
     /// Begun before the intent was written.
     pub in_flight: InFlightSend,
 }
 
 impl SendOptions {
-    /// For a caller who waits.
+    /// For a caller that waits for the reply.
     pub fn at_once(permit: Option<Permit>, in_flight: InFlightSend) -> Self {
         Self {
             timeouts: CREATE_TIMEOUTS,
@@ -76,8 +76,8 @@ impl SendOptions {
     }
 }
 
-/// Begins the create that a change is about to write down, if it does: that of the live attempt,
-/// unless that is to be closed.
+/// Registers the create that a change is about to commit, if any: that of the live attempt, unless it
+/// is closing.
 pub fn begin_create(world: &World, change: &Change) -> Option<InFlightSend> {
     let live = change.order().and_then(Order::live_attempt);
     let created = live.filter(|attempt| attempt.state != AttemptState::Closing);
@@ -88,22 +88,22 @@ pub fn begin_create(world: &World, change: &Change) -> Option<InFlightSend> {
     })
 }
 
-/// Creates or refunds once, and says what came of it. What it borrows was committed before (A1, R4).
+/// Sends one create or refund and returns the evidence. Its intent was committed before (A1, R4).
 pub async fn send_once(
     world: &World,
     adapter: &dyn Institution,
     call: &Call<'_>,
-    leave: SendOptions,
+    send: SendOptions,
 ) -> Evidence {
     let how = ExchangeOptions {
-        timeouts: leave.timeouts,
-        permit: leave.permit,
-        in_flight: Some(leave.in_flight),
+        timeouts: send.timeouts,
+        permit: send.permit,
+        in_flight: Some(send.in_flight),
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
-/// Asks once, in a turn that was waited for: for questions by the hundred, which would be kept back
+/// Sends one query or close with a permit acquired before: for bulk polling, which would be throttled
 /// otherwise.
 pub async fn ask_with_permit(
     world: &World,
@@ -119,10 +119,10 @@ pub async fn ask_with_permit(
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
-/// Waits for a turn at an institution, before anything is written.
+/// Acquires a permit for an institution, before anything is written.
 ///
 /// # Errors
-/// It did not come in time: nothing was recorded, no nonce spent (Q8).
+/// None was available in time: nothing was recorded, no nonce spent (Q8).
 pub async fn acquire_permit(
     world: &World,
     institution: &InstitutionId,
@@ -157,7 +157,7 @@ impl Conversation for PaymentCall<'_> {
 
     fn next(&self, state: &CallState, reply: &Response<Bytes>, stamp: &Stamp) -> Step<Evidence> {
         match self.adapter.next(self.call, state, reply, stamp) {
-            Step::Done(read) => Step::Done(self.held_to_its_question(read)),
+            Step::Done(read) => Step::Done(self.checked_amount(read)),
             more @ (Step::Send(_) | Step::Unmade(_)) => more,
         }
     }
@@ -200,7 +200,7 @@ impl PaymentCall<'_> {
             permit: how.permit,
             in_flight: how.in_flight,
         };
-        // On the heap, so that whoever waits for a call is not as large as all its steps.
+        // Boxed to keep the caller's future small.
         match Box::pin(execute(world, self.adapter, self, start)).await {
             Ok((read, asked_at)) => Evidence {
                 asked_at: (!self.call.is_send()).then_some(asked_at),
@@ -211,22 +211,22 @@ impl PaymentCall<'_> {
         }
     }
 
-    /// An answer as evidence, held to the sum that was asked for (V3).
-    fn held_to_its_question(&self, read: Evidence) -> Evidence {
+    /// Checks the amount in a reply against the amount of the call (V3).
+    fn checked_amount(&self, read: Evidence) -> Evidence {
         let call = self.call;
-        let asked = call
+        let amount = call
             .refund()
             .map_or(call.attempt().amount, |refund| refund.amount);
-        let found = read.checked_against(asked);
+        let found = read.checked_against(amount);
         if found.finding == Finding::Ambiguous(Ambiguity::Mismatch) {
             tracing::error!(institution.id = %found.institution, call = call.word(),
-attempt.id = %call.attempt().id,
-"an answer put aside: it speaks of something else than was asked");
+                attempt.id = %call.attempt().id,
+                "a reply was rejected: it does not match the call");
         }
         found
     }
 
-    /// What ended without an answer, as evidence.
+    /// Evidence of a call that ended without a reply.
     fn evidence(&self, finding: Finding) -> Evidence {
         Evidence {
             institution: self.adapter.id().clone(),
@@ -243,27 +243,27 @@ attempt.id = %call.attempt().id,
     }
 }
 
-/// How a call is made.
+/// How a call is sent.
 struct ExchangeOptions {
     timeouts: CallTimeouts,
     permit: Option<Permit>,
     in_flight: Option<InFlightSend>,
 }
 
-/// How a call is dated and made one of a kind; nothing for one that must not leave (any more).
+/// The time and nonce of a call; `None` if it must not be sent (any more).
 fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Option<Stamp> {
-    // Begun long ago by a process that stood still since: by now it counts as in doubt, and its
-    // payer may have given up, so it must not leave any more (Q9). Nor what nobody keeps account of.
+    // An intent that grew old while the process was suspended already counts as unresolved, and its
+    // payer may have given up, so it must not be sent (Q9). Nor must a send that is not registered.
     let is_fresh =
         in_flight.is_some_and(|one| world.clock.uptime().since(one.begun()) < INTENT_TIMEOUT);
     match call {
         Call::Create(..) | Call::Refund(..) if !is_fresh => None,
-        // A repeated create must be equal (A3): the stored stamp, dated by the last intent to send.
+        // A repeated create must be equal (A3): the stored nonce, and the time of the last intent.
         Call::Create(attempt, _) => Some(Stamp {
             now: attempt.sent_at,
             nonce: attempt.stamp.nonce,
         }),
-        // The same holds for a refund (R4); its call is dated by the last intent to send.
+        // A refund likewise has the time of its last intent to send (R4).
         Call::Refund(refund, ..) => match refund.sending {
             SendStatus::Left(left) => Some(Stamp {
                 now: left,
@@ -278,8 +278,8 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Op
     }
 }
 
-/// What an answer says about who gave it. A refusal is one, and so is a word that we do not know: a
-/// merchant's odd order must not close an institution to others.
+/// What a finding says about the institution's health. A refusal or an unknown code counts as answered:
+/// one merchant's unusual order must not open the circuit breaker for others.
 fn answered(finding: &Finding) -> CallEnd {
     match finding {
         Finding::Ambiguous(

@@ -1,4 +1,5 @@
-//! The merchant gives up. Closing is a durable wish; evidence ends the order, not the wish.
+//! Closes an order for its merchant. A close request is durable; evidence closes the order, not
+//! the request.
 
 use crate::domain::attempt::AttemptState;
 use crate::domain::evidence::Finding;
@@ -15,11 +16,11 @@ use crate::institution::Call;
 use crate::store::Store;
 use crate::world::World;
 
-/// Others may write to the same order meanwhile; so often the wish is decided again.
+/// How often a close request is decided again after a concurrent write to the same order.
 const ROUNDS_MAX: u32 = 3;
 
-/// Writes down the wish, asks the institution once, and answers the order as it then stands:
-/// CLOSED (200), or still OPEN because nobody knows yet (202).
+/// Commits the close request, calls the institution once, and returns the current order: CLOSED
+/// (200), or still OPEN because the outcome is not known yet (202).
 ///
 /// # Errors
 /// The order is unknown, does not match, or is paid.
@@ -45,12 +46,12 @@ pub async fn close_order(
         }
         let change = match order.end(CloseReason::Merchant, cause, now) {
             Ok(change) => change,
-            // The wish stands already.
+            // A close request exists already.
             Err(cause) => return Ok((order, spend(store, cause, now).await?)),
         };
         match commit(store, change).await? {
             CommitOutcome::Done(order, spent) => {
-                return Ok((ask_once(store, world, snapshot, *order).await, spent));
+                return Ok((close_once(store, world, snapshot, *order).await, spent));
             }
             CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
                 cause = change.into_cause();
@@ -60,8 +61,8 @@ pub async fn close_order(
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
-/// One try to have the close confirmed while the merchant waits; the rest is the workers'.
-async fn ask_once(
+/// One attempt to close at the institution while the merchant waits; workers continue from there.
+async fn close_once(
     store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
@@ -81,25 +82,25 @@ async fn ask_once(
     }
     let call = Call::Close(attempt, &order.terms);
     let mut evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
-    // What is not found there may be so a moment later: it must be said twice (A5).
+    // An attempt that is not found may still arrive a moment later: it must be reported twice (A5).
     if evidence.finding == Finding::NotFound {
         let call = Call::Query(attempt, &order.terms);
-        let asked = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
-        evidence = latest(evidence, asked);
+        let queried = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
+        evidence = latest(evidence, queried);
     }
-    let asked = order.clone();
+    let committed = order.clone();
     match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
         Ok(
             EvidenceOutcome::Moved(order)
             | EvidenceOutcome::Known(order)
             | EvidenceOutcome::Unconfirmed(order),
         ) => order,
-        // What was committed stands and is answered, whatever became of the news (Q8).
+        // The committed state is valid whatever happened to the evidence (Q8).
         Ok(
             EvidenceOutcome::Quarantined(_)
             | EvidenceOutcome::Stranger
             | EvidenceOutcome::Contended,
         )
-        | Err(_) => asked,
+        | Err(_) => committed,
     }
 }

@@ -1,4 +1,4 @@
-//! Who may ask and through whom: one version of the enrolment, swapped whole (F1).
+//! One version of the configuration of merchants and institutions, replaced as a whole (F1).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,34 +9,34 @@ use crate::domain::merchant::CertificateDigest;
 use crate::institution::Institution;
 use crate::signature::{KeyRing, SigningKey};
 
-/// Everything about merchants and institutions that a request is judged by.
+/// All configuration of merchants and institutions that a request depends on.
 pub struct ConfigurationSnapshot {
     /// Merchants, institutions, routes, contracts.
     pub routing: RoutingTable,
     /// The merchants' keys; the owner of a key is a `merchantId`.
     pub keys: KeyRing,
-    /// The institutions' dialects.
+    /// The institutions' adapters.
     pub adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
-    /// The operators' keys; the owner of a key is an operator's id.
+    /// The keys of staff; the owner of a key is a staff member's id.
     pub operators: KeyRing,
-    /// How this gateway is known.
+    /// The identity of this gateway.
     pub platform: PlatformIdentity,
-    /// Every client certificate that is enrolled, whosever: each request asks for one.
+    /// All enrolled client certificates, of any merchant: looked up for each request.
     certificates: HashSet<CertificateDigest>,
 }
 
-/// How this gateway is known to merchants.
+/// The identity of this gateway towards merchants.
 pub struct PlatformIdentity {
     /// `https://host[:port]` that merchants sign for and pages are served under.
     pub origin: String,
-    /// Sign answers and notifications, each in its time.
+    /// The keys that sign replies and notifications, each in its validity period.
     pub signing: SigningKeys,
     /// `/.well-known/jwks.json`: current and next keys with validity.
     pub jwks: bytes::Bytes,
 }
 
-/// The platform's own keys, chosen by the time of each signature: the next one signs from its first
-/// second on, whether or not anything is reloaded then.
+/// The platform's own keys, chosen by the time of each signature: a new key takes over at its first
+/// second, without a reload.
 pub struct SigningKeys(Vec<DatedKey>);
 
 /// A key and when it signs.
@@ -59,15 +59,15 @@ impl SigningKeys {
         }])
     }
 
-    /// Those that are or will be in force; `None` if none is at this moment. Unit: Unix seconds.
+    /// Keys that are or will be valid; `None` if none is valid now. Unit: Unix seconds.
     pub fn of(mut dated: Vec<DatedKey>, now_s: i64) -> Option<Self> {
         dated.sort_by_key(|one| one.from_s);
         let signing = Self(dated);
         signing.at(now_s).is_some().then_some(signing)
     }
 
-    /// The newest in force; none when all have ended, for a key that has ended signs nothing more
-    /// (R-6.3.1-1c). An alarm was raised weeks before. Unit: Unix seconds.
+    /// The newest valid key; `None` when all have expired, because an expired key must not sign
+    /// (R-6.3.1-1c). An alert fires weeks before. Unit: Unix seconds.
     pub fn at(&self, now_s: i64) -> Option<&Arc<SigningKey>> {
         let mut newest_first = self.0.iter().rev();
         newest_first
@@ -77,7 +77,7 @@ impl SigningKeys {
 }
 
 impl ConfigurationSnapshot {
-    /// Everybody enrolled, with the keys and dialects that go with them.
+    /// A snapshot without staff keys.
     pub fn new(
         routing: RoutingTable,
         keys: KeyRing,
@@ -96,15 +96,15 @@ impl ConfigurationSnapshot {
         }
     }
 
-    /// The same, with these operators' keys.
+    /// Sets the keys of staff.
     #[must_use]
     pub fn with_staff(mut self, operators: KeyRing) -> Self {
         self.operators = operators;
         self
     }
 
-    /// The dialect of an institution while its credentials and those of the account can be used: without
-    /// them nothing is begun there, and what was begun waits.
+    /// The adapter of an institution while its credentials and those of the account are usable: without
+    /// them no new work begins there, and existing work waits.
     pub fn usable_adapter(
         &self,
         id: &InstitutionId,
@@ -129,15 +129,15 @@ impl ConfigurationSnapshot {
         enrolled.is_none_or(|one| one.credentials.are_usable(now))
     }
 
-    /// Whether a message of each of an institution's accounts could be proven. Where one could not, what is
-    /// not proven may be its message all the same.
+    /// Whether messages of each of the institution's accounts can be verified now. If not, a message that
+    /// fails verification may still be genuine.
     pub fn proves_every_account(&self, id: &InstitutionId, now: Timestamp) -> bool {
         let mut accounts = self.routing.accounts_at(id);
         accounts.all(|account| account.credentials.can_prove(now))
     }
 
-    /// The dialect of an institution while messages of one of its accounts can be proven: what it tells us
-    /// counts though we may be unable to call it.
+    /// The adapter of an institution while messages of at least one of its accounts can be verified: its
+    /// callbacks count even if we cannot call it.
     pub fn verifying_adapter(
         &self,
         id: &InstitutionId,
@@ -151,7 +151,7 @@ impl ConfigurationSnapshot {
         self.adapters.get(id).filter(|_| is_proven && is_one_proven)
     }
 
-    /// Whether a client certificate is enrolled for anybody.
+    /// Whether a client certificate is enrolled for any merchant.
     pub fn knows_certificate(&self, digest: &CertificateDigest) -> bool {
         self.certificates.contains(digest)
     }

@@ -1,5 +1,5 @@
-//! Who may use what: one judgement for the list of institutions, the payer's page, the choice
-//! and an order that names its institution (R-A2.4.1-3a).
+//! Eligibility: one check for the list of institutions, the payer's page, the selection and an
+//! order that names its institution (R-A2.4.1-3a).
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{IneligibleReason, Mode, Offer, OfferQuery};
@@ -10,16 +10,16 @@ use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::health::ProbePermit;
 use crate::world::World;
 
-/// An institution, and how the payer pays through it.
+/// An institution and a mode of payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Which.
+    /// The institution.
     pub institution: InstitutionId,
-    /// How.
+    /// How the payer pays through it.
     pub mode: Mode,
 }
 
-/// Who may use what, by one configuration and at one moment.
+/// Checks eligibility against one configuration at one moment.
 pub(in crate::flow) struct EligibilityCheck<'a> {
     pub(in crate::flow) snapshot: &'a ConfigurationSnapshot,
     pub(in crate::flow) now: Timestamp,
@@ -45,10 +45,10 @@ impl<'a> EligibilityCheck<'a> {
         self.snapshot.routing.offers(query, last_paid, health)
     }
 
-    /// Whether this institution is eligible for this payment, and in which mode.
+    /// Checks that this institution is eligible for this payment, and determines the mode.
     ///
     /// # Errors
-    /// It is unknown, not contracted, or ineligible for a reason that the refusal names.
+    /// It is unknown, not contracted, or ineligible for the reason in the refusal.
     pub(in crate::flow) fn check(
         &self,
         terms: &OrderTerms,
@@ -65,7 +65,7 @@ impl<'a> EligibilityCheck<'a> {
         if let Some(reason) = routing.ineligible(profile, &query, health) {
             return Err(refusal(reason));
         }
-        // Where no mode is asked for, the first that is eligible: the webview where it is offered.
+        // Without a requested mode, the first eligible one: the webview where it is offered.
         let is_eligible = |mode: &Mode| {
             let mode = Some(*mode);
             let query = OfferQuery { mode, ..query };
@@ -82,8 +82,8 @@ impl<'a> EligibilityCheck<'a> {
         })
     }
 
-    /// The same, with a probe permit: an institution that failed lately takes only a few orders at a
-    /// time.
+    /// Checks again and takes a probe permit: an institution that failed recently gets only a few
+    /// orders at a time.
     ///
     /// # Errors
     /// Those of [`EligibilityCheck::check`].
@@ -98,7 +98,7 @@ impl<'a> EligibilityCheck<'a> {
     }
 }
 
-/// What these terms ask of the routing table.
+/// The routing query for these terms.
 pub(in crate::flow) fn offer_query(
     terms: &OrderTerms,
     mode: Option<Mode>,
@@ -114,8 +114,7 @@ pub(in crate::flow) fn offer_query(
     }
 }
 
-/// A reason as a refusal. Two of them are a matter between merchant and platform, not of the
-/// institution.
+/// Maps a reason to a refusal. Two of them concern merchant and platform, not the institution.
 fn refusal(reason: IneligibleReason) -> Refusal {
     match reason {
         IneligibleReason::NotContracted => Refusal::InstitutionNotContracted,

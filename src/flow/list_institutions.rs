@@ -1,4 +1,4 @@
-//! What may this payer use for this order?
+//! Lists the institutions that a payer may use for an order.
 
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::Order;
@@ -6,14 +6,14 @@ use crate::flow::FlowContext;
 use crate::flow::judge::{EligibilityCheck, offer_query};
 
 /// Every institution on the merchant's routes for this order, with the reason where it is
-/// ineligible: the one this payer last paid through first, or the merchant's default where there is
-/// none; then by health, then as configured.
+/// ineligible. Sorted: first the one this payer last paid through, or else the merchant's default;
+/// then by health; then in configuration order.
 pub async fn list_institutions<'a>(context: FlowContext<'a>, order: &Order) -> Vec<Offer<'a>> {
     let mode = match order.terms.business_type {
         BusinessType::Single(mode) => Some(mode),
         BusinessType::Aggregated => None,
     };
-    // A convenience: that it cannot be read must not hide an order that was placed.
+    // Only a convenience: a failed read must not fail the request.
     let last_paid = context
         .store
         .orders

@@ -1,6 +1,6 @@
-//! What the gateway does, a file for each journey; each is read from its first line to its last.
+//! The gateway's use cases, one file each, meant to be read from top to bottom.
 //!
-//! Flows hold no state and never wait for time: workers call them when something is due.
+//! Flows hold no state and never sleep: workers call them when something is due.
 
 pub mod admit_request;
 pub mod answer;
@@ -26,10 +26,10 @@ use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::store::{Store, StoreError};
 use crate::world::World;
 
-/// What a flow works with. Whatever else it needs is named beside it.
+/// The common dependencies of a flow. Anything else it needs is a separate parameter.
 #[derive(Clone, Copy)]
 pub struct FlowContext<'a> {
-    /// What outlives the process.
+    /// Durable state.
     pub store: &'a Store,
     /// Time, randomness, network.
     pub world: &'a World,
@@ -37,14 +37,14 @@ pub struct FlowContext<'a> {
     pub snapshot: &'a ConfigurationSnapshot,
 }
 
-/// What a merchant is answered when the store did not answer (Q8).
+/// The refusal a merchant gets when the store fails (Q8).
 impl From<StoreError> for Refusal {
     fn from(fault: StoreError) -> Self {
         match fault {
             StoreError::Unavailable(_) => Self::Unavailable,
             StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             StoreError::Corrupt(why) => {
-                tracing::error!(why, "what is stored cannot be read; a person must look");
+                tracing::error!(why, "stored data cannot be read; manual review needed");
                 Self::Unavailable
             }
         }

@@ -1,5 +1,5 @@
-//! The merchant is told, until it says it heard (A3.3, X-4): the same bytes under the same id,
-//! signed anew for each delivery (N3).
+//! Notifies the merchant until it acknowledges (A3.3, X-4): the same bytes under the same id, with a
+//! new signature for each delivery (N3).
 
 mod acknowledgement;
 
@@ -28,24 +28,24 @@ use acknowledgement::{Unacknowledged, is_acknowledged};
 /// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
-/// After a lack of our own, before the same delivery is tried again.
+/// How long to wait after a local shortage before the same delivery is retried.
 const SHORTAGE_WAIT: Duration = Duration::from_secs(5);
 
-/// Life of a notification's signature. Unit: seconds.
+/// Lifetime of a notification's signature. Unit: seconds.
 const SIGNATURE_LIFE_S: i64 = 300;
 
-/// What became of one delivery; a word for metrics.
+/// The outcome of one delivery, also for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// The merchant said SUCCESS, so long after the event's birth.
+    /// The merchant replied SUCCESS, this long after the event was created.
     Delivered(Duration),
-    /// It will be tried again.
+    /// It will be retried.
     Again,
-    /// Nothing left, by a lack of ours: it will be tried again and counts as no try (H1).
+    /// Not sent because of a local shortage: retried, and not counted as a try (H1).
     Throttled,
-    /// The schedule is used up (N2).
+    /// The schedule is exhausted; the event is dead-lettered (N2).
     Dead,
-    /// Somebody else has the lease; a repeat is possible, a loss is not (N6).
+    /// Another worker has the lease; a repeat is possible, a loss is not (N6).
     LeaseLost,
 }
 
@@ -60,7 +60,7 @@ pub async fn notify_merchant(
         return Ok(Delivery::LeaseLost);
     };
     let attempt = lease.tries.saturating_add(1);
-    let heard = match request(world, platform, event, attempt).await {
+    let acknowledged = match request(world, platform, event, attempt).await {
         Ok(request) => {
             let (at, is_logged) = (world.clock.now(), world.exchange_log.is_on());
             let copy = is_logged.then(|| RequestCopy::of(&request, shown(event)));
@@ -68,22 +68,22 @@ pub async fn notify_merchant(
                 .outbound
                 .send(&OutboundParty::Merchant, request, timeouts(attempt).into())
                 .await;
-            let heard = is_acknowledged(&answer);
+            let acknowledged = is_acknowledged(&answer);
             if let Some(copy) = copy {
-                log_exchange(world, event, (at, attempt), copy, (&heard, &answer));
+                log_exchange(world, event, (at, attempt), copy, (&acknowledged, &answer));
             }
-            heard
+            acknowledged
         }
         Err(unmade) => Err(unmade),
     };
-    if let Err(reason) = &heard {
+    if let Err(reason) = &acknowledged {
         tracing::info!(event.id = event.id.as_str(), merchant.id = %event.merchant, attempt,
             %reason, "a notification was not acknowledged");
     }
     let now = world.clock.now();
     let age = now.since(*born);
     let wait = schedule::notice_wait(attempt);
-    let (outcome, delivery) = match (heard, wait) {
+    let (outcome, delivery) = match (acknowledged, wait) {
         (Ok(()), _) => (DeliveryOutcome::Delivered(now), Delivery::Delivered(age)),
         (Err(reason), _) if reason.is_our_shortage() => {
             let again = DeliveryOutcome::NotAttempted(now.plus(SHORTAGE_WAIT));
@@ -92,7 +92,7 @@ pub async fn notify_merchant(
         (Err(_), Some(wait)) => (DeliveryOutcome::Again(now.plus(wait)), Delivery::Again),
         (Err(_), None) => {
             tracing::error!(event.id = event.id.as_str(), merchant.id = %event.merchant,
-                "a notification was never acknowledged and is given up; it can be sent again");
+                "a notification was never acknowledged and is dead-lettered; it can be resent");
             (DeliveryOutcome::Dead, Delivery::Dead)
         }
     };
@@ -102,15 +102,14 @@ pub async fn notify_merchant(
     })
 }
 
-/// Of a merchant's address the origin: what stands behind it is the merchant's own, and may be about
-/// the payer (D1).
+/// The origin of a merchant's address; the rest is masked because it may identify the payer (D1).
 fn shown(event: &Event) -> String {
     let to = event.destination.as_deref().unwrap_or_default();
     format!("{}/***", origin(to).unwrap_or_default())
 }
 
-/// 2 s for the first byte and 4 s in all at first, so that a healthy merchant is told within 3 s
-/// and a slow one holds up nobody; 10 s later on.
+/// First delivery: 2 s to the first byte and 4 s in total, so that a healthy merchant is notified
+/// within 3 s and a slow one delays nobody; retries: 10 s.
 fn timeouts(attempt: u32) -> CallTimeouts {
     let (head, whole) = if attempt == 1 { (2, 4) } else { (10, 10) };
     CallTimeouts {
@@ -120,8 +119,8 @@ fn timeouts(attempt: u32) -> CallTimeouts {
     }
 }
 
-/// The request, or what it means that there is none: without a turn of a slow key there may be one
-/// soon, with an address that is none there never will.
+/// Builds and signs the request. Without a permit of a slow key it can be retried soon; with an
+/// invalid address it never succeeds.
 async fn request(
     world: &World,
     platform: &PlatformIdentity,
@@ -151,10 +150,10 @@ async fn request(
         Some(request)
     };
     let Some(key) = platform.signing.at(now.seconds()) else {
-        tracing::error!("no platform key is in force: a notification waits for one");
+        tracing::error!("no platform key is in force; a notification cannot be signed");
         return Err(Unacknowledged::NotSent);
     };
-    // As it goes over the wire, not as it was registered: there an empty path is `/`.
+    // The target as sent on the wire, not as registered: an empty path becomes `/`.
     let target = request.uri().to_string();
     let Some(permits) = key.permits() else {
         return sign(key, &target, request).ok_or(Unacknowledged::NotSent);
@@ -171,12 +170,12 @@ fn log_exchange(
     event: &Event,
     (at, attempt): (Timestamp, u32),
     request: RequestCopy,
-    (heard, answer): (
+    (acknowledged, answer): (
         &Result<(), Unacknowledged>,
         &Result<Response<Bytes>, SendError>,
     ),
 ) {
-    let result = match heard {
+    let result = match acknowledged {
         Ok(()) => "acknowledged".to_owned(),
         Err(reason) => format!("not acknowledged: {reason}"),
     };

@@ -1,4 +1,4 @@
-//! A merchant asks to be paid (A3.1).
+//! Places an order for a merchant (A3.1).
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use crate::flow::start_attempt::{OrderOutcome, OrderReply, begin, create, new_at
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
-/// Places an order, or answers how an equal one stands.
+/// Places an order, or returns the current state of an equal one.
 ///
-/// Without an institution nobody is called. With one, order, attempt and nonce are one commit;
-/// then the institution is called, and the answer is that of a selection.
+/// Without an institution, nothing is called. With one, order, attempt and nonce are one commit;
+/// then the institution is called, and the reply is that of a selection.
 ///
 /// # Errors
-/// Everything of `interface.md` for A3.1; the nonce is spent with all but 429, 500 and 503 (Q5).
+/// All errors that `interface.md` lists for A3.1; each spends the nonce except 429, 500 and 503 (Q5).
 pub async fn place_order(
     context: FlowContext<'_>,
     caller: Admitted,
@@ -40,8 +40,8 @@ pub async fn place_order(
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
     let judged = judge(&EligibilityCheck::new(context), &terms);
-    // What cannot be placed any more may have been placed before: then it is a repeat. A request that
-    // would wait for a permit is looked up first as well, because a repeat needs none.
+    // An order that is no longer eligible may be a repeat of one placed earlier. A request that would
+    // wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
@@ -57,9 +57,9 @@ pub async fn place_order(
     };
     let (mut permit, mut probe) = (None, ProbePermit::default());
     if let Some(choice) = &choice {
-        // Waited for before anything is written: a request that gets none has lost nothing (Q8).
+        // Acquired before anything is written: without a permit, no state has changed (Q8).
         permit = Some(acquire_permit(world, &choice.institution, &terms.merchant).await?);
-        // Judged by what is true after the wait; the probe permit is taken only then.
+        // Checked again after the wait; the probe permit is taken only then.
         let check = EligibilityCheck::new(context);
         match check.admit(&terms, choice) {
             Ok(admitted) => probe = admitted,
@@ -104,7 +104,7 @@ pub async fn place_order(
     Ok((create(context, order, probe, send).await, spent))
 }
 
-/// What the configuration says of these terms: the institution to call, where one must be.
+/// Checks the terms against the configuration and returns the institution to call, if one is needed.
 fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choice>, Refusal> {
     let routing = &check.snapshot.routing;
     let merchant = routing
@@ -125,7 +125,7 @@ fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choi
         return check.check(terms, institution, mode).map(Some);
     }
     match terms.business_type {
-        // The payer chooses: on the merchant's cards, or on our page.
+        // The payer chooses, on the merchant's page or on ours.
         BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => Ok(None),
         BusinessType::Single(mode) => {
             if let Some(default) = merchant.default_institutions.get(&mode) {
@@ -148,9 +148,9 @@ fn notice_url(snapshot: &ConfigurationSnapshot, merchant: &MerchantId) -> Option
     merchant.notice_url.as_deref().map(Into::into)
 }
 
-/// An equal request came before: the present state in the form of the first answer (Q7). Where an
-/// institution was part of it, the payer gets a payment action that can be used (R-6.1.1-1), made
-/// anew where the stored one has expired.
+/// Answers a repeated request with the current state, in the form of the first reply (Q7). If it
+/// names an institution, the payer gets a usable payment action (R-6.1.1-1), created again if the
+/// stored one has expired.
 async fn repeated(
     context: FlowContext<'_>,
     order: Order,
@@ -179,7 +179,7 @@ async fn repeated(
     Ok((reply, spent))
 }
 
-/// Whether placing alone decides the institution, by name or because the mode needs one.
+/// Whether placing the order determines the institution, by name or because the mode requires one.
 fn names_institution(terms: &OrderTerms) -> bool {
     match terms.business_type {
         BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => terms.named.is_some(),

@@ -1,6 +1,6 @@
-//! Asks about everything in doubt and ends what has expired: time-out, lost callback and crash
-//! between two writes are one small problem, solved here. Asks; never sends a charge again, and
-//! never ends anything by the clock (V2).
+//! Queries everything unresolved and begins closing what has expired; covers time-outs, lost callbacks
+//! and crashes between two writes. Only queries and closes: it never sends a charge again, and no
+//! attempt ends by a timer alone (V2).
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::store::{Committed, Lease, LeasedWork, Store, StoreError, Unresolved};
 use crate::world::signals::POLL_GAP_MIN;
 use crate::world::{Permit, PermitUnavailable, World};
 
-/// Leftovers adopted in one round.
+/// Orphaned orders recovered in one round.
 const ORPHANED_AT_ONCE: u32 = 256;
 
-/// At start-up: everything a dead process left as intent may have been sent, so it is in doubt
-/// (S1). Returns how many orders were taken over.
+/// At start-up, marks as unresolved every intent that a dead process left, because it may have been
+/// sent (S1). Returns the number of orders recovered.
 pub async fn recover_orphaned(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
     let mut adopted: u64 = 0;
     loop {
@@ -37,7 +37,7 @@ pub async fn recover_orphaned(store: &Store, now: Timestamp) -> Result<u64, Stor
             let Some(change) = order.recover_orphaned(store.epoch, now) else {
                 continue;
             };
-            // Stale: somebody moved it meanwhile; the next round looks again.
+            // Stale: changed by another writer; the next round reads it again.
             if store.changes.commit(&change).await? == Committed::Done {
                 adopted = adopted.saturating_add(1);
             }
@@ -45,15 +45,15 @@ pub async fn recover_orphaned(store: &Store, now: Timestamp) -> Result<u64, Stor
     }
 }
 
-/// What came of looking after one object.
+/// The result of polling one object.
 pub(in crate::flow) enum PollResult {
-    /// The order moved; it is due anew.
+    /// The order changed, and has a new schedule.
     Moved,
-    /// Nothing came of it: as the order stands, so many changes of ours after the lease.
+    /// No result: the current order, and how many commits of ours followed the lease.
     Stands(Box<Order>, u64),
 }
 
-/// Ends what time asks to be ended. Whether there was anything.
+/// Begins whatever closing is due for a leased order. Returns whether any was.
 pub async fn close_due_order(
     store: &Store,
     world: &World,
@@ -64,7 +64,7 @@ pub async fn close_due_order(
     };
     match order.pursue(world.clock.now()) {
         Some(change) => {
-            // If somebody else moves it, what is due then is due anew.
+            // A concurrent change to the order sets a new schedule.
             store.changes.commit(&change).await?;
             Ok(true)
         }
@@ -72,9 +72,9 @@ pub async fn close_due_order(
     }
 }
 
-/// Does for one leased order what is due: begins its ending, or asks about the one object that is
-/// due longest, and says when to look again. One object for each lease: however many are open, the work
-/// fits the lease, and nobody else takes them up meanwhile.
+/// Does the due work of one leased order: begins closing it, then polls the object that is most
+/// overdue, and reschedules. One object per lease: however many are open, the work fits within the
+/// lease, and no other worker takes the order meanwhile.
 pub async fn poll_order(
     store: &Store,
     world: &World,
@@ -90,7 +90,7 @@ pub async fn poll_order(
     if let Some(change) = order.pursue(now) {
         match store.changes.commit(&change).await? {
             Committed::Done => ours = 1,
-            // Somebody else moves it; what is due then is due anew.
+            // A concurrent change to the order sets a new schedule.
             Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => return Ok(()),
         }
         let Some(after) = change.into_order() else {
@@ -98,17 +98,17 @@ pub async fn poll_order(
         };
         *order = after;
     }
-    let looked = match order.next_poll_target(now) {
+    let polled = match order.next_poll_target(now) {
         Some((object, _, urgency)) => {
-            look(store, world, snapshot, *order, (&object, urgency)).await?
+            poll_target(store, world, snapshot, *order, (&object, urgency)).await?
         }
         None => PollResult::Stands(order, 0),
     };
-    return_lease(&*store.unresolved, lease, looked, ours).await
+    return_lease(&*store.unresolved, lease, polled, ours).await
 }
 
-/// Asks about a leased order that waits for its payer, because something was seen of it. Counts in no
-/// schedule, as long as callbacks come: what its schedule says is still asked.
+/// Polls a leased order that waits for its payer, because of a signal. While callbacks arrive, this
+/// does not count in its schedule, so scheduled queries still happen.
 pub async fn poll_signalled_order(
     store: &Store,
     world: &World,
@@ -124,17 +124,17 @@ pub async fn poll_signalled_order(
     };
     let object = PollTarget::Attempt(attempt.id.clone());
     let (schedule, through) = (attempt.schedule, attempt.institution.clone());
-    let asked = look(
+    let polled = poll_target(
         store,
         world,
         snapshot,
         (**order).clone(),
         (&object, Urgency::Signal),
     );
-    let looked = match asked.await? {
+    let polled = match polled.await? {
         PollResult::Stands(mut order, commits) => {
             let now = world.clock.now();
-            // Where callbacks go missing it is the first of a quicker schedule.
+            // Where callbacks are missing, it counts as the first query of a faster schedule.
             if world.health.callbacks(&through, now) == CallbackDelivery::Arriving {
                 let soonest = now.plus(POLL_GAP_MIN);
                 order.reschedule(&object, schedule.put_off(soonest));
@@ -143,10 +143,10 @@ pub async fn poll_signalled_order(
         }
         PollResult::Moved => PollResult::Moved,
     };
-    return_lease(&*store.unresolved, lease, looked, 0).await
+    return_lease(&*store.unresolved, lease, polled, 0).await
 }
 
-/// Somebody else must do what this lease was taken for; in a moment, and not counted.
+/// Returns a lease without polling: the object is due again at `until`, and nothing is counted.
 pub async fn put_off(
     unresolved: &dyn Unresolved,
     lease: &Lease,
@@ -162,15 +162,15 @@ pub async fn put_off(
     return_lease(unresolved, lease, PollResult::Stands(order, 0), 0).await
 }
 
-/// Gives a lease back. Our own changes ended it, each with one step of its fence; whoever leased the
-/// order since then has made another, and what he knows counts.
+/// Reschedules the order and returns its lease. Each of our own commits advanced the fencing number by
+/// one; if another worker has leased the order since, the numbers differ and its schedule stands.
 async fn return_lease(
     unresolved: &dyn Unresolved,
     lease: &Lease,
-    looked: PollResult,
+    polled: PollResult,
     ours: u64,
 ) -> Result<(), StoreError> {
-    let PollResult::Stands(order, commits) = looked else {
+    let PollResult::Stands(order, commits) = polled else {
         return Ok(());
     };
     let fence = lease.fence.saturating_add(ours).saturating_add(commits);
@@ -178,8 +178,8 @@ async fn return_lease(
     Ok(())
 }
 
-/// Looks after one object of an order.
-async fn look(
+/// Polls one object of an order.
+async fn poll_target(
     store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
@@ -198,12 +198,14 @@ async fn look(
     };
     let adapter = adapter.as_ref();
     match object {
-        PollTarget::Attempt(_) => ask(store, world, adapter, order, (object, urgency)).await,
+        PollTarget::Attempt(_) => {
+            poll_attempt(store, world, adapter, order, (object, urgency)).await
+        }
         PollTarget::Refund(no) => poll_refund(store, world, adapter, order, (no, urgency)).await,
     }
 }
 
-/// The order after a look that came to nothing.
+/// Counts a poll without result in the object's schedule.
 pub(in crate::flow) fn counted(world: &World, mut order: Order, object: &PollTarget) -> PollResult {
     let now = world.clock.now();
     let institution = match object {
@@ -215,7 +217,7 @@ pub(in crate::flow) fn counted(world: &World, mut order: Order, object: &PollTar
     PollResult::Stands(Box::new(order), 0)
 }
 
-/// What we keep back ourselves is not counted, and asked soon.
+/// A query throttled by ourselves is not counted, and is retried soon.
 pub(in crate::flow) fn kept_back(
     world: &World,
     mut order: Order,
@@ -229,27 +231,27 @@ pub(in crate::flow) fn kept_back(
     PollResult::Stands(Box::new(order), 0)
 }
 
-/// The shortest and the longest wait after a question that could not leave.
+/// The shortest and the longest wait after a query that could not be sent.
 const SHORTAGE_WAITS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
-/// A question that did not leave for a reason of our own: nothing is counted, and it is tried at its own
-/// pace, within bounds.
+/// Postpones a query that was not sent for a local reason: it is not counted, and retried after its
+/// usual interval, within bounds.
 pub(in crate::flow) fn postpone_unsent(
     world: &World,
     order: Order,
     object: &PollTarget,
 ) -> PollResult {
     let now = world.clock.now();
-    let mut as_asked = order.clone();
-    as_asked.count_poll(object, CallbackDelivery::default(), now);
-    let next = as_asked.schedule_of(object).map(|schedule| schedule.next);
+    let mut as_polled = order.clone();
+    as_polled.count_poll(object, CallbackDelivery::default(), now);
+    let next = as_polled.schedule_of(object).map(|schedule| schedule.next);
     let wait = next.map_or(SHORTAGE_WAITS.0, |next| next.since(now));
     let wait = wait.clamp(SHORTAGE_WAITS.0, SHORTAGE_WAITS.1);
     kept_back(world, order, object, PermitUnavailable { wait })
 }
 
-/// Asks about one live attempt.
-async fn ask(
+/// Polls one live attempt.
+async fn poll_attempt(
     store: &Store,
     world: &World,
     adapter: &dyn Institution,
@@ -276,10 +278,10 @@ async fn ask(
         .await;
     let permit = match permit {
         Ok(permit) => permit,
-        Err(too_many) => return Ok(kept_back(world, order, object, too_many)),
+        Err(unavailable) => return Ok(kept_back(world, order, object, unavailable)),
     };
     let is_throttled = permit.watch();
-    let evidence = question(world, adapter, (&order, &attempt), permit).await;
+    let evidence = query_or_close(world, adapter, (&order, &attempt), permit).await;
     if is_throttled.is_set() {
         return Ok(postpone_unsent(world, order, object));
     }
@@ -294,7 +296,7 @@ async fn ask(
         && attempt.state != AttemptState::Accepted
     {
         tracing::error!(order.no = %order.no,
-            "still in doubt after the whole schedule; ask the institution by other means");
+            "still unresolved after the whole schedule; contact the institution directly");
     }
     let known = Some((*order).clone());
     Ok(
@@ -309,8 +311,8 @@ async fn ask(
     )
 }
 
-/// What an institution says of a live attempt: a close where it is wanted, a query otherwise.
-async fn question(
+/// Calls the institution about a live attempt: a close if it is closing, a query otherwise.
+async fn query_or_close(
     world: &World,
     adapter: &dyn Institution,
     (order, attempt): (&Order, &Attempt),
@@ -327,14 +329,14 @@ async fn question(
     if is_throttled.is_set() {
         evidence
     } else if closing && evidence.finding != Finding::Closed {
-        // A close that did not end it: perhaps it was paid first.
+        // The close did not succeed: perhaps it was paid first.
         let call = Call::Query(attempt, &order.terms);
         latest(
             evidence,
             call_institution(world, adapter, &call, QUERY_TIMEOUTS).await,
         )
     } else if is_unseen(world, adapter, attempt, &evidence) {
-        // A5: nothing sent can still be on its way, so a close settles that it never will be.
+        // A5: no send can still be in flight, so a close makes sure that it never arrives.
         let call = Call::Close(attempt, &order.terms);
         call_institution(world, adapter, &call, QUERY_TIMEOUTS).await
     } else {
@@ -342,17 +344,17 @@ async fn question(
     }
 }
 
-/// Of the replies to a close and to the query after it: the later word counts (V5).
+/// Chooses between the replies to a close and to the query after it: usually the later one (V5).
 pub(in crate::flow) fn latest(closed: Evidence, asked: Evidence) -> Evidence {
     let proves_arrival = closed.proves_arrival || asked.proves_arrival;
     let is_kept = match (&closed.finding, &asked.finding) {
-        // That money moved is not unsaid by a word that says less.
+        // A weaker finding does not revoke that money moved.
         (Finding::Succeeded(_), _)
-        // It will not close what is open: the payer goes on.
+        // The institution does not close an open payment: the payer may continue.
         | (Finding::Accepted(_), Finding::Accepted(_))
-        // Not known, and still not known: that answers a close (A5).
+        // Twice not found: that is the answer to a close (A5).
         | (Finding::NotFound, Finding::NotFound)
-        // A question without an answer takes nothing back; only "not found" does not stand alone.
+        // A query without an answer revokes nothing, except "not found", which needs confirmation.
         | (
             Finding::Accepted(_) | Finding::Refused(_) | Finding::Closed,
             Finding::NotSent | Finding::Ambiguous(_),
@@ -374,7 +376,7 @@ pub(in crate::flow) fn latest(closed: Evidence, asked: Evidence) -> Evidence {
     }
 }
 
-/// Whether a query says "not found" of an attempt that must have been seen by now.
+/// Whether a query conclusively found nothing for an attempt that the institution must know by now.
 fn is_unseen(
     world: &World,
     adapter: &dyn Institution,

@@ -1,5 +1,5 @@
-//! What became of it? (A3.2) Committed state, refreshed by the institution's word where it is in
-//! doubt; never a guess.
+//! Reads an order (A3.2): committed state, refreshed by a query to the institution if it is
+//! unresolved; never a guess.
 
 use crate::domain::attempt::AttemptState;
 use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, PayOrderNo};
@@ -13,10 +13,10 @@ use crate::institution::Call;
 use crate::store::{OrderKey, Store, StoreError};
 use crate::world::World;
 
-/// How a caller names an order: by one number, and whatever else it said of it must match.
+/// How a caller names an order: by one number; any other given field must match.
 #[derive(Debug, Clone)]
 pub struct OrderReference {
-    /// By which number, and whose.
+    /// The number, and its owner.
     pub key: OrderKey,
     /// `payOrderNo`, if it was given.
     pub pay_order_no: Option<PayOrderNo>,
@@ -29,7 +29,7 @@ pub struct OrderReference {
 }
 
 impl OrderReference {
-    /// By a key alone.
+    /// A reference by key only.
     pub fn by(key: OrderKey) -> Self {
         Self {
             key,
@@ -40,8 +40,8 @@ impl OrderReference {
         }
     }
 
-    /// The order, if there is one of this owner and everything said of it is so (K3): any
-    /// mismatch is answered like "not found" (R-A3.2-1).
+    /// Loads the order if it belongs to this owner and all given fields match (K3): any mismatch is
+    /// answered as "not found" (R-A3.2-1).
     pub async fn load(&self, store: &Store) -> Result<Option<Order>, StoreError> {
         Ok(store
             .orders
@@ -68,16 +68,16 @@ impl OrderReference {
     }
 }
 
-/// Reads an order under a name that its asker may use.
+/// Reads an order by a reference of the caller.
 ///
 /// # Errors
-/// There is none, or it does not match what else was said of it: answered alike (K3).
+/// There is none, or a given field does not match: both have the same answer (K3).
 pub async fn read_order(store: &Store, named: &OrderReference) -> Result<Order, Refusal> {
     named.load(store).await?.ok_or(Refusal::OrderUnknown)
 }
 
-/// Asks the institution about an order that is in doubt, within a small time budget (R-A3.2-3),
-/// and gives back the order as it then stands.
+/// Queries the institution about an unresolved order, within a small time budget (R-A3.2-3), and
+/// returns the current order.
 pub async fn refresh(
     store: &Store,
     world: &World,
@@ -96,7 +96,7 @@ pub async fn refresh(
     };
     let call = Call::Query(attempt, &order.terms);
     let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
-    let asked = order.clone();
+    let committed = order.clone();
     Ok(
         match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
             Ok(
@@ -104,13 +104,13 @@ pub async fn refresh(
                 | EvidenceOutcome::Known(order)
                 | EvidenceOutcome::Unconfirmed(order),
             ) => order,
-            // What was committed stands and is answered, whatever became of the news (Q8).
+            // The committed state is valid whatever happened to the evidence (Q8).
             Ok(
                 EvidenceOutcome::Quarantined(_)
                 | EvidenceOutcome::Stranger
                 | EvidenceOutcome::Contended,
             )
-            | Err(_) => asked,
+            | Err(_) => committed,
         },
     )
 }

@@ -1,5 +1,5 @@
-//! An institution has news. The address decides whose word it is (C1); the answer follows
-//! the commit (C4).
+//! Receives an institution's callback. The path names the institution (C1); the reply is sent
+//! after the commit (C4).
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -19,26 +19,26 @@ use crate::store::{InboxMessage, InboxStatus, Store, StoreError};
 use crate::world::World;
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 
-/// Bytes of a callback that are kept, head and body.
+/// Bytes of a callback that are archived, headers and body.
 const ARCHIVED_BYTES_MAX: usize = 16 * 1024;
 
-/// What became of a callback: the answer, and the verdict for the books of operations.
+/// The result of a callback: the reply, and its status for metrics and logs.
 pub struct CallbackResponse {
-    /// In the institution's own form.
+    /// The reply in the institution's own format.
     pub answer: Response<Bytes>,
-    /// What we thought of the message.
+    /// How the message was classified.
     pub status: InboxStatus,
-    /// Why nothing was believed of it; empty where something was.
+    /// Why the message was rejected; empty if it was verified.
     pub why: &'static str,
-    /// What the log knows it by.
+    /// Its id in the log.
     pub request_id: String,
 }
 
-/// Lets the adapter prove the message genuine, weighs what it says, and only then answers.
-/// `None` when there is no such institution, or nothing proves messages of its accounts at present.
+/// Verifies the message with the adapter, applies its evidence, and only then replies.
+/// `None` if there is no such institution, or no key can verify messages of its accounts now.
 ///
-/// A message that is forged, impossible, or about nothing we know changes nothing; it is counted
-/// by its verdict, and kept sealed, the forged ones as a bounded sample.
+/// A message that is forged, impossible, or about an unknown reference changes nothing; it is
+/// counted by status and archived sealed, forged ones as a bounded sample.
 pub async fn receive_callback(
     store: &Store,
     world: &World,
@@ -48,18 +48,19 @@ pub async fn receive_callback(
 ) -> Option<CallbackResponse> {
     let now = world.clock.now();
     let adapter = snapshot.verifying_adapter(institution, now)?;
-    let heard = hear(store, world, (institution, adapter.as_ref()), callback, now).await;
-    let is_unproven = heard.received.status == InboxStatus::Forged;
+    let parties = (institution, adapter.as_ref());
+    let outcome = apply_callback(store, world, parties, callback, now).await;
+    let is_unproven = outcome.received.status == InboxStatus::Forged;
     if is_unproven && !snapshot.proves_every_account(institution, now) {
         return None;
     }
     if world.exchange_log.is_on() {
-        log_exchange(world, snapshot, (institution, callback), (now, &heard));
+        log_exchange(world, snapshot, (institution, callback), (now, &outcome));
     }
-    Some(heard.received)
+    Some(outcome.received)
 }
 
-/// What became of a callback, and what the exchange log says of it.
+/// The result of a callback, with the fields of its exchange log entry.
 struct CallbackOutcome {
     received: CallbackResponse,
     about: Option<OrderKey>,
@@ -67,8 +68,8 @@ struct CallbackOutcome {
     has_paid: bool,
 }
 
-/// What a proven callback is told of its outcome, and how it is kept.
-fn heard(
+/// How an authenticated callback is acknowledged, and the status it is archived with.
+fn acknowledgement_of(
     outcome: &Result<EvidenceOutcome, StoreError>,
     unclear: bool,
 ) -> (Acknowledgement, InboxStatus) {
@@ -83,7 +84,7 @@ fn heard(
             | EvidenceOutcome::Contended,
         )
         | Err(_) => (Acknowledgement::TryAgain, InboxStatus::Genuine),
-        // Kept and alarmed: a day of repeats cannot make it true (V3).
+        // Archived, with an error in the log: repeating it cannot make it true (V3).
         Ok(EvidenceOutcome::Quarantined(_)) => {
             (Acknowledgement::Quarantined, InboxStatus::Quarantined)
         }
@@ -93,7 +94,7 @@ fn heard(
     }
 }
 
-async fn hear(
+async fn apply_callback(
     store: &Store,
     world: &World,
     (institution, adapter): (&InstitutionId, &dyn Institution),
@@ -103,60 +104,61 @@ async fn hear(
     let request_id = hex(&world.entropy.draw::<8>());
     let nonce = world.entropy.draw();
     let known_by = (request_id.as_str(), Stamp { now, nonce });
-    let told = match adapter.read_callback(callback, now) {
-        Ok(told) => told,
+    let read = match adapter.read_callback(callback, now) {
+        Ok(read) => read,
         Err(why) => {
             return reject_callback(store, (institution, adapter), callback, why, known_by).await;
         }
     };
-    let about = order_key(institution, &told.about);
+    let about = order_key(institution, &read.about);
     let known = store.orders.order(&about).await;
     let order = known.as_ref().ok().and_then(Option::as_ref);
     let currency = order.map_or(CNY, |order| order.terms.amount.currency());
-    let evidence = told.evidence(currency);
+    let evidence = read.evidence(currency);
     let class = evidence.finding.class();
-    // Not read is not a repeat: for what has ended here, nobody would ask again (C3, C4).
+    // An unreadable finding must not be acknowledged as a repeat: an order in a final state is no
+    // longer polled, so nothing would query it again (C3, C4).
     let unclear = matches!(evidence.finding, Finding::Ambiguous(_));
     let is_payment = matches!(
         (&evidence.about, &evidence.finding),
         (EvidenceSubject::Attempt(_), Finding::Succeeded(_))
     );
     let genuine = message(institution, callback, InboxStatus::Genuine, now);
-    // Both are written in one group commit; the answer waits for both.
-    let told = evidence.clone();
+    // Both are written in one group commit; the reply waits for both.
+    let received = evidence.clone();
     let outcome = async {
         match known {
             Ok(known) => apply_evidence(store, world, adapter, evidence, known).await,
             Err(fault) => Err(fault),
         }
     };
-    let (outcome, kept) = tokio::join!(outcome, store.archive.archive(&genuine));
+    let (outcome, archived) = tokio::join!(outcome, store.archive.archive(&genuine));
     let has_paid = is_payment && matches!(outcome, Ok(EvidenceOutcome::Moved(_)));
     let is_known = matches!(
         outcome,
         Ok(EvidenceOutcome::Moved(_) | EvidenceOutcome::Known(_))
     );
     if is_known {
-        signal_callback(world, &told, (now, has_paid));
+        signal_callback(world, &received, (now, has_paid));
     }
     if unclear && is_known {
-        tracing::error!(institution.id = %institution, "a proven callback could not be read");
+        tracing::error!(institution.id = %institution, "an authenticated callback could not be read");
     }
-    let (heard, status) = heard(&outcome, unclear);
+    let (acknowledged, status) = acknowledgement_of(&outcome, unclear);
     if status == InboxStatus::Quarantined {
         let message = message(institution, callback, status, now);
         let _ = store.archive.archive(&message).await;
     }
-    let heard = if kept.is_err() && heard == Acknowledgement::Recorded {
+    let acknowledged = if archived.is_err() && acknowledged == Acknowledgement::Recorded {
         Acknowledgement::TryAgain
     } else {
-        heard
+        acknowledged
     };
-    if heard != Acknowledgement::Recorded {
-        tracing::warn!(institution.id = %institution, request.id = request_id, ?heard,
-            "a proven callback was not acknowledged");
+    if acknowledged != Acknowledgement::Recorded {
+        tracing::warn!(institution.id = %institution, request.id = request_id, ?acknowledged,
+            "an authenticated callback was not acknowledged");
     }
-    let answer = acknowledgement(adapter, callback, heard, known_by).await;
+    let answer = acknowledgement(adapter, callback, acknowledged, known_by).await;
     CallbackOutcome {
         received: CallbackResponse {
             answer,
@@ -170,8 +172,8 @@ async fn hear(
     }
 }
 
-/// What is evidence of nothing: kept as a bounded sample if nobody proved it, for people if it is the
-/// institution's own.
+/// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated, for
+/// manual review if it is.
 async fn reject_callback(
     store: &Store,
     (institution, adapter): (&InstitutionId, &dyn Institution),
@@ -181,8 +183,8 @@ async fn reject_callback(
 ) -> CallbackOutcome {
     let (request_id, stamp) = known_by;
     let now = stamp.now;
-    let heard = why.heard();
-    let status = match heard {
+    let acknowledged = why.heard();
+    let status = match acknowledged {
         Acknowledgement::Unverified => InboxStatus::Forged,
         Acknowledgement::Recorded
         | Acknowledgement::TryAgain
@@ -190,19 +192,19 @@ async fn reject_callback(
         | Acknowledgement::Quarantined
         | Acknowledgement::Unreadable => InboxStatus::Quarantined,
     };
-    // What anybody may have sent is logged by whoever counts such lines.
+    // Unauthenticated messages are logged by the caller, which limits such lines.
     if status != InboxStatus::Forged {
         tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
-            "a proven callback is evidence of nothing");
+            "an authenticated callback is not evidence");
     }
     let _ = store
         .archive
         .archive(&message(institution, callback, status, now))
         .await;
     let answer = match status {
-        InboxStatus::Forged => adapter.acknowledge(callback, heard, request_id, &stamp),
+        InboxStatus::Forged => adapter.acknowledge(callback, acknowledged, request_id, &stamp),
         InboxStatus::Genuine | InboxStatus::Quarantined => {
-            acknowledgement(adapter, callback, heard, known_by).await
+            acknowledgement(adapter, callback, acknowledged, known_by).await
         }
     };
     CallbackOutcome {
@@ -222,9 +224,9 @@ fn log_exchange(
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (institution, callback): (&InstitutionId, &Request<Bytes>),
-    (at, heard): (Timestamp, &CallbackOutcome),
+    (at, outcome): (Timestamp, &CallbackOutcome),
 ) {
-    let Some(about) = heard.about.clone() else {
+    let Some(about) = outcome.about.clone() else {
         return;
     };
     let path = callback.uri().path_and_query();
@@ -235,32 +237,32 @@ fn log_exchange(
         took: world.clock.now().since(at),
         with: format!("institution {institution}"),
         what: "callback".to_owned(),
-        result: heard.status.clone(),
-        is_unproven: heard.received.status == InboxStatus::Forged,
-        is_paying: heard.has_paid,
+        result: outcome.status.clone(),
+        is_unproven: outcome.received.status == InboxStatus::Forged,
+        is_paying: outcome.has_paid,
         request: RequestCopy::of(callback, format!("{}{path}", snapshot.platform.origin)),
-        reply: Some(ReplyCopy::of(&heard.received.answer)),
+        reply: Some(ReplyCopy::of(&outcome.received.answer)),
     });
 }
 
-/// The answer in the institution's own form; signed elsewhere if that takes long.
+/// The reply in the institution's own format; signed on a blocking thread if the key is slow.
 async fn acknowledgement(
     adapter: &dyn Institution,
     callback: &Request<Bytes>,
-    heard: Acknowledgement,
+    acknowledged: Acknowledgement,
     known_by: (&str, Stamp),
 ) -> Response<Bytes> {
     let (request_id, stamp) = known_by;
     if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
         let (callback, request_id) = (callback.clone(), request_id.to_owned());
         let signed = with_slow_key(slow, move |adapter| {
-            adapter.acknowledge(&callback, heard, &request_id, &stamp)
+            adapter.acknowledge(&callback, acknowledged, &request_id, &stamp)
         });
         if let Some(signed) = signed.await {
             return signed;
         }
     }
-    adapter.acknowledge(callback, heard, request_id, &stamp)
+    adapter.acknowledge(callback, acknowledged, request_id, &stamp)
 }
 
 fn message(

@@ -1,4 +1,4 @@
-//! The payer chose; the order goes there.
+//! Selects an institution for an order.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::flow::start_attempt::{OrderReply, begin, create, is_usable, new_attem
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
-/// Others may write to the same order meanwhile; so often a choice is decided again.
+/// How often a selection is decided again after a concurrent write to the same order.
 const ROUNDS_MAX: u32 = 3;
 
-/// What was decided longer ago than this, because a permit had to be waited for, is decided again.
+/// A decision is repeated if waiting for the permit took at least this long.
 const DECIDED_FOR: Duration = Duration::from_millis(100);
 
 /// How long after a repeated create the next repeat may follow.
 const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 
-/// Takes an order to the institution that was chosen, by whoever may name the order: the merchant
-/// (with a nonce to spend) or the payer on our page.
+/// Selects an institution for an order, on behalf of the merchant (with a nonce to spend) or of the
+/// payer on our page.
 ///
 /// # Errors
-/// Everything of `interface.md` for X-2; the nonce is spent with all but 429, 500 and 503 (Q5).
+/// All errors that `interface.md` lists for X-2; each spends the nonce except 429, 500 and 503 (Q5).
 pub async fn select_institution(
     context: FlowContext<'_>,
     reference: &OrderReference,
@@ -60,7 +60,7 @@ pub async fn select_institution(
         },
         BusinessType::Aggregated => mode,
     };
-    // What is under way already is answered, even if the institution was withdrawn meanwhile.
+    // An attempt in progress is answered even if its institution has become ineligible since.
     let under_way = order
         .live_attempt()
         .filter(|attempt| attempt.institution == institution)
@@ -78,7 +78,7 @@ pub async fn select_institution(
     }
 }
 
-/// Brings an order, as it was read, to an institution that is known to be eligible for it.
+/// Carries out the selection of an eligible institution, starting from the order as it was read.
 async fn carry_out(
     context: FlowContext<'_>,
     key: &OrderKey,
@@ -112,7 +112,7 @@ async fn carry_out(
                 let spent = spend(store, cause, now).await?;
                 return Ok((OrderReply::current(order, now), spent));
             }
-            // Judged by what is true now: the attempt this choice was for may have ended meanwhile.
+            // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
                 match EligibilityCheck::new(context).admit(&order.terms, &choice) {
                     Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
@@ -139,7 +139,7 @@ async fn carry_out(
                 return Err(refuse(store, refused, now).await);
             }
         };
-        // Durable before a byte leaves (A1): a crash may lose an answer, never an intent.
+        // Durable before a byte is sent (A1): a crash may lose a reply, never an intent.
         let in_flight = begin_create(world, &change);
         match begin(context, change).await? {
             CommitOutcome::Done(order, spent) => {
@@ -149,7 +149,7 @@ async fn carry_out(
                 let send = SendOptions::at_once(permit, in_flight);
                 return Ok((create(context, *order, probe, send).await, spent));
             }
-            // Another request wrote first: decide again on what is there now.
+            // Another request wrote first: decide again on the current order.
             CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
                 cause = change.into_cause();
             }
@@ -158,22 +158,22 @@ async fn carry_out(
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
-/// What a choice means for an order.
+/// The next step that a selection requires.
 enum SelectionStep {
-    /// The stored state is the answer.
+    /// Reply with the stored state.
     Answer,
-    /// A new attempt.
+    /// Start a new attempt.
     Start(Box<NewAttempt>),
-    /// The same attempt, created once more: the institution returns the same payment action (A3).
+    /// Repeat the create of the same attempt: the institution returns the same payment action (A3).
     CreateAgain,
     /// The live attempt must be closed first (A2).
     CloseFirst,
-    /// There is no account to pay into.
+    /// The merchant has no contract with the institution.
     NotContracted,
 }
 
 impl SelectionStep {
-    /// Whether the institution is called for it, so that a permit must be waited for first.
+    /// Whether the step calls the institution, so that a permit must be acquired first.
     fn calls(&self) -> bool {
         match self {
             Self::Start(_) | Self::CreateAgain => true,
@@ -214,8 +214,8 @@ fn next_step(context: FlowContext<'_>, order: &Order, choice: &Choice) -> Select
     }
 }
 
-/// Whether its create was repeated a moment ago: each repeat is a call to the institution, so
-/// pressing again and again must not flood it.
+/// Whether its create was repeated within [`REPEAT_CREATE_AFTER`]: each repeat calls the institution,
+/// so a payer who keeps retrying must not overload it.
 fn was_repeated_lately(live: &Attempt, now: Timestamp) -> bool {
     let lately = now >= live.sent_at && now.since(live.sent_at) < REPEAT_CREATE_AFTER;
     live.sent_at > live.stamp.now && lately

@@ -1,5 +1,5 @@
-//! An attempt from its intent to the institution's reply: the intent is committed, then the call leaves,
-//! then what came back is applied. Orders that name their institution and choices both go this way.
+//! An attempt from its intent to the institution's reply: commit the intent, send the call, apply the
+//! reply. Used by orders that name their institution and by selections.
 
 mod order_reply;
 
@@ -18,7 +18,7 @@ use crate::institution::Call;
 pub(in crate::flow) use order_reply::is_usable;
 pub use order_reply::{OrderOutcome, OrderReply};
 
-/// What a new attempt through this choice is made of; `None` without a contract.
+/// Builds a new attempt for this choice; `None` without a contract.
 pub(in crate::flow) fn new_attempt(
     context: FlowContext<'_>,
     merchant: &MerchantId,
@@ -46,13 +46,12 @@ pub(in crate::flow) fn new_attempt(
     })
 }
 
-/// Commits whatever begins something: a new order, or a step towards paying one (a new attempt, its
-/// create once more, the close of another that is in its way). While the disk is nearly full nothing
-/// new is begun, so that the results of what was begun can still be written (Q8, S3).
+/// Commits a change that begins work: a new order, or a step towards paying one (a new attempt, a
+/// repeated create, the close of a conflicting attempt). While the disk is nearly full, no new work
+/// is begun, so that results of existing work can still be written (Q8, S3).
 ///
 /// # Errors
-/// The disk is nearly full, and nothing was written; the nonce was spent before; the store did not
-/// answer.
+/// The disk is nearly full and nothing was written; the nonce is already spent; the store failed.
 pub(in crate::flow) async fn begin(
     context: FlowContext<'_>,
     change: Change,
@@ -65,8 +64,8 @@ pub(in crate::flow) async fn begin(
     commit(context.store, change).await
 }
 
-/// Calls the institution for the live attempt of a committed order and applies what comes back. The
-/// probe permit is free again only then.
+/// Calls the institution for the live attempt of a committed order and applies the reply. The probe
+/// permit is held until then.
 pub(in crate::flow) async fn create(
     context: FlowContext<'_>,
     order: Order,
@@ -94,8 +93,8 @@ pub(in crate::flow) async fn create(
             | EvidenceOutcome::Known(order)
             | EvidenceOutcome::Unconfirmed(order),
         ) => OrderReply::current(order, world.clock.now()),
-        // The intent stands whatever became of the reply: the answer is never "nothing was recorded"
-        // (Q8). The worker that polls unresolved attempts goes on from here.
+        // The intent is durable whatever happened to the reply: the answer is never "nothing was
+        // recorded" (Q8). The worker that polls unresolved attempts continues from here.
         Ok(
             EvidenceOutcome::Quarantined(_)
             | EvidenceOutcome::Stranger

@@ -22,7 +22,7 @@ pub enum Call<'a> {
 }
 
 impl Call<'_> {
-    /// The attempt it is about, or along which the money goes back (R5).
+    /// The attempt it is about, or whose payment is refunded (R5).
     pub fn attempt(&self) -> &Attempt {
         match self {
             Self::Create(attempt, _)
@@ -33,7 +33,7 @@ impl Call<'_> {
         }
     }
 
-    /// The refund it is about, if it is about one.
+    /// The refund it is about, if any.
     pub fn refund(&self) -> Option<&Refund> {
         match self {
             Self::Refund(refund, ..) | Self::RefundQuery(refund, ..) => Some(refund),
@@ -41,7 +41,7 @@ impl Call<'_> {
         }
     }
 
-    /// What the institution knows it by (K2).
+    /// Its subject: our number of the attempt or refund, which the institution knows (K2).
     pub fn about(&self) -> EvidenceSubject {
         match self.refund() {
             Some(refund) => EvidenceSubject::Refund(refund.no.clone()),
@@ -87,7 +87,7 @@ impl Call<'_> {
         }
     }
 
-    /// A stable word for metrics and logs.
+    /// A stable label for metrics and logs.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Create(..) => "create",
@@ -99,7 +99,7 @@ impl Call<'_> {
     }
 }
 
-/// A call that owns what it is about, to be moved to another thread.
+/// A call that owns its data, so that it can move to another thread.
 pub struct OwnedCall {
     attempt: Attempt,
     terms: OrderTerms,

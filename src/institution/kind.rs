@@ -1,4 +1,4 @@
-//! A dialect as data: its name, what it can do, its settings, and how its adapter is made.
+//! A kind of institution as data: its name, capabilities, settings, and the constructor of its adapter.
 
 use std::sync::Arc;
 
@@ -7,43 +7,43 @@ use crate::domain::institutions::{AccountRole, Facts};
 use crate::institution::Institution;
 use crate::institution::settings::{Setting, SettingValues};
 
-/// The setting of every institution that says where it is called.
+/// The setting with the address of an institution; every kind has it.
 pub const URL: &str = "url";
 
-/// A dialect, and how an institution that speaks it is built.
+/// A kind of institution, which defines its dialect.
 #[derive(Debug)]
 pub struct InstitutionKind {
     /// Its name in `routes.toml`.
     pub name: &'static str,
-    /// What the dialect can do, unless the configuration overrides it.
+    /// Its capabilities, unless the configuration overrides them.
     pub facts: Facts,
-    /// What stands in `[[institution]]` beside what every institution has; [`URL`] is among them.
+    /// Settings in `[[institution]]` in addition to the common ones; [`URL`] is among them.
     pub institution_settings: &'static [Setting],
-    /// What stands in `[[account]]` beside id, institution and role.
+    /// Settings in `[[account]]` in addition to id, institution and role.
     pub account_settings: &'static [Setting],
-    /// What stands in `sub` of a contract with a provider's account. Without any, the dialect has no
+    /// Settings in `sub` of a contract with a provider's account. If empty, the dialect has no
     /// providers.
     pub sub_settings: &'static [Setting],
-    /// The account setting with the account's own number there, an identifier.
+    /// The account setting with the account's number at the institution, an identifier.
     pub account_receiver: &'static str,
-    /// The setting of `sub` with the sub-merchant's number there, an identifier.
+    /// The setting of `sub` with the sub-merchant's number at the institution, an identifier.
     pub sub_receiver: &'static str,
-    /// Makes the adapter of one configured institution.
+    /// Builds the adapter of one configured institution.
     pub build: Build,
 }
 
-/// Checks the settings and makes an adapter of them.
+/// Validates the settings and builds an adapter.
 pub type Build = fn(ConfiguredInstitution) -> Result<Arc<dyn Institution>, SettingsFault>;
 
-/// One institution as configured, with all that we are there.
+/// One institution as configured, with our accounts there.
 #[derive(Debug, Clone)]
 pub struct ConfiguredInstitution {
     /// Its name in calls, paths and tables.
     pub id: InstitutionId,
-    /// Where it calls us: our public origin, `https://host[:port]`, in lower case, without the default
+    /// Our public origin for its callbacks, `https://host[:port]`, in lower case, without the default
     /// port. Callbacks come to `{callback_origin}/v1/callbacks/{id}`.
     pub callback_origin: String,
-    /// What its dialect can do; at first [`InstitutionKind::facts`].
+    /// Its capabilities; initially [`InstitutionKind::facts`].
     pub facts: Facts,
     /// [`InstitutionKind::institution_settings`].
     pub values: SettingValues,
@@ -54,17 +54,17 @@ pub struct ConfiguredInstitution {
 /// One account as configured.
 #[derive(Debug, Clone)]
 pub struct ConfiguredAccount {
-    /// Our name for it. The owner of its keys has the same (C1).
+    /// Our name for it; also the owner of its keys (C1).
     pub id: AccountId,
     /// Who receives the money of its payments.
     pub role: AccountRole,
-    /// Its own number at the institution.
+    /// Its number at the institution.
     pub receiver: ReceiverId,
     /// [`InstitutionKind::account_settings`].
     pub values: SettingValues,
 }
 
-/// Why no adapter can be made of settings.
+/// Why no adapter can be built from the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsFault {
     /// The named setting is not an origin.
@@ -78,7 +78,7 @@ mod tests {
     use crate::institution::KINDS;
     use crate::institution::settings::SettingForm;
 
-    /// Every kind declares each name once, and those that everybody relies on.
+    /// Every kind declares each name once, and the names that other code relies on.
     #[test]
     fn every_kind_declares_its_settings_soundly() {
         for kind in KINDS {

@@ -1,5 +1,5 @@
-//! Adapters: each translates between our calls and one institution's dialect, and does nothing
-//! else. They use no network, no clock and no randomness.
+//! Adapters: each translates between our calls and one institution's protocol (its dialect), and does
+//! nothing else. They use no network, no clock and no randomness.
 
 mod call;
 mod kind;
@@ -30,49 +30,48 @@ pub use settings::{
 pub use statement::{StatementPage, StatementQuery, Statements};
 pub use step::{CallState, Effect, Host, Outgoing, STEPS_MAX, Step, Unmade};
 
-/// Every kind of institution there is; a further one is a file of its own and a line here.
+/// All kinds of institutions; a new one is a file of its own and a line here.
 pub const KINDS: &[InstitutionKind] = &[standard::KIND];
 
-/// The kind of that name, as `routes.toml` has it.
+/// The kind with this name in `routes.toml`.
 pub fn kind(name: &str) -> Option<&'static InstitutionKind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
-/// One institution's dialect.
+/// The adapter of one institution.
 ///
-/// A call is a small state machine: [`Institution::begin`] and [`Institution::next`] say what to do
-/// next, and `flow/call_institution` does it. What cannot be read proves nothing, so reading cannot
-/// fail: it ends in `Finding::Ambiguous` (V1, C3).
+/// A call is a small state machine: [`Institution::begin`] and [`Institution::next`] return the next
+/// step, and `flow/call_institution` carries it out. An unreadable reply proves nothing, so reading
+/// cannot fail: it returns `Finding::Ambiguous` (V1, C3).
 pub trait Institution: Send + Sync {
-    /// Which institution.
+    /// The institution's id.
     fn id(&self) -> &InstitutionId;
 
-    /// What its dialect can do.
+    /// Its capabilities.
     fn facts(&self) -> &Facts;
 
-    /// If this party's key is a slow one: what it takes to sign on another thread. Most are quick.
+    /// What is needed to sign on another thread, if this party's key is slow. Most are fast.
     fn slow(&self, _: SigningParty<'_>) -> Option<SlowSigner> {
         None
     }
 
-    /// Of an adapter whose institution gives statements of a day over a call: how. Others send
-    /// them as files.
+    /// The statement calls, if the institution offers statements of a day over a call. Others send
+    /// files.
     fn statements(&self) -> Option<&dyn Statements> {
         None
     }
 
-    /// Where its requests go: `https://host[:port]` of that host, if it has it. A request to any other
-    /// place is not sent.
+    /// The origin `https://host[:port]` of this host, if there is one. Requests to any other origin are
+    /// not sent.
     fn origin(&self, host: Host) -> Option<&str>;
 
     /// The first step of a call.
     ///
-    /// The stamp has the moment of this sending. Equal creates have equal bodies all the same (A3);
-    /// only their signatures differ (Q5).
+    /// The stamp has the time of this send. Equal creates still have equal bodies (A3); only their
+    /// signatures differ (Q5).
     fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence>;
 
-    /// What follows from the reply to the last step, with the state that step was sent with; the stamp
-    /// is fresh.
+    /// The next step after the reply to the last one, with the state of that step; the stamp is fresh.
     fn next(
         &self,
         call: &Call<'_>,
@@ -81,7 +80,7 @@ pub trait Institution: Send + Sync {
         stamp: &Stamp,
     ) -> Step<Evidence>;
 
-    /// Proves that the institution sent this callback, then says what it is about, and what it proves.
+    /// Verifies that the institution sent this callback, and returns its subject and evidence.
     ///
     /// # Errors
     /// [`Unverified`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
@@ -92,50 +91,50 @@ pub trait Institution: Send + Sync {
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified>;
 
-    /// The answer to a callback in the institution's own form (C4), with the number that the log knows
-    /// it by where that form has room for one.
+    /// The reply to a callback in the institution's own format (C4), with the request id of the log if
+    /// the format has a field for it.
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
-        heard: Acknowledgement,
+        acknowledged: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes>;
 }
 
-/// As whom something is signed.
+/// The party that signs.
 #[derive(Debug, Clone, Copy)]
 pub enum SigningParty<'a> {
-    /// A call as this account.
+    /// This account, for a call.
     Account(&'a AccountId),
-    /// The answer to this callback, as the account that it is for.
+    /// The account that this callback is for, for the reply to it.
     Answer(&'a Request<Bytes>),
 }
 
-/// An adapter whose signing takes as long as everything else of a request together.
+/// An adapter whose signing takes as long as the rest of a request together.
 pub struct SlowSigner {
     /// Permits for its key: take one before a request or an acknowledgement is signed.
     pub permits: Arc<Semaphore>,
-    /// The same adapter, for a thread of its own.
+    /// The same adapter, for use on another thread.
     pub adapter: Arc<dyn Institution>,
 }
 
-/// A callback that is evidence of nothing. Holds a stable word for metrics; never quotes the content.
+/// A callback that is not evidence. Holds a stable code for metrics; never quotes the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    /// Not proven to be the institution's.
-    #[error("the callback is not proven: {0}")]
+    /// Not authenticated as the institution's.
+    #[error("the callback is not authenticated: {0}")]
     Unverified(&'static str),
-    /// Proven, and no message that can be read.
+    /// Authenticated, but unreadable.
     #[error("the callback cannot be read: {0}")]
     Unreadable(&'static str),
-    /// Proven, and about nothing that could be ours.
-    #[error("the callback names nothing of ours: {0}")]
+    /// Authenticated, but without a reference of ours.
+    #[error("the callback has no reference of ours: {0}")]
     NamesNothing(&'static str),
 }
 
 impl Unverified {
-    /// The stable word.
+    /// The stable code.
     pub fn word(self) -> &'static str {
         match self {
             Self::Unverified(word) | Self::Unreadable(word) | Self::NamesNothing(word) => word,
@@ -152,8 +151,8 @@ impl Unverified {
     }
 }
 
-/// A proven callback. An amount without a currency is in the currency of the payment or refund that it is
-/// about, which only the store knows (M6).
+/// An authenticated callback. An amount without a currency is in the currency of its payment or refund,
+/// which only the store knows (M6).
 pub struct ProvenCallback<'c> {
     /// What it is about.
     pub about: EvidenceSubject,
@@ -161,7 +160,7 @@ pub struct ProvenCallback<'c> {
 }
 
 impl<'c> ProvenCallback<'c> {
-    /// Builds one from what it is about and the function that reads the rest.
+    /// Builds one from its subject and the function that reads the rest.
     pub fn new(
         about: EvidenceSubject,
         read: impl FnOnce(Currency) -> Evidence + Send + 'c,
@@ -170,7 +169,7 @@ impl<'c> ProvenCallback<'c> {
         Self { about, read }
     }
 
-    /// What it proves; amounts without a currency are in `absent`.
+    /// Its evidence; amounts without a currency are in `absent`.
     pub fn evidence(self, absent: Currency) -> Evidence {
         (self.read)(absent)
     }
@@ -179,17 +178,17 @@ impl<'c> ProvenCallback<'c> {
 /// How a callback is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledgement {
-    /// Stored durably, or known already (C4, C5).
+    /// Stored durably, or already known (C4, C5).
     Recorded,
     /// Not stored, or not understood yet: the institution should send it again.
     TryAgain,
-    /// Proven, but its reference is unknown here. A restored store may know it later.
+    /// Authenticated, but its reference is unknown. A restored store may know it later.
     UnknownReference,
-    /// Proven, about something known, and of another sum or account than that is: no repeat makes it
-    /// true (V3).
+    /// Authenticated, but it contradicts the payment or refund it names, for example by its amount or
+    /// account: no repeat makes it true (V3).
     Quarantined,
-    /// Proven, but the message cannot be read.
+    /// Authenticated, but unreadable.
     Unreadable,
-    /// Not proven. Answered unsigned, so that an unauthenticated caller cannot make us sign.
+    /// Not authenticated. The reply is unsigned, so that an unauthenticated caller cannot make us sign.
     Unverified,
 }

@@ -13,18 +13,18 @@ use crate::signature::{KeyRing, SigningKey, VerifyingKey};
 pub struct Setting {
     /// Its name in `routes.toml`.
     pub name: &'static str,
-    /// What it holds.
+    /// The kind of its value.
     pub form: SettingForm,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub is_required: bool,
-    /// A value as one would write it in TOML.
+    /// An example value in TOML.
     pub example: &'static str,
-    /// What it means, in a few words.
+    /// A short help text.
     pub help: &'static str,
 }
 
 impl Setting {
-    /// One that must be there.
+    /// A required setting.
     pub const fn required(name: &'static str, form: SettingForm, help: &'static str) -> Self {
         Self {
             name,
@@ -35,7 +35,7 @@ impl Setting {
         }
     }
 
-    /// One that may be left out.
+    /// An optional setting.
     pub const fn optional(name: &'static str, form: SettingForm, help: &'static str) -> Self {
         Self {
             is_required: false,
@@ -50,7 +50,7 @@ impl Setting {
     }
 }
 
-/// What a setting holds.
+/// The kind of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingForm {
     /// 1 to 64 characters of plain text.
@@ -65,15 +65,15 @@ pub enum SettingForm {
     Secret,
     /// A file with the institution's public key for this algorithm, in PEM.
     PublicKey(&'static str),
-    /// Tables with the institution's public keys, each with an id, an algorithm and its days.
+    /// Tables with the institution's public keys, each with an id, an algorithm and its validity.
     PublicKeys,
-    /// `file:PATH` or `env:NAME` of our own private key; the settings beside it that belong to it.
+    /// `file:PATH` or `env:NAME` of our own private key, with the names of its related settings.
     PrivateKey(OwnKeySettings),
-    /// A file with a chain of certificates in PEM.
+    /// A file with a certificate chain in PEM.
     Certificate,
-    /// The id of the private key under this name.
+    /// The id of the private key in this setting.
     KeyIdOf(&'static str),
-    /// The first or last day of the private key under this name.
+    /// The first or last day of the private key in this setting.
     DayOf(&'static str),
 }
 
@@ -87,7 +87,7 @@ pub struct OwnKeySettings {
 }
 
 impl SettingForm {
-    /// The name that is printed.
+    /// Its printed name.
     pub fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -138,20 +138,20 @@ impl SettingForm {
     }
 }
 
-/// The value of a setting, read and checked as its form demands.
+/// The value of a setting, parsed and validated according to its form.
 #[derive(Debug, Clone)]
 pub enum SettingValue {
-    /// Of a text, an identifier, an address or a choice.
+    /// A text, an identifier, an address or a choice.
     Text(Box<str>),
-    /// Of a secret.
+    /// A secret.
     Secret(SecretText),
-    /// Of a public key.
+    /// A public key.
     PublicKey(VerifyingKey),
-    /// Of public keys.
+    /// Several public keys.
     PublicKeys(KeyRing),
-    /// Of a private key.
+    /// A private key.
     PrivateKey(OwnKey),
-    /// Of a certificate: the chain in DER, the holder's first.
+    /// A certificate chain in DER, the holder's certificate first.
     Certificate(Vec<Box<[u8]>>),
 }
 
@@ -160,12 +160,12 @@ pub enum SettingValue {
 pub struct SecretText(Box<str>);
 
 impl SecretText {
-    /// Holds it.
+    /// Wraps a secret.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// What it is, for a signature or a cipher.
+    /// The plain text, for a signature or a cipher.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -177,25 +177,25 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// A private key of ours and when it signs.
+/// One of our private keys, and its validity.
 #[derive(Debug, Clone)]
 pub struct OwnKey {
     /// The key.
     pub key: Arc<SigningKey>,
-    /// Outside these seconds nothing is signed with it (R-6.3.1-1c). Unit: Unix seconds.
+    /// The period in which it may sign (R-6.3.1-1c). Unit: Unix seconds.
     pub signs_within: RangeInclusive<i64>,
 }
 
 /// The validity of a key without dates.
 pub const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
-/// The values of one table, by the names of their settings. A key or certificate that cannot be used at
-/// present is absent; everything else that is required is there.
+/// The values of one table, by setting name. A key or certificate that is currently unusable is absent;
+/// all other required settings are present.
 #[derive(Debug, Clone, Default)]
 pub struct SettingValues(HashMap<&'static str, SettingValue>);
 
 impl SettingValues {
-    /// The same with one more.
+    /// Adds a value.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: SettingValue) -> Self {
         self.0.insert(name, value);
@@ -242,7 +242,7 @@ impl SettingValues {
         }
     }
 
-    /// A chain of certificates in DER.
+    /// A certificate chain in DER.
     pub fn certificate(&self, name: &str) -> Option<&[Box<[u8]>]> {
         match self.0.get(name) {
             Some(SettingValue::Certificate(chain)) => Some(chain),
@@ -255,7 +255,7 @@ impl SettingValues {
 mod tests {
     use super::*;
 
-    /// D2: what holds a secret does not print it.
+    /// D2: `Debug` does not print a secret.
     #[test]
     fn a_secret_setting_is_not_printed() {
         let secret = SettingValue::Secret(SecretText::new("hunter2"));

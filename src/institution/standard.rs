@@ -1,7 +1,7 @@
-//! The `standard` dialect: an institution that itself speaks A3.1 to A3.4, with this gateway as
-//! its merchant (`interface.md`, "The `standard` dialect").
+//! The `standard` dialect: an institution that implements A3.1 to A3.4, with this gateway as its merchant
+//! (`interface.md`, "The `standard` dialect").
 //!
-//! The attempt's number is the merchant's order number there, its receiver the merchant.
+//! Our attempt number is its `merchantOrderNo`, our receiver its `merchantId`.
 
 mod accounts;
 mod callback_answers;
@@ -35,7 +35,7 @@ use crate::signature::{Covering, Proven, Question, sign_request, sign_response, 
 
 pub(super) use settings::KIND;
 
-/// How long a request of ours may be believed. Unit: seconds.
+/// How long the signature of our requests is valid. Unit: seconds.
 const SIGNED_FOR_S: i64 = 300;
 
 /// How old and how far in the future a callback's signature may be. Unit: seconds.
@@ -44,13 +44,13 @@ const SIGNED_FOR_S: i64 = 300;
 const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
-/// Whose payment a callback is about: the account whose key proves it, and the receiver that it names.
+/// The parties of a callback: the account whose key signed it, and the receiver that it names.
 type Whose = (Option<AccountId>, Option<ReceiverId>);
 
-/// A request, and the question that its reply must be bound to.
+/// A signed request, and the binding that its reply must have.
 type Signed = (Request<Bytes>, Question);
 
-/// The step that sends it.
+/// The step that sends a request.
 fn sending<O>((request, question): Signed, effect: Effect) -> Step<O> {
     let (to, state) = (Host::Main, CallState::new(question));
     Step::Send(Box::new(Outgoing {
@@ -115,30 +115,31 @@ impl Institution for StandardAdapter {
         stamp: &Stamp,
     ) -> Step<Evidence> {
         let (status, now) = (reply.status(), stamp.now);
-        let (said, proves_arrival) = match self.proven(&call.attempt().account, (state, reply), now)
-        {
+        let account = &call.attempt().account;
+        let (finding, proves_arrival) = match self.proven(account, (state, reply), now) {
             Ok(fields) => {
-                let said = match call.refund() {
+                let finding = match call.refund() {
                     Some(refund) => refunds::reply(call, refund, (status, &fields), now),
                     None => reading::reply(call, status, &fields),
                 };
-                let proves_arrival = reading::proves_arrival(call, (status, &fields), &said);
-                (said, proves_arrival)
+                let proves_arrival = reading::proves_arrival(call, (status, &fields), &finding);
+                (finding, proves_arrival)
             }
             Err(why) => (Err(why), false),
         };
         Step::Done(Evidence {
             institution: self.0.id.clone(),
-            // A proven reply is bound to our question, which named the receiver and was signed as the account.
-            account: said.is_ok().then(|| call.attempt().account.clone()),
-            receiver: said.is_ok().then(|| call.attempt().receiver.clone()),
+            // An authenticated reply is bound to our request, which names the receiver and is signed as the
+            // account.
+            account: finding.is_ok().then(|| account.clone()),
+            receiver: finding.is_ok().then(|| call.attempt().receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
             along: OriginalPayment::default(),
             asked_at: None,
             proves_arrival,
-            finding: said.unwrap_or_else(Finding::Ambiguous),
+            finding: finding.unwrap_or_else(Finding::Ambiguous),
         })
     }
 
@@ -147,28 +148,28 @@ impl Institution for StandardAdapter {
         callback: &'c Request<Bytes>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
-        let of_theirs = self.0.accounts.prove(callback, &self.0.callback_url, now);
-        let (proven, accounts) = of_theirs.ok_or(Unverified::Unverified("signature"))?;
+        let verified = self.0.accounts.prove(callback, &self.0.callback_url, now);
+        let (proven, accounts) = verified.ok_or(Unverified::Unverified("signature"))?;
         if !is_recent(&proven, now) {
             return Err(Unverified::Unverified("outside_window"));
         }
-        // Proven from here on; but without the number of an attempt or refund it is evidence of nothing.
+        // Authenticated; but without the number of an attempt or refund it is not evidence.
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
         let receiver = reading::receiver(&fields);
         let account = self.0.accounts.named(accounts, receiver.as_ref());
         let account = account.map(|account| account.id.clone());
         let whose = (account, receiver);
-        if let Some(about) = refunds::told_of(&fields).map(EvidenceSubject::Refund) {
+        if let Some(about) = refunds::refund_no(&fields).map(EvidenceSubject::Refund) {
             return Ok(ProvenCallback::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
-                let (along, said) = match refunds::along(&fields, absent) {
+                let (along, finding) = match refunds::along(&fields, absent) {
                     Ok(along) => (along, refunds::notice(&fields, absent, now)),
                     Err(why) => (OriginalPayment::default(), Err(why)),
                 };
                 Evidence {
                     along,
-                    ..self.told(about, (whose, sum), said)
+                    ..self.evidence(about, (whose, sum), finding)
                 }
             }));
         }
@@ -178,24 +179,24 @@ impl Institution for StandardAdapter {
             EvidenceSubject::Attempt(no.ok_or(Unverified::NamesNothing("names_no_attempt"))?);
         Ok(ProvenCallback::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
-            let said = reading::notice(&fields, absent);
-            self.told(about, (whose, sum), said)
+            let finding = reading::notice(&fields, absent);
+            self.evidence(about, (whose, sum), finding)
         }))
     }
 
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
-        heard: Acknowledgement,
+        acknowledged: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes> {
-        let mut answer = callback_answers::answer(heard, request_id);
-        if heard == Acknowledgement::Unverified {
+        let mut answer = callback_answers::answer(acknowledged, request_id);
+        if acknowledged == Acknowledgement::Unverified {
             return answer;
         }
         let account = self.0.accounts.answering(callback);
-        // TLS authenticates us as well: an unsigned answer is better than none.
+        // TLS authenticates us as well: an unsigned reply is better than none.
         let Some(key) = account.and_then(|account| account.signing(stamp.now)) else {
             return answer;
         };
@@ -206,16 +207,16 @@ impl Institution for StandardAdapter {
 }
 
 impl StandardAdapter {
-    /// What a proven callback says, as evidence.
-    fn told(
+    /// The evidence of an authenticated callback.
+    fn evidence(
         &self,
         about: EvidenceSubject,
         ((account, receiver), sum): (Whose, Result<Amount, Ambiguity>),
-        said: reading::FindingResult,
+        read: reading::FindingResult,
     ) -> Evidence {
         // Without a readable amount it could be about anything.
         let finding = match (&receiver, sum) {
-            (Some(_), Ok(_)) => said.unwrap_or_else(Finding::Ambiguous),
+            (Some(_), Ok(_)) => read.unwrap_or_else(Finding::Ambiguous),
             (Some(_), Err(_)) | (None, _) => Finding::Ambiguous(Ambiguity::Unreadable),
         };
         Evidence {
@@ -316,14 +317,14 @@ impl StandardAdapter {
         Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
     }
 
-    /// Whether a reply is the institution's to our question, which was asked as this account.
+    /// Verifies that a reply is the institution's reply to our request, which this account signed.
     fn prove(
         &self,
         account: &AccountId,
         (state, reply): (&CallState, &Response<Bytes>),
         now: Timestamp,
     ) -> Result<(), Ambiguity> {
-        // Signed or not, it reports a failure and says nothing about what was done before it.
+        // Signed or not, a server error says nothing about what was done before it.
         if reply.status().is_server_error() {
             return Err(Ambiguity::ServerFault);
         }
@@ -344,7 +345,7 @@ fn is_recent(proven: &Proven, now: Timestamp) -> bool {
     (earliest..=latest).contains(&proven.created_s) && !expired
 }
 
-/// How an order is named in every call: by the attempt's number alone.
+/// How every call identifies a payment: by the attempt's number.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PaymentIdentification<'a> {

@@ -19,8 +19,8 @@ pub trait Statements: Send + Sync {
         stamp: &Stamp,
     ) -> Step<Result<StatementPage, UnusableStatement>>;
 
-    /// What follows from the reply. A reply that is not proven, not the requested page, or not a page
-    /// ends as [`UnusableStatement`].
+    /// The next step after a reply. A reply that is not authenticated, not the requested page, or not a
+    /// page ends as [`UnusableStatement`].
     fn next_page(
         &self,
         query: &StatementQuery,
@@ -30,10 +30,10 @@ pub trait Statements: Send + Sync {
     ) -> Step<Result<StatementPage, UnusableStatement>>;
 }
 
-/// Which page of which statement.
+/// A request for one page of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementQuery {
-    /// Whose.
+    /// The account and receiver of the statement.
     pub of: AccountReceiver,
     /// The day.
     pub date: CalendarDay,

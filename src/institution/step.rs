@@ -12,10 +12,10 @@ use http::Request;
 /// Maximum number of steps of one call; a longer call is aborted and its outcome is unknown.
 pub const STEPS_MAX: usize = 8;
 
-/// What to do next.
+/// The next step of a call.
 #[derive(Debug)]
 pub enum Step<O> {
-    /// Send this, and come back with the reply.
+    /// Send this request and pass the reply to `next`.
     Send(Box<Outgoing>),
     /// The call has ended.
     Done(O),
@@ -26,29 +26,29 @@ pub enum Step<O> {
 /// One request of a call.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Signed, with its whole address.
+    /// The signed request, with an absolute URI.
     pub request: Request<Bytes>,
-    /// Which of the institution's hosts it goes to.
+    /// The institution's host that it goes to.
     pub to: Host,
-    /// What it may do there.
+    /// Its possible effect.
     pub effect: Effect,
-    /// What reading the reply will need.
+    /// The state needed to read the reply.
     pub state: CallState,
 }
 
 /// A host of an institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
-    /// Where it is called.
+    /// The main host.
     Main,
-    /// Where it is called while the main one fails.
+    /// The fallback while the main host fails.
     Second,
-    /// Where it keeps files, such as bills.
+    /// The host of files, such as bills.
     Files,
 }
 
-/// What a request may do once it has left. After one that may move money, "not sent" of a later step
-/// is never E1.
+/// The possible effect of a request once sent. After one that may move money, "not sent" for a later
+/// step is never E1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// It only queries or prepares.
@@ -57,29 +57,29 @@ pub enum Effect {
     MayMoveMoney,
 }
 
-/// Why a request could not be made.
+/// Why a request could not be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unmade {
-    /// No key of ours is in force, or signing failed.
-    #[error("expected a key of ours that is in force and signs, found none")]
+    /// None of our keys is valid now, or signing failed.
+    #[error("expected a valid signing key of ours, found none")]
     Unsigned,
     /// The request is malformed.
-    #[error("the request could not be put together")]
+    #[error("the request is malformed")]
     Malformed,
 }
 
-/// What an adapter keeps from one step to the next: a nonce, the question that an answer must be bound
-/// to, a page's token. Opaque to everybody else.
+/// What an adapter keeps from one step to the next: a nonce, the request that a reply must be bound to,
+/// a page token. Opaque to all other code.
 #[derive(Clone)]
 pub struct CallState(Arc<dyn Any + Send + Sync>);
 
 impl CallState {
-    /// Keeps this.
+    /// Wraps a value.
     pub fn new<T: Send + Sync + 'static>(value: T) -> Self {
         Self(Arc::new(value))
     }
 
-    /// What was kept, if it was of this type.
+    /// The value, if it is of this type.
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
@@ -91,7 +91,7 @@ impl Default for CallState {
     }
 }
 
-/// What it holds is not printed: it may be a secret.
+/// The value is not printed: it may be secret.
 impl fmt::Debug for CallState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CallState")

@@ -1,6 +1,5 @@
-//! What questions that nobody waits for may take of the processors: a share of them, counted at what
-//! such questions were seen to cost, and less of it while requests wait. What is in doubt is always asked
-//! about (Z1), and counted.
+//! The CPU budget of background polls: a share of the processors, charged at the measured cost of a
+//! poll, and less while requests wait. Unresolved payments are always polled (Z1), and charged.
 
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,29 +10,28 @@ use tokio::time::Instant;
 
 use crate::domain::order::Urgency;
 
-/// What a question is taken to cost before one was seen. Unit: microseconds.
+/// Assumed cost of a poll before one was measured. Unit: microseconds.
 const COST_FIRST_US: i64 = 500;
-/// What it costs beside its own task: two writes of the store's thread and its part of a connection,
+/// Cost of a poll outside its own task: two writes of the store's thread and its part of a connection,
 /// as measured by `make bench`. Unit: microseconds.
 const OVERHEAD_US: i64 = 150;
-/// How much of what was seen before counts beside a new measurement.
+/// Weight of earlier measurements relative to a new one.
 const SMOOTHING: i64 = 63;
-/// The most that one question is taken to have cost: a process that stood still did not work.
-/// Unit: microseconds.
+/// Maximum cost charged for one poll, because a suspended process does no work. Unit: microseconds.
 const COST_MAX_US: i64 = 20_000;
-/// What was not used is kept for so long, and what was used beyond is owed for no longer.
+/// How much unused budget, or debt, is carried over, as time at the full share. Unit: microseconds.
 const CARRY_OVER_US: i64 = 1_000_000;
 
-/// What is spent, and on what conditions (`[limits]` of `routes.toml`).
+/// The settings of the budget (`[limits]` of `routes.toml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetSettings {
-    /// Of the processors. Unit: percent.
+    /// Share of the processors. Unit: percent.
     pub cpu_percent: u32,
-    /// The delay from which on requests are refused.
+    /// The scheduling delay from which requests are rejected.
     pub delay_max: Duration,
 }
 
-/// What there is to spend.
+/// The current budget.
 #[derive(Debug)]
 pub(super) struct PollBudget {
     cores: i64,
@@ -44,13 +42,13 @@ pub(super) struct PollBudget {
 struct CpuBalance {
     filled_at: Instant,
     left_us: i64,
-    /// Half of the most that can be left.
+    /// Half of the maximum balance.
     half_us: i64,
     cost_us: i64,
 }
 
 impl PollBudget {
-    /// For so many processors.
+    /// A budget for `cores` processors.
     pub(super) fn new(cores: usize, now: Instant) -> Self {
         Self {
             cores: i64::try_from(cores).unwrap_or(1),
@@ -67,7 +65,7 @@ impl PollBudget {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many questions of an urgency may begin now, while what is ready waits so long for its turn.
+    /// How many polls of an urgency may begin now, given the current scheduling delay.
     pub(super) fn allows(
         &self,
         urgency: Urgency,
@@ -95,13 +93,13 @@ impl PollBudget {
         account.left_us = left.clamp(most.saturating_neg(), most);
         account.filled_at = now;
         let fits = account.left_us.checked_div(account.cost_us.max(1));
-        // Whatever a question costs, one is asked when something is left.
+        // Whatever a poll costs, one may begin while the balance is positive.
         let fits = fits.unwrap_or(0).max(i64::from(account.left_us > 0));
         account.half_us = most.checked_div(2).unwrap_or(0);
         u32::try_from(fits).unwrap_or(0)
     }
 
-    /// A question begins; it is paid for in advance, so that no more begin than there is for.
+    /// Begins a poll, charged in advance so that concurrent polls stay within the budget.
     pub(super) fn begin(&self, urgency: Option<Urgency>) -> CpuCharge {
         let mut account = self.account();
         let cost_us = account.cost_us;
@@ -109,7 +107,7 @@ impl PollBudget {
         CpuCharge { urgency, us }
     }
 
-    /// It ended, having taken so much of a processor in its own task; what it cost in all.
+    /// Ends a poll that used `busy` CPU time in its own task; returns its total cost.
     pub(super) fn end(&self, paid: CpuCharge, busy: Duration) -> Duration {
         let busy = i64::try_from(busy.as_micros()).unwrap_or(i64::MAX);
         let cost = busy.min(COST_MAX_US).saturating_add(OVERHEAD_US);
@@ -126,7 +124,7 @@ impl PollBudget {
     }
 }
 
-/// What a question that began was charged.
+/// The amount charged when a poll began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CpuCharge {
     urgency: Option<Urgency>,
@@ -134,8 +132,8 @@ pub(super) struct CpuCharge {
 }
 
 impl CpuBalance {
-    /// Takes what something costs, and says how much that was. Doubt is asked about whatever is left, so
-    /// it never takes the second half: that is the others'.
+    /// Charges a cost and returns the amount charged. Unresolved polls run whatever the balance, so they
+    /// are charged only while it is above half: the other half is reserved for other polls.
     fn charge(&mut self, urgency: Option<Urgency>, cost_us: i64) -> i64 {
         let taken = match urgency {
             None | Some(Urgency::Unresolved) => {
@@ -149,7 +147,7 @@ impl CpuBalance {
     }
 }
 
-/// A piece of work, and how long it held a processor: the time of its polls, never of its waiting.
+/// A future and its CPU time: the time spent inside `poll`, not the time spent waiting.
 pub(super) struct MeteredFuture<F> {
     work: Pin<Box<F>>,
     busy: Duration,
@@ -185,7 +183,7 @@ mod tests {
     };
     const CALM: Duration = Duration::ZERO;
 
-    /// Questions begun in a second of steps, each taking so much of a processor.
+    /// Polls begun within one second, each taking `busy` CPU time.
     fn begun(budget: &PollBudget, urgency: Urgency, from: Instant, busy: Duration) -> u32 {
         let mut begun = 0_u32;
         for ms in (0..1_000).step_by(50) {
@@ -199,7 +197,7 @@ mod tests {
         begun
     }
 
-    /// Background questions take their share of the processors, at what they were seen to cost.
+    /// Background polls take their share of the processors, at their measured cost.
     #[test]
     fn background_polls_take_their_share_of_the_processors() {
         for (cores, busy_us, expected) in
@@ -220,8 +218,8 @@ mod tests {
         }
     }
 
-    /// Z1: what is in doubt is asked about whatever was spent, and counted; half is left to the others,
-    /// however much is in doubt.
+    /// Z1: unresolved payments are polled whatever the balance, and charged; half is left to other polls,
+    /// however many are unresolved.
     #[test]
     fn unresolved_polls_are_never_delayed_and_starve_no_other() {
         let (busy, start) = (Duration::from_micros(350), Instant::now());
@@ -253,10 +251,13 @@ mod tests {
             budget.end(paid, busy);
         }
         let beside = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
-        assert!(beside < calm, "doubt counts: {beside} of {calm}");
+        assert!(
+            beside < calm,
+            "unresolved polls are charged: {beside} of {calm}"
+        );
     }
 
-    /// Time in which the process stood still is no work: it ends no background.
+    /// Time in which the process was suspended is not charged as work and does not stop polling.
     #[test]
     fn a_stall_of_a_minute_does_not_stop_background_polls() {
         let start = Instant::now();
@@ -273,7 +274,7 @@ mod tests {
         }
     }
 
-    /// While requests wait, payments that wait are not asked about, and then nothing but doubt is.
+    /// While requests wait, first pending payments are no longer polled, and then only unresolved ones.
     #[test]
     fn background_polls_yield_to_requests() {
         let start = Instant::now();

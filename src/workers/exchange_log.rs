@@ -1,6 +1,5 @@
-//! The exchange log on its way to the store: entries are taken into a bounded queue, masked into a block, and
-//! written block by block. Nothing of a payment waits for it; when the queue is full, the entry is dropped and
-//! counted.
+//! Writes the exchange log: entries enter a bounded queue, are masked into a block, and written block by
+//! block. Payments never wait for it; when the queue is full, the entry is dropped and counted.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,31 +16,31 @@ use crate::store::exchange_log::{
 use crate::world::Clock;
 use crate::world::exchange_log::{ExchangeEntry, Recorder};
 
-/// Entries that wait at most.
+/// Maximum number of queued entries.
 pub const WAITING_MAX: usize = 8_192;
 
-/// Places among them that only callbacks that paid may take.
+/// Queue capacity reserved for callbacks that paid an order.
 const WAITING_PAYING: usize = WAITING_MAX / 2;
 
-/// What entries of senders that were not proven may take at once: anybody can send them. Unit: bytes.
+/// Burst limit for entries of unauthenticated senders, because anybody can send them. Unit: bytes.
 pub const UNPROVEN_BYTES_MAX: usize = 64 * 1024;
 
-/// How fast that comes back. Unit: bytes in a second.
+/// Refill rate of that limit. Unit: bytes per second.
 const UNPROVEN_BYTES_PER_SECOND: u64 = 2 * 1024;
 
-/// How often it is looked whether there are entries, and whether a block is due. Between two looks at load lie
-/// a few hundred entries, which take the processor for a millisecond or two.
+/// How often the queue is drained and the block checked. Under load that is a few hundred entries, which
+/// take one or two milliseconds of CPU time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often old blocks are looked for where none are written.
+/// How often old blocks are removed while none are written.
 const REMOVE_EVERY: Duration = Duration::from_mins(1);
 
 const DAY_MS: i64 = 86_400_000;
 
-/// What entries are counted as that were in a block which could not be written.
+/// The kind under which entries of a block that could not be written are counted.
 const UNWRITTEN: &str = "unwritten";
 
-/// Takes entries for the worker.
+/// Queues entries for the worker.
 pub struct ExchangeLogWriter {
     entries: mpsc::Sender<ExchangeEntry>,
     waiting: Lock<mpsc::Receiver<ExchangeEntry>>,
@@ -52,20 +51,20 @@ pub struct ExchangeLogWriter {
     metrics: Arc<Metrics>,
 }
 
-/// What the worker knows from one look to the next.
+/// The state of the worker between two drains.
 struct Worker<'a> {
     log: &'a dyn ExchangeLog,
     clock: &'a dyn Clock,
     open: OpenBlock,
-    /// When it last looked, and last removed.
+    /// When it last drained the queue, and last removed blocks.
     looked: Uptime,
     removed: Uptime,
-    /// There may be more to remove than was removed.
+    /// There may be more blocks to remove.
     is_behind: bool,
 }
 
 impl ExchangeLogWriter {
-    /// Takes entries that are kept for so many days, none if for 0, and within so many bytes.
+    /// A writer whose entries are kept for `days` (0 turns it off) and within `bytes_max`.
     pub fn new(days: u32, bytes_max: u64, metrics: Arc<Metrics>) -> Self {
         let (entries, waiting) = mpsc::channel(WAITING_MAX);
         Self {
@@ -79,7 +78,7 @@ impl ExchangeLogWriter {
         }
     }
 
-    /// Writes what comes, until told to stop; then writes what is there, the open block too.
+    /// Writes entries until `stop`; then writes all queued entries and the open block.
     pub async fn write(
         &self,
         log: &dyn ExchangeLog,
@@ -106,7 +105,7 @@ impl ExchangeLogWriter {
             let now = clock.uptime();
             self.refill(now.since(worker.looked));
             worker.looked = now;
-            // As many as are there now: more may come for as long as this takes.
+            // Only as many as are queued now: more may arrive while this runs.
             for _ in 0..waiting.len() {
                 let Ok(entry) = waiting.try_recv() else {
                     break;
@@ -145,7 +144,7 @@ impl ExchangeLogWriter {
         }
     }
 
-    /// Some of the oldest, from what is too old or too much.
+    /// Removes some of the oldest blocks if they exceed the age or size limit.
     async fn remove(&self, worker: &mut Worker<'_>, now: Uptime) {
         if !worker.is_behind && now.since(worker.removed) < REMOVE_EVERY {
             return;
@@ -154,7 +153,7 @@ impl ExchangeLogWriter {
         let days = i64::from(self.days.load(Ordering::Relaxed));
         let kept_ms = days.saturating_mul(DAY_MS);
         let before = worker.clock.now().ms().saturating_sub(kept_ms);
-        // Under a clock that may be ahead none: what is gone does not come back when it is put right.
+        // None by age while the clock may be ahead: removal cannot be undone when the clock is corrected.
         let is_settled = worker.clock.is_settled();
         let before = is_settled.then(|| Timestamp::from_ms(before));
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);
@@ -171,7 +170,7 @@ impl ExchangeLogWriter {
                 worker.is_behind = count >= u64::from(BLOCKS_REMOVED_AT_ONCE);
             }
             Err(fault) => {
-                tracing::warn!(%fault, "old blocks of the exchange log are still there");
+                tracing::warn!(%fault, "old blocks of the exchange log could not be removed");
                 worker.is_behind = false;
             }
         }
@@ -186,7 +185,7 @@ impl ExchangeLogWriter {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What entries of unproven senders may take comes back with time.
+    /// Refills the limit for entries of unauthenticated senders.
     fn refill(&self, passed: Duration) {
         let passed_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
         let more = passed_ms.saturating_mul(UNPROVEN_BYTES_PER_SECOND) / 1_000;
@@ -196,7 +195,7 @@ impl ExchangeLogWriter {
         let _ = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refilled);
     }
 
-    fn has_room_for(&self, entry: &ExchangeEntry) -> bool {
+    fn has_capacity_for(&self, entry: &ExchangeEntry) -> bool {
         if entry.is_paying {
             return true;
         }
@@ -222,11 +221,11 @@ impl Recorder for ExchangeLogWriter {
         if !self.is_on() {
             return;
         }
-        let has_room = self.has_room_for(&entry);
-        let Some(Ok(place)) = has_room.then(|| self.entries.try_reserve()) else {
+        let has_capacity = self.has_capacity_for(&entry);
+        let Some(Ok(permit)) = has_capacity.then(|| self.entries.try_reserve()) else {
             return self.drop_one(entry.kind());
         };
-        place.send(entry);
+        permit.send(entry);
     }
 
     fn keep_within(&self, days: u32, bytes_max: u64) {

@@ -1,8 +1,8 @@
-//! How each merchant's address lately fared, and what it may hold because of that (N7). Who answers
-//! at once holds more and more, up to a bound; who fails waits in a lane of its own, one event at a
-//! time, and comes out of it with the first event it hears.
+//! Delivery health of each merchant's address, and its share of the worker slots (N7). The share of one
+//! that replies promptly grows up to a bound; one that fails goes to a separate lane, one event at a
+//! time, until it acknowledges an event.
 //!
-//! Kept in memory: a restart forgets it, and learns it again from one event of each address.
+//! In memory only: after a restart it is learned again from one event per address.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,44 +12,44 @@ use tokio::sync::Notify;
 
 use crate::domain::identifiers::Timestamp;
 
-/// Events of one destination on their way at once, while nothing is known of it, or nothing good.
+/// Events in flight to one destination at first, after a late reply, and while it is failing.
 pub(super) const SHARE_FIRST: u32 = 1;
 
-/// The same, once it has answered at once that often: twice as many as it has connections, so that
-/// the next is leased while one is settled.
+/// The maximum, reached after as many prompt replies: twice its connections, so that the next event is
+/// leased while another one is being completed.
 pub(super) const SHARE_MAX: u32 = 32;
 
-/// An answer that takes longer is late: what waits for it gives its hand back.
+/// A reply that takes longer is late: its delivery frees its worker slot.
 pub(super) const PROMPT: Duration = Duration::from_secs(1);
 
-/// Failures in a row, answered at once, that count as much as one that came late.
+/// Consecutive prompt failures that count as much as one late failure.
 const FAILURES_MAX: u32 = 3;
 
-/// How long a destination that fails rests after each failure, times the failures in a row. Never
-/// longer than the published waits of a single event.
+/// Backoff of a failing destination, multiplied by its consecutive failures. Never longer than the
+/// published retry waits of a single event.
 const REST: Duration = Duration::from_secs(1);
-/// The longest rest: who comes back is found out so soon.
+/// The longest backoff; a recovery is noticed within it.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Destinations remembered at most; about 150 bytes each. Past that those that do well are
-/// forgotten, and then nothing new is remembered.
+/// Maximum number of destinations in memory, about 150 bytes each. Beyond that, healthy ones are
+/// dropped first, and then no new ones are added.
 const ADDRESSES_MAX: usize = 10_000;
 
-/// Where an event waits for a hand.
+/// The lane in which an event waits for a worker slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeliveryLane {
-    /// Destinations nothing bad is known of.
+    /// Destinations without recent failures.
     Prompt,
-    /// Destinations that failed lately.
+    /// Destinations that failed recently.
     Failing,
 }
 
-/// How one destination fared.
+/// The health of one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct DestinationHealth {
     share: u32,
     failures: u32,
-    /// Since when it has been failing, last of all; it rests from then on.
+    /// Its last failure, if it is failing; the backoff starts there.
     failing: Option<Timestamp>,
 }
 
@@ -62,17 +62,17 @@ impl DestinationHealth {
 
     fn rests(&self, now: Timestamp) -> bool {
         let rest = REST.saturating_mul(self.failures).min(BACKOFF_MAX);
-        // A clock that was set back makes no rest of hours (T2).
+        // A clock that was set back must not extend the backoff (T2).
         self.failing
             .is_some_and(|since| since <= now && now < since.plus(rest))
     }
 }
 
-/// What is known of every destination.
+/// The health of all destinations.
 #[derive(Debug, Default)]
 pub(super) struct DestinationLanes {
     known: Mutex<HashMap<Box<str>, DestinationHealth>>,
-    /// Rung when the failing lane has something to look at.
+    /// Wakes the failing lane.
     pub(super) wake_up: Notify,
 }
 
@@ -81,33 +81,39 @@ impl DestinationLanes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many events of a destination this lane may have on their way.
+    /// How many events to a destination may be in flight in this lane.
     pub(super) fn share(&self, lane: DeliveryLane, origin: &str, now: Timestamp) -> u32 {
         let known = self.known();
-        let standing = known.get(origin).copied().unwrap_or(DestinationHealth::NEW);
-        match (lane, standing.failing) {
-            (DeliveryLane::Prompt, None) => standing.share,
-            (DeliveryLane::Failing, Some(_)) if !standing.rests(now) => SHARE_FIRST,
+        let health = known.get(origin).copied().unwrap_or(DestinationHealth::NEW);
+        match (lane, health.failing) {
+            (DeliveryLane::Prompt, None) => health.share,
+            (DeliveryLane::Failing, Some(_)) if !health.rests(now) => SHARE_FIRST,
             (DeliveryLane::Prompt, Some(_)) | (DeliveryLane::Failing, _) => 0,
         }
     }
 
-    /// An answer is late; whatever it will say, nothing more is sent there meanwhile.
+    /// A reply is late: whatever its result, no further event is sent there until it ends.
     pub(super) fn mark_late(&self, origin: &str) {
         let before = self.known().get(origin).copied();
         let share = SHARE_FIRST;
-        let standing = before.unwrap_or(DestinationHealth::NEW);
-        self.remember(origin, DestinationHealth { share, ..standing });
+        let health = before.unwrap_or(DestinationHealth::NEW);
+        self.update(origin, DestinationHealth { share, ..health });
     }
 
-    /// An event was heard or not. Says whether the destination changed its lane.
-    pub(super) fn ended(&self, origin: &str, heard: bool, late: bool, now: Timestamp) -> bool {
+    /// Records whether an event was acknowledged. Returns whether the destination changed its lane.
+    pub(super) fn ended(
+        &self,
+        origin: &str,
+        is_acknowledged: bool,
+        late: bool,
+        now: Timestamp,
+    ) -> bool {
         let before = self
             .known()
             .get(origin)
             .copied()
             .unwrap_or(DestinationHealth::NEW);
-        let after = if heard {
+        let after = if is_acknowledged {
             let grown = before.share.saturating_add(1).min(SHARE_MAX);
             DestinationHealth {
                 share: if late { SHARE_FIRST } else { grown },
@@ -122,21 +128,21 @@ impl DestinationLanes {
                 failing: fails.then_some(now),
             }
         };
-        self.remember(origin, after);
+        self.update(origin, after);
         before.failing.is_some() != after.failing.is_some()
     }
 
-    fn remember(&self, origin: &str, standing: DestinationHealth) {
+    fn update(&self, origin: &str, health: DestinationHealth) {
         let mut known = self.known();
         if let Some(known) = known.get_mut(origin) {
-            *known = standing;
+            *known = health;
             return;
         }
         if known.len() >= ADDRESSES_MAX {
             known.retain(|_, one| one.failing.is_some());
         }
         if known.len() < ADDRESSES_MAX {
-            known.insert(origin.into(), standing);
+            known.insert(origin.into(), health);
         }
     }
 }
@@ -151,8 +157,7 @@ mod tests {
         Timestamp::from_s(seconds)
     }
 
-    /// N7: who answers at once gets more on its way, one by one and up to a bound; one late answer
-    /// takes all of it back.
+    /// N7: each prompt reply raises the share by one, up to a bound; one late reply resets it.
     #[test]
     fn a_share_grows_with_prompt_answers_alone() {
         let lanes = DestinationLanes::default();
@@ -175,8 +180,8 @@ mod tests {
         assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(0)), 0);
     }
 
-    /// N7: who fails late, or again and again, is in the failing lane alone, with one event at a
-    /// time and rests in between, until it hears one.
+    /// N7: a destination that fails late, or repeatedly, is only in the failing lane, with one event at
+    /// a time and backoff in between, until it acknowledges one.
     #[test]
     fn failing_destinations_wait_in_a_lane_of_their_own() {
         for (fails, late) in [(1, true), (FAILURES_MAX, false)] {
@@ -188,7 +193,7 @@ mod tests {
             assert_eq!(
                 lanes.share(DeliveryLane::Failing, TEA, at(0)),
                 0,
-                "it rests"
+                "it backs off"
             );
             let rested = at(i64::from(fails));
             assert_eq!(lanes.share(DeliveryLane::Failing, TEA, rested), SHARE_FIRST);
@@ -211,7 +216,7 @@ mod tests {
         }
     }
 
-    /// N7: what is remembered is bounded; those that fail are the last to be forgotten.
+    /// N7: the number of destinations is bounded; failing ones are dropped last.
     #[test]
     fn only_so_many_destinations_are_remembered() {
         let lanes = DestinationLanes::default();

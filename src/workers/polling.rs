@@ -1,6 +1,6 @@
-//! Looks after what is due of orders: for each institution as much as its slots, its declared rate and the
-//! budget leave, the most urgent first (N10). What has no place now is not taken up, so nothing is
-//! written for it and nothing counted.
+//! Polls due orders: for each institution as many as its slots, its declared rate and the budget allow,
+//! the most urgent first (N10). An order without capacity now is not leased, so nothing is written for
+//! it and nothing is counted.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,48 +18,48 @@ use crate::domain::order::{PollLane, Urgency};
 use crate::flow::poll_unresolved::{close_due_order, poll_order, poll_signalled_order, put_off};
 use crate::store::{Lease, LeaseKind, LeasedWork, StoreError};
 
-/// Orders looked after at once.
+/// Maximum number of orders polled concurrently.
 const AT_ONCE: usize = 256;
 
-/// Of them, those that wait for no institution: they expire, and each takes one commit.
+/// Of them, orders that need no call to an institution: they expire, with one commit each.
 const EXPIRING_AT_ONCE: u32 = 64;
 
-/// Between two looks for due orders, however often it rings: every selection rings, and what it
-/// rings for is due half a second later. With an institution's slots it bounds what it is asked: 16 in
-/// 20 ms.
+/// Minimum time between two scans for due orders, whatever the signals: every selection sends one, and
+/// its order is due half a second later. With an institution's slots this bounds its rate of queries to
+/// 16 per 20 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Sleeps no longer while something is due that has no room: room comes with time, and does not ring.
+/// Maximum sleep while due work lacks capacity: capacity returns with time, without a signal.
 const CAPACITY_WAIT: Duration = Duration::from_millis(250);
 
-/// What was leased and cannot be asked about now is due again then: each time costs two writes.
+/// How long a leased order that cannot be polled now is postponed; each time costs two writes.
 const POSTPONED_FOR: Duration = Duration::from_secs(1);
 
-/// Signals taken up at once.
+/// Maximum number of signals taken at once.
 const SIGNALS_AT_ONCE: usize = 64;
 
-/// What an order that was leased is looked after for.
+/// Why an order was leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PollTask {
-    /// Its time has run out.
+    /// It has expired.
     Close,
     /// One of its objects is due.
     Poll(Urgency),
-    /// Something was seen of it.
+    /// A signal was raised for it.
     Signal,
 }
 
-/// The two loops, and what they know of each other.
+/// The two polling loops and their shared state.
 pub(super) struct Poller {
     workers: Arc<Workers>,
     slots: Arc<PollSlots>,
     budget: PollBudget,
     places: Arc<Semaphore>,
-    /// Orders that somebody asks about. A change of such an order ends its lease, and not the question.
+    /// Orders being polled. A change to such an order ends its lease, but not the poll.
     in_progress: Mutex<HashSet<PayOrderNo>>,
 }
 
-/// A task's own account of what it holds.
+/// The resources that a task holds.
 struct ActivePoll {
     slot: Option<PollSlot>,
     _place: OwnedSemaphorePermit,
@@ -79,7 +79,7 @@ impl Poller {
         }
     }
 
-    /// Runs both loops until told to stop, and returns when each order in hand is given back.
+    /// Runs both loops until `stop`, and returns when all orders in progress are returned.
     pub(super) async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         let signals = Arc::clone(&self).signal_loop(stop.clone());
         tokio::join!(Arc::clone(&self).due_loop(stop), signals);
@@ -88,8 +88,8 @@ impl Poller {
 
     async fn due_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            // Registered before looking, so that a ring in between is not missed.
-            let rung = self.workers.worker_signals.orders.notified();
+            // Registered before leasing, so that a signal in between is not missed.
+            let signalled = self.workers.worker_signals.orders.notified();
             let freed = self.slots.freed.notified();
             let wait = match self.start_due().await {
                 Ok(0) => self.until_next().await,
@@ -101,7 +101,7 @@ impl Poller {
             };
             tokio::select! {
                 () = bounded_sleep(wait) => (),
-                () = rung => (),
+                () = signalled => (),
                 () = freed => (),
                 _ = stop.changed() => (),
             }
@@ -115,7 +115,7 @@ impl Poller {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many orders may be taken up now, whatever institution they wait for.
+    /// How many orders may be polled now, over all institutions.
     fn allowed(&self, tools: &WorkerResources, urgency: Urgency) -> u32 {
         let delay = self.workers.metrics.front.last_delay();
         let allowed = self
@@ -124,23 +124,28 @@ impl Poller {
         allowed.min(permits(self.places.available_permits()))
     }
 
-    /// How many of one institution's.
-    fn room(&self, tools: &WorkerResources, institution: &InstitutionId, urgency: Urgency) -> u32 {
+    /// How many orders may be polled at one institution.
+    fn capacity(
+        &self,
+        tools: &WorkerResources,
+        institution: &InstitutionId,
+        urgency: Urgency,
+    ) -> u32 {
         let world = &tools.world;
-        let standing = world.health.standing(institution, world.clock.now());
-        let free = self.slots.free(institution, standing);
+        let health = world.health.standing(institution, world.clock.now());
+        let free = self.slots.free(institution, health);
         free.min(world.outbound.room(institution, urgency))
     }
 
     fn share(&self, tools: &WorkerResources, lane: PollLane<'_>) -> u32 {
         match lane.institution {
-            Some(institution) => self.room(tools, institution, lane.urgency),
+            Some(institution) => self.capacity(tools, institution, lane.urgency),
             None => EXPIRING_AT_ONCE,
         }
     }
 
-    /// Leases as much as there is room for and starts it, the most urgent first. Says how much that
-    /// was.
+    /// Leases as many orders as there is capacity for and starts them, the most urgent first. Returns
+    /// how many.
     async fn start_due(self: &Arc<Self>) -> Result<usize, StoreError> {
         let unresolved = &self.workers.store.unresolved;
         let mut count = 0_usize;
@@ -166,7 +171,7 @@ impl Poller {
         Ok(count)
     }
 
-    /// Finds the place for what is due of a leased order, and starts it.
+    /// Starts the due task of a leased order, or postpones it.
     async fn begin(self: &Arc<Self>, lease: Lease) {
         let (tools, now) = ((self.workers.in_force)(), self.workers.clock.now());
         let LeasedWork::Order(order) = &lease.of else {
@@ -179,26 +184,26 @@ impl Poller {
         let Some((object, institution, urgency)) = due else {
             return self.start(PollTask::Close, lease, None).await;
         };
-        // Somebody asks about it already, under a lease that a change of the order has ended.
-        let is_awaited = self.in_progress().contains(&order.no);
-        let is_free = !is_awaited && self.room(&tools, institution, urgency) > 0;
+        // It may be polled already, under a lease that a change to the order has ended.
+        let is_polled = self.in_progress().contains(&order.no);
+        let is_free = !is_polled && self.capacity(&tools, institution, urgency) > 0;
         if is_free && self.allowed(&tools, urgency) > 0 {
             let slot = self.slots.take(institution);
             return self.start(PollTask::Poll(urgency), lease, Some(slot)).await;
         }
-        // Due with several institutions, and this one has no room: the others do not wait for it.
+        // Postponed, so that an order due at several institutions does not wait for this one.
         let until = now.plus(POSTPONED_FOR);
         let workers = Arc::clone(&self.workers);
         tokio::spawn(async move {
             match put_off(&*workers.store.unresolved, &lease, (&object, until)).await {
                 Ok(()) => workers.worker_signals.orders.notify_one(),
-                Err(fault) => tracing::error!(%fault, "a leased order could not be put off"),
+                Err(fault) => tracing::error!(%fault, "a leased order could not be postponed"),
             }
         });
     }
 
     async fn start(self: &Arc<Self>, task: PollTask, lease: Lease, slot: Option<PollSlot>) {
-        // Never closed; whoever leases took no more than there are places.
+        // Never closed; no more orders are leased than there are places.
         if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
             let held = ActivePoll {
                 slot,
@@ -220,7 +225,7 @@ impl Poller {
             snapshot, world, ..
         } = (workers.in_force)();
         let store = &workers.store;
-        let looked = async {
+        let poll = async {
             match task {
                 PollTask::Close => match close_due_order(store, &world, &lease).await {
                     Ok(false) => poll_order(store, &world, &snapshot, &lease).await,
@@ -230,15 +235,15 @@ impl Poller {
                 PollTask::Signal => poll_signalled_order(store, &world, &snapshot, &lease).await,
             }
         };
-        let mut looked = std::pin::pin!(MeteredFuture::new(looked));
+        let mut poll = std::pin::pin!(MeteredFuture::new(poll));
         let mut held = held;
         let answers = |slot: &PollSlot| world.health.answers(slot.institution());
         let before = held.slot.as_ref().map(answers);
         let (done, busy) = tokio::select! {
-            done = &mut looked => done,
+            done = &mut poll => done,
             () = bounded_sleep(PROMPT) => {
                 held.slot.iter_mut().for_each(PollSlot::mark_late);
-                looked.await
+                poll.await
             }
         };
         if held.slot.as_ref().map(answers) != before {
@@ -249,7 +254,7 @@ impl Poller {
             workers.metrics.polling.asked(urgency.word(), cost);
         }
         if let Err(fault) = done {
-            tracing::error!(%fault, "a leased order could not be given back");
+            tracing::error!(%fault, "a leased order could not be polled and returned");
         }
         drop(held);
         // A place is free and the order may be due again.
@@ -283,7 +288,7 @@ impl Poller {
         }
     }
 
-    /// Asks about orders that something was seen of.
+    /// Polls orders with signals.
     async fn signal_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             let world = (self.workers.in_force)().world;
@@ -302,7 +307,7 @@ impl Poller {
             if let Err(fault) = self.take_signals().await {
                 tracing::error!(%fault, "signalled orders could not be leased");
             }
-            // Those that come together are leased together.
+            // Signals that come together are leased together.
             bounded_sleep(LOOK_EVERY).await;
         }
     }
@@ -313,8 +318,8 @@ impl Poller {
         let allowed = self.allowed(&tools, Urgency::Signal);
         let allowed = usize::try_from(allowed).unwrap_or(0).min(SIGNALS_AT_ONCE);
         let due = signals.due(now, allowed, |institution| {
-            let room = self.room(&tools, institution, Urgency::Signal);
-            usize::try_from(room).unwrap_or(0)
+            let capacity = self.capacity(&tools, institution, Urgency::Signal);
+            usize::try_from(capacity).unwrap_or(0)
         });
         let mut taken: Vec<(PayOrderNo, PollSlot)> = Vec::new();
         for (order, institution) in due {
@@ -339,13 +344,13 @@ impl Poller {
             let slot = slot.map(|at| taken.swap_remove(at).1);
             self.start(PollTask::Signal, lease, slot).await;
         }
-        // Those that nobody could lease have moved meanwhile, or somebody asks about them.
+        // Orders that could not be leased have changed since, or are leased by another worker.
         Ok(())
     }
 }
 
 impl PollTask {
-    /// Of which urgency the question is; none where nobody is asked.
+    /// The urgency of its query; `None` if no institution is called.
     fn urgency(self) -> Option<Urgency> {
         match self {
             Self::Close => None,
@@ -355,14 +360,14 @@ impl PollTask {
     }
 }
 
-/// While it lives nobody else asks about the order.
+/// While held, no other task polls the order.
 struct PolledOrderGuard {
     polling: Arc<Poller>,
     order: Option<PayOrderNo>,
 }
 
 impl PolledOrderGuard {
-    /// None of an order that somebody has in hand already: that one ends it.
+    /// Holds nothing if the order is already being polled: the other task's guard covers it.
     fn of(polling: &Arc<Poller>, lease: &Lease) -> Self {
         let order = match &lease.of {
             LeasedWork::Order(order) => Some(order.no.clone()),

@@ -1,7 +1,7 @@
-//! How many questions each institution may have under way (N10): as many as it answers quickly, a few once
-//! it does not, one while nothing new is sent there. So whoever is silent holds little that others need.
+//! How many polls each institution may have in flight (N10): many while it replies promptly, a few once
+//! it does not, one while its circuit breaker is open. So a silent institution cannot starve others.
 //!
-//! Kept in memory: a restart forgets it, and learns it again from one answer of each institution.
+//! In memory only: after a restart it is learned again from one reply of each institution.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,30 +11,30 @@ use tokio::sync::Notify;
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::institutions::Health;
 
-/// Orders of one institution looked after at once.
+/// Orders polled concurrently at one institution.
 const SLOTS: u32 = 16;
-/// The same once its answers take longer than [`super::PROMPT`].
+/// The same once its replies take longer than [`super::PROMPT`].
 const SLOTS_LATE: u32 = 4;
-/// The same while its breaker is open.
+/// The same while its circuit breaker is open.
 const SLOTS_OPEN: u32 = 1;
-/// Orders of all institutions that answer late, together: a half of all there are. Past it no institution
-/// has more than a few, for until an answer is late nobody knows that it will be.
+/// Orders of all late institutions together: half of all slots. If that many polls are in flight at all,
+/// every institution gets only [`SLOTS_LATE`], because a reply is not known to be late until it is.
 const LATE_TOTAL: u32 = 128;
 
-/// What one institution holds.
+/// The slots that one institution holds.
 #[derive(Debug, Clone, Copy, Default)]
 struct SlotUsage {
     in_flight: u32,
-    /// Its last answer took long, or one is taking long.
+    /// Its last reply was late, or one is late now.
     is_late: bool,
 }
 
 /// The slots of all institutions.
 #[derive(Debug, Default)]
 pub(super) struct PollSlots {
-    /// Grows with the institutions that are configured.
+    /// One entry per configured institution.
     held: Mutex<HashMap<InstitutionId, SlotUsage>>,
-    /// Rung when one is free again.
+    /// Signals that a slot is free again.
     pub(super) freed: Notify,
 }
 
@@ -43,11 +43,11 @@ impl PollSlots {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many more of an institution's orders may be taken up.
-    pub(super) fn free(&self, institution: &InstitutionId, standing: Health) -> u32 {
+    /// How many more orders may be polled at an institution.
+    pub(super) fn free(&self, institution: &InstitutionId, health: Health) -> u32 {
         let held = self.held();
         let its = held.get(institution).copied().unwrap_or_default();
-        let most = match standing {
+        let most = match health {
             Health::Open => SLOTS_OPEN,
             Health::Healthy | Health::Slow | Health::HalfOpen if its.is_late => SLOTS_LATE,
             Health::Healthy | Health::Slow | Health::HalfOpen => SLOTS,
@@ -69,7 +69,7 @@ impl PollSlots {
         }
     }
 
-    /// Takes a slot that is free.
+    /// Takes a free slot.
     pub(super) fn take(self: &Arc<Self>, institution: &InstitutionId) -> PollSlot {
         let mut held = self.held();
         let its = held.entry(institution.clone()).or_default();
@@ -82,27 +82,27 @@ impl PollSlots {
     }
 }
 
-/// A place among those who wait for an institution; free again when it is dropped.
+/// A slot at an institution; freed on drop.
 #[derive(Debug)]
 pub(super) struct PollSlot {
     slots: Arc<PollSlots>,
     institution: InstitutionId,
-    /// What its answer says; nothing where nobody was asked.
+    /// Whether its reply was late; `None` if there was no call.
     is_late: Option<bool>,
 }
 
 impl PollSlot {
-    /// Whose it is.
+    /// Its institution.
     pub(super) fn institution(&self) -> &InstitutionId {
         &self.institution
     }
 
-    /// There was an answer, and it was not late.
+    /// Records a reply; it was prompt unless marked late before.
     pub(super) fn answered(&mut self) {
         self.is_late.get_or_insert(false);
     }
 
-    /// An answer is late; whatever it will say, no more than a few wait there from now on.
+    /// Marks a reply as late: whatever its result, the institution has fewer slots from now on.
     pub(super) fn mark_late(&mut self) {
         self.is_late = Some(true);
         let mut held = self.slots.held();
@@ -125,7 +125,7 @@ impl Drop for PollSlot {
 mod tests {
     use super::*;
 
-    /// One more question is asked and answered promptly.
+    /// One more prompt reply.
     fn answered(slots: &Arc<PollSlots>, institution: &InstitutionId) {
         slots.take(institution).answered();
     }
@@ -134,8 +134,8 @@ mod tests {
         InstitutionId::parse(name).unwrap()
     }
 
-    /// N10: an institution holds its slots and no more; late answers and an open breaker make them
-    /// few, and a prompt answer gives all of them back.
+    /// N10: an institution holds at most its slots; late replies and an open breaker reduce them, and a
+    /// prompt reply restores them.
     #[test]
     fn an_institution_holds_only_its_slots() {
         let slots = Arc::new(PollSlots::default());
@@ -159,12 +159,12 @@ mod tests {
         assert_eq!(slots.free(&bank, Health::Open), SLOTS_OPEN);
         drop(slots.take(&bank));
         let free = slots.free(&bank, Health::HalfOpen);
-        assert_eq!(free, SLOTS_LATE, "nobody was asked");
+        assert_eq!(free, SLOTS_LATE, "there was no call");
         answered(&slots, &bank);
         assert_eq!(slots.free(&bank, Health::HalfOpen), SLOTS);
     }
 
-    /// N10: however many are silent, they hold half of all places and no more.
+    /// N10: however many institutions are silent, they hold at most half of all slots.
     #[test]
     fn late_institutions_together_hold_half_of_the_slots() {
         let slots = Arc::new(PollSlots::default());
@@ -183,8 +183,7 @@ mod tests {
         assert!(slots.free(&id("prompt"), Health::Healthy) > 0);
     }
 
-    /// N10: until an answer is late nobody knows that it will be; so those that fall silent together
-    /// leave places as well.
+    /// N10: institutions that fall silent together, before any reply is late, leave slots as well.
     #[test]
     fn institutions_that_fall_silent_together_leave_slots() {
         let slots = Arc::new(PollSlots::default());

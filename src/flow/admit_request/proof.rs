@@ -1,4 +1,4 @@
-//! Whose signature a request bears: the target it must have been made for, the key, the nonce in it.
+//! Verifies a request's signature: the target URI that it must cover, its key and its nonce.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::signature::{self, Algorithm, Proven, SignatureFault};
 /// A nonce is remembered this long after the signature's `expires` (Q5).
 const NONCE_KEPT_AFTER_EXPIRY: Duration = Duration::from_mins(1);
 
-/// Who signed, and with what.
+/// The caller that signed, and the parameters of the signature.
 pub(super) struct SignedCaller<'a> {
     pub(super) merchant: &'a Merchant,
     pub(super) label: Box<str>,
@@ -23,13 +23,13 @@ pub(super) struct SignedCaller<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) created_s: i64,
     pub(super) expires_s: Option<i64>,
-    /// Whether the key counts at this moment.
+    /// Whether the key is valid at this moment.
     pub(super) counts: Result<(), Refusal>,
-    /// What is to be spent; what it lacks where it is none.
+    /// The nonce to spend, or why it is malformed.
     pub(super) nonce: Result<FreshNonce, Refusal>,
 }
 
-/// Whose signature it is. Nobody is known before.
+/// Authenticates the caller by its signature.
 pub(super) fn prove<'a>(
     admission: &AdmissionPolicy,
     snapshot: &'a ConfigurationSnapshot,
@@ -90,8 +90,8 @@ fn target_uri(
     Ok(format!("{origin}{path}"))
 }
 
-/// Leaves the signature base out of a refusal where the caller was shown enough of them lately. Only
-/// a message that names an existing key gets this far, and a base holds nothing but its own parts.
+/// Omits the signature base from a refusal when the caller's limit for it is used up. Only a message
+/// that names an existing key gets this far, and a base contains only parts of the message.
 fn explained(
     admission: &AdmissionPolicy,
     snapshot: &ConfigurationSnapshot,
@@ -133,7 +133,7 @@ fn refusal(fault: SignatureFault) -> Refusal {
     }
 }
 
-/// The nonce of a signature, in its shape (Q5).
+/// Parses the nonce of a signature (Q5).
 fn nonce_of(proven: &Proven) -> Result<FreshNonce, Refusal> {
     let plain = |nonce: &&str| {
         (16..=64).contains(&nonce.len())

@@ -1,4 +1,4 @@
-//! What is remembered of requests that read only: in memory, and outside what is forgotten durably (Q5).
+//! Nonces of read-only requests: in memory only, not covered by the durable replay floor (Q5).
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::domain::identifiers::{FreshNonce, KeyId, Timestamp};
 use crate::store::nonce_cache::NonceCacheStats;
 
-/// Nonces of requests that read only, in memory: two generations, the older forgotten when the
-/// younger is as old as a signature can live.
+/// Nonces of read-only requests, in memory: two generations; the older is dropped when the younger
+/// has reached the longest lifetime of a signature.
 pub struct ReadNonces {
     kept: Mutex<NonceGenerations>,
     entries_max: usize,
@@ -24,12 +24,12 @@ struct NonceGenerations {
     since: Option<Timestamp>,
 }
 
-/// As long as a read-only nonce is remembered at least: a signature's longest life and its grace.
+/// Minimum time that a read-only nonce is remembered: the longest lifetime of a signature, and grace.
 const READ_GENERATION: Duration = Duration::from_mins(7);
 
 impl ReadNonces {
-    /// Remembers so many at most in each generation; past it the older is given up early, which
-    /// can repeat a reading and nothing else.
+    /// Holds at most `entries_max` in each generation. Beyond that, the older one is dropped early:
+    /// the worst that can follow is a repeated read.
     pub fn new(entries_max: usize) -> Self {
         Self {
             kept: Mutex::default(),
@@ -39,7 +39,7 @@ impl ReadNonces {
         }
     }
 
-    /// How often a nonce was found here.
+    /// Hits, misses and entries.
     pub fn stats(&self) -> NonceCacheStats {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = kept.young.len().saturating_add(kept.old.len());
@@ -50,7 +50,7 @@ impl ReadNonces {
         }
     }
 
-    /// Whether it was spent, as far as that is remembered.
+    /// Whether it is known to be spent.
     pub(super) fn remember(&self, nonce: &FreshNonce) -> bool {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = (nonce.key.clone(), nonce.value.clone());

@@ -1,8 +1,8 @@
-//! Who was refused for want of proof or of standing, for the audit log (L5): counted by caller, interface
-//! and reason, written once a minute, and never more than so many rows. Says of a caller no more than
-//! a digest: an address is a person's (L4).
+//! Audit records of failed authentication and admission (L5): counted by caller, interface and reason,
+//! written once a minute, at most [`ROWS_MAX`] rows. A caller is identified by a digest only, because
+//! an address is personal (L4).
 //!
-//! Beside it, how many lines about callers whom nobody knows may be logged: they are bought for nothing.
+//! Also limits the log lines about unauthenticated callers, who could otherwise flood the log.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,31 +15,31 @@ use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::store::{Changes, StoreError};
 
-/// How often what was counted is written.
+/// How often the counts are written.
 pub const WRITTEN_EVERY: Duration = Duration::from_mins(1);
 
-/// Rows that are written of one such while at most, the row of all others not counted.
+/// Maximum number of rows per write, not counting the row for all others.
 pub const ROWS_MAX: usize = 64;
 
-/// Lines about callers whom nobody knows that are logged in a second at most.
+/// Maximum number of log lines per second about unauthenticated callers.
 pub const LINES_PER_SECOND_MAX: u32 = 10;
 
 /// Bytes of a caller's digest that are shown: enough to tell callers apart.
 const DIGEST_BYTES: usize = 8;
 
-/// Makes an address's keyed digest.
+/// Computes the keyed digest of an address.
 pub type Digest = dyn Fn(&[u8]) -> [u8; 32] + Send + Sync;
 
-/// Who was refused, as far as it is known.
+/// A refused caller, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 pub enum RefusedCaller<'a> {
-    /// The key whose signature was good.
+    /// The key of its verified signature.
     Key(&'a str),
-    /// What the connection shows.
+    /// The address and certificate of its connection.
     Connection(IpAddr, Option<&'a ShownCertificate>),
 }
 
-/// By caller, interface and code: how often.
+/// Counts by caller, interface and code.
 type RefusalRows = BTreeMap<(String, &'static str, &'static str), u64>;
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ struct LogLineQuota {
     suppressed: u64,
 }
 
-/// Counts who was refused, and lines about it. Whoever counts never waits.
+/// Counts refusals by caller, and limits log lines about them. Counting never blocks on I/O.
 pub struct RefusedCallers {
     digest: Box<Digest>,
     counts: Mutex<RefusalCounts>,
@@ -63,7 +63,7 @@ pub struct RefusedCallers {
 }
 
 impl RefusedCallers {
-    /// Nobody was refused yet.
+    /// Starts with empty counts.
     pub fn new(digest: Box<Digest>) -> Self {
         Self {
             digest,
@@ -86,8 +86,8 @@ impl RefusedCallers {
         }
     }
 
-    /// How the log knows a caller: a certificate by the beginning of its fingerprint, an address by that
-    /// of its keyed digest, one of IPv6 by its /64, which is one household's.
+    /// The caller's name in the audit log: a certificate by a prefix of its fingerprint, an address by
+    /// a prefix of its keyed digest; IPv6 addresses are counted by /64, the usual size for one site.
     fn name(&self, caller: RefusedCaller<'_>) -> String {
         let short = |digest: &[u8; 32]| {
             let begin: Vec<u8> = digest.iter().take(DIGEST_BYTES).copied().collect();
@@ -109,19 +109,19 @@ impl RefusedCallers {
         }
     }
 
-    /// Writes what was counted since the last time, a record each and one for all others; what cannot be
-    /// written is counted on.
+    /// Writes the counts since the last write, one record each and one for all others. Counts that
+    /// cannot be written are kept for the next write.
     ///
     /// # Errors
     /// The store's.
     pub async fn write(&self, changes: &dyn Changes, now: Timestamp) -> Result<(), StoreError> {
         let RefusalCounts { rows, others } = std::mem::take(&mut *lock(&self.counts));
-        let mut left = rows.into_iter();
-        while let Some(((caller, interface, code), count)) = left.next() {
+        let mut remaining = rows.into_iter();
+        while let Some(((caller, interface, code), count)) = remaining.next() {
             let audit_entry = audit_entry(&caller, interface, format!("{code} times={count}"));
             if let Err(fault) = changes.commit(&recorded(audit_entry, now)).await {
                 let first = ((caller, interface, code), count);
-                self.give_back(std::iter::once(first).chain(left), others);
+                self.restore(std::iter::once(first).chain(remaining), others);
                 return Err(fault);
             }
         }
@@ -131,13 +131,13 @@ impl RefusedCallers {
         let result = format!("and others times={others}");
         let audit_entry = audit_entry("others", "any", result);
         if let Err(fault) = changes.commit(&recorded(audit_entry, now)).await {
-            self.give_back(std::iter::empty(), others);
+            self.restore(std::iter::empty(), others);
             return Err(fault);
         }
         Ok(())
     }
 
-    fn give_back(
+    fn restore(
         &self,
         rows: impl Iterator<Item = ((String, &'static str, &'static str), u64)>,
         others: u64,
@@ -150,7 +150,7 @@ impl RefusedCallers {
         }
     }
 
-    /// Whether one more line about somebody unknown may be logged in this second.
+    /// Whether one more line about an unauthenticated caller may be logged in this second.
     pub fn may_log(&self, now: Timestamp) -> bool {
         let mut lines = lock(&self.lines);
         if lines.second != now.seconds() {
@@ -165,7 +165,7 @@ impl RefusedCallers {
         false
     }
 
-    /// How many lines were left out since this was last asked.
+    /// How many lines were suppressed since the last call.
     pub fn suppressed(&self) -> u64 {
         std::mem::take(&mut lock(&self.lines).suppressed)
     }

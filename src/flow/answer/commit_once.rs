@@ -1,8 +1,8 @@
-//! A proven request is answered once: its nonce is spent whatever the answer, but for those that say
-//! that nothing was recorded (Q5). The types here leave a journey no other way to end.
+//! An authenticated request is answered once: its nonce is spent whatever the reply, except for replies
+//! that say that nothing was recorded (Q5). The types here leave a flow no other way to end.
 //!
-//! Whoever holds a `Cause` ends with [`SpentNonce`] beside an answer or with [`Refused`]; both are made in
-//! this file alone, from a commit that spent the nonce.
+//! A flow that holds a `ChangeCause` ends with [`SpentNonce`] beside a reply or with [`Refused`]; only
+//! this file creates them, from a commit that spent the nonce.
 
 use crate::domain::change::{Change, ChangeCause};
 use crate::domain::identifiers::Timestamp;
@@ -11,37 +11,37 @@ use crate::domain::refusal::Refusal;
 use crate::store::{Committed, Store, StoreError};
 use crate::world::PermitUnavailable;
 
-/// Proof that the nonce of a request is spent, or that what is answered has none. Neither `Clone` nor
-/// `Copy`, and made only here.
+/// Proof that the nonce of a request is spent, or that the request has none. Neither `Clone` nor
+/// `Copy`, and created only here.
 #[must_use = "an answer without it could be asked for again with the same signature"]
 #[derive(Debug)]
 pub struct SpentNonce(());
 
 impl SpentNonce {
-    /// Of a request that reads only and whose nonce was fresh in memory (Q5).
+    /// For a read-only request whose nonce was fresh in memory (Q5).
     pub(in crate::flow) fn in_memory() -> Self {
         Self(())
     }
 
-    /// A refusal of what is spent already.
+    /// A refusal whose nonce is already spent.
     pub fn refuse(self, refusal: Refusal) -> Refused {
         Refused(refusal)
     }
 }
 
-/// A refusal that may be answered: its nonce is spent, or it is one of those that spend none (429, 500,
-/// 503). There is no way from a bare [`Refusal`] to it but [`refuse`] and [`SpentNonce::refuse`].
+/// A refusal that may be sent: its nonce is spent, or it is one of those that spend none (429, 500,
+/// 503). Only [`refuse`] and [`SpentNonce::refuse`] turn a bare [`Refusal`] into it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(Refusal);
 
 impl Refused {
-    /// What is answered.
+    /// The refusal to reply with.
     pub fn into_refusal(self) -> Refusal {
         self.0
     }
 }
 
-/// 500 or 503: whatever was asked may be asked again (Q8).
+/// 500 or 503: the request may be repeated (Q8).
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         Self(error.into())
@@ -55,20 +55,20 @@ impl From<PermitUnavailable> for Refused {
     }
 }
 
-/// What became of a change that was wanted.
+/// The outcome of committing a change.
 pub(in crate::flow) enum CommitOutcome {
-    /// Durable, its nonce with it.
+    /// Durable, together with its nonce.
     Done(Box<Order>, SpentNonce),
-    /// Somebody wrote first: decide again (K4).
+    /// A concurrent write won: decide again (K4).
     Stale(Change),
     /// The merchant's number is taken.
     KeyTaken(Change),
 }
 
-/// Writes a change and spends the nonce that wanted it, both or none.
+/// Commits a change and spends the nonce of its request, atomically.
 ///
 /// # Errors
-/// The nonce was spent before; the store cannot be reached or does not know (429, 500, 503).
+/// The nonce is already spent; the store is unavailable or the outcome unknown (429, 500, 503).
 pub(in crate::flow) async fn commit(
     store: &Store,
     change: Change,
@@ -84,8 +84,8 @@ pub(in crate::flow) async fn commit(
     }
 }
 
-/// Spends the nonce of a request whose effect is a refusal only (Q5), with a commit that holds nothing
-/// else, and gives back what is to be answered: the refusal, unless the nonce turns out to be spent.
+/// Spends the nonce of a request that is refused (Q5), in a commit with nothing else, and returns the
+/// refusal to send: the given one, unless the nonce turns out to be spent already.
 pub async fn refuse(
     store: &Store,
     (refusal, cause): (Refusal, ChangeCause),
@@ -100,7 +100,7 @@ pub async fn refuse(
     }
 }
 
-/// Those by which nothing was recorded, and the one that says that there is nothing left to spend.
+/// Refusals that record nothing, and the one for a nonce that is already spent.
 fn spends_none(refusal: &Refusal) -> bool {
     matches!(
         refusal,
@@ -114,7 +114,7 @@ fn spends_none(refusal: &Refusal) -> bool {
 /// Spends the nonce of a request that changed nothing else (Q5).
 ///
 /// # Errors
-/// It was spent before; the store cannot be reached or does not know.
+/// It is already spent; the store is unavailable or the outcome unknown.
 pub(in crate::flow) async fn spend(
     store: &Store,
     cause: ChangeCause,
@@ -125,7 +125,7 @@ pub(in crate::flow) async fn spend(
     };
     match store.changes.commit(&Change::spend(nonce, now)).await? {
         Committed::Done => Ok(SpentNonce(())),
-        // The other two are of orders: this change has none.
+        // The other two concern orders; this change has none.
         Committed::NonceSpent | Committed::Stale | Committed::KeyTaken => {
             Err(Refused(Refusal::NonceSpent))
         }

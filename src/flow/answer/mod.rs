@@ -1,5 +1,4 @@
-//! Signs what leaves, bound to the question it answers (R-6.3.1-1b); with a slow key beside the
-//! threads that answer others meanwhile.
+//! Signs replies, bound to the request they answer (R-6.3.1-1b); slow keys sign on blocking threads.
 
 pub mod commit_once;
 
@@ -15,12 +14,12 @@ use crate::domain::identifiers::Timestamp;
 use crate::flow::configuration_snapshot::PlatformIdentity;
 use crate::signature::{self, Question, SigningKey};
 
-/// How long anything waits for its turn with a slow key. Past it an answer leaves unsigned, for TLS
-/// proves us as well; a call is not made; a notification is tried again.
+/// How long to wait for a permit of a slow key. After that a reply is sent unsigned, since TLS also
+/// authenticates us; a call is not made; a notification is retried.
 const KEY_PERMIT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Signs an answer with the platform's key, bound to the signature that proved its question. When
-/// every key has ended it leaves unsigned: TLS proves us still, and whoever verifies sees it.
+/// Signs a reply with the platform's key, bound to the signature of its request. When every key has
+/// expired it is sent unsigned: TLS still authenticates us, and a verifier sees that it is missing.
 pub async fn sign_answer(
     platform: &PlatformIdentity,
     (request, label): (&Request<Bytes>, &str),
@@ -36,7 +35,7 @@ pub async fn sign_answer(
         return;
     };
     let Some(key) = platform.signing.at(now.seconds()) else {
-        tracing::error!("no platform key is in force: an answer leaves unsigned");
+        tracing::error!("no platform key is in force; a reply is sent unsigned");
         return;
     };
     let Some(permits) = key.permits() else {
@@ -54,22 +53,22 @@ pub async fn sign_answer(
 
 fn sign(key: &SigningKey, question: &Question, answer: &mut Response<Bytes>, now: Timestamp) {
     if let Err(fault) = signature::sign_response(answer, Some(question), key, now.seconds()) {
-        tracing::error!(%fault, "an answer could not be signed");
+        tracing::error!(%fault, "a reply could not be signed");
     }
 }
 
-/// Waits for a turn of a slow key, then signs on a thread that may take its time. Nothing if no turn
-/// came in time or that thread did not come back.
+/// Acquires a permit of a slow key, then signs on a blocking thread. `None` if no permit was available
+/// in time or the thread failed.
 pub(in crate::flow) async fn sign_on_blocking_thread<T: Send + 'static>(
     permits: &Arc<Semaphore>,
     signing: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let permit = timeout(KEY_PERMIT_WITHIN, Arc::clone(permits).acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
-        tracing::warn!("a slow key has more to sign than it can; Ed25519 or ECDSA keys can");
+        tracing::warn!("a slow key is overloaded; use an Ed25519 or ECDSA key");
         return None;
     };
-    // The turn goes along: whoever stops waiting does not thereby free it.
+    // The permit moves to the thread: a caller that stops waiting does not free it.
     let signed = tokio::task::spawn_blocking(move || {
         let signed = signing();
         drop(permit);

@@ -1,5 +1,5 @@
-//! What evidence says beside its order: whether the institution tells us of payments, and what is to be
-//! asked about soon because it does not. Moves nothing.
+//! Side effects of evidence outside its order: whether the institution sends callbacks, and which
+//! orders to query soon because it does not. Changes no order.
 
 use crate::domain::evidence::{Evidence, EvidenceSource, EvidenceSubject, Finding};
 use crate::domain::identifiers::Timestamp;
@@ -7,7 +7,7 @@ use crate::domain::order::{CallbackDelivery, Order};
 use crate::world::World;
 use crate::world::signals::Signal;
 
-/// Evidence was made durable.
+/// Records that evidence changed an order durably.
 pub(in crate::flow) fn signal_moved(world: &World, evidence: &Evidence, order: &Order) {
     let now = world.clock.now();
     if order.waiting_attempt().is_none() {
@@ -35,7 +35,7 @@ pub(in crate::flow) fn signal_moved(world: &World, evidence: &Evidence, order: &
     }
 }
 
-/// A genuine callback came; whether it said anything new.
+/// Records an authenticated callback; `is_first` says whether it changed the order.
 pub(in crate::flow) fn signal_callback(
     world: &World,
     evidence: &Evidence,
@@ -51,7 +51,7 @@ pub(in crate::flow) fn signal_callback(
     }
 }
 
-/// Somebody looked at an order that waits for its payer, or the payer is back.
+/// Raises a signal for an order that waits for its payer: somebody read it, or the payer came back.
 pub fn signal_look(world: &World, order: &Order, signal: Signal) {
     if let Some(attempt) = order.waiting_attempt() {
         let signalled = (&order.no, &attempt.institution);

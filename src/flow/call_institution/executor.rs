@@ -1,8 +1,8 @@
-//! Carries out the steps of one call, whatever its family: the only place where anything is sent to an
-//! institution. Permit, deadline, exchange log, health and E1 are kept account of here, once.
+//! Carries out the steps of one call of any family: the only place that sends requests to an
+//! institution. Permits, deadline, exchange log, health and E1 are handled here, once.
 //!
-//! A call that ends without an outcome of its dialect ends in a [`Failure`]; what that is evidence of
-//! is the family's matter.
+//! A call that ends without an outcome ends in a [`Failure`]; its family decides what that is
+//! evidence of.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ use crate::world::{
 
 /// One call of one family, as the executor sees it.
 pub(in crate::flow) trait Conversation: Sync {
-    /// What comes of it.
+    /// The outcome of a call that completes.
     type Outcome: Send + 'static;
 
     /// The first step.
     fn begin(&self, stamp: Stamp) -> impl Future<Output = Step<Self::Outcome>> + Send;
 
-    /// What follows from a reply.
+    /// The next step after a reply.
     fn next(
         &self,
         state: &CallState,
@@ -41,49 +41,48 @@ pub(in crate::flow) trait Conversation: Sync {
         stamp: &Stamp,
     ) -> Step<Self::Outcome>;
 
-    /// A stable word for metrics and logs.
+    /// A stable label for metrics and logs.
     fn label(&self) -> &'static str;
 
-    /// What its health is counted as; nothing for a call that does not touch it.
+    /// How it counts in the institution's health; `None` if it does not count.
     fn purpose(&self) -> Option<CallPurpose>;
 
-    /// What it may move money of, and for whom a permit is waited for.
+    /// The payment or refund it may move money for, and the merchant its permits count for.
     fn about(&self) -> Option<(EvidenceSubject, &MerchantId)>;
 
-    /// The order whose exchange log its exchanges enter.
+    /// The order under which its exchanges are logged.
     fn order(&self) -> Option<OrderKey>;
 
-    /// What an outcome says about who gave it, and its class for the exchange log.
+    /// What an outcome says about the institution's health, and its class for the exchange log.
     fn judge(&self, outcome: &Self::Outcome) -> (CallEnd, String);
 }
 
 /// What a call begins with.
 pub(in crate::flow) struct Start {
-    /// How its first request is dated and made one of a kind.
+    /// Time and nonce of its first request.
     pub(in crate::flow) stamp: Stamp,
-    /// How long all its steps may take together.
+    /// How long all its steps may take in total.
     pub(in crate::flow) timeouts: CallTimeouts,
-    /// The permit that was waited for before.
+    /// The permit acquired before.
     pub(in crate::flow) permit: Option<Permit>,
-    /// Of a call that may move money: begun before its intent was written.
+    /// For a call that may move money: registered before its intent was written.
     pub(in crate::flow) in_flight: Option<InFlightSend>,
 }
 
 /// Why a call ended without an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::flow) enum Failure {
-    /// Nothing that may move money has left (E1). For the log: why.
+    /// Nothing that may move money was sent (E1). The text is for the log.
     NotSent(String),
-    /// Something may have arrived, and nobody knows what came of it (E5). For the log: why.
+    /// Something may have arrived, with unknown outcome (E5). The text is for the log.
     Unknown(String),
 }
 
-/// Begins a call and carries out its steps until it ends: its outcome, and when the question that this
-/// answers was about to leave (V5).
+/// Carries out a call to its end. Returns its outcome, and the time just before the request that
+/// produced it was sent (V5).
 ///
 /// # Errors
-/// [`Failure`]: it was broken off by the network, by our own limits, or because a request could not be
-/// made.
+/// [`Failure`]: the network failed, a limit of ours stopped it, or a request could not be built.
 pub(in crate::flow) async fn execute<C: Conversation>(
     world: &World,
     adapter: &dyn Institution,
@@ -114,7 +113,7 @@ pub(in crate::flow) async fn execute<C: Conversation>(
     }
 }
 
-/// A call under way.
+/// A call in progress.
 struct Run<'a, C> {
     world: &'a World,
     adapter: &'a dyn Institution,
@@ -129,7 +128,7 @@ struct Run<'a, C> {
 }
 
 impl<C: Conversation> Run<'_, C> {
-    /// One request and its reply.
+    /// Sends one request and reads its reply.
     async fn exchange(
         &mut self,
         outgoing: Outgoing,
@@ -145,7 +144,7 @@ impl<C: Conversation> Run<'_, C> {
             return Err(self.unmade(Unmade::Malformed));
         }
         let timeouts = self.take_step(effect).await?;
-        // As it is signed; what it becomes on the way to the wire is the connection's.
+        // Logged as signed; the connection may still change its form on the wire.
         let logged = self.copy(&request);
         let mut options = OutboundOptions {
             timeouts,
@@ -156,12 +155,12 @@ impl<C: Conversation> Run<'_, C> {
         if effect == Effect::MayMoveMoney
             && let Some(in_flight) = self.in_flight.take()
         {
-            // A send goes on for as long as the connection that carries it.
+            // The send stays in flight for as long as its connection carries it.
             in_flight.may_leave();
             options.in_flight = Some(in_flight);
         }
         let health = world.health.begin(id, world.clock.now());
-        // Before the first byte leaves: from here on nothing that passes is waiting (V5).
+        // Taken before the first byte is sent (V5).
         let asked_at = world.clock.uptime();
         let party = OutboundParty::Institution(id.clone());
         let sent = world.outbound.send(&party, request, options).await;
@@ -196,12 +195,12 @@ impl<C: Conversation> Run<'_, C> {
         step.map(|step| (step, asked_at))
     }
 
-    /// What is left of the call's time, once one more step may begin: no more than so many, none that
-    /// moves money for a process that stood still (Q9), each with a permit of its own.
+    /// Allows one more step and returns the remaining time of the call. Checks the number of steps and,
+    /// before money may move, that the intent is fresh (Q9); acquires a permit for a further step.
     async fn take_step(&mut self, effect: Effect) -> Result<CallTimeouts, Failure> {
         self.steps = self.steps.saturating_add(1);
         if self.steps > STEPS_MAX {
-            return Err(self.interrupted("a call of more steps than are made"));
+            return Err(self.interrupted("too many steps in one call"));
         }
         let intended = self.in_flight.as_ref().map(InFlightSend::begun);
         if self.steps > 1
@@ -210,7 +209,7 @@ impl<C: Conversation> Run<'_, C> {
             if effect == Effect::MayMoveMoney && self.in_flight.is_none() {
                 self.in_flight = Some(self.world.sends.begin(&about));
             }
-            // The permit that was waited for before has left with the first step.
+            // The first step used the permit acquired before.
             if self.kept_back.is_some() {
                 let permit = self
                     .world
@@ -221,9 +220,9 @@ impl<C: Conversation> Run<'_, C> {
                     Some(permit.map_err(|_| self.interrupted("no permit for a further step"))?);
             }
         }
-        // After the wait for a permit, in which a process may stand still as anywhere else.
+        // Checked after the wait for a permit, during which the process may be suspended.
         if effect == Effect::MayMoveMoney && !self.is_fresh(intended) {
-            return Err(self.interrupted("its intent is too old to leave"));
+            return Err(self.interrupted("its intent is too old to be sent"));
         }
         let spent = if self.steps > 1 {
             self.world.clock.uptime().since(self.begun)
@@ -235,20 +234,20 @@ impl<C: Conversation> Run<'_, C> {
             ..self.timeouts
         };
         if timeouts.whole.is_zero() {
-            return Err(self.interrupted("its steps took all its time"));
+            return Err(self.interrupted("the call ran out of time"));
         }
         Ok(timeouts)
     }
 
-    /// Whether what may move money was intended so lately that it may still leave. Of a further step
-    /// that moves money the call's beginning counts; a first one without an intent never leaves.
+    /// Whether the intent of a send that may move money is recent enough. A further step counts from
+    /// the start of the call if it has no intent of its own; a first step without one is never sent.
     fn is_fresh(&self, intended: Option<Uptime>) -> bool {
         let intended = intended.or((self.steps > 1).then_some(self.begun));
         let uptime = self.world.clock.uptime();
         intended.is_some_and(|intended| uptime.since(intended) < INTENT_TIMEOUT)
     }
 
-    /// How a send that brought no reply ends the call, and what it says about the institution.
+    /// How a send without a reply ends the call, and what it says about the institution's health.
     fn failed(&self, fault: SendError) -> (Failure, Option<CallEnd>) {
         let (id, label) = (self.adapter.id(), self.call.label());
         match fault {
@@ -256,16 +255,16 @@ impl<C: Conversation> Run<'_, C> {
                 tracing::warn!(institution.id = %id, call = label, why, "not sent");
                 (self.interrupted(&why), Some(CallEnd::Unreachable))
             }
-            // H1: that no byte left is proven (E1), and it says nothing about the institution.
+            // H1: provably no byte was sent (E1), and it says nothing about the institution.
             ours @ (SendError::Throttled(_) | SendError::LocalShortage(_)) => {
                 let why = ours.to_string();
-                tracing::warn!(institution.id = %id, call = label, why, "not sent, by ourselves");
+                tracing::warn!(institution.id = %id, call = label, why, "not sent: throttled or short of local resources");
                 self.kept_back.iter().for_each(ThrottleFlag::set);
                 (self.interrupted(&why), None)
             }
             SendError::Unknown(why) => {
-                tracing::warn!(institution.id = %id, call = label, why, "in doubt");
-                // Whoever waits a moment only, for a merchant's question, learns nothing from silence.
+                tracing::warn!(institution.id = %id, call = label, why, "outcome unknown");
+                // A merchant's query waits too briefly for silence to count against the institution.
                 let is_silence = self.timeouts.whole >= QUERY_TIMEOUTS.whole
                     || self.call.purpose() == Some(CallPurpose::Create);
                 (Failure::Unknown(why), is_silence.then_some(CallEnd::Failed))
@@ -273,15 +272,15 @@ impl<C: Conversation> Run<'_, C> {
         }
     }
 
-    /// A request that could not be made. H1: nothing was asked, and it is our own lack.
+    /// A request that could not be built. H1: nothing was sent, and the cause is local.
     fn unmade(&self, why: Unmade) -> Failure {
         let (id, label) = (self.adapter.id(), self.call.label());
-        tracing::error!(institution.id = %id, call = label, %why, "a call could not be made");
+        tracing::error!(institution.id = %id, call = label, %why, "a request could not be built or signed");
         self.kept_back.iter().for_each(ThrottleFlag::set);
         self.interrupted(&why.to_string())
     }
 
-    /// Of this step nothing leaves: E1, unless an earlier one may have moved money.
+    /// This step was not sent: E1, unless an earlier step may have moved money.
     fn interrupted(&self, why: &str) -> Failure {
         if self.may_have_moved_money {
             Failure::Unknown(why.to_owned())
@@ -318,7 +317,7 @@ impl<C: Conversation> Run<'_, C> {
 }
 
 impl Failure {
-    /// Its class for the timeline.
+    /// Its class for the exchange log.
     fn class(&self) -> String {
         match self {
             Self::NotSent(_) => "E1 not sent".to_owned(),
@@ -326,7 +325,7 @@ impl Failure {
         }
     }
 
-    /// Why, for people.
+    /// The reason, for logs.
     pub(in crate::flow) fn why(self) -> String {
         match self {
             Self::NotSent(why) | Self::Unknown(why) => why,
@@ -334,7 +333,7 @@ impl Failure {
     }
 }
 
-/// E1: no byte of the request left.
+/// E1: no byte of the request was sent.
 fn is_proof_of_nothing_sent(fault: &SendError) -> bool {
     match fault {
         SendError::NotSent(_) | SendError::Throttled(_) | SendError::LocalShortage(_) => true,
@@ -348,8 +347,7 @@ fn origin(request: &Request<Bytes>) -> Option<String> {
     Some(format!("{scheme}://{authority}"))
 }
 
-/// Does what an adapter with a slow key takes long for on a thread of its own; nothing if no permit
-/// of the key came in time.
+/// Signs with a slow key on a blocking thread; `None` if no permit of the key was available in time.
 pub(in crate::flow) async fn with_slow_key<T: Send + 'static>(
     slow: SlowSigner,
     sign: impl FnOnce(&dyn Institution) -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! The block that is open: entries are masked and appended until it is long or old enough.
+//! The open block: masked entries are appended until it is large or old enough.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use crate::domain::identifiers::{OrderKey, Timestamp, Uptime};
 use crate::store::exchange_log::{BLOCK_BYTES_MAX, Block, Dropped};
 use crate::world::exchange_log::ExchangeEntry;
 
-/// How long a block stays open after its first entry: what a crash loses at most.
+/// How long a block stays open after its first entry; a crash loses at most this much.
 pub const OPEN_MAX: Duration = Duration::from_millis(200);
 
 /// The longest entry; a longer one is dropped. Unit: bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
 
-/// Entries that are not written yet.
+/// Entries not written yet.
 #[derive(Default)]
 pub struct OpenBlock {
     opened: Option<Uptime>,
@@ -22,7 +22,7 @@ pub struct OpenBlock {
 }
 
 impl OpenBlock {
-    /// Masks an entry and appends it at this moment. Returns what was open before if the block is full.
+    /// Masks and appends an entry. Returns the previous block if it is full.
     ///
     /// # Errors
     /// The entry's kind, if it is too long.
@@ -51,13 +51,13 @@ impl OpenBlock {
         Ok(full)
     }
 
-    /// Whether it has been open for long enough.
+    /// Whether it has been open for at least [`OPEN_MAX`].
     pub fn is_due(&self, now: Uptime) -> bool {
         self.opened
             .is_some_and(|opened| now.since(opened) >= OPEN_MAX)
     }
 
-    /// Closes it, if there is anything in it; what was dropped before it, its writer knows.
+    /// Closes the block and returns it, if it is not empty; the writer adds the dropped counts.
     pub fn close(&mut self) -> Option<Block> {
         let (first, last) = self.span?;
         let whole = std::mem::take(self);

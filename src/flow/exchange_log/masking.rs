@@ -1,7 +1,7 @@
-//! What of a message may be read by whoever explains an order (D1, D5): names that are known to hold
-//! nothing personal and nothing that lets its reader pay. Everything else is named, not shown.
+//! Masks messages for display (D1, D5): only values under listed names are shown, which hold nothing
+//! personal and nothing usable to pay. Of everything else only the name is shown.
 //!
-//! What is shown is written as it is read: nobody needs it as a tree.
+//! Written while scanning, without building a tree.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use super::scanning::{Quoted, Scanner};
 use crate::domain::merchant::origin;
 use crate::domain::personal::{code_or_masked, masked};
 
-/// Values under these names are shown as they came.
+/// Values under these names are shown unchanged.
 #[rustfmt::skip]
 const SHOWN: &[&str] = &[
     "attempt", "attemptStatus", "available", "businessType", "capabilities", "closeTime",
@@ -26,7 +26,7 @@ const SHOWN: &[&str] = &[
     "transactionType", "type", "version",
 ];
 
-/// The same by their length, so that hardly any is compared with a name that is none of them.
+/// The same by length, so that an unlisted name is compared with few of them.
 static SHOWN_BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
     let longest = SHOWN.iter().map(|name| name.len()).max();
     let lengths = 0..=longest.unwrap_or_default();
@@ -39,8 +39,8 @@ static SHOWN_BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
     lengths.map(|length| of_length(length).collect()).collect()
 });
 
-/// Of these a part is shown: of a number all but its middle; of an address the origin, for what stands behind it
-/// may be about a person; and a code if it is one, for otherwise somebody wrote something else there.
+/// Values shown in part: a mobile number without its middle; an address by its origin, because its path
+/// may be personal; a code only if it has the form of one.
 const PARTLY_SHOWN: [&str; 7] = [
     "bankReturnUrl",
     "code",
@@ -55,15 +55,15 @@ const ADDRESSES: [&str; 2] = ["bankReturnUrl", "noticeUrl"];
 
 /// The longest text that is shown. Unit: characters.
 const TEXT_CHARS_MAX: usize = 128;
-/// Of a list so many are shown.
+/// Maximum number of list items shown.
 const ITEMS_MAX: usize = 8;
-/// Nested deeper than that nothing is shown.
+/// Maximum depth of nesting shown.
 const DEPTH_MAX: u32 = 4;
 
 /// The longest number that is shown. Unit: characters.
 const NUMBER_CHARS_MAX: usize = 32;
 
-/// Writes a body with nothing in it that must not be read.
+/// Writes a masked body.
 pub(super) fn body(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.is_empty() {
         out.extend(b"null");
@@ -81,17 +81,17 @@ pub(super) fn body(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Writes that there was a body, and not what it said.
+/// Writes the size of a body instead of its content.
 pub(super) fn too_long(out: &mut Vec<u8>, bytes: usize) {
     json(out, &format!("{bytes} bytes that are not shown"));
 }
 
-/// Writes anything as JSON has it: memory takes whatever is written.
+/// Writes a value as JSON; writing to memory cannot fail.
 pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Nothing if it is no object.
+/// Writes a masked object; `None` if it is not one.
 fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
     came.take(b'{').then_some(())?;
     let mut hidden = Vec::new();
@@ -102,7 +102,7 @@ fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
         let from = came.position();
         let name = came.quoted()?.text()?;
         came.take(b':').then_some(())?;
-        // As good as absent.
+        // `null` is treated as absent.
         if came.peek()? == b'n' {
             came.scalar()?;
             continue;
@@ -149,13 +149,13 @@ fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
 fn is_shown(name: &str) -> bool {
     let last = name.as_bytes().last();
     let alike = SHOWN_BY_LENGTH.get(name.len()).into_iter().flatten();
-    // The last letter first: it tells most of one length apart without a call.
+    // The last byte first: it distinguishes most names of equal length cheaply.
     alike
         .filter(|shown| shown.as_bytes().last() == last)
         .any(|shown| *shown == name)
 }
 
-/// The name is one of ours: nothing in it has to be escaped.
+/// Writes a listed name, which needs no escaping.
 fn member(out: &mut Vec<u8>, mark: &mut u8, name: &str) {
     out.push(std::mem::replace(mark, b','));
     out.push(b'"');
@@ -163,7 +163,7 @@ fn member(out: &mut Vec<u8>, mark: &mut u8, name: &str) {
     out.extend(b"\":");
 }
 
-/// Of a text that is not shown whole, what is.
+/// The part of a text that may be shown.
 fn shown_part<'a>(name: &str, text: &'a str) -> Option<Cow<'a, str>> {
     if text.contains(char::is_control) {
         return None;
@@ -194,7 +194,7 @@ fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
     Some(())
 }
 
-/// A name with its text, at once as both came where nothing is escaped and nothing lies between them.
+/// Writes a name with its text, copied in one piece if nothing is escaped and no space lies between.
 fn text_member(
     out: &mut Vec<u8>,
     mark: &mut u8,
@@ -221,7 +221,7 @@ fn string(out: &mut Vec<u8>, quoted: Quoted<'_>) -> Option<()> {
             out.extend(text.as_bytes());
             out.push(b'"');
         }
-        // What is escaped may be no text at all: half a surrogate pair.
+        // An escape may be invalid: half a surrogate pair.
         None => json(out, &cut(&quoted.text()?)),
     }
     Some(())
@@ -271,8 +271,8 @@ mod tests {
         serde_json::from_slice(&out).unwrap()
     }
 
-    /// D1, D5: what is not known to be harmless is named and not shown, at every depth; a number is
-    /// masked.
+    /// D1, D5: of values not listed as harmless only the name is shown, at every depth; a mobile number
+    /// is masked.
     #[test]
     fn only_what_is_known_to_be_harmless_is_shown() {
         let came = json!({
@@ -305,8 +305,8 @@ mod tests {
         }
     }
 
-    /// D1, D5, R-6.5-1c: of an address the origin is shown, of an institution's own words a code; what
-    /// else somebody wrote there is masked.
+    /// D1, D5, R-6.5-1c: an address is shown by its origin, an institution's reason only if it is a
+    /// code; any other text is masked.
     #[test]
     fn addresses_and_free_words_are_shown_in_part() {
         let came = json!({
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(shown(came.to_string().as_bytes()), expected);
     }
 
-    /// What was sent comes back as it was sent, a number digit by digit; half a character spoils no line.
+    /// Shown values are unchanged, numbers digit by digit; half a surrogate pair does not break a line.
     #[test]
     fn a_value_is_shown_as_it_came() {
         let long = "茶".repeat(TEXT_CHARS_MAX);
@@ -338,8 +338,8 @@ mod tests {
         assert_eq!(shown(half), "20 bytes that are not shown");
     }
 
-    /// D1: whatever is sent, in pieces and with letters exchanged, what is written is a line of JSON, and what
-    /// stands under a name that is not known is not in it.
+    /// D1: for any input, truncated or mutated, the output is one line of JSON, and values under unlisted
+    /// names are not in it.
     #[test]
     fn whatever_comes_one_line_of_json_is_written() {
         let came = r#" {"found" : [ {"cardNo":"SECRET"}, "a\\\"b", -1.5e3, {"x":[{"SECRET":{}}]} ],
@@ -377,7 +377,7 @@ mod tests {
         }
     }
 
-    /// Whoever sends long lists, long texts and deep nests gets little of a block.
+    /// Long lists, long texts and deep nesting give bounded output.
     #[test]
     fn what_is_shown_is_bounded() {
         let deep = json!({ "order": { "order": { "order": { "order": { "found": "x" } } } } });

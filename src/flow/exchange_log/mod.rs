@@ -1,4 +1,4 @@
-//! An entry as it is stored: what both sides said, masked, and what their signatures are made over.
+//! The stored form of an entry: request and reply, masked, and what their signatures cover.
 
 pub mod block;
 mod masking;
@@ -22,9 +22,9 @@ use crate::signature::{
 };
 use crate::world::exchange_log::{Body, ExchangeEntry, FIELDS, HeaderFields};
 
-/// Writes what is stored of an entry: one line of JSON with `at` (ms), `tookMs`, `with`, `what`, `result`,
-/// `unproven`, `paying` and, of `asked` and `answered`, the first line without a query, the masked body and of the
-/// head what signatures are made over, as far as nothing masked follows from it.
+/// Writes an entry as one line of JSON: `at` (ms), `tookMs`, `with`, `what`, `result`, `unproven`,
+/// `paying`, and for `asked` and `answered` the first line without a query, the masked body and the
+/// header fields that signatures cover, except those that would reveal masked values.
 pub fn write(out: &mut Vec<u8>, entry: &ExchangeEntry) {
     let took = u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX);
     member(out, b"{\"at\":", &entry.at.ms());
@@ -57,7 +57,7 @@ fn member<T: Serialize + ?Sized>(out: &mut Vec<u8>, name: &[u8], value: &T) {
     masking::json(out, value);
 }
 
-/// What follows a `?` may be about a person, and is nobody's to read here.
+/// Removes the query, which may contain personal values.
 fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
@@ -69,7 +69,7 @@ fn message(out: &mut Vec<u8>, head: &HeaderFields, body: &Body) {
         Body::TooLong(bytes) => masking::too_long(out, *bytes),
     }
     for (name, value) in head.fields() {
-        // A field of other bytes than text has no signature base.
+        // A field that is not text cannot be part of a signature base.
         if let Ok(value) = value.to_str() {
             out.extend(b",\"");
             out.extend(name.as_str().as_bytes());
@@ -79,9 +79,9 @@ fn message(out: &mut Vec<u8>, head: &HeaderFields, body: &Body) {
     out.push(b'}');
 }
 
-/// A line that [`write()`] wrote, as it is told: with the signature bases of both sides, as far as there
-/// are any, for the fields that they follow from; digests and signatures are named in them and not
-/// shown. Nothing if it is no such line.
+/// Reads a line of [`write()`] for display: the signature bases of both sides, if any, replace the
+/// fields they are computed from; digests and signatures in them are masked. `None` if it is not such
+/// a line.
 pub fn read(line: &str) -> Option<Value> {
     let mut entry: Value = serde_json::from_str(line).ok()?;
     let asked = entry.get_mut("asked")?.as_object_mut()?;
@@ -112,8 +112,8 @@ pub fn read(line: &str) -> Option<Value> {
     Some(entry)
 }
 
-/// Takes the fields of the head out of a message. Digest and signature are empty ones, whatever an
-/// earlier release kept of them.
+/// Takes the header fields out of a message. Digest and signature are replaced by empty ones, whatever
+/// an earlier release stored.
 fn taken(message: &mut Map<String, Value>) -> HeaderMap {
     let fields = FIELDS.into_iter().filter_map(|name| {
         let value = message.remove(name.as_str())?;
@@ -129,7 +129,7 @@ fn taken(message: &mut Map<String, Value>) -> HeaderMap {
     fields
 }
 
-/// A field without what is in it, under the label that the signature's input has.
+/// An empty value for a field, with the label from the signature's input.
 fn empty(name: &HeaderName, input: &str) -> Option<HeaderValue> {
     if *name == CONTENT_DIGEST {
         return Some(HeaderValue::from_static("sha-256=::"));
@@ -138,7 +138,7 @@ fn empty(name: &HeaderName, input: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{}=::", label.trim())).ok()
 }
 
-/// A signature base in which digests and signatures are named and not shown.
+/// Masks digests and signatures in a signature base.
 fn hidden(base: &str) -> String {
     let mut shown = String::with_capacity(base.len());
     for (at, line) in base.lines().enumerate() {
@@ -148,18 +148,18 @@ fn hidden(base: &str) -> String {
         let is_hidden = ["\"content-digest\"", "\"signature\""]
             .iter()
             .any(|name| line.starts_with(name));
-        // A component's name ends at the first colon and blank outside its parameters.
+        // A component's name ends at the first colon and space.
         let written = match line.split_once(": ") {
             Some((name, _)) if is_hidden => write!(shown, "{name}: ***"),
             Some(_) | None => write!(shown, "{line}"),
         };
-        // A text takes whatever is written.
+        // Writing to a `String` cannot fail.
         let _ = written;
     }
     shown
 }
 
-/// The order that a merchant's request names, as far as it does.
+/// The order that a merchant's request names, if any.
 pub fn named(fields: &Fields<'_>) -> Option<OrderKey> {
     let text = |name| fields.text(name)?.ok();
     let merchant = MerchantId::parse(text("merchantId")?).ok()?;
@@ -179,7 +179,7 @@ pub fn named(fields: &Fields<'_>) -> Option<OrderKey> {
     Some(OrderKey::MerchantRefundNo(merchant, refund))
 }
 
-/// The payment or refund whose number stands in a message that nobody proved.
+/// The payment or refund whose number occurs in an unauthenticated message.
 pub(in crate::flow) fn mentioned(institution: &InstitutionId, body: &[u8]) -> Option<OrderKey> {
     let fields = Fields::parse(body).ok()?;
     fields.names().find_map(|name| {

@@ -1,15 +1,15 @@
-//! One pass over a JSON text that takes it apart without reading it: names, and values as they stand. What is
-//! inside a value that is passed over is not looked at, so whoever shows one must know what it is.
+//! Tokenizes a JSON text in one pass: names, and values as raw text. The content of a skipped value is
+//! not checked, so a caller that prints one must know what it is.
 
 use std::borrow::Cow;
 
-/// A text, and how far it was read. Unit: bytes.
+/// A text and the current position. Unit: bytes.
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
-/// A string as it stands, between its quotes.
+/// The raw text of a string, between its quotes.
 #[derive(Clone, Copy)]
 pub(super) struct Quoted<'a> {
     inner: &'a str,
@@ -17,12 +17,12 @@ pub(super) struct Quoted<'a> {
 }
 
 impl<'a> Quoted<'a> {
-    /// The same as it stands, if it can be written again without a change.
+    /// The raw text, if it has no escapes.
     pub(super) fn plain(self) -> Option<&'a str> {
         (!self.has_escapes).then_some(self.inner)
     }
 
-    /// What it says; nothing if an escape in it means no character.
+    /// The decoded text; `None` if an escape is invalid.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
         if let Some(plain) = self.plain() {
             return Some(Cow::Borrowed(plain));
@@ -37,7 +37,7 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
-    /// The byte that comes next, after white space.
+    /// The next byte after white space.
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             match self.rest().first()? {
@@ -47,22 +47,22 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Where what comes next begins.
+    /// The position of the next token.
     pub(super) fn position(&mut self) -> usize {
         self.peek();
         self.at
     }
 
-    /// The text from a position to what was taken last.
+    /// The text from a position to the end of the last token.
     pub(super) fn since(&self, position: usize) -> &'a str {
         self.text.get(position..self.at).unwrap_or_default()
     }
 
-    /// Takes this sign if it comes next.
-    pub(super) fn take(&mut self, sign: u8) -> bool {
-        let comes_next = self.peek() == Some(sign);
-        self.step(usize::from(comes_next));
-        comes_next
+    /// Takes this byte if it is next.
+    pub(super) fn take(&mut self, expected: u8) -> bool {
+        let is_next = self.peek() == Some(expected);
+        self.step(usize::from(is_next));
+        is_next
     }
 
     /// Takes a string.
@@ -81,7 +81,7 @@ impl<'a> Scanner<'a> {
                 b'"' => break,
                 b'\\' => {
                     has_escapes = true;
-                    // Whatever it is, it does not end the string; a control character is no escape.
+                    // An escaped byte does not end the string; a control character is invalid.
                     let escaped = self.rest().first().filter(|byte| **byte > 0x1f)?;
                     self.step(usize::from(escaped.is_ascii()));
                 }
@@ -104,7 +104,7 @@ impl<'a> Scanner<'a> {
         is_one.ok().map(|_| scalar)
     }
 
-    /// Passes over a value, whatever it is.
+    /// Skips any value.
     pub(super) fn pass(&mut self) -> Option<()> {
         let mut depth = 0_usize;
         loop {

@@ -1,5 +1,5 @@
-//! Whether a merchant's answer ends a delivery (R-A3.3-2): read as kindly as is safe, and told why
-//! where it does not.
+//! Whether a merchant's reply acknowledges a delivery (R-A3.3-2): parsed as leniently as is safe, with
+//! a reason where it does not.
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
@@ -7,23 +7,21 @@ use serde_json::error::Category;
 
 use crate::world::SendError;
 
-/// Letters of another word than SUCCESS that are repeated to the operator.
+/// Longest `noticeResult` other than SUCCESS that is quoted in the reason.
 const OTHER_SHOWN_MAX: usize = 32;
 
-/// Why an answer does not end delivery. Quotes nothing that may be personal.
+/// Why a reply does not acknowledge a delivery. Quotes nothing that may be personal.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unacknowledged {
-    #[error("it could not be made and signed")]
+    #[error("it could not be built and signed")]
     NotSent,
-    #[error("its signing key had no turn free; it is tried again soon and counts as no try")]
+    #[error("no permit of its signing key was free; it is retried soon and not counted as a try")]
     NoKeyPermit,
     #[error("{0}")]
     NoAnswer(SendError),
     #[error("expected status 2xx, found {0}; a redirect is not followed")]
     Status(StatusCode),
-    #[error(
-        "expected {{\"noticeResult\":\"SUCCESS\"}}, found content-encoding, which was not asked for"
-    )]
+    #[error("expected {{\"noticeResult\":\"SUCCESS\"}}, found an unrequested content-encoding")]
     Encoded,
     #[error("expected {{\"noticeResult\":\"SUCCESS\"}}, found an empty body")]
     Empty,
@@ -36,8 +34,8 @@ pub(super) enum Unacknowledged {
 }
 
 impl Unacknowledged {
-    /// Whether no byte left, and not because of the merchant (H1). Kept back because this merchant
-    /// has as many connections as it may is not that: it is slow.
+    /// Whether nothing was sent for a reason other than the merchant (H1). Throttling because this
+    /// merchant uses all its connections does not count: then the merchant is slow.
     pub(super) fn is_our_shortage(&self) -> bool {
         matches!(
             self,
@@ -46,8 +44,8 @@ impl Unacknowledged {
     }
 }
 
-/// Only HTTP 2xx, whole, with `noticeResult: SUCCESS`, ends delivery (R-A3.3-2). A byte order mark
-/// and white space around it mean nothing (RFC 8259, 8.1).
+/// Only a complete HTTP 2xx with `noticeResult: SUCCESS` acknowledges (R-A3.3-2). A byte order mark
+/// and surrounding white space are ignored (RFC 8259, 8.1).
 pub(super) fn is_acknowledged(
     answer: &Result<Response<Bytes>, SendError>,
 ) -> Result<(), Unacknowledged> {
@@ -71,10 +69,10 @@ pub(super) fn is_acknowledged(
         if answer.headers().contains_key(header::CONTENT_ENCODING) {
             Unacknowledged::Encoded
         } else {
-            unreadable("no UTF-8")
+            unreadable("not UTF-8")
         }
     })?;
-    // White space may stand on both sides of the mark.
+    // White space may occur on both sides of the mark.
     let is_nothing = |message: char| message.is_whitespace() || message == '\u{feff}';
     let text = text.trim_matches(is_nothing);
     if text.is_empty() {
@@ -82,9 +80,9 @@ pub(super) fn is_acknowledged(
     }
     let notice: MerchantAcknowledgement = serde_json::from_str(text).map_err(|fault| {
         unreadable(match fault.classify() {
-            Category::Data => "no noticeResult in it, or not once and as text",
-            Category::Eof => "it ends in the middle",
-            Category::Io | Category::Syntax => "no JSON",
+            Category::Data => "no noticeResult, or not exactly one string",
+            Category::Eof => "truncated JSON",
+            Category::Io | Category::Syntax => "not JSON",
         })
     })?;
     let word = |message: char| message.is_ascii_alphanumeric() || message == '_';
@@ -101,17 +99,17 @@ pub(super) fn is_acknowledged(
 mod tests {
     use super::*;
 
-    fn said(status: u16, body: &[u8]) -> String {
+    fn reason_of(status: u16, body: &[u8]) -> String {
         let answer = Response::builder().status(status);
         let answer = answer.body(Bytes::copy_from_slice(body)).unwrap();
         match is_acknowledged(&Ok(answer)) {
-            Ok(()) => "heard".to_owned(),
+            Ok(()) => "acknowledged".to_owned(),
             Err(reason) => reason.to_string(),
         }
     }
 
-    /// R-A3.3-2: what servers in the field put around the word does not hide it, and nothing else
-    /// is taken for it; each reason says what was expected and what was found.
+    /// R-A3.3-2: what real servers put around the value does not hide it, and nothing else is accepted
+    /// as it; each reason says what was expected and what was found.
     #[test]
     fn text_around_success_does_not_hide_it() {
         for body in [
@@ -120,14 +118,14 @@ mod tests {
             "\r\n\u{feff} {\"noticeResult\" : \"SUCCESS\", \"time\": 1}\n\n",
             "\u{3000}{\"noticeResult\":\"SUCCESS\"}\u{a0}",
         ] {
-            assert_eq!(said(200, body.as_bytes()), "heard", "{body:?}");
+            assert_eq!(reason_of(200, body.as_bytes()), "acknowledged", "{body:?}");
         }
         for (status, body, reason) in [
             (200, "", "an empty body"),
             (200, "\u{feff}\n", "an empty body"),
-            (200, "SUCCESS", "no JSON"),
-            (200, "{\"noticeResult\":\"SUCCESS\"", "ends in the middle"),
-            (200, "{\"noticeResult\":\"SUCCESS\"}{}", "no JSON"),
+            (200, "SUCCESS", "not JSON"),
+            (200, "{\"noticeResult\":\"SUCCESS\"", "truncated JSON"),
+            (200, "{\"noticeResult\":\"SUCCESS\"}{}", "not JSON"),
             (200, "{\"result\":\"SUCCESS\"}", "no noticeResult"),
             (200, "{\"noticeResult\":\"success\"}", "found success"),
             (
@@ -142,9 +140,9 @@ mod tests {
             ),
             (500, "{\"noticeResult\":\"SUCCESS\"}", "found 500"),
         ] {
-            let told = said(status, body.as_bytes());
-            assert!(told.contains(reason), "{body:?}: {told}");
+            let found = reason_of(status, body.as_bytes());
+            assert!(found.contains(reason), "{body:?}: {found}");
         }
-        assert!(said(200, b"\x1f\x8b").contains("no UTF-8"));
+        assert!(reason_of(200, b"\x1f\x8b").contains("not UTF-8"));
     }
 }

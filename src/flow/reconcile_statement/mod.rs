@@ -1,7 +1,7 @@
-//! The books beside an institution's statement of a day (M7). First everything is compared and
-//! nothing touched; a statement that is not whole, or of something else, ends there. Then what we do
-//! not know as done is asked about, and only the institution's answer to that question counts (V4).
-//! What still differs becomes an incident.
+//! Reconciles our ledger with an institution's statement of a day (M7). First everything is compared
+//! without changes; an incomplete or wrong statement ends there. Then movements that we do not know as
+//! done are queried, and only the institution's reply to that query counts (V4). Differences that
+//! remain become reconciliation breaks.
 
 mod statement_from_file;
 mod statement_from_institution;
@@ -32,60 +32,60 @@ use crate::world::World;
 /// Lines compared in one read of the store.
 pub const LINES_AT_ONCE: usize = 1_000;
 
-/// Differences of one statement at most. Past it, it is hardly a statement of ours; and all of them
-/// are kept in memory until the last line was read.
+/// Maximum number of differences in one statement: more suggest the wrong statement, and all are held
+/// in memory until the last line is read.
 pub const DIFFERENCES_MAX: usize = 100_000;
 
-/// Of a day that is not over: how long ago money must have moved to be missed in a statement.
+/// While the day is not over: the minimum age of a movement that counts as missing in a statement.
 const MISSING_AFTER: Duration = Duration::from_mins(5);
 
-/// Tries of a question for a turn at the institution.
+/// How often a query tries to get a permit.
 const PERMIT_TRIES: u32 = 3;
 
-/// Where lines come from.
+/// A source of statement lines.
 #[async_trait]
 pub trait StatementSource: Send {
-    /// The next lines, at most a few thousand; nothing after the last, and then what they add up to
-    /// is what was said.
+    /// The next lines, at most a few thousand; `None` after the last, and then their sums are known to
+    /// match the totals that the statement claims.
     async fn next(&mut self) -> Result<Option<Vec<StatementLine>>, UnusableStatement>;
 }
 
-/// What reconciling takes.
+/// The dependencies of reconciliation.
 pub struct ReconciliationScope<'a> {
     /// Orders.
     pub store: &'a Store,
-    /// Movements and incidents.
+    /// Movements and reconciliation breaks.
     pub ledger: &'a dyn ReconciliationLedger,
-    /// Time, and the institution.
+    /// Clock and network.
     pub world: &'a World,
-    /// How it is asked.
+    /// The configuration, with the adapters.
     pub snapshot: &'a ConfigurationSnapshot,
 }
 
-/// How far it is.
+/// Progress of a reconciliation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReconciliationStep {
-    /// So many lines were compared.
+    /// Lines compared so far.
     Compared(u64),
-    /// So many of so many movements were asked about.
+    /// Movements queried so far, and their total.
     Asked(usize, usize),
 }
 
-/// Told each step.
+/// Called after each step.
 pub type ReconciliationProgress<'a> = &'a (dyn Fn(ReconciliationStep) + Send + Sync);
 
-/// What came of it.
+/// The result of a reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReconciliationResult {
-    /// What the statement adds up to.
+    /// The totals of the statement.
     pub totals: StatementTotals,
-    /// Our own movements of that day.
+    /// Number of our own movements of that day.
     pub ours: u64,
-    /// Every difference, and what happened to it.
+    /// Every difference and its outcome.
     pub noted: Vec<(StatementDifference, DifferenceOutcome)>,
-    /// Incidents that are new or open again.
+    /// Breaks that are new or open again.
     pub raised: u64,
-    /// Incidents of earlier reconciliations that are gone.
+    /// Breaks of earlier reconciliations that are resolved.
     pub resolved: u64,
 }
 
@@ -94,17 +94,17 @@ impl ReconciliationResult {
     pub fn remaining(&self) -> usize {
         let remain = self.noted.iter();
         remain
-            .filter(|(_, fate)| *fate == DifferenceOutcome::Break)
+            .filter(|(_, outcome)| *outcome == DifferenceOutcome::Break)
             .count()
     }
 }
 
-/// What happened to a difference.
+/// The outcome of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DifferenceOutcome {
-    /// The institution confirmed it when it was asked, and the books say so now.
+    /// The institution confirmed the movement when queried, and our ledger has it now.
     Repaired,
-    /// It remains, as an incident.
+    /// It remains, as a reconciliation break.
     Break,
 }
 
@@ -118,18 +118,18 @@ impl DifferenceOutcome {
     }
 }
 
-/// Why nothing came of it.
+/// Why reconciliation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReconciled {
-    /// The statement is not used; nothing was touched.
+    /// The statement is unusable; nothing was changed.
     #[error(transparent)]
     Unusable(#[from] UnusableStatement),
-    /// The store did not answer. To be repeated: nothing is done twice.
+    /// The store failed. Safe to repeat: nothing is done twice.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Compares, repairs what evidence allows, and notes the rest.
+/// Compares, repairs what evidence allows, and records the remaining differences as breaks.
 ///
 /// # Errors
 /// [`NotReconciled`].
@@ -158,9 +158,9 @@ pub async fn reconcile_statement(
         }
         Err(fault) => return Err(fault),
     };
-    let noted = repair(books, of, compared.open, progress).await?;
+    let repaired = repair(books, of, compared.open, progress).await?;
     let rest = compared.differences.into_iter();
-    let noted: Vec<_> = noted
+    let noted: Vec<_> = repaired
         .into_iter()
         .chain(rest.map(|difference| (difference, DifferenceOutcome::Break)))
         .collect();
@@ -173,7 +173,7 @@ pub async fn reconcile_statement(
     };
     let remain = outcome.noted.iter();
     let remain: Vec<_> = remain
-        .filter(|(_, fate)| *fate == DifferenceOutcome::Break)
+        .filter(|(_, outcome)| *outcome == DifferenceOutcome::Break)
         .map(|(difference, _)| difference)
         .collect();
     for some in remain.chunks(BREAKS_AT_ONCE) {
@@ -181,17 +181,17 @@ pub async fn reconcile_statement(
         let raised = books.ledger.raise(of, some).await?;
         outcome.raised = outcome.raised.saturating_add(raised);
     }
-    let (lines, all, left) = (
+    let (lines, all, remaining) = (
         outcome.totals.lines,
         outcome.noted.len(),
         outcome.remaining(),
     );
-    let result = format!("done lines={lines} differences={all} remaining={left}");
+    let result = format!("done lines={lines} differences={all} remaining={remaining}");
     outcome.resolved = books.ledger.conclude(of, result).await?;
     Ok(outcome)
 }
 
-/// What comparing finds.
+/// The result of the comparison.
 struct StatementComparison {
     totals: StatementTotals,
     ours: u64,
@@ -217,7 +217,7 @@ impl StatementComparison {
     }
 }
 
-/// Touches nothing.
+/// Compares the statement with our ledger, without changes.
 async fn compare_all(
     books: &ReconciliationScope<'_>,
     of: &Reconciliation,
@@ -259,14 +259,14 @@ async fn compare_all(
             found.is_within_bounds()?;
         }
         progress(ReconciliationStep::Compared(found.totals.lines));
-        // Payers are not kept waiting by a million lines.
+        // Yields so that a long statement does not delay payers.
         tokio::task::yield_now().await;
     }
     look_for_missing(books, of, &seen, &mut found).await?;
     Ok(found)
 }
 
-/// What of our own movements of that day the statement lacks.
+/// Finds our own movements of that day that are missing in the statement.
 async fn look_for_missing(
     books: &ReconciliationScope<'_>,
     of: &Reconciliation,
@@ -293,21 +293,21 @@ async fn look_for_missing(
     Ok(())
 }
 
-/// Asks about each movement that we do not know as done, and compares it again.
+/// Queries each movement that we do not know as done, and compares it again.
 async fn repair(
     books: &ReconciliationScope<'_>,
     of: &Reconciliation,
     open: Vec<StatementLine>,
     progress: ReconciliationProgress<'_>,
 ) -> Result<Vec<(StatementDifference, DifferenceOutcome)>, NotReconciled> {
-    let mut noted = Vec::with_capacity(open.len());
+    let mut differences = Vec::with_capacity(open.len());
     let count = open.len();
     for (at, line) in open.iter().enumerate() {
         let before = books
             .ledger
             .known(&of.institution, std::slice::from_ref(line));
         let before = compare(line, first(before.await?).as_ref(), &of.day);
-        ask(books, of, line).await?;
+        query_movement(books, of, line).await?;
         let after = books
             .ledger
             .known(&of.institution, std::slice::from_ref(line));
@@ -316,20 +316,20 @@ async fn repair(
         let gone = before
             .into_iter()
             .filter(|one| is_open(one) && !after.iter().any(is_open));
-        noted.extend(gone.map(|one| (one, DifferenceOutcome::Repaired)));
-        noted.extend(after.into_iter().map(|one| (one, DifferenceOutcome::Break)));
+        differences.extend(gone.map(|one| (one, DifferenceOutcome::Repaired)));
+        differences.extend(after.into_iter().map(|one| (one, DifferenceOutcome::Break)));
         progress(ReconciliationStep::Asked(at.saturating_add(1), count));
     }
-    Ok(noted)
+    Ok(differences)
 }
 
 fn first<T>(list: Vec<Option<T>>) -> Option<T> {
     list.into_iter().next().flatten()
 }
 
-/// Asks the institution how a movement stands and weighs its answer. The line only said where to
-/// ask: what moves anything is the answer to our own question (V4).
-async fn ask(
+/// Queries the institution about a movement and applies the evidence. The line only says what to
+/// query: only the reply to our own query changes anything (V4).
+async fn query_movement(
     books: &ReconciliationScope<'_>,
     of: &Reconciliation,
     line: &StatementLine,

@@ -1,4 +1,4 @@
-//! A statement that came as a file, read as far as is needed at a time.
+//! Reads a statement from a file, incrementally.
 
 use std::io::{BufRead, Read};
 
@@ -27,7 +27,7 @@ pub struct FromFile<R> {
 }
 
 impl<R: BufRead + Send> FromFile<R> {
-    /// The statement that this reconciliation is about.
+    /// The statement for this reconciliation.
     pub fn new(input: R, of: &Reconciliation) -> Self {
         Self {
             input,
@@ -40,7 +40,7 @@ impl<R: BufRead + Send> FromFile<R> {
         }
     }
 
-    /// The next line without its end; nothing at the end of the file.
+    /// The next line without its line end; `None` at the end of the file.
     fn text<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<&'b str>, UnusableStatement> {
         buffer.clear();
         let bounded = Read::take(&mut self.input, LINE_BYTES_MAX);
@@ -56,7 +56,7 @@ impl<R: BufRead + Send> FromFile<R> {
             if is_long {
                 return self.unreadable("a line end within 1024 bytes");
             }
-            // The last line of a file that was cut off, perhaps within a number.
+            // The last line of a truncated file, perhaps within a number.
             let detail = format!(
                 "line {}: expected its end, found that of the file",
                 self.line
@@ -100,8 +100,8 @@ impl<R: BufRead + Send> FromFile<R> {
         let mut claimed = self.claimed.take().unwrap_or_default();
         claimed.lines = lines;
         if claimed != self.counted {
-            let (said, found) = (claimed.text(), self.counted.text());
-            let detail = format!("expected {said}, found {found}");
+            let (expected, found) = (claimed.text(), self.counted.text());
+            let detail = format!("expected {expected}, found {found}");
             return Err(UnusableStatement::new("cut_off", detail));
         }
         if self.text(buffer)?.is_some() {
@@ -139,10 +139,10 @@ impl<R: BufRead + Send> StatementSource for FromFile<R> {
                 } => {
                     use crate::domain::statement::Movement::{Payment, Refund};
                     let claimed = self.claimed.get_or_insert_default();
-                    let said = claimed
+                    let result = claimed
                         .claim(Payment, currency, &payments)
                         .and_then(|()| claimed.claim(Refund, currency, &refunds));
-                    said.map_err(|fault| self.unreadable(fault.expected))?;
+                    result.map_err(|fault| self.unreadable(fault.expected))?;
                 }
                 StatementRow::End {
                     institution,

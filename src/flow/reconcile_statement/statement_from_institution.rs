@@ -1,4 +1,4 @@
-//! A statement that is asked for: one receiver after the other, page by page.
+//! Requests a statement from the institution: one receiver after the other, page by page.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::institution::{
 use crate::store::ledger::Reconciliation;
 use crate::world::{CallTimeouts, World};
 
-/// Lines asked for at once: a page of them stays below [`PAGE_BYTES_MAX`].
+/// Lines requested per page: a page of them stays below [`PAGE_BYTES_MAX`].
 const PAGE_LINES_MAX: u32 = 4_000;
 
-/// Bytes of a page that are read; a longer answer is none.
+/// Bytes of a page that are read; a longer reply is rejected.
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a page may take.
@@ -39,7 +39,7 @@ const PAGE_TIMEOUTS: CallTimeouts = CallTimeouts {
 /// Tries of one page: reading a statement changes nothing.
 const TRIES: u32 = 3;
 
-/// The institution's own answers.
+/// A statement read from the institution's replies.
 pub struct FromInstitution<'a> {
     world: &'a World,
     adapter: Arc<dyn Institution>,
@@ -48,7 +48,7 @@ pub struct FromInstitution<'a> {
     now: Option<ReceiverCursor>,
 }
 
-/// Where the statement of one receiver stands.
+/// The position in the statement of one receiver.
 struct ReceiverCursor {
     of: AccountReceiver,
     counted: StatementTotals,
@@ -56,10 +56,10 @@ struct ReceiverCursor {
 }
 
 impl<'a> FromInstitution<'a> {
-    /// Of every receiver under contract, and of every other one over which money moved that day.
+    /// Covers every receiver under contract, and every other one that had movements that day.
     ///
     /// # Errors
-    /// The institution is not configured, or gives no statements over a call.
+    /// The institution is not configured, or its adapter has no call for statements.
     pub async fn new(
         books: &'a ReconciliationScope<'_>,
         of: &Reconciliation,
@@ -95,7 +95,7 @@ impl<'a> FromInstitution<'a> {
     }
 
     async fn page(&self, query: &StatementQuery) -> Result<StatementPage, UnusableStatement> {
-        let mut said = UnusableStatement::new("no_answer", "the institution was not asked");
+        let mut last = UnusableStatement::new("no_answer", "the institution was not called");
         for _ in 0..TRIES {
             let call = PageCall {
                 adapter: self.adapter.as_ref(),
@@ -110,13 +110,13 @@ impl<'a> FromInstitution<'a> {
                 permit: None,
                 in_flight: None,
             };
-            said = match execute(self.world, self.adapter.as_ref(), &call, start).await {
+            last = match execute(self.world, self.adapter.as_ref(), &call, start).await {
                 Ok((Err(fault), _)) if fault.reason == "no_answer" => fault,
                 Ok((page, _)) => return page,
                 Err(failure) => UnusableStatement::new("no_answer", failure.why()),
             };
         }
-        Err(said)
+        Err(last)
     }
 }
 
@@ -164,7 +164,7 @@ impl Conversation for PageCall<'_> {
         "statement"
     }
 
-    /// Whether an institution gives statements says nothing about whether it takes payments.
+    /// Statement calls say nothing about the institution's health for payments.
     fn purpose(&self) -> Option<CallPurpose> {
         None
     }
@@ -225,9 +225,9 @@ impl ReceiverCursor {
             return Err(UnusableStatement::new("changed_meanwhile", detail));
         }
         if !page.more && *claimed != self.counted {
-            let (said, found) = (claimed.text(), self.counted.text());
+            let (expected, found) = (claimed.text(), self.counted.text());
             let detail = format!(
-                "receiver {}: expected {said}, found {found}",
+                "receiver {}: expected {expected}, found {found}",
                 self.of.receiver
             );
             return Err(UnusableStatement::new("cut_off", detail));

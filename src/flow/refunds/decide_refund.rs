@@ -1,5 +1,5 @@
-//! Operators decide where no institution answers: two of them, each signing what the institution's
-//! own statement says (section 5 of the invariants, L5).
+//! Manual review of refunds without an answer from the institution: dual approval by two members of
+//! staff, each signing what the institution's statement says (section 5 of the invariants, L5).
 
 use bytes::Bytes;
 use http::Request;
@@ -15,77 +15,77 @@ use crate::signature::verify_request;
 use crate::store::{Committed, InboxMessage, InboxStatus, OrderKey, Store, StoreError};
 use crate::world::World;
 
-/// What an operator signs for: the address of no host, so that it is good for nothing else.
+/// The target URI that staff sign: no real host, so that the signature is valid nowhere else.
 pub const TARGET: &str = "https://control.paymux.invalid/refunds/decide";
 
-/// How long a signed verdict is good. Unit: seconds.
+/// How long a signed decision is valid. Unit: seconds.
 pub const VALID_FOR_S: i64 = 300;
 
-/// How far ahead it may be dated. Unit: seconds.
+/// How far in the future it may be dated. Unit: seconds.
 const AHEAD_S: i64 = 30;
 
-/// Others may write to the same order meanwhile; so often it is decided again.
+/// How often a decision is retried after a concurrent write to the same order.
 const ROUNDS_MAX: u32 = 5;
 
-/// What an operator says, as JSON, signed.
+/// The JSON body of a signed decision.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefundDecisionBody {
-    /// Whose order.
+    /// The merchant of the order.
     pub merchant_id: String,
-    /// Which refund.
+    /// The refund.
     pub refund_order_no: String,
-    /// Whether the money went back.
+    /// Whether the money was refunded.
     pub succeeded: bool,
     /// SHA-256 of the institution's statement, in hexadecimal digits.
     pub statement_sha256: String,
-    /// The institution's own number of the refund, as the statement has it.
+    /// The institution's own number of the refund, as in the statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub institution_refund_no: Option<String>,
-    /// When the money went back, as the statement has it (RFC 3339).
+    /// When the money was refunded, as in the statement (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refund_time: Option<String>,
 }
 
-/// What became of a verdict.
+/// The outcome of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecisionOutcome {
-    /// Kept; a second operator must find the same.
+    /// Stored; a second member of staff must decide the same.
     First,
     /// The refund has ended.
     Ended(RefundState),
 }
 
-/// Why a verdict was not taken; nothing moved.
+/// Why a decision was not accepted; nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionRefused {
-    /// The signature is not an enrolled operator's, or not of just now.
-    #[error("expected a verdict signed just now by a key of an enrolled [[staff]]: {0}")]
+    /// The signature is not by an enrolled member of staff, or not recent.
+    #[error("expected a decision signed recently by a key of an enrolled [[staff]]: {0}")]
     Unproven(String),
-    /// The body is not what it must be.
-    #[error("the verdict cannot be read: {0}")]
+    /// The body is invalid.
+    #[error("the decision cannot be read: {0}")]
     Unreadable(&'static str),
-    /// It moves nothing.
+    /// It would change nothing.
     #[error(transparent)]
     Ineffective(#[from] DecisionIneffective),
-    /// What is attached is not what was signed for.
+    /// The attached statement is not the signed one.
     #[error("expected the statement that was signed for, SHA-256 {signed}; found one of {found}")]
     AnotherStatement {
-        /// As signed.
+        /// Digest in the signed decision.
         signed: String,
-        /// As attached.
+        /// Digest of the attachment.
         found: String,
     },
-    /// The order kept changing.
-    #[error("the order is being changed by others; send the verdict again")]
+    /// Too many concurrent writes to the order.
+    #[error("the order has too many concurrent writes; send the decision again")]
     Contended,
-    /// The store did not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Proves whose verdict it is, and keeps or carries it out. The statement is kept as it came before
-/// that, sealed, so that whoever doubts the verdict can read on what it was founded.
+/// Verifies a signed decision, and stores or applies it. The statement is archived sealed before that,
+/// so that the basis of the decision can be reviewed later.
 ///
 /// # Errors
 /// [`DecisionRefused`].
@@ -153,31 +153,31 @@ fn read(
     let recent = now_s.saturating_sub(VALID_FOR_S)..=now_s.saturating_add(AHEAD_S);
     if !recent.contains(&proven.created_s) {
         return Err(DecisionRefused::Unproven(
-            "signed too long ago, or ahead".into(),
+            "signed too long ago, or in the future".into(),
         ));
     }
-    let said: RefundDecisionBody = serde_json::from_slice(signed.body())
-        .map_err(|_| DecisionRefused::Unreadable("expected the fields of a verdict"))?;
+    let body: RefundDecisionBody = serde_json::from_slice(signed.body())
+        .map_err(|_| DecisionRefused::Unreadable("expected the fields of a decision"))?;
     let unreadable = |what| move |_| DecisionRefused::Unreadable(what);
     let operator = OperatorId::parse(&proven.owner).map_err(unreadable("operator"))?;
-    let merchant = MerchantId::parse(&said.merchant_id).map_err(unreadable("merchantId"))?;
-    let no = RefundOrderNo::parse(&said.refund_order_no).map_err(unreadable("refundOrderNo"))?;
-    let statement = unhex(&said.statement_sha256);
+    let merchant = MerchantId::parse(&body.merchant_id).map_err(unreadable("merchantId"))?;
+    let no = RefundOrderNo::parse(&body.refund_order_no).map_err(unreadable("refundOrderNo"))?;
+    let statement = unhex(&body.statement_sha256);
     let statement = statement.ok_or(DecisionRefused::Unreadable("statementSha256"))?;
-    let number = said.institution_refund_no.as_deref();
+    let number = body.institution_refund_no.as_deref();
     if number.is_some_and(|no| !is_number(no)) {
         return Err(DecisionRefused::Unreadable("institutionRefundNo"));
     }
-    let moved_at = said.refund_time.as_deref().map(Timestamp::parse_rfc3339);
+    let moved_at = body.refund_time.as_deref().map(Timestamp::parse_rfc3339);
     let moved_at = moved_at.transpose().map_err(unreadable("refundTime"))?;
     if moved_at.is_some_and(|at| at > world.clock.now()) {
         return Err(DecisionRefused::Unreadable(
-            "expected a refundTime that has passed",
+            "expected a refundTime in the past",
         ));
     }
     let decision = RefundDecision {
         operator,
-        succeeded: said.succeeded,
+        succeeded: body.succeeded,
         statement,
         institution_no: number.map(Into::into),
         moved_at,

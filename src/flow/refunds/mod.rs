@@ -1,5 +1,5 @@
-//! Money on its way back: asked for by merchants, brought on by workers, decided by people where
-//! nobody else can.
+//! Refunds: requested by merchants, sent and polled by workers, decided in manual review where no
+//! evidence can be had.
 
 pub mod decide_refund;
 pub(in crate::flow) mod poll_refunds;

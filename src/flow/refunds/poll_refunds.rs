@@ -1,5 +1,5 @@
-//! Brings one refund on: surplus money is sent back, what is in doubt is asked about, what an
-//! institution does not know is sent once more where that is harmless (R4).
+//! Polls one refund: sends refunds of excess payments, queries unresolved ones, and resends what an
+//! institution does not know where repeating is safe (R4).
 
 use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceSubject, Finding};
@@ -14,7 +14,7 @@ use crate::institution::{Call, Institution};
 use crate::store::{Committed, Store, StoreError};
 use crate::world::{Permit, World};
 
-/// Does for a refund that has not ended what is due.
+/// Does the due work of a refund that is not final.
 pub(in crate::flow) async fn poll_refund(
     store: &Store,
     world: &World,
@@ -33,24 +33,24 @@ pub(in crate::flow) async fn poll_refund(
             None => counted(world, order, &object),
         });
     }
-    // Before anything is written down: what cannot leave now is not sent.
+    // Acquired before anything is written: without a permit, nothing is sent.
     let permit = match world
         .outbound
         .acquire_question_permit(adapter.id(), urgency)
         .await
     {
         Ok(permit) => permit,
-        Err(too_many) => return Ok(kept_back(world, order, &object, too_many)),
+        Err(unavailable) => return Ok(kept_back(world, order, &object, unavailable)),
     };
     match (refund.state, refund.sending) {
         (RefundState::Reserved, SendStatus::Waits(_)) => {
             send(store, world, adapter, (order, no), permit).await
         }
-        _ => ask(store, world, adapter, (order, &refund), permit).await,
+        _ => query(store, world, adapter, (order, &refund), permit).await,
     }
 }
 
-/// Sends what is due to be sent: written down first (R4).
+/// Sends a due refund, after committing its intent (R4).
 async fn send(
     store: &Store,
     world: &World,
@@ -61,12 +61,12 @@ async fn send(
     let object = PollTarget::Refund(no.clone());
     let now = world.clock.now();
     let mut order = order;
-    // Of what is sent for the first time its change says when it is looked after.
+    // For a first send, the change sets the schedule.
     let repeated = order
         .refund(no)
         .filter(|one| one.state == RefundState::Unknown);
     let after = repeated.map(|one| one.schedule);
-    // Nobody asks about it while the call may be on its way, whatever becomes of this process.
+    // It must not be polled while the call may be in flight, even if this process crashes.
     if let Some(schedule) = after {
         order.reschedule(&object, schedule.put_off(now.plus(INTENT_TIMEOUT)));
     }
@@ -80,26 +80,26 @@ async fn send(
         return Ok(PollResult::Moved);
     };
     let call = Call::Refund(sent, attempt, &order.terms);
-    let leave = SendOptions {
+    let options = SendOptions {
         timeouts: QUERY_TIMEOUTS,
         permit: Some(permit),
         in_flight,
     };
-    let evidence = send_once(world, adapter, &call, leave).await;
+    let evidence = send_once(world, adapter, &call, options).await;
     let known = Some(order.clone());
-    let weight = apply_evidence(store, world, adapter, evidence, known).await?;
-    if weight.has_moved() {
+    let outcome = apply_evidence(store, world, adapter, evidence, known).await?;
+    if outcome.has_moved() {
         return Ok(PollResult::Moved);
     }
-    // The call has ended, so the schedule counts again.
+    // The call has ended: restore the schedule.
     if let Some(schedule) = after {
         order.reschedule(&object, schedule);
     }
     Ok(PollResult::Stands(Box::new(order), 1))
 }
 
-/// Asks about a refund that was sent.
-async fn ask(
+/// Queries a refund that was sent.
+async fn query(
     store: &Store,
     world: &World,
     adapter: &dyn Institution,
@@ -131,20 +131,20 @@ async fn ask(
             .await
         {
             Ok(permit) => send(store, world, adapter, (*order, &refund.no), permit).await,
-            // It was asked; the next question has it sent.
+            // The query is done; the next poll sends it.
             Err(_) => Ok(PollResult::Stands(order, commits)),
         };
     }
     let known = Some((*order).clone());
-    // Whoever says that the money is on its way is no case for people, however long it takes.
-    let is_on_its_way = matches!(evidence.finding, Finding::Accepted(_));
-    let weight = apply_evidence(store, world, adapter, evidence, known).await?;
-    if weight.has_moved() {
+    // A refund that the institution reports as accepted needs no manual review, however long it takes.
+    let is_accepted = matches!(evidence.finding, Finding::Accepted(_));
+    let outcome = apply_evidence(store, world, adapter, evidence, known).await?;
+    if outcome.has_moved() {
         return Ok(PollResult::Moved);
     }
     let mut order = order;
-    if is_on_its_way {
-        // Only questions that nobody answers so use the schedule up.
+    if is_accepted {
+        // Only queries without this answer use up the schedule.
         if let Some(schedule) = order.schedule_of(&object) {
             order.reschedule(&object, schedule.answered());
         }
@@ -152,7 +152,7 @@ async fn ask(
     }
     if let Some(refund) = refund.filter(|one| schedule::awaits_manual_review(one.schedule.asked)) {
         tracing::error!(order.no = %order.no, refund.no = %refund.no,
-            "a refund has not ended after the whole schedule; people must decide");
+            "a refund is still unresolved after the whole schedule; manual review needed");
         if move_to_manual_review(store, world, &order, &refund.no).await? {
             return Ok(PollResult::Moved);
         }
@@ -160,7 +160,7 @@ async fn ask(
     Ok(PollResult::Stands(order, commits))
 }
 
-/// Leaves a refund to people, step by step; whether anything moved.
+/// Moves a refund to manual review, step by step. Returns whether anything changed.
 async fn move_to_manual_review(
     store: &Store,
     world: &World,
@@ -168,16 +168,16 @@ async fn move_to_manual_review(
     no: &RefundOrderNo,
 ) -> Result<bool, StoreError> {
     let first = order.move_to_manual_review(no, world.clock.now());
-    let mut left = commit(store, first).await?;
-    let moved = left.is_some();
-    while let Some(order) = left {
+    let mut current = commit(store, first).await?;
+    let moved = current.is_some();
+    while let Some(order) = current {
         let next = order.move_to_manual_review(no, world.clock.now());
-        left = commit(store, next).await?;
+        current = commit(store, next).await?;
     }
     Ok(moved)
 }
 
-/// The order as it is after a change; `None` if nothing was to change or somebody wrote first.
+/// Commits a change and returns the new order; `None` if there is no change or another write won.
 async fn commit(store: &Store, change: Option<Change>) -> Result<Option<Order>, StoreError> {
     let Some(change) = change else {
         return Ok(None);

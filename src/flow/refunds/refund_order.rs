@@ -1,5 +1,5 @@
-//! A merchant gives money back (A3.4), and asks how that stands. Reserved before a byte
-//! leaves (R4); capacity comes back only with a definite failure (R3).
+//! Refunds an order for its merchant (A3.4), and reads refunds. The amount is reserved before a
+//! byte is sent (R4), and freed only by a definite failure (R3).
 
 use crate::domain::attempt::Attempt;
 use crate::domain::evidence::EvidenceSubject;
@@ -20,26 +20,26 @@ use crate::institution::Call;
 use crate::store::{OrderKey, Store, StoreError};
 use crate::world::{Permit, World};
 
-/// Others may write to the same order meanwhile; so often it is decided again (R1).
+/// How often a refund is decided again after a concurrent write to the same order (R1).
 const ROUNDS_MAX: u32 = 64;
 
-/// How long money may be asked back through an institution that is not configured any more.
+/// How long refunds are possible through an institution that is no longer configured.
 const WINDOW_OF_REMOVED_INSTITUTION: std::time::Duration =
     std::time::Duration::from_hours(365 * 24);
 
-/// How an order and one of its refunds stand.
+/// The current state of an order and one of its refunds.
 pub struct RefundReply {
     /// The order.
     pub order: Order,
-    /// Which of its refunds.
+    /// The refund.
     pub no: RefundOrderNo,
-    /// It was asked for before, and without a number (R7).
+    /// It repeats an earlier request without a number (R7).
     pub same_by_sum: bool,
 }
 
-/// What a merchant said of the order whose money is to go back (A3.4): all of it must be so.
+/// How a merchant names the order to refund (A3.4): all fields must match.
 pub struct PaidOrderReference {
-    /// By its number and the payer's.
+    /// Its number, and the payer's mobile number.
     pub named: OrderReference,
     /// `orderDate`.
     pub order_date: CalendarDay,
@@ -52,18 +52,18 @@ impl PaidOrderReference {
     }
 }
 
-/// Reserves, calls the institution once, and answers how the refund then stands. An equal request
-/// is answered how the first one stands (R6, R7).
+/// Reserves the amount, calls the institution once, and returns the state of the refund. An equal
+/// request returns the state of the first one (R6, R7).
 ///
 /// # Errors
-/// The order is unknown or not paid, the number was used otherwise, more is asked back than is
-/// left, the institution or the window does not allow it. Nothing has moved then.
+/// The order is unknown or not paid, the number is used by a different request, the amount exceeds
+/// what is refundable, or the institution or the window does not allow it. Nothing has changed then.
 pub async fn refund_order(
     store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     caller: Admitted,
-    (paid, asked): (&PaidOrderReference, RefundRequest),
+    (paid, requested): (&PaidOrderReference, RefundRequest),
 ) -> Result<(RefundReply, SpentNonce), Refused> {
     let mut cause = caller.into_cause();
     let mut permit: Option<(InstitutionId, Permit)> = None;
@@ -72,10 +72,10 @@ pub async fn refund_order(
         let Some(order) = paid.load(store).await? else {
             return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
         };
-        match order.find_repeated_request(&asked) {
+        match order.find_repeated_request(&requested) {
             Ok(None) => (),
             Ok(Some(known)) => {
-                let (no, same_by_sum) = (known.no.clone(), asked.number.is_none());
+                let (no, same_by_sum) = (known.no.clone(), requested.number.is_none());
                 let spent = spend(store, cause, now).await?;
                 let refunded = RefundReply {
                     order,
@@ -86,9 +86,9 @@ pub async fn refund_order(
             }
             Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
         }
-        // Judged before a turn is waited for, and again on what is then so.
+        // Checked before waiting for a permit, and again on the order as it is then.
         let rules = rules(snapshot, &order);
-        let change = match order.reserve_refund(asked.clone(), &rules, cause, now) {
+        let change = match order.reserve_refund(requested.clone(), &rules, cause, now) {
             Ok(change) => change,
             Err(refused) => return Err(refuse(store, refused, now).await),
         };
@@ -101,25 +101,25 @@ pub async fn refund_order(
             return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
         };
         if permit.as_ref().is_none_or(|(at, _)| *at != through) {
-            // Who does not get one has lost nothing (Q8).
-            let got = acquire_permit(world, &through, &order.terms.merchant).await?;
-            permit = Some((through, got));
+            // Without a permit, no state has changed (Q8).
+            let acquired = acquire_permit(world, &through, &order.terms.merchant).await?;
+            permit = Some((through, acquired));
             cause = change.into_cause();
             continue;
         }
         let in_flight = world
             .sends
-            .begin(&EvidenceSubject::Refund(asked.no.clone()));
+            .begin(&EvidenceSubject::Refund(requested.no.clone()));
         match commit(store, change).await? {
             CommitOutcome::Done(order, spent) => {
-                let leave = SendOptions::at_once(permit.map(|(_, permit)| permit), in_flight);
-                let refunded = call(store, world, snapshot, (*order, asked.no), leave).await;
+                let options = SendOptions::at_once(permit.map(|(_, permit)| permit), in_flight);
+                let refunded = call(store, world, snapshot, (*order, requested.no), options).await;
                 return Ok((refunded, spent));
             }
             CommitOutcome::Stale(change) => cause = change.into_cause(),
             CommitOutcome::KeyTaken(change) => {
                 cause = change.into_cause();
-                if let Err(refusal) = is_of_another(store, paid, &asked).await {
+                if let Err(refusal) = check_number_owner(store, paid, &requested).await {
                     return Err(refuse(store, (refusal, cause), now).await);
                 }
             }
@@ -128,14 +128,14 @@ pub async fn refund_order(
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
-/// The number is taken: by an equal request that was faster, or by another order's refund (R6).
-async fn is_of_another(
+/// The number is taken: `Ok` if by an equal, concurrent request, a conflict if by another refund (R6).
+async fn check_number_owner(
     store: &Store,
     paid: &PaidOrderReference,
-    asked: &RefundRequest,
+    requested: &RefundRequest,
 ) -> Result<(), Refusal> {
     let order = paid.load(store).await?.ok_or(Refusal::OrderUnknown)?;
-    match order.find_repeated_request(asked)? {
+    match order.find_repeated_request(requested)? {
         Some(_) => Ok(()),
         None => Err(Refusal::RefundConflict),
     }
@@ -153,14 +153,14 @@ fn rules(snapshot: &ConfigurationSnapshot, order: &Order) -> RefundRules {
     )
 }
 
-/// The first call, in the turn that was waited for. What was committed stands and is answered,
-/// whatever became of the news (Q8).
+/// Makes the first call, with the permit acquired before. The committed state is valid whatever
+/// happened to the evidence (Q8).
 async fn call(
     store: &Store,
     world: &World,
     snapshot: &ConfigurationSnapshot,
     (order, no): (Order, RefundOrderNo),
-    leave: SendOptions,
+    options: SendOptions,
 ) -> RefundReply {
     let as_reserved = |order| RefundReply {
         order,
@@ -177,14 +177,14 @@ async fn call(
         return as_reserved(order);
     };
     let call = Call::Refund(refund, attempt, &order.terms);
-    let evidence = send_once(world, adapter.as_ref(), &call, leave).await;
-    let asked = order.clone();
-    let weight = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
-    as_reserved(after(weight, asked))
+    let evidence = send_once(world, adapter.as_ref(), &call, options).await;
+    let committed = order.clone();
+    let outcome = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    as_reserved(current(outcome, committed))
 }
 
-fn after(weight: Result<EvidenceOutcome, StoreError>, asked: Order) -> Order {
-    match weight {
+fn current(outcome: Result<EvidenceOutcome, StoreError>, committed: Order) -> Order {
+    match outcome {
         Ok(
             EvidenceOutcome::Moved(order)
             | EvidenceOutcome::Known(order)
@@ -195,11 +195,11 @@ fn after(weight: Result<EvidenceOutcome, StoreError>, asked: Order) -> Order {
             | EvidenceOutcome::Stranger
             | EvidenceOutcome::Contended,
         )
-        | Err(_) => asked,
+        | Err(_) => committed,
     }
 }
 
-/// How a refund stands; what is in doubt is asked about, within a small time budget.
+/// Reads the state of a refund; an unresolved one is queried within a small time budget.
 ///
 /// # Errors
 /// There is no such refund of this merchant (K3).
@@ -260,7 +260,7 @@ async fn refresh(
     };
     let call = Call::RefundQuery(refund, attempt, &order.terms);
     let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
-    let asked = order.clone();
-    let weight = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
-    after(weight, asked)
+    let committed = order.clone();
+    let outcome = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    current(outcome, committed)
 }

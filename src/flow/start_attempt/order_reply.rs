@@ -1,36 +1,36 @@
-//! What a request that placed an order or chose an institution is answered.
+//! The reply to placing an order or selecting an institution.
 
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::{Order, OrderState};
 
-/// An order as it stands, and what that means for the caller.
+/// The current order, and the outcome for the caller.
 #[derive(Debug)]
 pub struct OrderReply {
     /// The order, committed (O5).
     pub order: Order,
-    /// `result` of the answer.
+    /// `result` in the reply.
     pub outcome: OrderOutcome,
 }
 
-/// What `result` an answer has (`interface.md`, Values).
+/// The `result` of a reply (`interface.md`, Values).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderOutcome {
-    /// Taken.
+    /// Accepted.
     Accepted,
-    /// Paid before; nothing was started (R-6.1.1-2).
+    /// Already paid; nothing was started (R-6.1.1-2).
     AlreadyPaid,
     /// The institution was called and its reply is not known yet: 202.
     Pending,
     /// The order is closed.
     Closed,
-    /// The institution definitely refused; the order stays open.
+    /// The institution refused definitively; the order stays open.
     Refused(Reason),
 }
 
 impl OrderOutcome {
-    /// The word on the wire (`result`).
+    /// Its value on the wire (`result`).
     pub fn word(&self) -> &'static str {
         match self {
             Self::Accepted => "ACCEPTED",
@@ -67,7 +67,7 @@ impl OrderReply {
         }
     }
 
-    /// An order as it stands: its latest attempt decides what is answered.
+    /// The current state of an order: its latest attempt decides the outcome.
     pub(in crate::flow) fn current(order: Order, now: Timestamp) -> Self {
         let outcome = match order.state {
             OrderState::Paid => OrderOutcome::AlreadyPaid,

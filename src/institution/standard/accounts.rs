@@ -1,8 +1,8 @@
-//! Our accounts at one institution of the `standard` dialect: as which one a call is signed, whose keys
-//! prove its answers, and which one a callback is for.
+//! Our accounts at one institution of the `standard` dialect: which one signs a call, whose keys verify
+//! its replies, and which one a callback is for.
 //!
-//! All callbacks come to one address, so the key that signed one says whose it is (C1). One key may be
-//! enrolled for several accounts; then the receiver that the proven message names decides.
+//! All callbacks come to one address, so the key that signed one determines its account (C1). One key may
+//! be enrolled for several accounts; then the receiver in the authenticated message decides.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::institution::standard::reading;
 use crate::institution::standard::settings::{KEY, KEYS};
 use crate::signature::{EnrolledKey, KeyRing, Proven, SigningKey, key_ids_named, verify_request};
 
-/// Every account, and whose keys prove callbacks.
+/// All accounts, and the keys that verify callbacks.
 pub(super) struct StandardAccounts {
     all: HashMap<AccountId, StandardAccount>,
     rings: Vec<CallbackRing>,
@@ -27,7 +27,7 @@ pub(super) struct StandardAccounts {
 /// One account.
 pub(super) struct StandardAccount {
     pub(super) id: AccountId,
-    /// The institution's keys towards it.
+    /// The institution's keys for this account.
     pub(super) keys: KeyRing,
     role: AccountRole,
     receiver: ReceiverId,
@@ -35,14 +35,14 @@ pub(super) struct StandardAccount {
 }
 
 /// Keys with different ids, each with the accounts that it is enrolled for. A second ring is only needed
-/// where two accounts have different keys under one id.
+/// if two accounts have different keys with one id.
 struct CallbackRing {
     ring: KeyRing,
     accounts: HashMap<String, Vec<AccountId>>,
 }
 
 impl StandardAccount {
-    /// Our key, if it may sign at this moment.
+    /// Our key, if it is valid now.
     pub(super) fn signing(&self, now: Timestamp) -> Option<&SigningKey> {
         let own = self.own.as_ref()?;
         own.signs_within
@@ -50,12 +50,12 @@ impl StandardAccount {
             .then_some(own.key.as_ref())
     }
 
-    /// Our key, whenever it signs.
+    /// Our key, whatever its validity.
     pub(super) fn own_key(&self) -> Option<&SigningKey> {
         self.own.as_ref().map(|own| own.key.as_ref())
     }
 
-    /// C1: keys of somebody else do not count, whatever else is on the ring.
+    /// C1: keys of other owners do not count, even if they are on the ring.
     pub(super) fn owns(&self, proven: &Proven) -> bool {
         proven.owner == self.id.as_str()
     }
@@ -85,7 +85,7 @@ impl StandardAccounts {
         self.all.get(id)
     }
 
-    /// Proves that a callback is the institution's; with the accounts that its key is enrolled for.
+    /// Verifies that a callback is the institution's; returns the accounts that its key is enrolled for.
     pub(super) fn prove(
         &self,
         callback: &Request<Bytes>,
@@ -99,8 +99,8 @@ impl StandardAccounts {
         })
     }
 
-    /// The account of these that a message is for which names this receiver: the only one; else the one
-    /// that is the receiver, or the one that has others receive. `None` where that does not decide.
+    /// Which of these accounts a message with this receiver is for: the only one; else the one that is the
+    /// receiver; else the only provider. `None` if that is ambiguous.
     pub(super) fn named(
         &self,
         among: &[AccountId],
@@ -122,7 +122,7 @@ impl StandardAccounts {
         }
     }
 
-    /// As which account a callback is answered. Says nothing about who sent it.
+    /// The account that replies to a callback. Does not authenticate the sender.
     pub(super) fn answering(&self, callback: &Request<Bytes>) -> Option<&StandardAccount> {
         let mut all = self.all.values();
         if let (Some(only), None) = (all.next(), all.next()) {
@@ -154,14 +154,14 @@ fn callback_rings(all: &HashMap<AccountId, StandardAccount>) -> Vec<CallbackRing
     let built = rings.into_iter().filter_map(|keys| {
         let accounts = keys.iter().map(|(key, of)| (key.id.clone(), of.clone()));
         let accounts = accounts.collect();
-        // Ids that came twice went to another ring.
+        // Ids are unique within a ring.
         let ring = KeyRing::new(keys.into_iter().map(|(key, _)| key).collect()).ok()?;
         Some(CallbackRing { ring, accounts })
     });
     built.collect()
 }
 
-/// Puts a key on the first ring that has the same one, or none of its id.
+/// Adds a key to the first ring that has the same key, or no key with its id.
 fn enrol(
     rings: &mut Vec<Vec<(EnrolledKey, Vec<AccountId>)>>,
     key: &EnrolledKey,

@@ -1,5 +1,5 @@
-//! Answers to A3.3 callbacks in the `standard` dialect, before they are signed: only what may succeed
-//! later is answered 503.
+//! Replies to A3.3 callbacks in the `standard` dialect, before they are signed: 503 only where a retry
+//! may succeed.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::institution::Acknowledgement;
 
-/// How long an institution waits before it sends a message again. Unit: seconds.
+/// `Retry-After` of a 503: when an institution should send the message again. Unit: seconds.
 const AGAIN_AFTER_S: u64 = 5;
 
 #[derive(Serialize)]
@@ -23,9 +23,9 @@ struct CallbackProblem<'a> {
     request_id: &'a str,
 }
 
-/// The answer, with the request id of the log.
-pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes> {
-    let (status, code, detail) = match heard {
+/// The reply, with the request id of the log.
+pub(super) fn answer(acknowledged: Acknowledgement, request_id: &str) -> Response<Bytes> {
+    let (status, code, detail) = match acknowledged {
         Acknowledgement::Recorded => return recorded(),
         Acknowledgement::TryAgain => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -35,13 +35,13 @@ pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes
         Acknowledgement::UnknownReference => (
             StatusCode::NOT_FOUND,
             "order_unknown",
-            "no payment or refund of that number was ever asked for through this gateway",
+            "this gateway has no payment or refund with that number",
         ),
         Acknowledgement::Quarantined => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "notice_contradicts",
-            "sum, currency, account, receiver or numbers are not those of the payment or refund that \
-             is named; it was kept for people to look at, sending it again changes nothing",
+            "amount, currency, account, receiver or numbers do not match the payment or refund; \
+             archived for manual review, sending it again changes nothing",
         ),
         Acknowledgement::Unreadable => (
             StatusCode::BAD_REQUEST,
@@ -51,7 +51,7 @@ pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes
         Acknowledgement::Unverified => (
             StatusCode::UNAUTHORIZED,
             "signature_unusable",
-            "expected a notification signed just now by an enrolled key",
+            "expected a notification signed recently by an enrolled key",
         ),
     };
     let body = CallbackProblem {
@@ -63,14 +63,14 @@ pub(super) fn answer(heard: Acknowledgement, request_id: &str) -> Response<Bytes
         code,
         request_id,
     };
-    // Text and numbers only: writing them cannot fail.
+    // Only text and numbers: serializing them cannot fail.
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let mut answer = Response::new(Bytes::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     let problem = HeaderValue::from_static("application/problem+json");
     headers.insert(CONTENT_TYPE, problem);
-    if heard == Acknowledgement::TryAgain {
+    if acknowledged == Acknowledgement::TryAgain {
         headers.insert(RETRY_AFTER, HeaderValue::from(AGAIN_AFTER_S));
     }
     answer

@@ -1,5 +1,5 @@
-//! What the status words of proven messages in the `standard` dialect mean: each is mapped one by one
-//! (C3), and an unlisted word proves nothing (V1). Who sent the message was verified before.
+//! Maps the status values of authenticated messages in the `standard` dialect, one by one (C3); an
+//! unlisted value proves nothing (V1). The sender was verified before.
 
 use http::StatusCode;
 use http::uri::{Scheme, Uri};
@@ -58,7 +58,7 @@ pub(super) const FINAL_REFUSALS: [&str; 29] = [
 
 pub(super) type FindingResult = Result<Finding, Ambiguity>;
 
-/// What a proven reply says.
+/// The finding of an authenticated reply.
 pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) -> FindingResult {
     let attempt = call.attempt();
     match status.as_u16() {
@@ -76,22 +76,22 @@ pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) ->
     }
 }
 
-/// Codes by which a close is refused of an order that the institution has.
+/// Codes that refuse a close and show that the institution has the order.
 const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
 
-/// Whether a proven reply shows that the institution has the payment or refund, whatever else it says
-/// (V5). For creates and refunds only an acceptance shows it: one reported as pending may still be lost
-/// inside the institution.
+/// Whether an authenticated reply shows that the institution has the payment or refund, whatever else it
+/// says (V5). For creates and refunds only an acceptance shows it: one reported as pending may still be
+/// lost inside the institution.
 pub(super) fn proves_arrival(
     call: &Call<'_>,
     (status, fields): (StatusCode, &Fields<'_>),
-    said: &FindingResult,
+    read: &FindingResult,
 ) -> bool {
     let answers = matches!(status.as_u16(), 200 | 202);
     let code = || needed(fields, "code").is_ok_and(|code| REFUSALS_OF_KNOWN.contains(&code));
     match call {
         Call::Create(..) | Call::Refund(..) => matches!(
-            said,
+            read,
             Ok(Finding::Accepted(_) | Finding::Succeeded(_) | Finding::Closed)
         ),
         Call::Query(attempt, _) => answers && is_about(attempt, fields).is_ok(),
@@ -103,7 +103,8 @@ pub(super) fn proves_arrival(
     }
 }
 
-/// What a proven callback (A3.3) says. Events of refunds say `PAID` as well, of no new payment.
+/// The finding of an authenticated callback (A3.3). Refund events also have `PAID`, without a new
+/// payment.
 pub(super) fn notice(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     match (
         optional(fields, "eventType")?,
@@ -129,7 +130,7 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
             Ok(Finding::Accepted(payment_action(attempt.mode, fields)?))
         }
         ("REFUSED", None | Some("OPEN"))
-            // For a repeat it says nothing about the earlier create, whose order stays open there.
+            // After a repeat it says nothing about the earlier create, whose order stays open there.
             if optional(fields, "attemptStatus")? == Some("FAILED")
                 && attempt.state == AttemptState::Intent =>
         {
@@ -168,8 +169,8 @@ fn closed(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
 fn refused(call: &Call<'_>, status: u16, code: &str) -> FindingResult {
     match (call, status, code) {
         (Call::Create(..), 401 | 408 | 409 | 421 | 429, _) => Err(Ambiguity::UnlistedWord),
-        // The refusal of a repeat says nothing about the create before it, which may have
-        // arrived: fields and admission are judged before the number is looked up.
+        // The refusal of a repeat says nothing about the earlier create, which may have arrived:
+        // fields and admission are checked before the number is looked up.
         (Call::Create(attempt, _), _, code)
             if attempt.state == AttemptState::Intent && FINAL_REFUSALS.contains(&code) =>
         {
@@ -193,8 +194,8 @@ fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     }
 }
 
-/// E3 requires the amount to match before a payment counts as accepted. The paid amount is compared by the
-/// domain, which raises the alarm (V3).
+/// E3 requires the amount to match before a payment counts as accepted. The domain compares the paid
+/// amount and quarantines a mismatch (V3).
 fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     if sum(fields, "orderAmount", attempt.amount.currency())? == attempt.amount {
         Ok(())
@@ -214,7 +215,7 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     Ok(Finding::Succeeded(Receipt {
         amount,
         institution_no: Some(no.into()),
-        // The payment is believed even if its time cannot be read.
+        // The payment counts even if its time cannot be read.
         paid_at: Timestamp::parse_local(date, time).unwrap_or(Timestamp::UNREADABLE),
         fee: fee(fields, amount.currency()),
     }))
@@ -259,13 +260,13 @@ fn payment_action(mode: Mode, fields: &Fields<'_>) -> Result<Option<PaymentActio
     Ok(Some(PaymentAction { way, expires }))
 }
 
-/// To the second, as it is shown.
+/// A time, truncated to seconds as displayed.
 pub(super) fn moment(text: &str) -> Result<Timestamp, Ambiguity> {
     let moment = Timestamp::parse_rfc3339(text).map_err(|_| Ambiguity::Unreadable)?;
     Ok(Timestamp::from_s(moment.seconds()))
 }
 
-/// The payer is redirected there, so it must be https and must not show one host and mean another.
+/// The payer is redirected there, so it must be https and must not disguise its host.
 fn link(text: &str) -> Option<PaymentActionKind> {
     let fits = text.len() <= LINK_BYTES_MAX
         && text
@@ -279,7 +280,7 @@ fn link(text: &str) -> Option<PaymentActionKind> {
     plain.then(|| PaymentActionKind::Redirect(text.into()))
 }
 
-/// An object or a string, passed on as the JSON text it came as (R-5.1.3-2).
+/// An object or a string, passed on as unchanged JSON text (R-5.1.3-2).
 fn sdk(raw: &str) -> Option<PaymentActionKind> {
     let fits = raw.len() <= SDK_BYTES_MAX && raw.starts_with(['{', '"']);
     let reads = fits && serde_json::from_str::<serde_json::Value>(raw).is_ok();

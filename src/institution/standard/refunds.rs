@@ -1,5 +1,5 @@
-//! Refunds in the `standard` dialect (A3.4, X-4, X-5): identified by our refund number, each status word
-//! mapped one by one (C3). Who sent the message was verified before.
+//! Refunds in the `standard` dialect (A3.4, X-4, X-5): identified by our refund number, each status value
+//! mapped one by one (C3). The sender was verified before.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -27,7 +27,7 @@ const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
     "refunds_exhausted",
 ];
 
-/// The refunded amount; without a currency it is in that of the refund (M6).
+/// The field of the refunded amount; without a currency it is in that of the refund (M6).
 pub(super) const SUM: &str = "refundAmount";
 
 /// The five fields of A3.4, our number, and where to notify us.
@@ -58,7 +58,7 @@ pub(super) fn asking<'a>(
     }
 }
 
-/// How a refund is named in a query: by our number alone.
+/// How a query identifies a refund: by our number.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RefundIdentification<'a> {
@@ -73,7 +73,7 @@ pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> RefundIden
     }
 }
 
-/// What a proven reply about a refund says.
+/// The finding of an authenticated reply about a refund.
 pub(super) fn reply(
     call: &Call<'_>,
     refund: &Refund,
@@ -83,15 +83,16 @@ pub(super) fn reply(
     match status.as_u16() {
         200 | 202 => {
             is_about((refund, call.attempt()), fields)?;
-            // The refunded amount is compared by the domain, which raises the alarm (V3).
+            // The domain compares the refunded amount and quarantines a mismatch (V3).
             let absent = refund.amount.currency();
-            let said = standing(fields, absent, now)?;
+            let found = refund_state(fields, absent, now)?;
             // The refusal of a repeat says nothing about the earlier call, in whatever form it comes.
-            if matches!(said, Finding::Refused(_)) && is_repeat(call, refund) {
+            if matches!(found, Finding::Refused(_)) && is_repeat(call, refund) {
                 return Err(Ambiguity::UnlistedWord);
             }
-            if matches!(said, Finding::Succeeded(_)) || sum(fields, SUM, absent)? == refund.amount {
-                Ok(said)
+            if matches!(found, Finding::Succeeded(_)) || sum(fields, SUM, absent)? == refund.amount
+            {
+                Ok(found)
             } else {
                 Err(Ambiguity::Mismatch)
             }
@@ -118,7 +119,7 @@ pub(super) fn is_about(
     }
 }
 
-/// The payment that it says is refunded.
+/// The original payment that the message names.
 pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<OriginalPayment, Ambiguity> {
     const PAID: &str = "orderAmount";
     let paid = fields.scalar(PAID).map(|_| sum(fields, PAID, absent));
@@ -128,7 +129,7 @@ pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<OriginalPay
     })
 }
 
-/// Whether it answers a refund call that is not the first: an earlier one may have arrived.
+/// Whether it is a repeated refund call: an earlier one may have arrived.
 fn is_repeat(call: &Call<'_>, refund: &Refund) -> bool {
     matches!(call, Call::Refund(..)) && refund.state != RefundState::Reserved
 }
@@ -151,32 +152,32 @@ fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> Finding
 }
 
 /// Our refund number in a callback, if it is about a refund.
-pub(super) fn told_of(fields: &Fields<'_>) -> Option<RefundOrderNo> {
+pub(super) fn refund_no(fields: &Fields<'_>) -> Option<RefundOrderNo> {
     let kind = optional(fields, "eventType").ok()??;
     let no = optional(fields, "merchantRefundNo").ok()??;
     kind.starts_with("REFUND_")
         .then(|| RefundOrderNo::parse(no).ok())?
 }
 
-/// What a proven callback says.
+/// The finding of an authenticated callback.
 pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     match (
         needed(fields, "eventType")?,
         needed(fields, "refundStatus")?,
     ) {
         ("REFUND_SUCCEEDED", "SUCCEEDED") | ("REFUND_FAILED", "FAILED") => {
-            standing(fields, absent, now)
+            refund_state(fields, absent, now)
         }
         _ => Err(Ambiguity::UnlistedWord),
     }
 }
 
 /// `PENDING` is the institution's own "unknown", whatever state it shows: it is queried, like a timeout.
-fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
+fn refund_state(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     match (needed(fields, "refundStatus")?, optional(fields, "result")?) {
         ("PROCESSING", Some("PENDING")) => Err(Ambiguity::NoAnswer),
         ("PROCESSING", _) => Ok(Finding::Accepted(None)),
-        ("SUCCEEDED", _) => back(fields, absent, now),
+        ("SUCCEEDED", _) => refunded(fields, absent, now),
         ("FAILED", _) => {
             let reason = optional(fields, "reason")?.unwrap_or("REFUSED");
             Ok(Finding::Refused(Reason::from_code(reason)))
@@ -185,7 +186,7 @@ fn standing(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingRes
     }
 }
 
-fn back(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
+fn refunded(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     let no = needed(fields, "refundOrderNo")?;
     if no.is_empty() || no.len() > INSTITUTION_NO_BYTES_MAX {
         return Err(Ambiguity::Unreadable);

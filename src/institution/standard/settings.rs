@@ -1,4 +1,4 @@
-//! The `standard` dialect as data: what it can do, its settings, and how its adapter is made.
+//! The `standard` dialect as data: its capabilities, settings, and the constructor of its adapter.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::institution::{
     SettingsFault, URL,
 };
 
-/// What the dialect can do.
+/// The capabilities of the dialect.
 const FACTS: Facts = Facts {
-    // A call is believed for `SIGNED_FOR_S`, by a clock that may be half a minute late (A5).
+    // A call is valid for `SIGNED_FOR_S`, by a clock that may be half a minute behind (A5).
     visibility_ms: 330_000,
     can_close: true,
     remembers_close: false,
@@ -22,13 +22,13 @@ const FACTS: Facts = Facts {
     calls_per_second: 50,
 };
 
-/// What we are called there.
+/// The merchant name that the institution gets.
 const MERCHANT_NAME: &str = "merchant_name";
-/// The number that receives.
+/// The receiver's number.
 const MERCHANT_ID: &str = "merchant_id";
 /// Our private key.
 pub(super) const KEY: &str = "key";
-/// The institution's keys towards us.
+/// The institution's keys for us.
 pub(super) const KEYS: &str = "keys";
 
 /// The names that belong to [`KEY`].
@@ -88,7 +88,7 @@ pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
     build,
 };
 
-/// Makes the adapter of one institution.
+/// Builds the adapter of one institution.
 fn build(settings: ConfiguredInstitution) -> Result<Arc<dyn Institution>, SettingsFault> {
     let is_origin = |text: &str| merchant::origin(text).as_deref() == Some(text);
     let origin = settings.values.text(URL).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Statements in the `standard` dialect (`docs/statements.md`): a page of a day of one receiver, in an
-//! answer as signed as any other.
+//! Statements in the `standard` dialect (`docs/statements.md`): a page for one day and one receiver, in a
+//! reply signed like any other.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ impl Statements for StandardAdapter {
     }
 }
 
-/// What a reply brings.
+/// The result of reading a reply.
 type Read = Result<StatementPage, UnusableStatement>;
 
 impl StandardAdapter {
@@ -111,7 +111,7 @@ impl StandardAdapter {
         self.prove(&query.of.account, (state, reply), now)
             .map_err(|why| {
                 if why == Ambiguity::Unproven {
-                    let detail = "expected an answer signed by the institution, found another";
+                    let detail = "expected a reply signed by the institution, found another";
                     return UnusableStatement::new("unproven", detail);
                 }
                 UnusableStatement::new("no_answer", why.word())
@@ -119,22 +119,22 @@ impl StandardAdapter {
         if reply.status() != StatusCode::OK {
             return Err(refused(reply));
         }
-        let told: StatementReply<'_> = serde_json::from_slice(reply.body()).map_err(|fault| {
+        let body: StatementReply<'_> = serde_json::from_slice(reply.body()).map_err(|fault| {
             let (line, column) = (fault.line(), fault.column());
             unreadable(&format!(
                 "not a page of a statement, at {line}:{column}: {}",
                 what(&fault)
             ))
         })?;
-        page(query, &told)
+        page(query, &body)
     }
 }
 
 fn what(fault: &serde_json::Error) -> &'static str {
     use serde_json::error::Category;
     match fault.classify() {
-        Category::Io | Category::Eof => "cut off",
-        Category::Syntax => "no JSON",
+        Category::Io | Category::Eof => "truncated",
+        Category::Syntax => "not JSON",
         Category::Data => "a field is missing or of another type",
     }
 }
@@ -154,20 +154,20 @@ fn refused(reply: &Response<Bytes>) -> UnusableStatement {
     )
 }
 
-fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
-    if told.merchant_id != query.of.receiver.as_str() {
+fn page(query: &StatementQuery, reply: &StatementReply<'_>) -> Read {
+    if reply.merchant_id != query.of.receiver.as_str() {
         let detail = format!("expected receiver {}, found another", query.of.receiver);
         return Err(UnusableStatement::new("another_receiver", detail));
     }
-    if told.date != query.date.as_str() {
+    if reply.date != query.date.as_str() {
         let detail = format!("expected {}, found another day", query.date.as_str());
         return Err(UnusableStatement::new("another_day", detail));
     }
     let first = query.after.saturating_add(1);
-    let count = u64::try_from(told.lines.len()).unwrap_or(u64::MAX);
+    let count = u64::try_from(reply.lines.len()).unwrap_or(u64::MAX);
     let after = query.after.saturating_add(count);
-    let follows = told.first_line == first && count <= u64::from(query.limit);
-    let goes_on = told
+    let follows = reply.first_line == first && count <= u64::from(query.limit);
+    let goes_on = reply
         .next_line
         .is_none_or(|next| count > 0 && next == after.saturating_add(1));
     if !follows || !goes_on {
@@ -175,7 +175,7 @@ fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
             "expected lines from {first} on, without gap"
         )));
     }
-    let lines = told.lines.iter().enumerate().map(|(at, line)| {
+    let lines = reply.lines.iter().enumerate().map(|(at, line)| {
         let line = read(&query.of.receiver, line);
         line.map_err(|expected| {
             let at = first.saturating_add(u64::try_from(at).unwrap_or(0));
@@ -184,8 +184,8 @@ fn page(query: &StatementQuery, told: &StatementReply<'_>) -> Read {
     });
     Ok(StatementPage {
         lines: lines.collect::<Result<_, _>>()?,
-        more: told.next_line.is_some(),
-        totals: totals(told)?,
+        more: reply.next_line.is_some(),
+        totals: totals(reply)?,
     })
 }
 
@@ -209,12 +209,12 @@ fn read(
     read_line(receiver.clone(), parts.map(AsRef::as_ref))
 }
 
-fn totals(told: &StatementReply<'_>) -> Result<StatementTotals, UnusableStatement> {
+fn totals(reply: &StatementReply<'_>) -> Result<StatementTotals, UnusableStatement> {
     let mut totals = StatementTotals::default();
-    totals.lines = told.total_lines;
+    totals.lines = reply.total_lines;
     let both = [
-        (Movement::Payment, &told.total_payments),
-        (Movement::Refund, &told.total_refunds),
+        (Movement::Payment, &reply.total_payments),
+        (Movement::Refund, &reply.total_refunds),
     ];
     for (movement, sums) in both {
         for (currency, sum) in sums {
@@ -249,11 +249,11 @@ mod tests {
             after: 0,
             limit: 10,
         };
-        let told = serde_json::from_str(&body).map_err(|_| unreadable("no page"))?;
-        page(&query, &told)
+        let reply = serde_json::from_str(&body).map_err(|_| unreadable("not a page"))?;
+        page(&query, &reply)
     }
 
-    /// M4, M7: a sum of a page is text or a number, read exactly or not at all.
+    /// M4, M7: an amount on a page is text or a number, read exactly or rejected.
     #[test]
     fn sums_of_a_page_are_texts_or_numbers() {
         for sums in [
