@@ -229,7 +229,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
     };
     let mut source = FromFile::new(BufReader::new(File::open(statement)?), &of);
     let outcome = reconcile_statement(&scope, &of, &mut source, &|_| ()).await?;
-    Ok((outcome.totals.lines, outcome.noted.len()))
+    Ok((outcome.totals.lines, outcome.recorded.len()))
 }
 
 /// The peak of memory use so far.

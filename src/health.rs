@@ -146,14 +146,14 @@ impl HealthTracker {
     }
 
     /// A callback reported a payment; `is_first` if nothing reported it before.
-    pub fn told(
+    pub fn reported(
         &self,
         institution: &InstitutionId,
         (attempt, paid_at): (&AttemptId, Timestamp),
         (now, is_first): (Timestamp, bool),
     ) {
         self.observe(institution, now, |reliability| {
-            reliability.told(attempt, (paid_at, is_first), now);
+            reliability.reported(attempt, (paid_at, is_first), now);
         });
     }
 

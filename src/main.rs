@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let signals = std::env::args_os()
         .nth(1)
         .is_some_and(|word| word == "serve")
-        .then(serve::ProcessSignals::noted);
+        .then(serve::ProcessSignals::recorded);
     let _flushed = log::FlushOnDrop;
     ended(run(signals))
 }
@@ -103,9 +103,10 @@ fn run(signals: Option<std::io::Result<serve::ProcessSignals>>) -> anyhow::Resul
         .init();
     match command {
         Command::Demo(args) => demo::run(&args),
-        Command::Serve(args) => {
-            serve::run(&args, signals.unwrap_or_else(serve::ProcessSignals::noted)?)
-        }
+        Command::Serve(args) => serve::run(
+            &args,
+            signals.unwrap_or_else(serve::ProcessSignals::recorded)?,
+        ),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Events(args) => events::run(&args),

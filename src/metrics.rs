@@ -342,7 +342,7 @@ mod tests {
         metrics.institutions.enrolled("meadow");
         let page = metrics.render();
         for line in [
-            r#"paymux_callbacks_total{institution="meadow",verdict="QUARANTINED"} 0"#,
+            r#"paymux_callbacks_total{institution="meadow",status="QUARANTINED"} 0"#,
             r#"paymux_institution_calls_total{call="refund",institution="meadow",outcome="our_shortage"} 0"#,
             r#"paymux_connections_refused_total{cause="shortage"} 0"#,
             r#"paymux_config_reloads_total{result="refused"} 0"#,
@@ -398,7 +398,7 @@ mod tests {
             r#"paymux_institution_breaker{institution="harbour",state="closed"} 0"#,
             r#"paymux_institution_breaker{institution="harbour",state="open"} 1"#,
             r#"paymux_institution_breaker_openings_total{institution="harbour"} 2"#,
-            r#"paymux_callbacks_total{institution="harbour",verdict="new"} 1"#,
+            r#"paymux_callbacks_total{institution="harbour",status="new"} 1"#,
             r#"paymux_notifications_total{result="success"} 1"#,
             r#"paymux_work_lag_seconds{work="notify"} 0.5"#,
             r#"paymux_nonce_cache_lookups_total{cache="reads",result="hit"} 3"#,

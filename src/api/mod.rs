@@ -38,7 +38,7 @@ use crate::api::response::no_store;
 use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
-use crate::flow::FlowContext;
+use crate::flow::FlowScope;
 use crate::flow::admit_request::RequestPurpose::{Continue, Read, Start};
 use crate::flow::admit_request::refused_callers::{RefusedCaller, RefusedCallers};
 use crate::flow::admit_request::{AdmissionPolicy, ReadNonces, check_rate};
@@ -254,8 +254,8 @@ impl Api {
     }
 
     /// What a flow works with, under one version of the configuration.
-    fn context<'a>(&'a self, snapshot: &'a ConfigurationSnapshot) -> FlowContext<'a> {
-        FlowContext {
+    fn context<'a>(&'a self, snapshot: &'a ConfigurationSnapshot) -> FlowScope<'a> {
+        FlowScope {
             store: &self.store,
             world: &self.world,
             snapshot,

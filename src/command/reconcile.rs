@@ -166,7 +166,7 @@ impl ReconcileOutput {
                 number,
                 expected,
                 found,
-                fate,
+                outcome,
             } => {
                 if !std::mem::replace(&mut self.has_header, true) {
                     writeln!(
@@ -176,7 +176,7 @@ impl ReconcileOutput {
                     )?;
                 }
                 let both = format!("{expected} | {found}");
-                writeln!(out, "{}", row([kind, movement, number, fate, &both]))
+                writeln!(out, "{}", row([kind, movement, number, outcome, &both]))
             }
             ReconcileMessage::Reconciled {
                 institution,
@@ -259,7 +259,7 @@ mod tests {
             number: "P1".to_owned(),
             expected: "nothing".to_owned(),
             found: "12.30".to_owned(),
-            fate: "break".to_owned(),
+            outcome: "break".to_owned(),
         };
         let refused = ReconcileMessage::Refused {
             reason: "cut_off".to_owned(),

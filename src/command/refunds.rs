@@ -65,7 +65,7 @@ struct GatewayArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("verdict").args(["succeeded", "failed"]).required(true)))]
+#[command(group(ArgGroup::new("decision").args(["succeeded", "failed"]).required(true)))]
 struct SignArgs {
     /// The order's merchant
     #[arg(long, value_parser = merchant)]
@@ -227,10 +227,10 @@ fn line(refund: &ManualRefund) -> String {
         institution_id,
         amount,
         asked,
-        is_surplus,
+        is_excess,
         found,
     } = refund;
-    let excess = if *is_surplus { " excess" } else { "" };
+    let excess = if *is_excess { " excess" } else { "" };
     let found = found.as_deref().unwrap_or("no decision yet");
     format!(
         "{refund_order_no} {amount}{excess} institution={institution_id} merchant={merchant_id} \

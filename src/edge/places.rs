@@ -30,7 +30,7 @@ const ONE_PAGE_MAX: u32 = 8;
 /// The connections of one listener.
 #[derive(Default)]
 pub(super) struct Places {
-    guests: Mutex<Guests>,
+    table: Mutex<ConnectionTable>,
 }
 
 /// Why there is no place for a connection.
@@ -66,17 +66,17 @@ impl Proof {
 
 /// Every open connection.
 #[derive(Default)]
-struct Guests {
+struct ConnectionTable {
     next: u64,
     /// Those whose proof is kept outside the reserve.
     kept: u32,
-    by_number: HashMap<u64, Guest>,
+    by_number: HashMap<u64, ConnectionEntry>,
     by_network: HashMap<Network, u32>,
     /// Those that have proven nothing, by network and age.
     evictable: BTreeSet<(Network, u64)>,
 }
 
-struct Guest {
+struct ConnectionEntry {
     networks: Vec<Network>,
     proof: Proof,
     leave: Arc<Notify>,
@@ -92,16 +92,16 @@ impl Places {
     ) -> Result<ConnectionPlace<'_>, Full> {
         let share = bounds.connections_per_address_max;
         let networks = networks(address, (bounds.connections_max, share));
-        let mut guests = self.guests();
+        let mut table = self.table();
         for (network, max) in &networks {
-            let connections = guests.by_network.get(network).copied().unwrap_or(0);
-            if connections >= *max && !guests.evict_oldest(*network) {
+            let connections = table.by_network.get(network).copied().unwrap_or(0);
+            if connections >= *max && !table.evict_oldest(*network) {
                 let whole = *network == ALL;
                 return Err(if whole { Full::Whole } else { Full::Address });
             }
         }
         let networks = networks.into_iter().map(|(network, _)| network);
-        let (number, leave) = guests.enter(networks.collect());
+        let (number, leave) = table.enter(networks.collect());
         Ok(ConnectionPlace {
             places: self,
             number,
@@ -109,12 +109,12 @@ impl Places {
         })
     }
 
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guests {
+impl ConnectionTable {
     fn enter(&mut self, networks: Vec<Network>) -> (u64, Arc<Notify>) {
         let number = self.next;
         self.next = self.next.saturating_add(1);
@@ -124,30 +124,30 @@ impl Guests {
             self.evictable.insert((*network, number));
         }
         let leave = Arc::new(Notify::new());
-        let guest = Guest {
+        let entry = ConnectionEntry {
             networks,
             proof: Proof::Nothing,
             leave: Arc::clone(&leave),
         };
-        self.by_number.insert(number, guest);
+        self.by_number.insert(number, entry);
         (number, leave)
     }
 
     fn evict_oldest(&mut self, network: Network) -> bool {
         let mut there = self.evictable.range((network, 0)..=(network, u64::MAX));
         let oldest = there.next().map(|(_, number)| *number);
-        let guest = oldest.and_then(|number| self.leave(number));
-        guest.is_some_and(|guest| {
-            guest.leave.notify_one();
+        let entry = oldest.and_then(|number| self.leave(number));
+        entry.is_some_and(|entry| {
+            entry.leave.notify_one();
             true
         })
     }
 
     /// Stops counting a connection, if it is still counted.
-    fn leave(&mut self, number: u64) -> Option<Guest> {
+    fn leave(&mut self, number: u64) -> Option<ConnectionEntry> {
         self.prove(number, Proof::Nothing);
-        let guest = self.by_number.remove(&number)?;
-        for network in &guest.networks {
+        let entry = self.by_number.remove(&number)?;
+        for network in &entry.networks {
             self.evictable.remove(&(*network, number));
             if let Some(connections) = self.by_network.get_mut(network) {
                 *connections = connections.saturating_sub(1);
@@ -156,20 +156,20 @@ impl Guests {
                 }
             }
         }
-        Some(guest)
+        Some(entry)
     }
 
     fn proof(&self, number: u64) -> Proof {
-        let guest = self.by_number.get(&number);
-        guest.map_or(Proof::Nothing, |guest| guest.proof)
+        let entry = self.by_number.get(&number);
+        entry.map_or(Proof::Nothing, |entry| entry.proof)
     }
 
     fn prove(&mut self, number: u64, proof: Proof) {
-        let Some(guest) = self.by_number.get_mut(&number) else {
+        let Some(entry) = self.by_number.get_mut(&number) else {
             return;
         };
-        let before = std::mem::replace(&mut guest.proof, proof);
-        for network in &guest.networks {
+        let before = std::mem::replace(&mut entry.proof, proof);
+        for network in &entry.networks {
             if proof == Proof::Nothing {
                 self.evictable.insert((*network, number));
             } else {
@@ -192,8 +192,8 @@ impl Guests {
     fn may_prove(&self, page: u64, bounds: &Bounds) -> bool {
         let payers_max = bounds.connections_max.checked_div(PAYERS_PART);
         let (mut payers, mut of_page) = (0_u32, 0_u32);
-        for guest in self.by_number.values() {
-            if let Proof::Request(ConnectionProof::Payer(proven)) = guest.proof {
+        for entry in self.by_number.values() {
+            if let Proof::Request(ConnectionProof::Payer(proven)) = entry.proof {
                 payers = payers.saturating_add(1);
                 of_page = of_page.saturating_add(u32::from(proven == page));
             }
@@ -217,37 +217,37 @@ impl ConnectionPlace<'_> {
 
     /// A request is in progress: the connection is not closed meanwhile, so that no response is lost.
     pub(super) fn is_answered(&self, bounds: &Bounds) {
-        let mut guests = self.places.guests();
-        let is_new = guests.proof(self.number) == Proof::Nothing;
-        if is_new && guests.may_keep(self.number, bounds) {
-            guests.prove(self.number, Proof::Answered);
+        let mut table = self.places.table();
+        let is_new = table.proof(self.number) == Proof::Nothing;
+        if is_new && table.may_keep(self.number, bounds) {
+            table.prove(self.number, Proof::Answered);
         }
     }
 
     /// The response is ready: from now on the connection waits for its client.
     pub(super) fn waits(&self) {
-        let mut guests = self.places.guests();
-        if guests.proof(self.number) == Proof::Answered {
-            guests.prove(self.number, Proof::Nothing);
+        let mut table = self.places.table();
+        if table.proof(self.number) == Proof::Answered {
+            table.prove(self.number, Proof::Nothing);
         }
     }
 
     /// The client has an enrolled certificate: the connection is kept.
     pub(super) fn has_certificate(&self) {
-        self.places.guests().prove(self.number, Proof::Certificate);
+        self.places.table().prove(self.number, Proof::Certificate);
     }
 
     /// A request proved its caller, for the first time on this connection: the connection is kept, within
     /// the share of such proof. Returns whether it is.
     pub(super) fn has_proven(&self, proven: ConnectionProof, bounds: &Bounds) -> bool {
-        let mut guests = self.places.guests();
+        let mut table = self.places.table();
         let may_prove = match proven {
             ConnectionProof::Party => true,
-            ConnectionProof::Payer(page) => guests.may_prove(page, bounds),
+            ConnectionProof::Payer(page) => table.may_prove(page, bounds),
         };
-        let is_kept = may_prove && guests.may_keep(self.number, bounds);
+        let is_kept = may_prove && table.may_keep(self.number, bounds);
         if is_kept {
-            guests.prove(self.number, Proof::Request(proven));
+            table.prove(self.number, Proof::Request(proven));
         }
         is_kept
     }
@@ -255,7 +255,7 @@ impl ConnectionPlace<'_> {
 
 impl Drop for ConnectionPlace<'_> {
     fn drop(&mut self) {
-        self.places.guests().leave(self.number);
+        self.places.table().leave(self.number);
     }
 }
 

@@ -29,7 +29,7 @@ pub enum EvidenceOutcome {
     /// It cannot be true; an error was logged for manual review (V3).
     Quarantined(Contradiction),
     /// Unknown reference: no order matches it.
-    Stranger,
+    UnknownReference,
     /// Too many concurrent writes to the order; the evidence must be applied again.
     Contended,
 }
@@ -54,7 +54,7 @@ pub async fn apply_evidence(
             Some(order) => order,
             None => match store.orders.order(&key).await? {
                 Some(order) => order,
-                None => return Ok(EvidenceOutcome::Stranger),
+                None => return Ok(EvidenceOutcome::UnknownReference),
             },
         };
         let now = world.clock.now();

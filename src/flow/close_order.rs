@@ -98,7 +98,7 @@ async fn close_once(
         // The committed state is valid whatever happened to the evidence (Q8).
         Ok(
             EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::UnknownReference
             | EvidenceOutcome::Contended,
         )
         | Err(_) => committed,

@@ -5,7 +5,7 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{IneligibleReason, Mode, Offer, OfferQuery};
 use crate::domain::order::OrderTerms;
 use crate::domain::refusal::Refusal;
-use crate::flow::FlowContext;
+use crate::flow::FlowScope;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::health::ProbePermit;
 use crate::world::World;
@@ -27,7 +27,7 @@ pub(in crate::flow) struct EligibilityCheck<'a> {
 }
 
 impl<'a> EligibilityCheck<'a> {
-    pub(in crate::flow) fn new(context: FlowContext<'a>) -> Self {
+    pub(in crate::flow) fn new(context: FlowScope<'a>) -> Self {
         Self {
             snapshot: context.snapshot,
             now: context.world.clock.now(),

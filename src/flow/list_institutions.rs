@@ -2,13 +2,13 @@
 
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::Order;
-use crate::flow::FlowContext;
+use crate::flow::FlowScope;
 use crate::flow::judge::{EligibilityCheck, offer_query};
 
 /// Every institution on the merchant's routes for this order, with the reason where it is
 /// ineligible. Sorted: first the one this payer last paid through, or else the merchant's default;
 /// then by health; then in configuration order.
-pub async fn list_institutions<'a>(context: FlowContext<'a>, order: &Order) -> Vec<Offer<'a>> {
+pub async fn list_institutions<'a>(context: FlowScope<'a>, order: &Order) -> Vec<Offer<'a>> {
     let mode = match order.terms.business_type {
         BusinessType::Single(mode) => Some(mode),
         BusinessType::Aggregated => None,

@@ -28,7 +28,7 @@ use crate::world::World;
 
 /// The common dependencies of a flow. Anything else it needs is a separate parameter.
 #[derive(Clone, Copy)]
-pub struct FlowContext<'a> {
+pub struct FlowScope<'a> {
     /// Durable state.
     pub store: &'a Store,
     /// Time, randomness, network.

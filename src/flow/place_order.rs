@@ -7,7 +7,7 @@ use crate::domain::identifiers::{MerchantId, PayOrderNo};
 use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{NewOrder, Order, OrderState, OrderTerms};
 use crate::domain::refusal::Refusal;
-use crate::flow::FlowContext;
+use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
 use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
@@ -27,11 +27,11 @@ use crate::store::OrderKey;
 /// # Errors
 /// All errors that `interface.md` lists for A3.1; each spends the nonce except 429, 500 and 503 (Q5).
 pub async fn place_order(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     caller: Admitted,
     terms: OrderTerms,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let FlowContext {
+    let FlowScope {
         store,
         world,
         snapshot,
@@ -152,7 +152,7 @@ fn notice_url(snapshot: &ConfigurationSnapshot, merchant: &MerchantId) -> Option
 /// names an institution, the payer gets a usable payment action (R-6.1.1-1), created again if the
 /// stored one has expired.
 async fn repeated(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     order: Order,
     cause: ChangeCause,
 ) -> Result<(OrderReply, SpentNonce), Refused> {

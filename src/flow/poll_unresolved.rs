@@ -24,11 +24,11 @@ const ORPHANED_AT_ONCE: u32 = 256;
 /// At start-up, marks as unresolved every intent that a dead process left, because it may have been
 /// sent (S1). Returns the number of orders recovered.
 pub async fn recover_orphaned(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
-    let mut adopted: u64 = 0;
+    let mut recovered: u64 = 0;
     loop {
         let leases = store.nodes.lease_orphaned(now, ORPHANED_AT_ONCE).await?;
         if leases.is_empty() {
-            return Ok(adopted);
+            return Ok(recovered);
         }
         for lease in &leases {
             let LeasedWork::Order(order) = &lease.of else {
@@ -39,7 +39,7 @@ pub async fn recover_orphaned(store: &Store, now: Timestamp) -> Result<u64, Stor
             };
             // Stale: changed by another writer; the next round reads it again.
             if store.changes.commit(&change).await? == Committed::Done {
-                adopted = adopted.saturating_add(1);
+                recovered = recovered.saturating_add(1);
             }
         }
     }
@@ -305,7 +305,7 @@ async fn poll_attempt(
             EvidenceOutcome::Known(_)
             | EvidenceOutcome::Unconfirmed(_)
             | EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::UnknownReference
             | EvidenceOutcome::Contended => PollResult::Stands(order, commits),
         },
     )

@@ -107,7 +107,7 @@ pub async fn refresh(
             // The committed state is valid whatever happened to the evidence (Q8).
             Ok(
                 EvidenceOutcome::Quarantined(_)
-                | EvidenceOutcome::Stranger
+                | EvidenceOutcome::UnknownReference
                 | EvidenceOutcome::Contended,
             )
             | Err(_) => committed,

@@ -88,7 +88,7 @@ fn acknowledgement_of(
         Ok(EvidenceOutcome::Quarantined(_)) => {
             (Acknowledgement::Quarantined, InboxStatus::Quarantined)
         }
-        Ok(EvidenceOutcome::Stranger) => {
+        Ok(EvidenceOutcome::UnknownReference) => {
             (Acknowledgement::UnknownReference, InboxStatus::Quarantined)
         }
     }
@@ -183,7 +183,7 @@ async fn reject_callback(
 ) -> CallbackOutcome {
     let (request_id, stamp) = known_by;
     let now = stamp.now;
-    let acknowledged = why.heard();
+    let acknowledged = why.received();
     let status = match acknowledged {
         Acknowledgement::Unverified => InboxStatus::Forged,
         Acknowledgement::Recorded

@@ -8,7 +8,7 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{NewAttempt, Order, OrderState};
 use crate::domain::refusal::Refusal;
-use crate::flow::FlowContext;
+use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
 use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
 use crate::flow::judge::{Choice, EligibilityCheck};
@@ -32,7 +32,7 @@ const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 /// # Errors
 /// All errors that `interface.md` lists for X-2; each spends the nonce except 429, 500 and 503 (Q5).
 pub async fn select_institution(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     reference: &OrderReference,
     cause: ChangeCause,
     institution: InstitutionId,
@@ -80,13 +80,13 @@ pub async fn select_institution(
 
 /// Carries out the selection of an eligible institution, starting from the order as it was read.
 async fn carry_out(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     key: &OrderKey,
     cause: ChangeCause,
     read: Order,
     choice: Choice,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let FlowContext { store, world, .. } = context;
+    let FlowScope { store, world, .. } = context;
     let mut cause = cause;
     let mut read = Some(read);
     let mut permit = None;
@@ -182,7 +182,7 @@ impl SelectionStep {
     }
 }
 
-fn next_step(context: FlowContext<'_>, order: &Order, choice: &Choice) -> SelectionStep {
+fn next_step(context: FlowScope<'_>, order: &Order, choice: &Choice) -> SelectionStep {
     if order.state != OrderState::Open {
         return SelectionStep::Answer;
     }

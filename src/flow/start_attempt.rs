@@ -8,7 +8,7 @@ use crate::domain::change::Change;
 use crate::domain::identifiers::{AttemptId, MerchantId};
 use crate::domain::order::{NewAttempt, Order};
 use crate::domain::refusal::Refusal;
-use crate::flow::FlowContext;
+use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{SendOptions, send_once};
@@ -20,11 +20,11 @@ pub use order_reply::{OrderOutcome, OrderReply};
 
 /// Builds a new attempt for this choice; `None` without a contract.
 pub(in crate::flow) fn new_attempt(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     merchant: &MerchantId,
     choice: &Choice,
 ) -> Option<NewAttempt> {
-    let FlowContext {
+    let FlowScope {
         store,
         world,
         snapshot,
@@ -53,7 +53,7 @@ pub(in crate::flow) fn new_attempt(
 /// # Errors
 /// The disk is nearly full and nothing was written; the nonce is already spent; the store failed.
 pub(in crate::flow) async fn begin(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     change: Change,
 ) -> Result<CommitOutcome, Refused> {
     if context.world.disk.is_short() {
@@ -67,12 +67,12 @@ pub(in crate::flow) async fn begin(
 /// Calls the institution for the live attempt of a committed order and applies the reply. The probe
 /// permit is held until then.
 pub(in crate::flow) async fn create(
-    context: FlowContext<'_>,
+    context: FlowScope<'_>,
     order: Order,
     _probe: ProbePermit,
     send: SendOptions,
 ) -> OrderReply {
-    let FlowContext {
+    let FlowScope {
         store,
         world,
         snapshot,
@@ -97,7 +97,7 @@ pub(in crate::flow) async fn create(
         // recorded" (Q8). The worker that polls unresolved attempts continues from here.
         Ok(
             EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::UnknownReference
             | EvidenceOutcome::Contended,
         )
         | Err(_) => OrderReply::pending(committed),

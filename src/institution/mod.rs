@@ -142,7 +142,7 @@ impl Unverified {
     }
 
     /// How the callback is acknowledged.
-    pub fn heard(self) -> Acknowledgement {
+    pub fn received(self) -> Acknowledgement {
         match self {
             Self::Unverified(_) => Acknowledgement::Unverified,
             Self::Unreadable(_) => Acknowledgement::Unreadable,

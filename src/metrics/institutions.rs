@@ -35,7 +35,7 @@ impl InstitutionMetrics {
             callbacks: page.counters(
                 "callbacks_total",
                 "Callbacks received, by inbox status.",
-                &["institution", "verdict"],
+                &["institution", "status"],
             )?,
             breakers: page.gauges(
                 "institution_breaker",

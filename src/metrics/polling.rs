@@ -17,7 +17,7 @@ impl PollingMetrics {
         Ok(Self {
             questions: page.counters(
                 "polled_orders_total",
-                "Orders polled in the background, by urgency: doubt (an unresolved outcome), \
+                "Orders polled in the background, by urgency: unresolved (an unknown outcome), \
                  signal (the payer is back or the order is read), refund, payer (waits for its \
                  payer).",
                 &["urgency"],

@@ -176,7 +176,7 @@ pub struct ManualRefund {
     /// When the refund was requested, RFC 3339.
     pub asked: String,
     /// Whether it returns an excess payment.
-    pub is_surplus: bool,
+    pub is_excess: bool,
     /// The first decision, by whom and on which statement, if there is one.
     pub found: Option<String>,
 }
@@ -321,7 +321,7 @@ fn of_refund(left: &ManualReviewRefund) -> ManualRefund {
         institution_id: left.institution.to_string(),
         amount: format!("{} {}", left.amount, left.amount.currency().code()),
         asked: left.asked.rfc3339(),
-        is_surplus: left.is_surplus,
+        is_excess: left.is_excess,
         found,
     }
 }

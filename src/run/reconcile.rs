@@ -65,7 +65,7 @@ pub struct ReconcileRequest {
 /// A line of the reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
-    tag = "told",
+    tag = "message",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
@@ -92,7 +92,7 @@ pub enum ReconcileMessage {
         /// The statement's value.
         found: String,
         /// `repaired` or `open_break`.
-        fate: String,
+        outcome: String,
     },
     /// The result.
     Reconciled {
@@ -137,7 +137,7 @@ impl ReconcileMessage {
             number: difference.number.to_string(),
             expected: difference.expected.to_string(),
             found: difference.found.to_string(),
-            fate: outcome.word().to_owned(),
+            outcome: outcome.word().to_owned(),
         }
     }
 
@@ -161,7 +161,7 @@ impl ReconcileMessage {
             statement: outcome.totals.text(),
             lines: outcome.totals.lines,
             ours: outcome.ours,
-            repaired: outcome.noted.len().saturating_sub(remaining),
+            repaired: outcome.recorded.len().saturating_sub(remaining),
             remaining,
             raised: outcome.raised,
             resolved: outcome.resolved,
@@ -293,7 +293,7 @@ async fn carry_out(
     };
     match done {
         Ok(outcome) => {
-            for (difference, result) in &outcome.noted {
+            for (difference, result) in &outcome.recorded {
                 report(ReconcileMessage::of(difference, *result));
             }
             tracing::info!(institution.id = %of.institution, date = of.day.date.as_str(),

@@ -44,7 +44,7 @@ impl ProcessSignals {
     ///
     /// # Errors
     /// The system does not accept a handler.
-    pub fn noted() -> io::Result<Self> {
+    pub fn recorded() -> io::Result<Self> {
         let (stop, hangup) = (Arc::default(), Arc::default());
         for number in [SIGTERM, SIGINT] {
             signal_hook::flag::register(number, Arc::clone(&stop))?;

@@ -45,5 +45,5 @@ pub use institution::{FaultControl, InstitutionSettings, SandboxInstitution};
 pub use merchant::{
     MerchantFault, MerchantSettings, NotificationInbox, SandboxMerchant, SandboxNotification,
 };
-pub use payer::{BrowserPage, PayerFault, PretendPayer};
+pub use payer::{BrowserPage, PayerFault, SimulatedPayer};
 pub use server::StartFault;

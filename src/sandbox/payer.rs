@@ -62,11 +62,11 @@ impl BrowserPage {
 }
 
 /// A payer.
-pub struct PretendPayer {
+pub struct SimulatedPayer {
     caller: SandboxCaller,
 }
 
-impl PretendPayer {
+impl SimulatedPayer {
     /// A payer whose browser trusts these roots (PEM).
     ///
     /// # Errors

@@ -126,7 +126,7 @@ pub struct ManualReviewRefund {
     /// When it was reserved.
     pub asked: Timestamp,
     /// Whether it returns an excess payment rather than serving a merchant's request.
-    pub is_surplus: bool,
+    pub is_excess: bool,
     /// The first staff decision, while a second one is still required.
     pub found: Option<FirstDecision>,
 }

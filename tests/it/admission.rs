@@ -325,7 +325,7 @@ fn unauthenticated_requests_are_refused() {
     );
     sign(
         &mut unauthenticated,
-        "stranger",
+        "unknown",
         gateway.now_s(),
         &gateway.nonce(),
     );

@@ -275,7 +275,10 @@ fn a_callback_is_acknowledged_only_after_the_commit() {
     }
     assert_eq!(gateway.order("T1").state, OrderState::Open);
     gateway.api.store = gateway.memory.handles();
-    assert_eq!(gateway.at("bank", |books| books.owed()), [id.as_str()]);
+    assert_eq!(
+        gateway.at("bank", |books| books.undelivered()),
+        [id.as_str()]
+    );
     assert_eq!(gateway.call_back("bank", &id).status, 200);
     assert_eq!(gateway.order("T1").state, OrderState::Paid);
 }
@@ -284,7 +287,7 @@ fn a_callback_is_acknowledged_only_after_the_commit() {
 fn paid_after_close() -> (TestGateway, String) {
     let (gateway, id) = waiting();
     assert_eq!(gateway.close("T1").text("result"), "CLOSED");
-    gateway.at("bank", |books| books.manners.takes_after_end = true);
+    gateway.at("bank", |books| books.behaviours.takes_after_end = true);
     gateway.pay("T1", "bank");
     (gateway, id)
 }
@@ -345,7 +348,7 @@ fn a_second_payment_does_not_pay_the_order_again() {
     gateway.select("T1", "purse");
     let second = gateway.pay("T1", "purse");
     gateway.call_back("purse", &second);
-    gateway.at("bank", |books| books.manners.takes_after_end = true);
+    gateway.at("bank", |books| books.behaviours.takes_after_end = true);
     gateway.pay("T1", "bank");
     assert_eq!(gateway.call_back("bank", &first).status, 200);
     let order = gateway.order("T1");

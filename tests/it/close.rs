@@ -142,14 +142,14 @@ fn a_refused_close_ends_nothing() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     gateway.select("T1", "bank");
-    gateway.at("bank", |books| books.manners.keeps_open = true);
+    gateway.at("bank", |books| books.behaviours.keeps_open = true);
     assert_eq!(gateway.close("T1").status, 202);
     for _ in 0..5 {
         gateway.advance_s(60);
         gateway.poll_unresolved();
         assert_eq!(gateway.order("T1").state, OrderState::Open);
     }
-    gateway.at("bank", |books| books.manners.keeps_open = false);
+    gateway.at("bank", |books| books.behaviours.keeps_open = false);
     gateway.advance_s(3_600);
     gateway.poll_unresolved();
     assert_eq!(gateway.order("T1").state, OrderState::Closed);

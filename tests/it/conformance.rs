@@ -78,7 +78,7 @@ fn read_page(text: &str) -> Result<ConformancePage, Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut demands = Vec::new();
     for row in rows(text, "Demands") {
-        let [id, text, _owed_by, status, why] = row[..] else {
+        let [id, text, _missing_of, status, why] = row[..] else {
             faults.push(format!("not five cells: {row:?}"));
             continue;
         };

@@ -222,7 +222,7 @@ fn deliveries_follow_the_published_schedule() {
         durable
             .events
             .values()
-            .all(|row| row.fate == MemoryEventState::Dead)
+            .all(|row| row.outcome == MemoryEventState::Dead)
     );
     gateway.advance_s(86_400);
     assert!(gateway.deliver().is_empty());

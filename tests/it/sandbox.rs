@@ -9,8 +9,8 @@ use http::Request;
 use paymux::sandbox::{
     Authority, ClientResponse, ClientSettings, InstitutionDelays, InstitutionFault,
     InstitutionLedger, InstitutionSettings, MerchantClient, MerchantFault, MerchantSettings,
-    PaymentState, PretendPayer, RefundCapabilities, SandboxCall, SandboxInstitution,
-    SandboxMerchant,
+    PaymentState, RefundCapabilities, SandboxCall, SandboxInstitution, SandboxMerchant,
+    SimulatedPayer,
 };
 use paymux::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ fn pair(id: &str, owner: &str) -> (SigningKey, EnrolledKey) {
 struct SandboxTestbed {
     institution: SandboxInstitution,
     caller: MerchantClient,
-    payer: PretendPayer,
+    payer: SimulatedPayer,
     listener: CallbackListener,
 }
 
@@ -90,7 +90,7 @@ impl SandboxTestbed {
             gateway_keys: bank_keys,
         })
         .unwrap();
-        let payer = PretendPayer::new(&roots_pem).unwrap();
+        let payer = SimulatedPayer::new(&roots_pem).unwrap();
         Self {
             institution,
             caller,

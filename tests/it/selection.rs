@@ -209,7 +209,7 @@ fn a_payment_at_the_first_pays_the_order() {
 fn a_refusal_leaves_the_order_open() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
-    gateway.at("bank", |books| books.manners.refuses = true);
+    gateway.at("bank", |books| books.behaviours.refuses = true);
     let reply = gateway.select("T1", "bank");
     assert_eq!((reply.status, reply.text("result")), (200, "REFUSED"));
     assert_eq!(reply.text("attemptStatus"), "FAILED");
@@ -280,7 +280,7 @@ fn an_unresolved_attempt_is_queried_and_not_sent_again() {
     }
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
-    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
+    gateway.at("bank", |books| books.behaviours.uses_unlisted_word = true);
     assert_eq!(gateway.select("T1", "bank").text("result"), "PENDING", "C3");
 }
 
@@ -325,9 +325,9 @@ fn an_orphaned_intent_is_unresolved() {
     gateway.restart();
     let clock = gateway.api.world.clock.now();
     let recover_orphaned = paymux::flow::poll_unresolved::recover_orphaned;
-    let adopted =
+    let recovered =
         crate::world::test_gateway::now(recover_orphaned(&gateway.api.store, clock)).unwrap();
-    assert_eq!(adopted, 1);
+    assert_eq!(recovered, 1);
     assert_eq!(states(&gateway, "T1"), [AttemptState::Unknown]);
     gateway.network.arrive(0);
     gateway.network.parties().held = false;

@@ -54,7 +54,7 @@ pub(crate) struct Arrival {
     pub(crate) late_us: u32,
     /// Of a payment: from the callback's first byte to the merchant's acknowledgement. Unit:
     /// microseconds.
-    pub(crate) told_us: u32,
+    pub(crate) notified_us: u32,
     pub(crate) served: ArrivalOutcome,
 }
 
@@ -128,7 +128,7 @@ impl CallerPool {
             at_us: us(begin, moment),
             latency_us: 0,
             late_us: 0,
-            told_us: 0,
+            notified_us: 0,
             served: ArrivalOutcome::NotSent,
         };
         let permit = match when_saturated {
@@ -146,8 +146,8 @@ impl CallerPool {
             let done = self.work.once(&mut caller, at).await;
             arrival.latency_us = us(moment, Instant::now());
             arrival.served = match done {
-                WorkOutcome::Good { told_us } => {
-                    arrival.told_us = told_us;
+                WorkOutcome::Good { notified_us } => {
+                    arrival.notified_us = notified_us;
                     ArrivalOutcome::Good
                 }
                 WorkOutcome::Rejected { spent } => {

@@ -43,7 +43,7 @@ pub(crate) struct Payments {
 pub(crate) enum WorkOutcome {
     /// As expected; of a payment, the time from the first byte of the callback to the merchant's
     /// acknowledgement. Unit: microseconds.
-    Good { told_us: u32 },
+    Good { notified_us: u32 },
     /// Rejected by load shedding: 429 or 503.
     Rejected {
         /// Whether something was recorded before, so that the same request cannot be sent again.
@@ -99,7 +99,7 @@ impl Requests {
                     let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
                     attempts.push(attempt);
                 }
-                WorkOutcome::Good { told_us: 0 }
+                WorkOutcome::Good { notified_us: 0 }
             }
             Ok(CheckedAnswer::Rejected) => WorkOutcome::Rejected { spent: false },
             Ok(CheckedAnswer::Odd(answer)) => WorkOutcome::Odd(answer),
@@ -150,7 +150,7 @@ impl Payments {
         let acknowledged = tokio::time::timeout(NOTIFIED_WITHIN, acknowledgement).await??;
         let took = acknowledged.saturating_duration_since(start);
         Ok(WorkOutcome::Good {
-            told_us: u32::try_from(took.as_micros())?,
+            notified_us: u32::try_from(took.as_micros())?,
         })
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct Backlog {
 /// Payments by schedule. Unit: microseconds; sorted.
 pub(crate) struct OtherPayments {
     /// From a callback's first byte to the merchant's acknowledgement.
-    pub(crate) told_us: Vec<u32>,
+    pub(crate) notified_us: Vec<u32>,
     /// From the scheduled arrival of the payer.
     pub(crate) latencies_us: Vec<u32>,
 }
@@ -87,7 +87,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backl
     let alone = others(&came, [came.begin, Instant::now()])?;
     log.say(&format!(
         "backlog: {payments_per_second:.0} payments/s alone, notified in p99 {} ms",
-        shown_ms(percentile_ms(&alone.told_us, 99))
+        shown_ms(percentile_ms(&alone.notified_us, 99))
     ));
 
     let before = stand.gateway.memory()?.rss;
@@ -136,7 +136,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Backl
         found.first_notified_s,
         found.last_notified_s,
         found.notified_per_second,
-        shown_ms(percentile_ms(&found.meanwhile.told_us, 99)),
+        shown_ms(percentile_ms(&found.meanwhile.notified_us, 99)),
     ));
     Ok(found)
 }
@@ -223,7 +223,7 @@ fn others(came: &Arrivals, [from, until]: [Instant; 2]) -> Result<OtherPayments>
         values
     };
     Ok(OtherPayments {
-        told_us: sorted(|one| one.told_us),
+        notified_us: sorted(|one| one.notified_us),
         latencies_us: sorted(|one| one.latency_us),
     })
 }

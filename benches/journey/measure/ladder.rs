@@ -42,7 +42,7 @@ pub(crate) struct LoadStep {
     pub(crate) late_us: Vec<u32>,
     /// Of payments: from the callback's first byte to the merchant's acknowledgement. Sorted.
     /// Unit: microseconds.
-    pub(crate) told_us: Vec<u32>,
+    pub(crate) notified_us: Vec<u32>,
 }
 
 /// Each journey on a gateway of its own.
@@ -141,6 +141,6 @@ async fn rung(
         count: came.all.len(),
         latencies_us: came.sorted(ArrivalOutcome::Good, |one| one.latency_us),
         late_us: came.sorted(ArrivalOutcome::Good, |one| one.late_us),
-        told_us: came.sorted(ArrivalOutcome::Good, |one| one.told_us),
+        notified_us: came.sorted(ArrivalOutcome::Good, |one| one.notified_us),
     })
 }

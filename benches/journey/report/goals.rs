@@ -193,7 +193,7 @@ fn rung<'f>(found: &'f Findings, journey: &str, percent: u32) -> Option<&'f Load
 }
 
 fn notification(found: &Findings) -> GoalResult {
-    let ms = percentile_ms(&rung(found, "full payment", 70)?.told_us, 99)?;
+    let ms = percentile_ms(&rung(found, "full payment", 70)?.notified_us, 99)?;
     Some((format!("{ms:.1} ms"), ms <= 50.0))
 }
 
@@ -250,8 +250,8 @@ fn overload(found: &Findings) -> GoalResult {
 fn backlog(found: &Findings) -> GoalResult {
     let backlog = found.backlog.as_ref();
     let backlog = backlog.filter(|backlog| backlog.waiting >= 100_000)?;
-    let ms = percentile_ms(&backlog.meanwhile.told_us, 99)?;
-    let alone_ms = percentile_ms(&backlog.alone.told_us, 99)?;
+    let ms = percentile_ms(&backlog.meanwhile.notified_us, 99)?;
+    let alone_ms = percentile_ms(&backlog.alone.notified_us, 99)?;
     let text = format!(
         "{ms:.1} ms, without a backlog {alone_ms:.1} ms; {:.0} of the backlog delivered per second",
         backlog.notified_per_second

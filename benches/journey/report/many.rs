@@ -44,12 +44,12 @@ pub(crate) fn backlog(out: &mut String, backlog: Option<&Backlog>) -> Result<()>
 }
 
 fn others(out: &mut String, when: &str, others: &OtherPayments) -> Result<()> {
-    let notified = |percent| shown_ms(percentile_ms(&others.told_us, percent));
+    let notified = |percent| shown_ms(percentile_ms(&others.notified_us, percent));
     let whole = |percent| shown_ms(percentile_ms(&others.latencies_us, percent));
     writeln!(
         out,
         "| {when} | {} | {} | {} | {} | {} | {} |",
-        others.told_us.len(),
+        others.notified_us.len(),
         notified(50),
         notified(99),
         notified(100),
@@ -134,7 +134,7 @@ pub(crate) fn polling(out: &mut String, found: Option<&PollingMeasurement>) -> R
     };
     // The function takes milliseconds here, so it yields seconds.
     let seconds = |values: &[u32], percent| shown_ms(percentile_ms(values, percent));
-    let [back, others] = &found.told_ms;
+    let [back, others] = &found.notified_ms;
     writeln!(
         out,
         "\n### Payers who take a while\n\n\

@@ -133,7 +133,7 @@ pub(crate) fn ladders(out: &mut String, ladders: &[LatencyByLoad]) -> Result<()>
     for ladder in ladders {
         for rung in &ladder.rungs {
             let latency = |percent| shown_ms(percentile_ms(&rung.latencies_us, percent));
-            let notified = percentile_ms(&rung.told_us, 99);
+            let notified = percentile_ms(&rung.notified_us, 99);
             writeln!(
                 out,
                 "| {} | {} % of {:.0} | {:.0} | {} | {} | {} | {} | {} | {} | {} |",

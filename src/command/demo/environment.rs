@@ -25,8 +25,8 @@ use crate::edge::{DrainOutcome, Stop};
 use crate::run::Gateway;
 use crate::sandbox::{
     ClientResponse, ClientSettings, InstitutionDelays, InstitutionLedger, InstitutionSettings,
-    MerchantClient, MerchantSettings, PemIdentity, PretendPayer, RefundCapabilities,
-    SandboxInstitution, SandboxMerchant, SandboxNotification, SandboxPayment,
+    MerchantClient, MerchantSettings, PemIdentity, RefundCapabilities, SandboxInstitution,
+    SandboxMerchant, SandboxNotification, SandboxPayment, SimulatedPayer,
 };
 use crate::world::{Clock, Entropy, SystemClock, SystemEntropy};
 
@@ -154,7 +154,7 @@ pub struct DemoEnvironment {
     /// The second merchant.
     pub books: DemoMerchant,
     /// The payer.
-    pub payer: PretendPayer,
+    pub payer: SimulatedPayer,
     /// The gateway's configuration file.
     pub config: PathBuf,
     /// The port of each party.
@@ -188,7 +188,7 @@ impl DemoEnvironment {
             green: institution(&certs, GREEN, third).await?,
             tea: shop(&certs, TEA, ports.tea, &ports).await?,
             books: shop(&certs, BOOKS, ports.books, &ports).await?,
-            payer: PretendPayer::new(&read(&certs.join("ca.pem"))?)?,
+            payer: SimulatedPayer::new(&read(&certs.join("ca.pem"))?)?,
             config,
             ports,
             files_made,

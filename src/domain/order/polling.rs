@@ -36,7 +36,7 @@ impl Urgency {
     /// The name in the metrics.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Unresolved => "doubt",
+            Self::Unresolved => "unresolved",
             Self::Signal => "signal",
             Self::Refund => "refund",
             Self::Payer => "payer",

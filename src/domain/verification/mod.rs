@@ -125,7 +125,7 @@ pub struct RefundRow {
     /// Its state.
     pub state: RefundState,
     /// Not requested by a merchant: it returns an excess payment (A4).
-    pub is_surplus: bool,
+    pub is_excess: bool,
     /// It succeeded after it had failed (V4).
     pub is_late: bool,
     /// The part of it beyond the refundable amount (R9). Unit: minor units.

@@ -144,7 +144,7 @@ fn required(of: &StoredOrder) -> Vec<JournalEntry> {
         let lost = some(refund.over_refunded_minor)
             .map(|excess| JournalEntry::lost(institution, no, excess));
         let back = refund.state == RefundState::Succeeded;
-        if refund.is_surplus {
+        if refund.is_excess {
             match lost {
                 _ if !back => (),
                 Some(lost) => required.push(lost),
@@ -269,7 +269,7 @@ fn summed(of: &StoredOrder, counts: impl Fn(&RefundRow) -> bool) -> i64 {
     let counted = of
         .refunds
         .iter()
-        .filter(|one| !one.is_surplus && counts(one));
+        .filter(|one| !one.is_excess && counts(one));
     counted.fold(0, |sum, one| {
         let counted = one.amount.minor().saturating_sub(one.over_refunded_minor);
         sum.saturating_add(counted)

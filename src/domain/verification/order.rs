@@ -103,7 +103,7 @@ impl StoredOrder {
         let paid = |one: &&AttemptRow| one.state == AttemptState::Paid && !self.is_paying(one);
         for attempt in self.attempts.iter().filter(paid) {
             let going = self.refunds.iter().filter(|one| {
-                one.is_surplus && one.attempt == attempt.id && one.state.is_reserved()
+                one.is_excess && one.attempt == attempt.id && one.state.is_reserved()
             });
             if going.clone().count() == 0 {
                 let expected = format!("a refund of the excess payment of {}", attempt.id);
@@ -139,8 +139,8 @@ impl StoredOrder {
         for refund in &self.refunds {
             let along = self.attempts.iter().find(|one| one.id == refund.attempt);
             let along = along.filter(|one| one.state == AttemptState::Paid);
-            if along.is_none_or(|one| self.is_paying(one) == refund.is_surplus) {
-                let expected = if refund.is_surplus {
+            if along.is_none_or(|one| self.is_paying(one) == refund.is_excess) {
+                let expected = if refund.is_excess {
                     "refunds of excess payments through a paid attempt that is not the paying one"
                 } else {
                     "refunds through the paying attempt"
@@ -155,7 +155,7 @@ impl StoredOrder {
                 let found = format!("{} of {}", refund.no, sum(refund.amount));
                 report(self.breach("R5", "refunds in the currency of the payment", found));
             }
-            if along.is_some_and(|one| refund.is_surplus && one.amount != refund.amount) {
+            if along.is_some_and(|one| refund.is_excess && one.amount != refund.amount) {
                 let found = format!("{} of {}", refund.no, sum(refund.amount));
                 report(self.breach("A4", "excess payments refunded in full", found));
             }
@@ -163,7 +163,7 @@ impl StoredOrder {
                 let expected = "a receipt with amount and time of the refund";
                 report(self.breach("M7", expected, format!("none for {}", refund.no)));
             }
-            if refund.over_refunded_minor > 0 && !refund.is_late && !refund.is_surplus {
+            if refund.over_refunded_minor > 0 && !refund.is_late && !refund.is_excess {
                 let found = format!("{} with {}", refund.no, refund.over_refunded_minor);
                 report(self.breach(
                     "R9",

@@ -59,8 +59,8 @@ impl Codel {
     pub(super) fn is_flooded(&self, waits: Duration, target: Duration, now: Instant) -> bool {
         let mut state = self.state();
         let is_seen = |seen: Instant| now.saturating_duration_since(seen) < INTERVAL;
-        let is_standing = state.next.is_some() && state.last_seen.is_some_and(is_seen);
-        let is_flooded = is_standing && waits >= target.saturating_mul(2);
+        let is_persistent = state.next.is_some() && state.last_seen.is_some_and(is_seen);
+        let is_flooded = is_persistent && waits >= target.saturating_mul(2);
         if is_flooded {
             state.last_seen = Some(now);
         }

@@ -20,7 +20,7 @@ fn enter<'a>(
 
 /// Whether the place was given to another connection.
 fn is_gone(place: &ConnectionPlace<'_>) -> bool {
-    !place.places.guests().by_number.contains_key(&place.number)
+    !place.places.table().by_number.contains_key(&place.number)
 }
 
 /// R-6.3.1-3a: in a full network the oldest connection that has proven nothing is closed, and no other;
@@ -49,9 +49,9 @@ fn the_oldest_that_proved_nothing_makes_room() {
     drop(first);
     assert!(enter(&places, "192.0.2.6", &bounds).is_ok());
     drop((second, third, fourth, fifth));
-    let guests = places.guests();
-    assert!(guests.by_number.is_empty() && guests.by_network.is_empty());
-    assert_eq!(guests.kept, 0);
+    let table = places.table();
+    assert!(table.by_number.is_empty() && table.by_network.is_empty());
+    assert_eq!(table.kept, 0);
 }
 
 /// R-6.3.1-3a: of IPv6 a /64 counts as one address, a /56 as two, a /48 as four.
@@ -151,12 +151,12 @@ fn answers_in_the_making_leave_the_reserve() {
     let gone: Vec<_> = crowd.iter().map(is_gone).collect();
     assert_eq!(gone, [[false; 7].as_slice(), &[true]].concat());
     crowd.iter().for_each(ConnectionPlace::waits);
-    assert_eq!(places.guests().kept, 0);
+    assert_eq!(places.table().kept, 0);
 }
 
 /// A connection that is closed to make room is notified, also when it waits only later.
 #[tokio::test]
-async fn who_makes_room_is_told() {
+async fn an_evicted_connection_is_notified() {
     let places = Places::default();
     let bounds = bounds(1, 1);
     let first = enter(&places, "192.0.2.1", &bounds).unwrap();

@@ -47,7 +47,7 @@ pub(in crate::flow) fn signal_callback(
         let payment = (attempt, receipt.paid_at);
         world
             .health
-            .told(&evidence.institution, payment, (now, is_first));
+            .reported(&evidence.institution, payment, (now, is_first));
     }
 }
 

@@ -82,7 +82,7 @@ pub struct ReconciliationResult {
     /// Number of our own movements of that day.
     pub ours: u64,
     /// Every difference and its outcome.
-    pub noted: Vec<(StatementDifference, DifferenceOutcome)>,
+    pub recorded: Vec<(StatementDifference, DifferenceOutcome)>,
     /// Breaks that are new or open again.
     pub raised: u64,
     /// Breaks of earlier reconciliations that are resolved.
@@ -92,7 +92,7 @@ pub struct ReconciliationResult {
 impl ReconciliationResult {
     /// Differences that remain.
     pub fn remaining(&self) -> usize {
-        let remain = self.noted.iter();
+        let remain = self.recorded.iter();
         remain
             .filter(|(_, outcome)| *outcome == DifferenceOutcome::Break)
             .count()
@@ -160,18 +160,18 @@ pub async fn reconcile_statement(
     };
     let repaired = repair(books, of, compared.open, progress).await?;
     let rest = compared.differences.into_iter();
-    let noted: Vec<_> = repaired
+    let recorded: Vec<_> = repaired
         .into_iter()
         .chain(rest.map(|difference| (difference, DifferenceOutcome::Break)))
         .collect();
     let mut outcome = ReconciliationResult {
         totals: compared.totals,
         ours: compared.ours,
-        noted,
+        recorded,
         raised: 0,
         resolved: 0,
     };
-    let remain = outcome.noted.iter();
+    let remain = outcome.recorded.iter();
     let remain: Vec<_> = remain
         .filter(|(_, outcome)| *outcome == DifferenceOutcome::Break)
         .map(|(difference, _)| difference)
@@ -183,7 +183,7 @@ pub async fn reconcile_statement(
     }
     let (lines, all, remaining) = (
         outcome.totals.lines,
-        outcome.noted.len(),
+        outcome.recorded.len(),
         outcome.remaining(),
     );
     let result = format!("done lines={lines} differences={all} remaining={remaining}");

@@ -193,7 +193,7 @@ impl EvidenceOutcome {
             Self::Known(_)
             | Self::Unconfirmed(_)
             | Self::Quarantined(_)
-            | Self::Stranger
+            | Self::UnknownReference
             | Self::Contended => false,
         }
     }

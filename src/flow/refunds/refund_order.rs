@@ -192,7 +192,7 @@ fn current(outcome: Result<EvidenceOutcome, StoreError>, committed: Order) -> Or
         ) => order,
         Ok(
             EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::Stranger
+            | EvidenceOutcome::UnknownReference
             | EvidenceOutcome::Contended,
         )
         | Err(_) => committed,

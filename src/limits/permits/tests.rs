@@ -228,7 +228,7 @@ async fn waiting_ends() {
 
 /// A rejected payment is given the time in which the queue empties.
 #[tokio::test]
-async fn who_is_refused_is_told_how_long_the_queue_is() {
+async fn a_refused_caller_learns_how_long_the_queue_is() {
     let permits = with_long_queue(2, 10);
     let permit = payment_permit(&permits).unwrap();
     send(&permit);
@@ -341,7 +341,7 @@ async fn no_second_holds_more_calls_than_were_declared() {
 /// A permit counts for a second from when its call is sent; one that is never used, or whose call
 /// was not sent, is returned at once.
 #[tokio::test]
-async fn a_permit_counts_from_its_departure() {
+async fn a_permit_counts_from_when_it_was_sent() {
     let permits = with_long_queue(1, 9);
     let (bank, one) = (bank(), merchant("M1"));
     let first = payment_permit(&permits).unwrap();

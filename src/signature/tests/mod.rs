@@ -99,7 +99,7 @@ fn signed_over(key: &SigningKey, request: &mut Request<Bytes>, label: &str, memb
         .append(SIGNATURE, signature.parse().unwrap());
 }
 
-fn verdict_over(member: &str) -> Result<Proven, SignatureFault> {
+fn verify_over(member: &str) -> Result<Proven, SignatureFault> {
     let key = merchant_key();
     let mut request = unsigned();
     signed_over(&key, &mut request, "any", member);
@@ -279,7 +279,7 @@ fn additional_components_and_parameters_are_accepted() {
     let more = "(\"@method\" \"@target-uri\" \"@authority\" \"@scheme\" \"@path\" \"@query\" \
         \"@request-target\" \"content-digest\" \"content-type\");tag=\"app\";x=1.5;\
         created=1750000000;keyid=\"merchant-1\";alg=\"ed25519\"";
-    assert_eq!(verdict_over(more).unwrap().label, "any");
+    assert_eq!(verify_over(more).unwrap().label, "any");
 }
 
 /// RFC 9421, section 2.2

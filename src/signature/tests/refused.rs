@@ -5,12 +5,12 @@ use super::*;
 /// Q2
 #[test]
 fn a_signature_that_covers_less_is_refused_naming_what_is_missing() {
-    let outcome = verdict_over(
+    let outcome = verify_over(
         "(\"@method\" \"@path\" \"content-type\");created=1750000000;keyid=\"merchant-1\"",
     );
     let missing = "\"@target-uri\" \"content-digest\"".to_owned();
     assert_eq!(outcome, Err(SignatureFault::CoversTooLittle { missing }));
-    let outcome = verdict_over(&format!("{FULL};keyid=\"merchant-1\""));
+    let outcome = verify_over(&format!("{FULL};keyid=\"merchant-1\""));
     assert_eq!(outcome, Err(SignatureFault::ParameterMissing("created")));
 }
 
@@ -32,7 +32,7 @@ fn unsupported_components_are_refused_by_name() {
         ("\"x-none\"", true),
     ] {
         let full = FULL.trim_end_matches(')');
-        let outcome = verdict_over(&format!(
+        let outcome = verify_over(&format!(
             "{full} {component});created=1;keyid=\"merchant-1\""
         ));
         let name = component.to_owned();
@@ -57,7 +57,7 @@ fn unreadable_signatures_are_refused() {
         &format!("{FULL};created=\"1\";keyid=\"merchant-1\""),
         &format!("{FULL};created=1;nonce=5;keyid=\"merchant-1\""),
     ] {
-        assert!(malformed(&verdict_over(member)), "{member}");
+        assert!(malformed(&verify_over(member)), "{member}");
     }
     let good = signed(&merchant_key());
     for (name, value) in [
@@ -97,7 +97,7 @@ fn unreadable_signatures_are_refused() {
 fn a_component_list_has_an_end() {
     let names: Vec<String> = (0..100).map(|n| format!("\"x-{n}\"")).collect();
     let member = format!("({});created=1;keyid=\"merchant-1\"", names.join(" "));
-    assert!(malformed(&verdict_over(&member)));
+    assert!(malformed(&verify_over(&member)));
 }
 
 /// Q3
@@ -121,7 +121,7 @@ fn an_empty_or_foreign_signature_never_verifies() {
 #[test]
 fn the_key_decides_the_algorithm() {
     let with = |alg: &str| {
-        verdict_over(&format!(
+        verify_over(&format!(
             "{FULL};created={NOW_S};keyid=\"merchant-1\";alg=\"{alg}\""
         ))
     };

@@ -344,7 +344,7 @@ fn refund(columns: &Columns<'_>) -> Result<RefundRow, SqliteFault> {
         attempt: columns.parse(3, AttemptId::parse)?,
         amount: columns.amount(4)?,
         state: columns.parse(6, named(&RefundState::ALL, RefundState::name))?,
-        is_surplus: columns.get::<Option<String>>(7)?.is_some(),
+        is_excess: columns.get::<Option<String>>(7)?.is_some(),
         is_late: columns.get(8)?,
         over_refunded_minor: columns.get(9)?,
         has_receipt: columns.get(10)?,

@@ -294,7 +294,7 @@ fn of_orders(code: &str) -> Option<Case> {
         }
         "attempts_exhausted" => {
             let gateway = placed();
-            gateway.at("bank", |books| books.manners.refuses = true);
+            gateway.at("bank", |books| books.behaviours.refuses = true);
             for _ in 0..20 {
                 assert_eq!(gateway.select("T1", "bank").text("result"), "REFUSED");
             }

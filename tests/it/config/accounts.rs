@@ -83,8 +83,8 @@ fn an_account_is_read_by_its_dialects_declarations() {
     ] {
         let site = ConfigFolder::with(from, to);
         let faults = site.faults();
-        let is_told = faults.iter().any(|fault| fault.contains(expected));
-        assert!(is_told, "{expected}: {faults:#?}");
+        let is_reported = faults.iter().any(|fault| fault.contains(expected));
+        assert!(is_reported, "{expected}: {faults:#?}");
         let is_whole = |fault: &String| fault.contains(": expected ") && fault.contains("; ");
         assert!(faults.iter().all(is_whole), "{faults:#?}");
     }
@@ -127,8 +127,8 @@ fn a_file_of_the_old_form_says_where_things_stand_now() {
                key_not_after = 2026-12-31\nkeys = []\n";
     let faults = ConfigFolder::with("kind = \"standard\"\n", old).faults();
     assert_eq!(faults.len(), 5, "{faults:#?}");
-    let is_told = |fault: &String| fault.ends_with("it stands in [[account]] now");
-    assert!(faults.iter().all(is_told), "{faults:#?}");
+    let is_reported = |fault: &String| fault.ends_with("it stands in [[account]] now");
+    assert!(faults.iter().all(is_reported), "{faults:#?}");
     let fault = ConfigFolder::with("account = \"tea-blue\"", "account = \"88001001\"").only_fault();
     let advice = "the number at the institution is called merchant_id and stands there";
     assert!(fault.ends_with(advice), "{fault}");

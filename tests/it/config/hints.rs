@@ -124,7 +124,7 @@ fn an_example_is_called_one() {
 
 /// F1: a name from an earlier version gets the new name as advice.
 #[test]
-fn a_renamed_key_is_told_its_new_name() {
+fn a_renamed_key_names_its_successor() {
     let site = ConfigFolder::with("exchange_log_days = 30", "trail_days = 30");
     let fault = site.only_fault();
     assert!(fault.contains("unknown name \"trail_days\""), "{fault}");

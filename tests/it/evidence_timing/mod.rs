@@ -280,8 +280,8 @@ fn a_send_of_an_earlier_process_counts_from_the_start() {
     gateway.clock.set_off(7_200_000);
     gateway.advance_s(1);
     gateway.restart();
-    let adopted = recover_orphaned(&gateway.api.store, gateway.clock.now());
-    now(adopted).unwrap();
+    let recovered = recover_orphaned(&gateway.api.store, gateway.clock.now());
+    now(recovered).unwrap();
     gateway.poll_unresolved();
     assert!(attempt(&gateway).state.is_live());
     gateway.advance_s(60);
@@ -326,8 +326,8 @@ fn what_a_query_named_is_not_ended_by_not_found() {
 fn what_a_close_named_is_not_ended_by_not_found() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
     gateway.at("bank", |books| {
-        books.manners.keeps_open = true;
-        books.manners.denies_queries = true;
+        books.behaviours.keeps_open = true;
+        books.behaviours.denies_queries = true;
     });
     gateway.select("T1", "purse");
     gateway.advance_s(1);
@@ -351,7 +351,7 @@ fn what_a_close_named_is_not_ended_by_not_found() {
 fn a_merchants_close_is_not_ended_by_one_not_found() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
     gateway.advance_s(345);
-    gateway.at("bank", |books| books.manners.denies_closes = true);
+    gateway.at("bank", |books| books.behaviours.denies_closes = true);
     assert_eq!(gateway.close("T1").status, 202);
     let open = attempt(&gateway);
     assert_eq!((open.state, open.named), (AttemptState::Closing, true));
@@ -382,7 +382,7 @@ fn what_a_false_callback_named_is_not_ended_by_not_found() {
 #[test]
 fn open_reported_after_not_found_counts() {
     let gateway = created(FORGETFUL, ScriptedOutcome::LostAfter);
-    gateway.at("bank", |books| books.manners.denies_closes = true);
+    gateway.at("bank", |books| books.behaviours.denies_closes = true);
     assert_eq!(gateway.close("T1").status, 202);
     for _ in 0..2 {
         gateway.advance_s(345);
@@ -457,14 +457,14 @@ fn a_reply_with_another_amount_is_unresolved_at_once() {
     gateway.select("T1", "bank");
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
-    gateway.at("bank", |books| books.manners.misstates = true);
+    gateway.at("bank", |books| books.behaviours.misstates = true);
     let fields = json!({ "merchantId": "M1", "merchantOrderNo": "T1", "orderDate": "20260925",
         "mobileNo": "13812345678", "refundAmount": "5", "merchantRefundNo": "B1" });
     let reply = gateway.ask("M1", "/v1/refunds", &fields);
     assert_eq!((reply.status, reply.text("result")), (202, "PENDING"));
     let refund = &gateway.order("T1").refunds[0];
     assert_eq!(refund.state, RefundState::Unknown);
-    gateway.at("bank", |books| books.manners.misstates = false);
+    gateway.at("bank", |books| books.behaviours.misstates = false);
     gateway.advance_s(1);
     gateway.poll_unresolved();
     assert_eq!(gateway.order("T1").refunds[0].state, RefundState::Succeeded);
@@ -480,7 +480,7 @@ fn an_amount_without_a_currency_is_in_the_orders() {
         gateway.place(no, json!({ "currency": "USD" }));
         gateway.select(no, "bank");
         let id = gateway.pay(no, "bank");
-        gateway.at("bank", |books| books.manners.names_no_currency = true);
+        gateway.at("bank", |books| books.behaviours.names_no_currency = true);
         if by_callback {
             assert_eq!(gateway.call_back("bank", &id).status, 200);
         } else {
@@ -491,6 +491,6 @@ fn an_amount_without_a_currency_is_in_the_orders() {
         assert_eq!(reply.text("orderStatus"), "PAID", "{no}");
         let receipt = attempt_of(&gateway, no).receipt.unwrap();
         assert_eq!(receipt.amount.currency().code(), "USD");
-        gateway.at("bank", |books| books.manners.names_no_currency = false);
+        gateway.at("bank", |books| books.behaviours.names_no_currency = false);
     }
 }

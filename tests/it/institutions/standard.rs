@@ -352,8 +352,8 @@ fn a_callback_is_of_the_account_whose_key_signed_it() {
         let ring = &ours[usize::from(receiver == "ACC-2")];
         assert!(verify_response(&answer, &question, ring, NOW_S).is_ok());
     }
-    let stranger = paid_callback(&number, "ACC-1", &key("harbour-1"));
-    let read = adapter.read_callback(&stranger, now);
+    let unknown_key = paid_callback(&number, "ACC-1", &key("harbour-1"));
+    let read = adapter.read_callback(&unknown_key, now);
     assert_eq!(read.err(), Some(Unverified::Unverified("signature")));
 }
 

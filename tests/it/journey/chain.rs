@@ -12,7 +12,7 @@ use paymux::command::keys;
 use paymux::config;
 use paymux::run::Gateway;
 use paymux::sandbox::{
-    ClientSettings, MerchantClient, MerchantSettings, PretendPayer, SandboxMerchant,
+    ClientSettings, MerchantClient, MerchantSettings, SandboxMerchant, SimulatedPayer,
 };
 use paymux::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use paymux::world::{Clock, SystemClock};
@@ -208,7 +208,7 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     let shop = SandboxMerchant::start(settings).await.unwrap();
     let key = std::fs::read_to_string(certs.join("M9-1.key")).unwrap();
     let roots_pem = std::fs::read_to_string(back.certs().join("ca.pem")).unwrap();
-    let payer = PretendPayer::new(&roots_pem).unwrap();
+    let payer = SimulatedPayer::new(&roots_pem).unwrap();
     let client = MerchantClient::new(ClientSettings {
         gateway_origin: format!("https://localhost:{}", ports.public),
         roots_pem,

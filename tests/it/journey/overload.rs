@@ -30,7 +30,7 @@ fn is_rejected(answer: &ClientResponse) {
 /// of what was rejected is recorded and no nonce spent: the very same bytes succeed afterwards, and
 /// the gateway is as before.
 #[tokio::test(flavor = "multi_thread")]
-async fn overload_sheds_orders_first_and_results_never() {
+async fn overload_rejects_orders_first_and_results_never() {
     let stage = DemoEnvironment::start_on_free_ports(SMALL).await.unwrap();
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;

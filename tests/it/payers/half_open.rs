@@ -59,7 +59,7 @@ fn each_way_a_call_ends_counts() {
         assert_eq!(bank_health(&gateway), expected, "{ending:?}");
     }
     let gateway = TestGateway::with(&THREE);
-    gateway.at("bank", |books| books.manners.refuses = true);
+    gateway.at("bank", |books| books.behaviours.refuses = true);
     for no in 0..20 {
         assert_eq!(
             create(&gateway, no, ScriptedOutcome::Answered).text("result"),

@@ -211,7 +211,7 @@ fn a_refund_under_manual_review_is_queried_daily() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
-    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
+    gateway.at("bank", |books| books.behaviours.uses_unlisted_word = true);
     assert_eq!(
         gateway
             .ask("M1", "/v1/refunds", &refund_fields("T1", "5"))
@@ -240,7 +240,7 @@ fn many_unresolved_refunds_are_queried_one_by_one() {
     let gateway = waiting();
     let id = gateway.pay("T1", "bank");
     gateway.call_back("bank", &id);
-    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
+    gateway.at("bank", |books| books.behaviours.uses_unlisted_word = true);
     for n in 1..=9 {
         let sum = format!("0.0{n}");
         assert_eq!(
@@ -365,7 +365,7 @@ fn an_excess_refund_that_was_first_sent_late_is_sent_again() {
     gateway.select("T1", "bank");
     let id = gateway.attempt("T1", "bank");
     assert_eq!(gateway.close("T1").text("result"), "CLOSED");
-    gateway.at("bank", |books| books.manners.takes_after_end = true);
+    gateway.at("bank", |books| books.behaviours.takes_after_end = true);
     gateway.pay("T1", "bank");
     assert_eq!(gateway.call_back("bank", &id).status, 200);
     // For fifteen minutes the bank cannot be reached, then a call is lost.

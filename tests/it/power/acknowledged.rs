@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 /// The file, in the recorded folder, into which the recorded process writes each acknowledgement,
 /// so that it is ordered among the writes of the store.
-pub(super) const TOLD: &str = "told";
+pub(super) const NOTIFIED: &str = "told";
 
 /// Everything acknowledged so far.
 #[derive(Debug, Clone, Default)]

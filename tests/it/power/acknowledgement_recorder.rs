@@ -14,24 +14,24 @@ use paymux::store::{
     Archive, ArchiveOutcome, Changes, Committed, InboxMessage, NonceRetention, Store, StoreError,
 };
 
-use super::acknowledged::TOLD;
+use super::acknowledged::NOTIFIED;
 
 /// In front of whatever acknowledges something with a method of its own; deliveries are reported to it.
 pub(super) struct AcknowledgementRecorder {
     store: Arc<Store>,
-    told: Mutex<File>,
+    reported: Mutex<File>,
 }
 
 impl AcknowledgementRecorder {
     pub(super) fn new(store: Arc<Store>, folder: &Path) -> Self {
-        let told = File::options()
+        let reported = File::options()
             .create(true)
             .append(true)
-            .open(folder.join(TOLD))
+            .open(folder.join(NOTIFIED))
             .unwrap();
         Self {
             store,
-            told: Mutex::new(told),
+            reported: Mutex::new(reported),
         }
     }
 
@@ -53,7 +53,7 @@ impl AcknowledgementRecorder {
     /// A line, in one write.
     fn tell(&self, what: impl Display) {
         let line = format!("{what}\n");
-        self.told
+        self.reported
             .lock()
             .unwrap()
             .write_all(line.as_bytes())

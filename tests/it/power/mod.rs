@@ -23,7 +23,7 @@ use crate::simulation::said;
 use crate::store::builders::private;
 use crate::store::verify_store::verified;
 use crate::world::random::SeededRandom;
-use acknowledged::{AcknowledgedState, TOLD};
+use acknowledged::{AcknowledgedState, NOTIFIED};
 use disk::{DiskImage, FalseSync, LossExtent, SimulatedDisk};
 use record::DiskRecording;
 use run::{FILE, opened, run_process};
@@ -67,7 +67,7 @@ async fn the_run_that_is_recorded_ends_whole() {
     let file = folder.path().join(FILE);
     verify_file(&file).unwrap();
     let mut promised = AcknowledgedState::default();
-    let lines = fs::read_to_string(folder.path().join(TOLD)).unwrap();
+    let lines = fs::read_to_string(folder.path().join(NOTIFIED)).unwrap();
     lines.lines().for_each(|line| promised.add(line));
     assert!(promised.count() > 100, "{promised:?}");
     promised.check(&file).unwrap();
@@ -156,7 +156,7 @@ const RESERVE: &str = ".reserve";
 fn is_whole(record: &DiskRecording, folder: &Path) {
     let mut disk = SimulatedDisk::new(record, None);
     for step in &record.steps {
-        disk.apply_step(step, TOLD);
+        disk.apply_step(step, NOTIFIED);
     }
     let image = disk.image(LossExtent::Nothing, &mut SeededRandom::new(0));
     let found = fs::read_dir(folder)
@@ -208,7 +208,7 @@ fn lose_power(
             let many = u64::try_from(cuts.len()).unwrap();
             let step = cuts[usize::try_from(number * many / images).unwrap()];
             while at <= step {
-                if let Some(range) = disk.apply_step(&record.steps[at], TOLD) {
+                if let Some(range) = disk.apply_step(&record.steps[at], NOTIFIED) {
                     let lines = std::str::from_utf8(&record.bytes[range]).unwrap();
                     lines.lines().for_each(|line| promised.add(line));
                 }
@@ -252,7 +252,7 @@ fn check_images(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Resu
         }
         let folder = TempDir::new().unwrap();
         let write = |name: &str, content: &[u8]| private(&folder.path().join(name), content);
-        for (name, content) in next.image.iter().filter(|(name, _)| *name != TOLD) {
+        for (name, content) in next.image.iter().filter(|(name, _)| *name != NOTIFIED) {
             write(name, content);
         }
         let file = folder.path().join(FILE);

@@ -79,11 +79,11 @@ async fn begin(arena: &RaceTestbed, numbers: &[String]) {
     arena.all(numbers[..4].iter().map(select).collect()).await;
     arena
         .gateway
-        .at("bank", |books| books.manners.uses_unlisted_word = true);
+        .at("bank", |books| books.behaviours.uses_unlisted_word = true);
     arena.all(vec![select(&numbers[4])]).await;
     arena
         .gateway
-        .at("bank", |books| books.manners.uses_unlisted_word = false);
+        .at("bank", |books| books.behaviours.uses_unlisted_word = false);
     let truth = arena.gateway.clock.truth();
     let mut callbacks = Vec::new();
     for no in &numbers[..3] {
@@ -111,12 +111,12 @@ async fn end(arena: &RaceTestbed, numbers: &[String]) {
     arena.all(vec![closing]).await;
     let truth = arena.gateway.clock.truth();
     let late = arena.gateway.at("bank", |books| {
-        books.manners.takes_after_end = true;
+        books.behaviours.takes_after_end = true;
         let late = books.payable(truth);
         for id in &late {
             books.pay(id, truth);
         }
-        books.manners.takes_after_end = false;
+        books.behaviours.takes_after_end = false;
         late
     });
     arena

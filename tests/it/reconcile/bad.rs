@@ -157,7 +157,7 @@ async fn a_bad_page_changes_nothing() {
     assert_eq!(reason(house.by_call().await), "unproven");
     untouched(&house, 12).await;
     house.answers().forges = false;
-    assert_eq!(house.by_call().await.unwrap().noted.len(), 3);
+    assert_eq!(house.by_call().await.unwrap().recorded.len(), 3);
 }
 
 /// Endless text, and how much of it was read.

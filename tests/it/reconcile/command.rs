@@ -106,8 +106,8 @@ async fn staff_reconcile_with_a_gateway_and_without() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(outcome_lines[0]["kind"], "not_done", "{printed}");
-    assert_eq!(outcome_lines[0]["fate"], "repaired");
-    assert_eq!(outcome_lines[1]["told"], "reconciled");
+    assert_eq!(outcome_lines[0]["outcome"], "repaired");
+    assert_eq!(outcome_lines[1]["message"], "reconciled");
     assert_eq!(
         (&outcome_lines[1]["lines"], &outcome_lines[1]["repaired"]),
         (&json!(1), &json!(1))

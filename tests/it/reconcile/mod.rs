@@ -187,7 +187,7 @@ fn paid_there(line: &TestStatementLine) -> Value {
 }
 
 fn kinds(outcome: &ReconciliationResult) -> Vec<(Kind, DifferenceOutcome)> {
-    let differences = outcome.noted.iter();
+    let differences = outcome.recorded.iter();
     differences
         .map(|(one, outcome)| (one.kind, *outcome))
         .collect()
@@ -217,7 +217,7 @@ async fn equal_books_have_no_differences() {
     assert_eq!(house.receivers().await.len(), 1);
     let by_call = house.by_call().await.unwrap();
     for outcome in [by_file, by_call] {
-        assert_eq!(outcome.noted, []);
+        assert_eq!(outcome.recorded, []);
         assert_eq!((outcome.totals.lines, outcome.ours), (6, 6));
         let text = "6 lines, payments 61.50 CNY, refunds 5.00 CNY";
         assert_eq!(outcome.totals.text(), text);
@@ -287,7 +287,7 @@ async fn each_difference_is_one_break() {
 
     let right: Vec<TestStatementLine> = (1..=6).map(payment).collect();
     let put_right = house.by_file(&file(&right)).await.unwrap();
-    assert_eq!((put_right.noted.len(), put_right.resolved), (0, 8));
+    assert_eq!((put_right.recorded.len(), put_right.resolved), (0, 8));
     assert!(house.breaks().await.iter().all(|one| !one.is_open));
 
     let worse = house.by_file(&file(&right[1..])).await.unwrap();
@@ -349,7 +349,7 @@ async fn what_the_institution_confirms_is_repaired() {
     assert_eq!(house.count("journal WHERE happening = 'ORDER_PAID'"), 3);
 
     let again = house.by_file(&file(&lines)).await.unwrap();
-    assert_eq!(again.noted, [], "and then the books are equal");
+    assert_eq!(again.recorded, [], "and then the books are equal");
 }
 
 /// V4, V1: whatever a statement says, nothing moves that the institution does not confirm when

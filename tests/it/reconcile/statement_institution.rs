@@ -188,8 +188,8 @@ impl ReconciliationTestbed {
         let folder = TempDir::new().unwrap();
         let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32]).unwrap();
         let file = folder.path().join("paymux.db");
-        let heard: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
-        let opened = open_for_all(&file, Arc::new(seal), heard, Duration::ZERO).unwrap();
+        let received: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
+        let opened = open_for_all(&file, Arc::new(seal), received, Duration::ZERO).unwrap();
         let (store, ledger) = (Arc::new(opened.store), opened.ledger);
         let clock = Arc::new(ManualClock::new());
         clock.pass(at(100_000).ms() - START_MS);

@@ -112,11 +112,12 @@ fn a_reservation_of_a_dead_process_is_unresolved() {
     assert_eq!(refund(&gateway, "T1", "5", json!({})).status, 202);
     assert_eq!(only(&gateway, "T1").state, RefundState::Reserved);
     gateway.restart();
-    let adopted = crate::world::test_gateway::now(paymux::flow::poll_unresolved::recover_orphaned(
-        &gateway.api.store,
-        paymux::world::Clock::now(&*gateway.clock),
-    ));
-    assert_eq!(adopted, Ok(1));
+    let recovered =
+        crate::world::test_gateway::now(paymux::flow::poll_unresolved::recover_orphaned(
+            &gateway.api.store,
+            paymux::world::Clock::now(&*gateway.clock),
+        ));
+    assert_eq!(recovered, Ok(1));
     assert_eq!(only(&gateway, "T1").state, RefundState::Unknown);
     gateway.advance_s(60);
     gateway.poll_unresolved();
@@ -127,7 +128,7 @@ fn a_reservation_of_a_dead_process_is_unresolved() {
 #[test]
 fn a_callback_ends_a_refund_once() {
     let gateway = paid();
-    gateway.at("bank", |books| books.manners.takes_its_time = true);
+    gateway.at("bank", |books| books.behaviours.takes_its_time = true);
     let reply = refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
     assert_eq!((reply.status, reply.text("result")), (200, "ACCEPTED"));
     assert_eq!(only(&gateway, "T1").state, RefundState::Processing);
@@ -153,7 +154,7 @@ fn a_callback_ends_a_refund_once() {
 #[test]
 fn a_false_callback_about_a_refund_moves_nothing() {
     let gateway = paid();
-    gateway.at("bank", |books| books.manners.takes_its_time = true);
+    gateway.at("bank", |books| books.behaviours.takes_its_time = true);
     refund(&gateway, "T1", "5", json!({}));
     let no = only(&gateway, "T1").no.to_string();
     let truth = gateway.clock.truth();
@@ -186,9 +187,9 @@ fn a_false_callback_about_a_refund_moves_nothing() {
 fn a_late_success_is_counted_as_far_as_it_fits() {
     for (refunded_since, excess) in [("7.30", 0), ("10", 270)] {
         let gateway = paid();
-        gateway.at("bank", |books| books.manners.refuses_refunds = true);
+        gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
         refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" }));
-        gateway.at("bank", |books| books.manners.refuses_refunds = false);
+        gateway.at("bank", |books| books.behaviours.refuses_refunds = false);
         let since = refund(
             &gateway,
             "T1",
@@ -241,7 +242,7 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
         (3 * DAY_MS, false),
     ] {
         let gateway = paid();
-        gateway.at("bank", |books| books.manners.takes_its_time = true);
+        gateway.at("bank", |books| books.behaviours.takes_its_time = true);
         refund(&gateway, "T1", "5", json!({}));
         let no = only(&gateway, "T1").no.to_string();
         let now_ms = paymux::world::Clock::now(&*gateway.clock).ms();
@@ -273,7 +274,7 @@ fn a_refund_counts_once_and_from_when_it_can_have_been() {
 #[test]
 fn a_refund_in_progress_needs_no_manual_review() {
     let gateway = paid();
-    gateway.at("bank", |books| books.manners.takes_its_time = true);
+    gateway.at("bank", |books| books.behaviours.takes_its_time = true);
     refund(&gateway, "T1", "5", json!({}));
     for _ in 0..100 {
         gateway.advance_s(86_400);
@@ -298,14 +299,14 @@ fn a_refund_in_progress_needs_no_manual_review() {
 fn an_accepted_and_forgotten_refund_awaits_manual_review() {
     for (is_forgotten, fails) in [(true, true), (true, false), (false, true), (false, false)] {
         let gateway = paid();
-        gateway.at("bank", |books| books.manners.takes_its_time = true);
+        gateway.at("bank", |books| books.behaviours.takes_its_time = true);
         assert_eq!(
             refund(&gateway, "T1", "5", json!({})).text("result"),
             "ACCEPTED"
         );
         let no = only(&gateway, "T1").no.to_string();
         let returned = gateway.at("bank", |books| {
-            books.manners.uses_unlisted_word = !is_forgotten;
+            books.behaviours.uses_unlisted_word = !is_forgotten;
             books.returns.get(&no).cloned().unwrap()
         });
         if is_forgotten {
@@ -324,7 +325,7 @@ fn an_accepted_and_forgotten_refund_awaits_manual_review() {
         assert_eq!(sent, 1, "R4");
         let truth = gateway.clock.truth();
         gateway.at("bank", |books| {
-            books.manners.uses_unlisted_word = false;
+            books.behaviours.uses_unlisted_word = false;
             books.returns.insert(no.clone(), returned);
             books.end_refund(&no, fails, truth);
         });
@@ -346,11 +347,11 @@ fn an_accepted_and_forgotten_refund_awaits_manual_review() {
 fn a_loss_is_covered_as_other_refunds_fail() {
     let gateway = paid();
     let number = |number: &str| json!({ "merchantRefundNo": number });
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     refund(&gateway, "T1", "10", number("A"));
     gateway.at("bank", |books| {
-        books.manners.refuses_refunds = false;
-        books.manners.takes_its_time = true;
+        books.behaviours.refuses_refunds = false;
+        books.behaviours.takes_its_time = true;
     });
     refund(&gateway, "T1", "6", number("B"));
     refund(&gateway, "T1", "6.30", number("C"));
@@ -383,7 +384,7 @@ fn a_loss_is_covered_as_other_refunds_fail() {
         );
         assert_eq!(hold_and_payable(&gateway, "T1"), held_and_payable);
     }
-    gateway.at("bank", |books| books.manners.takes_its_time = false);
+    gateway.at("bank", |books| books.behaviours.takes_its_time = false);
     let rest = refund(&gateway, "T1", "2.30", number("D"));
     assert_eq!(rest.text("orderRefundStatus"), "FULL", "{}", rest.json);
 }
@@ -393,7 +394,7 @@ fn a_loss_is_covered_as_other_refunds_fail() {
 #[test]
 fn an_unanswered_refund_awaits_manual_review() {
     let gateway = paid();
-    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
+    gateway.at("bank", |books| books.behaviours.uses_unlisted_word = true);
     assert_eq!(
         refund(&gateway, "T1", "5", json!({ "merchantRefundNo": "B1" })).status,
         202
@@ -409,7 +410,7 @@ fn an_unanswered_refund_awaits_manual_review() {
         (reply.status, reply.text("refundStatus")),
         (202, "PROCESSING")
     );
-    gateway.at("bank", |books| books.manners.uses_unlisted_word = false);
+    gateway.at("bank", |books| books.behaviours.uses_unlisted_word = false);
     gateway.advance_s(86_400);
     gateway.poll_unresolved();
     assert_eq!(only(&gateway, "T1").state, RefundState::Succeeded);

@@ -22,10 +22,10 @@ fn paid_after_close() -> TestGateway {
     gateway.select("T1", "bank");
     let id = gateway.attempt("T1", "bank");
     assert_eq!(gateway.close("T1").text("result"), "CLOSED");
-    gateway.at("bank", |books| books.manners.takes_after_end = true);
+    gateway.at("bank", |books| books.behaviours.takes_after_end = true);
     gateway.pay("T1", "bank");
     assert_eq!(gateway.call_back("bank", &id).status, 200);
-    gateway.at("bank", |books| books.manners.takes_after_end = false);
+    gateway.at("bank", |books| books.behaviours.takes_after_end = false);
     gateway.deliver();
     gateway
 }
@@ -89,7 +89,7 @@ fn an_excess_refund_waits_for_an_institution_that_cannot_be_reached() {
 #[test]
 fn a_failed_excess_refund_is_followed_by_another() {
     let gateway = paid_after_close();
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     gateway.poll_unresolved();
     let order = gateway.order("T1");
     assert_eq!(states(&order), [RefundState::Failed, RefundState::Reserved]);
@@ -112,9 +112,9 @@ fn a_failed_excess_refund_is_followed_by_another() {
 #[test]
 fn an_excess_payment_that_is_refunded_is_not_refunded_again() {
     let gateway = paid_after_close();
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     gateway.poll_unresolved();
-    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = false);
     the_first_goes_back_after_all(&gateway);
     gateway.advance_s(61);
     gateway.poll_unresolved();
@@ -132,9 +132,9 @@ fn an_excess_payment_that_is_refunded_is_not_refunded_again() {
 #[test]
 fn an_excess_payment_that_is_refunded_is_not_refunded_again_after_a_lost_call() {
     let gateway = paid_after_close();
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     gateway.poll_unresolved();
-    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = false);
     gateway
         .network
         .parties()
@@ -160,9 +160,9 @@ fn an_excess_payment_that_is_refunded_is_not_refunded_again_after_a_lost_call() 
 #[test]
 fn an_excess_payment_refunded_twice_is_a_loss() {
     let gateway = paid_after_close();
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     gateway.poll_unresolved();
-    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = false);
     gateway.advance_s(86_400);
     gateway.poll_unresolved();
     let order = gateway.order("T1");
@@ -191,11 +191,11 @@ fn an_excess_payment_refunded_twice_is_a_loss() {
 #[test]
 fn an_excess_payment_refunded_twice_is_a_break_in_either_order() {
     let gateway = paid_after_close();
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     gateway.poll_unresolved();
     gateway.at("bank", |books| {
-        books.manners.refuses_refunds = false;
-        books.manners.takes_its_time = true;
+        books.behaviours.refuses_refunds = false;
+        books.behaviours.takes_its_time = true;
     });
     gateway.advance_s(61);
     gateway.poll_unresolved();
@@ -247,13 +247,13 @@ fn an_excess_payment_refunded_twice_blocks_no_refund_of_the_merchant() {
     gateway.select("T1", "purse");
     let id = gateway.pay("T1", "purse");
     assert_eq!(gateway.call_back("purse", &id).status, 200);
-    gateway.at("bank", |books| books.manners.takes_after_end = true);
+    gateway.at("bank", |books| books.behaviours.takes_after_end = true);
     gateway.pay("T1", "bank");
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     assert_eq!(gateway.call_back("bank", &late).status, 200);
     gateway.poll_unresolved();
     gateway.at("bank", |books| {
-        books.manners = crate::world::fake_institution::FakeInstitutionBehaviour::default();
+        books.behaviours = crate::world::fake_institution::FakeInstitutionBehaviour::default();
     });
     gateway.advance_s(86_400);
     gateway.poll_unresolved();

@@ -19,7 +19,7 @@ use crate::world::test_gateway::{TestGateway, now};
 /// An order with a refund of 5.00 whose whole query schedule brought no reply.
 fn awaiting_manual_review() -> TestGateway {
     let gateway = paid();
-    gateway.at("bank", |books| books.manners.uses_unlisted_word = true);
+    gateway.at("bank", |books| books.behaviours.uses_unlisted_word = true);
     assert_eq!(refund(&gateway, "T1", "5", json!({})).status, 202);
     for _ in 0..100 {
         gateway.advance_s(86_400);
@@ -142,7 +142,7 @@ fn a_decision_that_does_not_count_moves_nothing() {
     let before = only(&gateway, "T1");
     for (key, ago_s) in [
         ("M1-key", 0),
-        ("stranger", 0),
+        ("unknown", 0),
         ("platform", 0),
         ("anna-key", 400),
         ("anna-key", -60),
@@ -160,8 +160,8 @@ fn a_decision_that_does_not_count_moves_nothing() {
         decide(&gateway, &altered),
         Err(DecisionRefused::Unproven(_))
     ));
-    let verdict_a = decision(&gateway, "anna-key", true, "a", 0);
-    let refused = decide_on(&gateway, &verdict_a, "b").unwrap_err();
+    let decision_a = decision(&gateway, "anna-key", true, "a", 0);
+    let refused = decide_on(&gateway, &decision_a, "b").unwrap_err();
     assert!(
         matches!(refused, DecisionRefused::AnotherStatement { .. }),
         "{refused}"

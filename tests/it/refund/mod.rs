@@ -193,7 +193,7 @@ fn one_number_is_one_refund() {
 #[test]
 fn without_a_number_the_sum_names_the_refund() {
     let gateway = paid();
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     let failed = refund(&gateway, "T1", "5", json!({}));
     assert_eq!((failed.status, failed.text("result")), (200, "REFUSED"));
     assert_eq!(failed.text("reason"), "NO_FUNDS");
@@ -201,7 +201,7 @@ fn without_a_number_the_sum_names_the_refund() {
         failed.text("merchantRefundNo").rsplit('-').next(),
         Some("0")
     );
-    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = false);
     let next = refund(&gateway, "T1", "5", json!({}));
     assert_eq!(next.text("refundStatus"), "SUCCEEDED");
     assert!(next.text("merchantRefundNo").starts_with("AUTO-P"));
@@ -410,11 +410,11 @@ fn failed_refunds_do_not_count_towards_the_maximum() {
         let number = json!({ "merchantRefundNo": format!("B{n}") });
         refund(&gateway, "T1", "0.01", number)
     };
-    gateway.at("bank", |books| books.manners.refuses_refunds = true);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
     for n in 0..REFUNDS_REQUESTED_MAX - 1 {
         assert_eq!(ask(n).text("result"), "REFUSED", "{n}");
     }
-    gateway.at("bank", |books| books.manners.refuses_refunds = false);
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = false);
     let reply = ask(REFUNDS_REQUESTED_MAX);
     assert_eq!(
         (reply.status, reply.text("refundStatus")),

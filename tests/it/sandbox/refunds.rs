@@ -51,7 +51,7 @@ impl SandboxTestbed {
     }
 
     /// Authentic callbacks of one refund, in order.
-    fn heard_of(&self, number: &str) -> Vec<Value> {
+    fn received_about(&self, number: &str) -> Vec<Value> {
         let mut bodies = self.listener.bodies();
         bodies.retain(|body| body["merchantRefundNo"] == number);
         bodies
@@ -86,7 +86,7 @@ async fn a_refund_is_answered_called_back_and_notified() {
     });
     assert_eq!(answer.json, expected);
     gateway.refund_acknowledged("F1", 1).await;
-    let mut callback = gateway.heard_of("F1").remove(0);
+    let mut callback = gateway.received_about("F1").remove(0);
     let paid = callback["paymentTime"].take();
     assert_eq!(paid.as_str().map(str::len), Some(6));
     let day = callback["paymentDate"].take();
@@ -391,7 +391,7 @@ async fn refunds_take_time_and_fail_when_ordered() {
     let reply = gateway.ask_refund("F91").await;
     assert_eq!(decision_of(&reply), ["ACCEPTED", "SUCCEEDED", "PARTIAL"]);
     assert_eq!(
-        gateway.heard_of("F91")[0]["refundTime"],
+        gateway.received_about("F91")[0]["refundTime"],
         reply.json["refundTime"]
     );
 
@@ -399,14 +399,17 @@ async fn refunds_take_time_and_fail_when_ordered() {
     assert_eq!(decision_of(&answer), ["REFUSED", "FAILED", "PARTIAL"]);
     assert_eq!(answer.text("reason"), "NO_FUNDS");
     gateway.refund_acknowledged("F92", 1).await;
-    assert_eq!(gateway.heard_of("F92")[0]["eventType"], "REFUND_FAILED");
+    assert_eq!(
+        gateway.received_about("F92")[0]["eventType"],
+        "REFUND_FAILED"
+    );
 
     let answer = gateway.refund("A1", "F93", "2.93").await;
     assert_eq!(decision_of(&answer), ["ACCEPTED", "PROCESSING", "PARTIAL"]);
     gateway.refund_acknowledged("F93", 1).await;
     let reply = gateway.ask_refund("F93").await;
     assert_eq!(decision_of(&reply), ["REFUSED", "FAILED", "PARTIAL"]);
-    let callback = gateway.heard_of("F93").remove(0);
+    let callback = gateway.received_about("F93").remove(0);
     assert_eq!(callback["reason"], "NO_FUNDS");
     assert!(callback.get("refundTime").is_none());
     // A failed refund can be requested again, under another number.
@@ -426,7 +429,7 @@ async fn a_refund_reported_as_failed_succeeds_when_ordered() {
     let reply = gateway.ask_refund("F94").await;
     assert_eq!(reply.text("refundStatus"), "SUCCEEDED");
     assert!(reply.json.get("reason").is_none());
-    let events: Vec<Value> = gateway.heard_of("F94");
+    let events: Vec<Value> = gateway.received_about("F94");
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["eventType"], "REFUND_SUCCEEDED");
     assert_eq!(gateway.returned_cents(), 294);
@@ -446,10 +449,10 @@ async fn refund_callbacks_repeat_lie_and_vanish_when_ordered() {
         gateway.refund("A1", number, sum).await;
         gateway.refund_acknowledged(number, times).await;
     }
-    let twice = gateway.heard_of("F81");
+    let twice = gateway.received_about("F81");
     assert_eq!(twice[0], twice[1]);
     let sums = |body: &Value| body["refundAmount"].clone();
-    let lied: Vec<Value> = gateway.heard_of("F83").iter().map(sums).collect();
+    let lied: Vec<Value> = gateway.received_about("F83").iter().map(sums).collect();
     assert_eq!(lied, ["1.84", "1.83"].map(Value::from));
     assert_eq!(gateway.listener.forged(), 1);
     gateway.refund("A1", "F85", "1.85").await;

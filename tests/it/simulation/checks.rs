@@ -151,11 +151,15 @@ impl InvariantChecks {
                 .entry(id.clone())
                 .or_insert_with(|| row.event.body.clone());
             hold!(*body == row.event.body, "N9: the body of {id:?} changed");
-            if row.fate == MemoryEventState::Delivered {
+            if row.outcome == MemoryEventState::Delivered {
                 self.delivered.insert(id.clone());
             } else {
                 let left = self.delivered.contains(id);
-                hold!(!left, "N6: {id:?} was delivered and is {:?} now", row.fate);
+                hold!(
+                    !left,
+                    "N6: {id:?} was delivered and is {:?} now",
+                    row.outcome
+                );
             }
         }
         for id in self.events.keys() {
@@ -558,14 +562,14 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
         );
     }
     for row in durable.events.values() {
-        let is_due = row.event.destination.is_some() && row.fate == MemoryEventState::Pending;
+        let is_due = row.event.destination.is_some() && row.outcome == MemoryEventState::Pending;
         hold!(!is_due, "Z2: {:?} was never delivered", row.event);
         let id = row.event.id.as_str();
         let mut inboxes = parties.merchants.values();
         let is_acknowledged =
             inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
         hold!(
-            is_acknowledged || row.fate == MemoryEventState::Dead,
+            is_acknowledged || row.outcome == MemoryEventState::Dead,
             "Z2: nobody acknowledged {:?}",
             row.event
         );

@@ -129,7 +129,7 @@ impl CrashRun {
                     for id in books.payable(truth) {
                         books.pay(&id, truth);
                     }
-                    let due = books.owed().into_iter();
+                    let due = books.undelivered().into_iter();
                     let messages = due.map(|id| (books.callback(&id, truth), id));
                     messages.collect::<Vec<_>>()
                 });
@@ -192,7 +192,7 @@ impl CrashRun {
                 order.state == OrderState::Paid
                     && self
                         .gateway
-                        .at(institution, |books| books.owed().is_empty())
+                        .at(institution, |books| books.undelivered().is_empty())
             }
             CrashGoal::Closed | CrashGoal::Expired => order.state == OrderState::Closed,
             CrashGoal::Notified => end(&durable, &self.gateway.network.parties()).is_ok(),

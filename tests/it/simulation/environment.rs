@@ -52,7 +52,7 @@ impl SimulationRun {
             let about = if again {
                 books.payments.keys().cloned().collect()
             } else {
-                books.owed()
+                books.undelivered()
             };
             messages.extend(about.into_iter().map(|one| (id.clone(), one)));
         }
@@ -62,7 +62,7 @@ impl SimulationRun {
         let (id, payment) = self.dice.pick(&messages).clone();
         let books = &parties.institutions[&id];
         let callback = books.callback(&payment, self.clock.truth());
-        let is_due = books.owed().contains(&payment);
+        let is_due = books.undelivered().contains(&payment);
         drop(parties);
         self.log(|| format!("{id} calls back about {payment}"));
         // Only a payment needs an acknowledgement.
@@ -124,7 +124,7 @@ impl SimulationRun {
     fn is_to_silent_institution(&self, at: usize) -> bool {
         let parties = self.network.parties();
         match &parties.waiting[at].party {
-            OutboundParty::Institution(id) => parties.institutions[id].manners.is_silent,
+            OutboundParty::Institution(id) => parties.institutions[id].behaviours.is_silent,
             OutboundParty::Merchant => false,
         }
     }
@@ -276,20 +276,20 @@ impl SimulationRun {
             return;
         }
         let id = InstitutionId::parse(INSTITUTIONS[self.dice.below(3)]).unwrap();
-        let manners = &mut parties.institutions.get_mut(&id).unwrap().manners;
+        let behaviours = &mut parties.institutions.get_mut(&id).unwrap().behaviours;
         let which = self.dice.below(8);
         let on = self.dice.one_in(2);
         match which {
-            0 => manners.refuses = on,
-            1 => manners.takes_after_end = on,
-            2 => manners.keeps_open = on,
-            3 => manners.takes_less = on && self.dice.one_in(4),
-            4 => manners.uses_unlisted_word = on,
-            5 => manners.refuses_refunds = on,
-            6 => manners.is_silent = on && self.dice.one_in(2),
-            _ => manners.takes_its_time = on,
+            0 => behaviours.refuses = on,
+            1 => behaviours.takes_after_end = on,
+            2 => behaviours.keeps_open = on,
+            3 => behaviours.takes_less = on && self.dice.one_in(4),
+            4 => behaviours.uses_unlisted_word = on,
+            5 => behaviours.refuses_refunds = on,
+            6 => behaviours.is_silent = on && self.dice.one_in(2),
+            _ => behaviours.takes_its_time = on,
         }
-        let shown = format!("{manners:?}");
+        let shown = format!("{behaviours:?}");
         self.log(|| format!("{id} is {shown}"));
     }
 

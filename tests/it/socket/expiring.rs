@@ -20,7 +20,7 @@ use crate::world::test_gateway::TestGateway;
 const PLACE: &str = "/v1/orders";
 
 /// Self-signed, valid for a minute of the test gateway's time.
-fn short_lived(now_s: i64) -> TestIdentity {
+fn short_validity(now_s: i64) -> TestIdentity {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let moment = |s| OffsetDateTime::from_unix_timestamp(s).unwrap();
@@ -53,7 +53,7 @@ fn raw(gateway: &TestGateway, number: &str) -> String {
 async fn a_certificate_that_ends_mid_connection_is_refused() {
     const ONE: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbility::ALL)];
     let gateway = TestGateway::with(&ONE);
-    let merchant = short_lived(gateway.now_s());
+    let merchant = short_validity(gateway.now_s());
     let mut enrolled = snapshot(&ONE);
     let id = MerchantId::parse("M1").unwrap();
     let known = enrolled.routing.merchants.get_mut(&id).unwrap();

@@ -137,7 +137,7 @@ async fn institution(
 }
 
 /// Order `n`, sent to an institution without a known outcome.
-async fn in_doubt(store: Arc<Store>, n: u32, through: &'static str, s: i64) -> Order {
+async fn unresolved_order(store: Arc<Store>, n: u32, through: &'static str, s: i64) -> Order {
     let first = Some(start(n, through, store.epoch));
     let order = done(&store, place(n, first)).await;
     let silence = Finding::Ambiguous(Ambiguity::NoAnswer);
@@ -172,7 +172,7 @@ impl PollingTestbed {
         let (store, worker_signals) = opened(&folder.path().join("paymux.db"));
         let mut unresolved = JoinSet::new();
         for n in 1..=unfinished {
-            unresolved.spawn(in_doubt(Arc::clone(&store), n, "silent", 2));
+            unresolved.spawn(unresolved_order(Arc::clone(&store), n, "silent", 2));
         }
         unresolved.join_all().await;
         let clock: Arc<dyn Clock> = Arc::new(PollingClock(Instant::now()));
@@ -257,7 +257,7 @@ async fn a_silent_institution_delays_no_other_queries() {
     }
     for round in 1..=6 {
         let n = UNFINISHED + round;
-        let order = in_doubt(Arc::clone(&testbed.store), n, "harbour", 20).await;
+        let order = unresolved_order(Arc::clone(&testbed.store), n, "harbour", 20).await;
         let id = order.attempts[0].id.as_str().to_owned();
         let mut between = 0;
         loop {

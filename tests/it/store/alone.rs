@@ -69,7 +69,10 @@ async fn a_held_store_is_never_opened_as_something_else() {
     let beside = |suffix: &str| files::store_lock::beside(&stores.file(), suffix);
     for path in [stores.file(), link, beside("-wal"), beside("-shm")] {
         let refused = files::open(&path).unwrap_err().to_string();
-        assert!(refused.contains("than the store"), "{refused}");
+        assert!(
+            refused.contains("other than this gateway's store"),
+            "{refused}"
+        );
     }
     drop(store);
     assert!(files::open(&stores.file()).is_ok());
@@ -152,11 +155,11 @@ async fn a_store_that_others_may_use_stops_the_start() {
 
 /// Opens a store, and returns the reasons passed to `on_fatal`.
 fn watched(path: &Path) -> (Arc<Store>, Receiver<String>) {
-    let (tell, told) = channel();
+    let (tell, reported) = channel();
     let fatal = Box::new(move |why: &str| drop(tell.send(why.to_owned())));
     let seal = Arc::new(EmbeddedStores::seal());
     let store = open(path, seal, fatal, Box::new(|_, _| ())).unwrap();
-    (store, told)
+    (store, reported)
 }
 
 /// Longer than two checks of the store's path, which are a second apart.
@@ -198,15 +201,15 @@ async fn a_store_that_was_replaced_acknowledges_nothing_more() {
             let folder = stores.path().join("var");
             fs::create_dir(&folder).unwrap();
             let file = folder.join("paymux.db");
-            let (store, told) = watched(&file);
+            let (store, reported) = watched(&file);
             done(&store, place(1, None)).await;
             replace(&file, &stores.path().join("other"));
             if writes {
                 let refused = store.changes.commit(&place(2, None)).await;
-                let in_doubt = matches!(refused, Err(StoreError::OutcomeUnknown(_)));
-                assert!(in_doubt, "{how}: {refused:?}");
+                let unresolved = matches!(refused, Err(StoreError::OutcomeUnknown(_)));
+                assert!(unresolved, "{how}: {refused:?}");
             }
-            let why = told.recv_timeout(TIMEOUT).expect(how);
+            let why = reported.recv_timeout(TIMEOUT).expect(how);
             assert!(why.contains("removed, replaced or moved"), "{how}: {why}");
             assert!(
                 store.changes.commit(&place(3, None)).await.is_err(),
@@ -224,7 +227,7 @@ async fn a_link_that_leads_elsewhere_acknowledges_nothing_more() {
     let elsewhere = tempfile::TempDir::new().unwrap();
     let link = elsewhere.path().join("link.db");
     symlink(stores.file(), &link).unwrap();
-    let (store, _told) = watched(&link);
+    let (store, _reported) = watched(&link);
     done(&store, place(1, None)).await;
     fs::remove_file(&link).unwrap();
     symlink(others.file(), &link).unwrap();

@@ -114,7 +114,7 @@ async fn refunds_that_await_manual_review_are_listed() {
     for one in &shown {
         assert_eq!(one.merchant, merchant("M1"));
         assert_eq!(one.institution, institution("harbour"));
-        assert_eq!((one.amount.minor(), one.is_surplus), (500, false));
+        assert_eq!((one.amount.minor(), one.is_excess), (500, false));
     }
     let decisions: Vec<_> = shown.iter().filter_map(|one| one.found.as_ref()).collect();
     assert_eq!(decisions.len(), 1);

@@ -80,9 +80,9 @@ impl Stores for EmbeddedStores {
 impl EmbeddedStores {
     /// The store with the handles for every user.
     pub(super) fn open_for_all(&self) -> OpenedStore {
-        let heard: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
+        let received: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
         let seal = Arc::new(Self::seal());
-        open_for_all(&self.file(), seal, heard, Duration::ZERO).unwrap()
+        open_for_all(&self.file(), seal, received, Duration::ZERO).unwrap()
     }
 
     /// The store, and its handle for reconciliation.
@@ -109,9 +109,9 @@ fn count(file: &Connection, table: &str) -> u32 {
 #[tokio::test]
 async fn what_comes_while_the_writer_rests_is_written_together() {
     let stores = EmbeddedStores::new();
-    let (told, heard) = std::sync::mpsc::channel();
+    let (reported, received) = std::sync::mpsc::channel();
     let fatal = Box::new(|why: &str| panic!("{why}"));
-    let on_commit = Box::new(move |changes, _| told.send(changes).unwrap_or_default());
+    let on_commit = Box::new(move |changes, _| reported.send(changes).unwrap_or_default());
     let (seal, rest) = (Arc::new(EmbeddedStores::seal()), Duration::from_secs(1));
     let opened = open_for_all(&stores.file(), seal, (fatal, on_commit), rest);
     let store = Arc::new(opened.unwrap().store);
@@ -128,7 +128,7 @@ async fn what_comes_while_the_writer_rests_is_written_together() {
     let all = together.join_all().await;
     assert!(all.iter().all(|one| *one == Ok(Committed::Done)), "{all:?}");
     drop(store);
-    assert_eq!(heard.iter().collect::<Vec<_>>(), [1, 8]);
+    assert_eq!(received.iter().collect::<Vec<_>>(), [1, 8]);
 }
 
 /// N1, L2, M1: rows, event, posting and audit record of a change are stored together, and nothing

@@ -29,12 +29,12 @@ use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::test_gateway::{PEER, TestGateway};
 
 /// Applies a finding from this source to the order's last refund; returns the resulting order.
-async fn heard(store: &Store, order: Order, finding: Finding, by: EvidenceSource) -> Order {
+async fn received(store: &Store, order: Order, finding: Finding, by: EvidenceSource) -> Order {
     let refund = order.refunds.last().unwrap().no.clone();
-    heard_of(store, order, EvidenceSubject::Refund(refund), (finding, by)).await
+    received_about(store, order, EvidenceSubject::Refund(refund), (finding, by)).await
 }
 
-async fn heard_of(
+async fn received_about(
     store: &Store,
     order: Order,
     about: EvidenceSubject,
@@ -100,7 +100,7 @@ async fn order_with_refund(store: &Store, n: u32) -> Order {
 /// The same, moved to manual review, and ended by two staff members.
 async fn decided(store: &Store, n: u32, succeeded: bool, number: Option<&str>) -> Order {
     let order = order_with_refund(store, n).await;
-    let order = heard(store, order, silence(), EvidenceSource::Refund).await;
+    let order = received(store, order, silence(), EvidenceSource::Refund).await;
     let no = order.refunds[0].no.clone();
     let mut order = done(store, order.move_to_manual_review(&no, at(50)).unwrap()).await;
     for operator in ["anna", "ben"] {
@@ -196,7 +196,7 @@ async fn refunds(store: &Store) -> Vec<Order> {
         let mut order = order_with_refund(store, n).await;
         for (finding, by) in actions {
             let finding = finding.clone().unwrap_or_else(|| back(&order.refunds[0]));
-            order = heard(store, order, finding, *by).await;
+            order = received(store, order, finding, *by).await;
         }
         orders.push(order);
     }
@@ -206,24 +206,24 @@ async fn refunds(store: &Store) -> Vec<Order> {
 
     // More than the refundable rest is returned after all (R9).
     let order = order_with_refund(store, 53).await;
-    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    let order = received(store, order, refused(), EvidenceSource::Refund).await;
     let all = reserve(store, &order, 54, "B54", 1_230);
     let order = done(store, all).await;
     let second = back(&order.refunds[1]);
-    let order = heard(store, order, second, EvidenceSource::Refund).await;
+    let order = received(store, order, second, EvidenceSource::Refund).await;
     let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    orders.push(heard_of(store, order, first, (late, EvidenceSource::Query)).await);
+    orders.push(received_about(store, order, first, (late, EvidenceSource::Query)).await);
 
     // The same, but the refundable rest is sufficient after all.
     let order = order_with_refund(store, 55).await;
-    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    let order = received(store, order, refused(), EvidenceSource::Refund).await;
     let order = done(store, reserve(store, &order, 56, "B56", 1_230)).await;
     let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    let order = heard_of(store, order, first, (late, EvidenceSource::Query)).await;
+    let order = received_about(store, order, first, (late, EvidenceSource::Query)).await;
     assert_eq!(order.refunds[0].over_refunded_minor, 500);
-    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    let order = received(store, order, refused(), EvidenceSource::Refund).await;
     assert_eq!(order.refunds[0].over_refunded_minor, 0);
     orders.push(order);
     orders
@@ -233,23 +233,23 @@ async fn refunds(store: &Store) -> Vec<Order> {
 async fn excesses(store: &Store) -> Vec<Order> {
     let order = excess(store, 60).await;
     let finding = back(&order.refunds[0]);
-    let mut orders = vec![heard(store, order, finding, EvidenceSource::Refund).await];
+    let mut orders = vec![received(store, order, finding, EvidenceSource::Refund).await];
 
     let order = excess(store, 61).await;
-    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    let order = received(store, order, refused(), EvidenceSource::Refund).await;
     let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    let order = heard_of(store, order, first, (late, EvidenceSource::Query)).await;
+    let order = received_about(store, order, first, (late, EvidenceSource::Query)).await;
     orders.push(send(store, order, 101).await);
 
     let order = excess(store, 62).await;
-    let order = heard(store, order, refused(), EvidenceSource::Refund).await;
+    let order = received(store, order, refused(), EvidenceSource::Refund).await;
     let order = send(store, order, 101).await;
     let second = back(&order.refunds[1]);
-    let order = heard(store, order, second, EvidenceSource::Refund).await;
+    let order = received(store, order, second, EvidenceSource::Refund).await;
     let first = EvidenceSubject::Refund(order.refunds[0].no.clone());
     let late = back(&order.refunds[0]);
-    orders.push(heard_of(store, order, first, (late, EvidenceSource::Query)).await);
+    orders.push(received_about(store, order, first, (late, EvidenceSource::Query)).await);
     orders
 }
 
@@ -270,13 +270,13 @@ fn lines(orders: &[Order]) -> Vec<(StatementLine, bool)> {
         };
         for attempt in &order.attempts {
             let receipt = attempt.receipt.as_ref();
-            let told = line(Movement::Payment, attempt.id.as_str(), receipt);
-            lines.push((told, receipt.is_some()));
+            let reported = line(Movement::Payment, attempt.id.as_str(), receipt);
+            lines.push((reported, receipt.is_some()));
         }
         for refund in &order.refunds {
             let receipt = refund.receipt.as_ref();
-            let told = line(Movement::Refund, refund.no.as_str(), receipt);
-            lines.push((told, refund.state == RefundState::Succeeded));
+            let reported = line(Movement::Refund, refund.no.as_str(), receipt);
+            lines.push((reported, refund.state == RefundState::Succeeded));
         }
     }
     lines
@@ -382,14 +382,14 @@ async fn every_reader_can_read_every_ending() {
     for order in &orders {
         let no = order.no.as_str();
         let naming = json!({ "merchantId": "M1", "payOrderNo": no, "mobileNo": MOBILE });
-        let told = asked(&gateway, "/v1/orders/query", naming).await;
-        assert_eq!(told["orderStatus"], order.state.name());
+        let reported = asked(&gateway, "/v1/orders/query", naming).await;
+        assert_eq!(reported["orderStatus"], order.state.name());
         for refund in &order.refunds {
             let naming = json!({ "merchantId": "M1", "refundOrderNo": refund.no.as_str() });
-            let told = asked(&gateway, "/v1/refunds/query", naming).await;
-            assert_eq!(told["refundStatus"], refund.state.public_name());
+            let reported = asked(&gateway, "/v1/refunds/query", naming).await;
+            assert_eq!(reported["refundStatus"], refund.state.public_name());
             let is_back = refund.state == RefundState::Succeeded;
-            assert_eq!(is_back, told["refundTime"].is_string(), "{told}");
+            assert_eq!(is_back, reported["refundTime"].is_string(), "{reported}");
         }
     }
 }

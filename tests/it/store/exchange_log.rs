@@ -62,7 +62,7 @@ async fn append(log: &dyn ExchangeLog, about: OrderKey, n: u32) {
     log.append(&block).await.unwrap();
 }
 
-fn told(stores: &EmbeddedStores, seal: Seal, order: &Order) -> Exchanges {
+fn reported(stores: &EmbeddedStores, seal: Seal, order: &Order) -> Exchanges {
     let read = explained(stores, seal, order.no.as_str());
     read.unwrap().unwrap().exchanges
 }
@@ -99,7 +99,7 @@ async fn an_order_is_found_across_several_blocks() {
         log.append(&block_of(entries)).await.unwrap();
         append(&*log, somebodys(7), n).await;
     }
-    let found = told(&stores, EmbeddedStores::seal(), &order);
+    let found = reported(&stores, EmbeddedStores::seal(), &order);
     let expected = [101, 110, 202, 210, 303, 310, 404, 410, 505, 510];
     assert_eq!(numbers(&found), expected);
     assert_eq!((found.left_out, found.unreadable), (0, 0));
@@ -114,7 +114,7 @@ async fn an_entry_is_read_back_by_whoever_has_the_key() {
     append(&*log, ours(&order), 1).await;
     append(&*log, ours(&order), 2).await;
     assert_eq!(
-        numbers(&told(&stores, EmbeddedStores::seal(), &order)),
+        numbers(&reported(&stores, EmbeddedStores::seal(), &order)),
         [1, 2]
     );
     let file = stores.look();
@@ -133,9 +133,12 @@ async fn an_entry_is_read_back_by_whoever_has_the_key() {
     let moved = "UPDATE exchange_log SET orders = (SELECT orders FROM exchange_log WHERE block = 3)
         WHERE block = 1";
     assert_eq!(file.execute(moved, []).unwrap(), 1);
-    let found = told(&stores, EmbeddedStores::seal(), &second);
+    let found = reported(&stores, EmbeddedStores::seal(), &second);
     assert_eq!((numbers(&found), found.unreadable), (vec![3], 1));
-    assert_eq!(numbers(&told(&stores, EmbeddedStores::seal(), &order)), [2]);
+    assert_eq!(
+        numbers(&reported(&stores, EmbeddedStores::seal(), &order)),
+        [2]
+    );
 }
 
 /// K3, C2: an entry is found under each key that its sender may use for the order, and under no
@@ -172,7 +175,7 @@ async fn an_entry_is_found_under_its_orders_names_alone() {
     let all = (1..).zip(names).chain((101..).zip(others));
     let entries = all.map(|(n, name)| entry(name, at(1), n, 64));
     log.append(&block_of(entries)).await.unwrap();
-    let found = told(&stores, EmbeddedStores::seal(), &order);
+    let found = reported(&stores, EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -180,7 +183,7 @@ async fn an_entry_is_found_under_its_orders_names_alone() {
 /// came before, and the number of entries left out is reported; unauthenticated senders take no
 /// other entry's place.
 #[tokio::test]
-async fn the_callback_that_paid_is_always_told() {
+async fn the_callback_that_paid_is_always_shown() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&store, 1, "harbour", terms(1)).await;
@@ -198,7 +201,7 @@ async fn the_callback_that_paid_is_always_told() {
         }
     }
     log.append(&open.close().unwrap()).await.unwrap();
-    let found = told(&stores, EmbeddedStores::seal(), &order);
+    let found = reported(&stores, EmbeddedStores::seal(), &order);
     let last = found.lines.last().unwrap();
     assert!(last.contains("\"paying\":true"), "{last}");
     assert_eq!(found.lines.len(), ENTRIES_READ_MAX + 1);
@@ -216,7 +219,7 @@ async fn the_callback_that_paid_is_always_told() {
 
 /// Dropped entries are reported, by kind, to whoever explains an order of that time.
 #[tokio::test]
-async fn what_was_dropped_is_told() {
+async fn what_was_dropped_is_shown() {
     let stores = EmbeddedStores::new();
     let (store, log) = open(&stores);
     let order = paid(&store, 1, "harbour", terms(1)).await;
@@ -227,7 +230,7 @@ async fn what_was_dropped_is_told() {
         log.append(&block).await.unwrap();
     }
     assert_eq!(
-        told(&stores, EmbeddedStores::seal(), &order).dropped,
+        reported(&stores, EmbeddedStores::seal(), &order).dropped,
         dropped(5)
     );
 }
@@ -305,7 +308,7 @@ async fn old_blocks_are_removed() {
     }
     let none = log.remove_oldest(None, NO_BOUND).await.unwrap();
     assert_eq!(none.by_age, 0, "no clock to trust");
-    let found = told(&stores, EmbeddedStores::seal(), &order);
+    let found = reported(&stores, EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [15, 16, 17, 18, 19, 20]);
     append(&*log, ours(&order), 21).await;
     drop((store, log));
@@ -333,7 +336,7 @@ async fn where_there_is_no_room_the_oldest_are_removed() {
     let removed = log.remove_oldest(None, bound).await.unwrap();
     assert_eq!(removed.by_size, 0);
     assert!(removed.bytes <= bound && removed.bytes >= one * 4);
-    let found = told(&stores, EmbeddedStores::seal(), &order);
+    let found = reported(&stores, EmbeddedStores::seal(), &order);
     assert_eq!(numbers(&found), [8, 9, 10, 11, 12]);
     drop(store);
 }
@@ -494,8 +497,8 @@ async fn what_finds_no_room_is_dropped_and_counted() {
     assert_eq!(found.last(), Some(&u64::from(many)));
     let dropped = u64::from(many) + 1 - u64::try_from(found.len()).unwrap();
     assert_eq!(dropped, u64::from(many) / 2);
-    let told = log.blocks()[0].dropped.clone();
-    assert_eq!(told, Dropped::from([("query".to_owned(), dropped)]));
+    let reported = log.blocks()[0].dropped.clone();
+    assert_eq!(reported, Dropped::from([("query".to_owned(), dropped)]));
     let line = format!("paymux_exchange_log_entries_dropped_total {dropped}\n");
     assert!(metrics.render().contains(&line), "{}", metrics.render());
 }
@@ -540,6 +543,6 @@ async fn a_block_that_cannot_be_written_is_counted() {
     working.append(3, 16);
     working.stop().await;
     assert_eq!(written(&log, 1).await, [[3]]);
-    let told = log.blocks()[0].dropped.clone();
-    assert_eq!(told, Dropped::from([("unwritten".to_owned(), 2)]));
+    let reported = log.blocks()[0].dropped.clone();
+    assert_eq!(reported, Dropped::from([("unwritten".to_owned(), 2)]));
 }

@@ -12,7 +12,7 @@ use super::builders::{MOBILE, paid, terms};
 use super::embedded::EmbeddedStores;
 use super::refunds::{refunded, reserve};
 
-fn told(stores: &EmbeddedStores, named: &str) -> Option<Timeline> {
+fn reported(stores: &EmbeddedStores, named: &str) -> Option<Timeline> {
     explained(stores, EmbeddedStores::seal(), named).unwrap()
 }
 
@@ -49,9 +49,9 @@ async fn an_order_is_explained_completely_while_others_write() {
         order.refunds[0].no.as_str(),
         "M1/ORDER-20",
     ] {
-        let told = told(&stores, named).unwrap();
-        assert_eq!(told.order, order, "{named}");
-        let audit_entries: Vec<_> = told
+        let reported = reported(&stores, named).unwrap();
+        assert_eq!(reported.order, order, "{named}");
+        let audit_entries: Vec<_> = reported
             .audit_entries
             .iter()
             .map(|(_, audit_entry)| &*audit_entry.action)
@@ -60,7 +60,7 @@ async fn an_order_is_explained_completely_while_others_write() {
             audit_entries,
             ["order.place", "order.paid", "refund.reserve", "refund.move"]
         );
-        let posted: Vec<_> = told
+        let posted: Vec<_> = reported
             .entries
             .iter()
             .map(|one| one.happening.as_str())
@@ -69,16 +69,20 @@ async fn an_order_is_explained_completely_while_others_write() {
             posted,
             ["ORDER_PAID", "REFUND_RESERVED", "REFUND_SUCCEEDED"]
         );
-        let events: Vec<_> = told.events.iter().map(|one| one.kind.as_str()).collect();
+        let events: Vec<_> = reported
+            .events
+            .iter()
+            .map(|one| one.kind.as_str())
+            .collect();
         assert_eq!(events, ["ORDER_PAID", "REFUND_SUCCEEDED"]);
         let said = format!(
             "{:?}{:?}{:?}",
-            told.audit_entries, told.entries, told.events
+            reported.audit_entries, reported.entries, reported.events
         );
         assert!(!said.contains(MOBILE), "{said}");
     }
-    assert!(told(&stores, "M2/ORDER-20").is_none());
-    assert!(told(&stores, "P00000000000000000000000000").is_none());
+    assert!(reported(&stores, "M2/ORDER-20").is_none());
+    assert!(reported(&stores, "P00000000000000000000000000").is_none());
     assert!(
         store
             .orders

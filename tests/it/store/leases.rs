@@ -388,10 +388,10 @@ pub(crate) async fn orphaned_calls_are_those_of_dead_processes(stores: &dyn Stor
     let store = stores.open();
     let left = leased(&store, LeaseKind::OrphanedCalls, at(5)).await;
     assert_eq!(left.iter().map(order).collect::<Vec<_>>(), [&intent]);
-    let adopted = order(&left[0])
+    let recovered = order(&left[0])
         .recover_orphaned(store.epoch, at(5))
         .unwrap();
-    done(&store, adopted).await;
+    done(&store, recovered).await;
     assert_eq!(leased(&store, LeaseKind::OrphanedCalls, at(5)).await, []);
     assert_eq!(leased(&store, LeaseKind::Orders, at(30)).await.len(), 2);
 }
@@ -433,11 +433,11 @@ pub(crate) async fn an_event_is_leased_until_it_is_delivered(stores: &dyn Stores
         .complete(&first, DeliveryOutcome::Delivered(at(31)))
         .await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
-    let heard = store
+    let received = store
         .outbox
         .complete(&second, DeliveryOutcome::Delivered(at(31)))
         .await;
-    assert_eq!(heard, Ok(LeaseCompletion::Done));
+    assert_eq!(received, Ok(LeaseCompletion::Done));
     assert_eq!(leased(&store, LeaseKind::Events, at(9_999)).await, []);
     assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(None));
 }
@@ -460,11 +460,11 @@ pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &d
         .complete(&dead, DeliveryOutcome::Delivered(at(22)))
         .await;
     assert_eq!(late, Ok(LeaseCompletion::LeaseLost));
-    let heard = store
+    let received = store
         .outbox
         .complete(&alone[0], DeliveryOutcome::Delivered(at(23)))
         .await;
-    assert_eq!(heard, Ok(LeaseCompletion::Done));
+    assert_eq!(received, Ok(LeaseCompletion::Done));
 }
 
 /// N2, S1, T2: the same for an event created and leased while the clock was a day ahead, before
@@ -483,11 +483,11 @@ pub(crate) async fn a_lease_of_an_event_born_ahead_is_handed_back_at_once(stores
     let store = stores.open();
     let again = leased(&store, LeaseKind::Events, at(30)).await.remove(0);
     assert_eq!(again.of, dead.of);
-    let heard = store
+    let received = store
         .outbox
         .complete(&again, DeliveryOutcome::Delivered(at(31)))
         .await;
-    assert_eq!(heard, Ok(LeaseCompletion::Done));
+    assert_eq!(received, Ok(LeaseCompletion::Done));
 }
 
 /// N2: a dead-lettered event is not delivered again by itself; one whose lease expired is.
@@ -535,11 +535,11 @@ pub(crate) async fn a_destination_has_only_its_share(stores: &dyn Stores) {
         LeasedWork::Order(_) => false,
     });
     assert_eq!(held.len(), share);
-    let heard = store
+    let received = store
         .outbox
         .complete(&held[0], DeliveryOutcome::Delivered(at(22)))
         .await;
-    assert_eq!(heard, Ok(LeaseCompletion::Done));
+    assert_eq!(received, Ok(LeaseCompletion::Done));
     assert_eq!(next_due(&store, LeaseKind::Events).await, Ok(Some(at(20))));
     assert_eq!(leased(&store, LeaseKind::Events, at(22)).await.len(), 1);
     let over = leased(&store, LeaseKind::Events, at(60)).await;

@@ -206,7 +206,10 @@ async fn only_what_an_expired_node_left_is_taken_over() {
 #[tokio::test]
 async fn what_was_left_before_nodes_were_registered_is_taken_over() {
     let stores = left_behind().await;
-    let before = "DROP TABLE nodes; PRAGMA user_version = 16;";
+    let before = "DROP TABLE nodes; DROP TABLE accounts; DROP INDEX attempts_ended;
+        CREATE INDEX attempts_ended ON attempts (institution_id, ended_at)
+            WHERE ended_at IS NOT NULL;
+        ALTER TABLE attempts DROP COLUMN receiver_id; PRAGMA user_version = 16;";
     stores.look().execute_batch(before).unwrap();
     assert_eq!(orphaned(&stores.open()).await, 1);
 }

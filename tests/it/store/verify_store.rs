@@ -215,7 +215,7 @@ async fn a_lost_page_is_named() {
     assert_eq!(report.heads.len(), 1, "the log was read all the same");
 }
 
-fn told(args: &VerifyArgs) -> (ExitCode, String) {
+fn reported(args: &VerifyArgs) -> (ExitCode, String) {
     let mut out = Vec::new();
     let exit = verify_store(&mut out, args).unwrap();
     (exit, String::from_utf8(out).unwrap())
@@ -232,20 +232,20 @@ async fn the_command_says_what_holds() {
         shown: 1,
         json: false,
     };
-    let (exit, text) = told(&args);
+    let (exit, text) = reported(&args);
     assert_eq!(exit, ExitCode::SUCCESS, "{text}");
     for part in ["4 orders", "head of chain main", "all checks passed"] {
         assert!(text.contains(part), "{text}");
     }
     stores.look().execute_batch("DELETE FROM journal").unwrap();
-    let (exit, text) = told(&args);
+    let (exit, text) = reported(&args);
     assert_eq!(exit, ExitCode::from(3), "{text}");
     for part in ["M1   P", "more; --shown", "Do not repair"] {
         assert!(text.contains(part), "{text}");
     }
     assert!(!text.contains(super::builders::MOBILE), "{text}");
     args.json = true;
-    let (_, text) = told(&args);
+    let (_, text) = reported(&args);
     let lines: Vec<serde_json::Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

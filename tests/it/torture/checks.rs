@@ -57,7 +57,7 @@ struct StoredRefund {
     attempt: String,
     cents: i64,
     state: String,
-    is_surplus: bool,
+    is_excess: bool,
 }
 
 /// C4, after a kill: what it acknowledged to the institution is in its store.
@@ -114,7 +114,7 @@ pub(super) fn all(stage: &DemoEnvironment, reported: &ReportedState) -> Result<u
                 attempt: row.get(1)?,
                 cents: row.get(2)?,
                 state: row.get(3)?,
-                is_surplus: row.get(4)?,
+                is_excess: row.get(4)?,
             })
         },
     );
@@ -209,7 +209,7 @@ fn payments(
             let (theirs, ours) = (payment.state, &attempt.state);
             broken.push(format!("{id}: {theirs:?} in its ledger, {ours} here"));
         }
-        let excess = |one: &&StoredRefund| one.attempt == id && one.is_surplus;
+        let excess = |one: &&StoredRefund| one.attempt == id && one.is_excess;
         let back = refunds.iter().filter(excess);
         let is_back = back.clone().any(|one| one.state == "SUCCEEDED");
         if attempt.settles && back.count() > 0 {

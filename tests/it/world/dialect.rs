@@ -220,8 +220,8 @@ impl Institution for PlainAdapter {
             .proven_body(callback.headers(), callback.body())
             .ok_or(Unverified::Unverified("the proof does not fit the body"))?;
         let read = move |absent| self.evidence(&body, EvidenceSource::Callback, absent);
-        let told = read(CNY).ok_or(Unverified::NamesNothing("it names no attempt"))?;
-        Ok(ProvenCallback::new(told.about.clone(), move |absent| {
+        let reported = read(CNY).ok_or(Unverified::NamesNothing("it names no attempt"))?;
+        Ok(ProvenCallback::new(reported.about.clone(), move |absent| {
             read(absent).unwrap()
         }))
     }
@@ -229,11 +229,11 @@ impl Institution for PlainAdapter {
     fn acknowledge(
         &self,
         _: &Request<Bytes>,
-        heard: Acknowledgement,
+        received: Acknowledgement,
         _: &str,
         _: &Stamp,
     ) -> Response<Bytes> {
-        let (status, word) = match heard {
+        let (status, word) = match received {
             Acknowledgement::Recorded => (StatusCode::OK, "RECORDED"),
             Acknowledgement::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "LATER"),
             Acknowledgement::UnknownReference => (StatusCode::NOT_FOUND, "UNKNOWN"),

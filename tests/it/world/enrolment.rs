@@ -60,7 +60,7 @@ static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
         ("M1-key", 0),
         ("M1-old", 2),
         ("M2-key", 1),
-        ("stranger", 2),
+        ("unknown", 2),
         ("platform", 3),
         ("anna-key", 4),
         ("ben-key", 5),
@@ -74,8 +74,8 @@ static SIGNERS: LazyLock<HashMap<&str, SigningKey>> = LazyLock::new(|| {
 /// Secrets shared between merchants and the gateway: cheap enough for thousands of runs, and
 /// accepted only with a certificate.
 const SECRETS: [(&str, &str, [u8; 32]); 2] = [
-    ("M1-secret", "M1", *b"the first merchant's, for lives;"),
-    ("M2-secret", "M2", *b"the second one's, for lives too;"),
+    ("M1-secret", "M1", *b"the first merchant's, for runs.;"),
+    ("M2-secret", "M2", *b"the second one's, for runs too.;"),
 ];
 
 /// The private key for a key id.

@@ -131,7 +131,7 @@ impl FakePayment {
 pub(crate) struct FakeInstitution {
     pub(crate) id: InstitutionId,
     pub(crate) ability: FakeInstitutionAbility,
-    pub(crate) manners: FakeInstitutionBehaviour,
+    pub(crate) behaviours: FakeInstitutionBehaviour,
     pub(crate) payments: BTreeMap<String, FakePayment>,
     pub(crate) returns: FakeRefunds,
     /// Every call that arrived: its kind and the attempt or refund it names.
@@ -144,7 +144,7 @@ impl FakeInstitution {
         Self {
             id: InstitutionId::parse(id).unwrap(),
             ability,
-            manners: FakeInstitutionBehaviour::default(),
+            behaviours: FakeInstitutionBehaviour::default(),
             payments: BTreeMap::new(),
             returns: FakeRefunds::new(),
             calls: Vec::new(),
@@ -166,12 +166,12 @@ impl FakeInstitution {
             "refund_query" => self.refund_state_word(refund.as_deref().unwrap()),
             "create" => self.create(&id, &asked, truth),
             _ if self.payments.get(&id).is_some_and(|one| one.is_hidden) => "NOT_FOUND",
-            "close" if self.manners.denies_closes => "NOT_FOUND",
-            "query" if self.manners.denies_queries => "NOT_FOUND",
+            "close" if self.behaviours.denies_closes => "NOT_FOUND",
+            "query" if self.behaviours.denies_queries => "NOT_FOUND",
             "close" => self.close(&id),
             _ => self.word(&id),
         };
-        let said = if self.manners.uses_unlisted_word {
+        let said = if self.behaviours.uses_unlisted_word {
             "PONDERING"
         } else {
             said
@@ -188,7 +188,7 @@ impl FakeInstitution {
         if self.never.contains(id) {
             return "REFUSED";
         }
-        let refuses = self.manners.refuses;
+        let refuses = self.behaviours.refuses;
         let repeatable = self.ability.repeatable_create;
         if let Some(known) = self.payments.get_mut(id) {
             known.creates += 1;
@@ -230,7 +230,7 @@ impl FakeInstitution {
         if !self.ability.can_close {
             return "NO_SUCH_CALL";
         }
-        let keeps_open = self.manners.keeps_open;
+        let keeps_open = self.behaviours.keeps_open;
         let Some(payment) = self.payments.get_mut(id) else {
             if self.ability.remembers_close {
                 self.never.insert(id.to_owned());
@@ -281,7 +281,7 @@ impl FakeInstitution {
         };
         body["receiver"] = payment.receiver.as_str().into();
         body["minor"] = payment.minor.into();
-        if !self.manners.names_no_currency {
+        if !self.behaviours.names_no_currency {
             body["currency"] = payment.currency.as_str().into();
         }
         if word == "WAITING" {
@@ -315,7 +315,7 @@ impl FakeInstitution {
     /// The payments that a payer can pay now.
     pub(crate) fn payable(&mut self, truth: i64) -> Vec<String> {
         self.expire(truth);
-        let bad = self.manners.takes_after_end;
+        let bad = self.behaviours.takes_after_end;
         self.payments
             .iter()
             .filter(|(_, payment)| match payment.standing {
@@ -333,14 +333,14 @@ impl FakeInstitution {
         let payment = self.payments.get_mut(id).unwrap();
         payment.standing = FakePaymentState::Paid;
         payment.paid_at = truth;
-        if self.manners.takes_less {
+        if self.behaviours.takes_less {
             payment.is_short = true;
             payment.minor -= 1;
         }
     }
 
     /// Payments whose callback is not acknowledged.
-    pub(crate) fn owed(&self) -> Vec<String> {
+    pub(crate) fn undelivered(&self) -> Vec<String> {
         self.payments
             .iter()
             .filter(|(_, payment)| {

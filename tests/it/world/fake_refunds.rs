@@ -65,11 +65,11 @@ impl FakeInstitution {
             return "REFUSED";
         };
         let is_too_much = self.returned(payment) + minor > paid.minor;
-        let standing = match self.manners {
+        let standing = match self.behaviours {
             // A refusal is final for its number: a first call that comes later is refused as well.
             _ if is_too_much => FakeRefundState::Refused,
-            manners if manners.refuses_refunds => FakeRefundState::Refused,
-            manners if manners.takes_its_time => FakeRefundState::Working,
+            behaviours if behaviours.refuses_refunds => FakeRefundState::Refused,
+            behaviours if behaviours.takes_its_time => FakeRefundState::Working,
             _ => FakeRefundState::Succeeded,
         };
         let made = FakeRefund {
@@ -97,7 +97,7 @@ impl FakeInstitution {
 
     /// Refunds that are pending or, for a misbehaving institution, had failed.
     pub(crate) fn pending_refunds(&self) -> Vec<String> {
-        let bad = self.manners.takes_after_end;
+        let bad = self.behaviours.takes_after_end;
         let may = |one: &FakeRefund| match one.standing {
             FakeRefundState::Working => true,
             FakeRefundState::Succeeded => false,
@@ -127,8 +127,8 @@ impl FakeInstitution {
             .returns
             .iter()
             .filter(|(_, one)| one.standing != FakeRefundState::Working);
-        let owed = ended.filter(|(_, one)| !one.acknowledged);
-        owed.map(|(no, _)| no.clone()).collect()
+        let undelivered = ended.filter(|(_, one)| !one.acknowledged);
+        undelivered.map(|(no, _)| no.clone()).collect()
     }
 
     /// The callback about a refund, as sent to the gateway.
@@ -143,7 +143,7 @@ impl FakeInstitution {
         let mut body = json!({ "refund": no, "word": word });
         if let Some(known) = self.returns.get(no) {
             body["receiver"] = known.receiver.as_str().into();
-            body["minor"] = (known.minor + i64::from(self.manners.misstates)).into();
+            body["minor"] = (known.minor + i64::from(self.behaviours.misstates)).into();
             body["currency"] = self.payments[&known.payment].currency.as_str().into();
             if word == "RETURNED" {
                 body["paidAt"] = known.at.into();

@@ -42,7 +42,7 @@ pub(crate) struct MemoryEventRow {
     /// The merchant's sequence number, in the order of commits.
     pub(crate) sequence: u64,
     pub(crate) born: Timestamp,
-    pub(crate) fate: MemoryEventState,
+    pub(crate) outcome: MemoryEventState,
     pub(crate) due: Timestamp,
     pub(super) lease: MemoryLease,
 }
@@ -257,7 +257,7 @@ impl DurableState {
                 event: event.clone(),
                 sequence: self.next_sequence(&event.merchant),
                 born: at,
-                fate: MemoryEventState::Pending,
+                outcome: MemoryEventState::Pending,
                 due: at,
                 lease: MemoryLease::default(),
             };
@@ -282,13 +282,15 @@ impl DurableState {
         match &lease.of {
             LeasedWork::Order(_) => LeaseCompletion::LeaseLost,
             LeasedWork::Event(event, _) => match self.events.get_mut(&event.id) {
-                Some(row) if holds(&row.lease, lease) && row.fate == MemoryEventState::Pending => {
+                Some(row)
+                    if holds(&row.lease, lease) && row.outcome == MemoryEventState::Pending =>
+                {
                     match outcome {
                         DeliveryOutcome::Again(at) | DeliveryOutcome::NotAttempted(at) => {
                             row.due = at;
                         }
-                        DeliveryOutcome::Delivered(_) => row.fate = MemoryEventState::Delivered,
-                        DeliveryOutcome::Dead => row.fate = MemoryEventState::Dead,
+                        DeliveryOutcome::Delivered(_) => row.outcome = MemoryEventState::Delivered,
+                        DeliveryOutcome::Dead => row.outcome = MemoryEventState::Dead,
                     }
                     row.lease.until = None;
                     row.lease.tries +=

@@ -22,7 +22,7 @@ fn queue(destination: &str) -> String {
 
 fn is_addressed_here(row: &MemoryEventRow, which: &DeadEventFilter) -> bool {
     let (merchant, event) = (&which.merchant, &which.event);
-    row.fate == MemoryEventState::Dead
+    row.outcome == MemoryEventState::Dead
         && merchant.as_ref().is_none_or(|id| *id == row.event.merchant)
         && event.as_ref().is_none_or(|id| *id == row.event.id)
 }
@@ -31,7 +31,7 @@ impl DurableState {
     /// Makes events in flight in a dead process due at once.
     pub(super) fn requeue_in_flight(&mut self) {
         for row in self.events.values_mut() {
-            if row.lease.until.take().is_some() && row.fate == MemoryEventState::Pending {
+            if row.lease.until.take().is_some() && row.outcome == MemoryEventState::Pending {
                 row.lease.fence += 1;
                 row.due = Timestamp::from_ms(0);
             }
@@ -43,7 +43,7 @@ impl DurableState {
         let mut queues: BTreeMap<String, MemoryQueueState> = BTreeMap::new();
         for row in self.events.values() {
             let (MemoryEventState::Pending, Some(to)) =
-                (row.fate, row.event.destination.as_deref())
+                (row.outcome, row.event.destination.as_deref())
             else {
                 continue;
             };
@@ -79,7 +79,7 @@ impl DurableState {
     ) -> Vec<Lease> {
         let mut running: BTreeMap<String, u32> = BTreeMap::new();
         for row in self.events.values() {
-            let taken = row.fate == MemoryEventState::Pending && !row.lease.is_free(now);
+            let taken = row.outcome == MemoryEventState::Pending && !row.lease.is_free(now);
             if let (true, Some(to)) = (taken, row.event.destination.as_deref()) {
                 *running.entry(queue(to)).or_default() += 1;
             }
@@ -87,7 +87,7 @@ impl DurableState {
         let mut due: Vec<(Timestamp, EventId)> = self
             .events
             .iter()
-            .filter(|(_, row)| row.fate == MemoryEventState::Pending && row.due <= now)
+            .filter(|(_, row)| row.outcome == MemoryEventState::Pending && row.due <= now)
             .filter(|(_, row)| row.lease.is_free(now) && row.event.destination.is_some())
             .map(|(id, row)| (row.due, id.clone()))
             .collect();
@@ -187,7 +187,7 @@ impl DurableState {
             .values_mut()
             .filter(|row| is_addressed_here(row, which))
         {
-            row.fate = MemoryEventState::Pending;
+            row.outcome = MemoryEventState::Pending;
             row.due = now;
             row.lease = MemoryLease {
                 fence: row.lease.fence + 1,

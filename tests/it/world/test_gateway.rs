@@ -271,9 +271,11 @@ impl TestGateway {
     pub(crate) fn call_back(&self, institution: &str, id: &str) -> TestReply {
         let truth = self.clock.truth();
         let callback = self.at(institution, |books| books.callback(id, truth));
-        let told = self.send(callback);
-        self.at(institution, |books| books.acknowledge(id, &told.response));
-        told
+        let reported = self.send(callback);
+        self.at(institution, |books| {
+            books.acknowledge(id, &reported.response);
+        });
+        reported
     }
 
     /// Does what the worker does for orders that are due now, one object after the other; returns
@@ -281,15 +283,15 @@ impl TestGateway {
     pub(crate) fn poll_unresolved(&self) -> usize {
         let snapshot = self.snapshot();
         let (store, world) = (&self.api.store, &self.api.world);
-        let mut chased = BTreeSet::new();
+        let mut polled = BTreeSet::new();
         loop {
             let leases = now(lease(store, LeaseKind::Orders, world.clock.now(), 100)).unwrap();
             if leases.is_empty() {
-                return chased.len();
+                return polled.len();
             }
             for lease in &leases {
                 if let LeasedWork::Order(order) = &lease.of {
-                    chased.insert(order.no.clone());
+                    polled.insert(order.no.clone());
                 }
                 now(poll_order(store, world, &snapshot, lease)).unwrap();
             }

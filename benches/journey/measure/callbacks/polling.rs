@@ -51,7 +51,7 @@ pub(crate) struct PollingMeasurement {
     pub(crate) questions: f64,
     /// From a payment with a lost callback to its notification: payers who returned, others. Unit:
     /// milliseconds; sorted.
-    pub(crate) told_ms: [Vec<u32>; 2],
+    pub(crate) notified_ms: [Vec<u32>; 2],
     pub(crate) odd: usize,
     pub(crate) oddity: Option<String>,
 }
@@ -70,7 +70,7 @@ struct PolledOrder {
 struct OrderTimings {
     latencies_us: Vec<u32>,
     /// Of a lost callback.
-    told: Option<(bool, Duration)>,
+    reported: Option<(bool, Duration)>,
 }
 
 struct PollingCallerPool {
@@ -114,7 +114,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Polli
     let polled = pool.polled().await?;
     let PollingTotals {
         latencies_us,
-        told_ms,
+        notified_ms,
         odd,
         oddity,
     } = all(going).await?;
@@ -127,7 +127,7 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Polli
         busy: while_they_came as f64 / 1e9 / wall_s,
         asking: polled.cpu_s / wall_s,
         questions: polled.questions,
-        told_ms,
+        notified_ms,
         odd,
         oddity,
     };
@@ -143,21 +143,21 @@ pub(crate) async fn measure(plan: &BenchPlan, log: &ProgressLog) -> Result<Polli
 /// All payments, sorted.
 struct PollingTotals {
     latencies_us: Vec<u32>,
-    told_ms: [Vec<u32>; 2],
+    notified_ms: [Vec<u32>; 2],
     odd: usize,
     oddity: Option<String>,
 }
 
 /// Waits until the last merchant is notified.
 async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> {
-    let (mut latencies_us, mut told_ms) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let (mut latencies_us, mut notified_ms) = (Vec::new(), [Vec::new(), Vec::new()]);
     let (mut odd, mut oddity) = (0, None);
     while let Some(went) = going.join_next().await {
         match went? {
             Ok(went) => {
                 latencies_us.extend(went.latencies_us);
-                if let Some((came_back, notified)) = went.told {
-                    told_ms[usize::from(!came_back)].push(u32::try_from(notified.as_millis())?);
+                if let Some((came_back, notified)) = went.reported {
+                    notified_ms[usize::from(!came_back)].push(u32::try_from(notified.as_millis())?);
                 }
             }
             Err(why) => {
@@ -167,12 +167,12 @@ async fn all(mut going: JoinSet<Result<OrderTimings>>) -> Result<PollingTotals> 
         }
     }
     latencies_us.sort_unstable();
-    for times in &mut told_ms {
+    for times in &mut notified_ms {
         times.sort_unstable();
     }
     Ok(PollingTotals {
         latencies_us,
-        told_ms,
+        notified_ms,
         odd,
         oddity,
     })
@@ -265,7 +265,7 @@ impl PollingCallerPool {
         let notified = notified.saturating_duration_since(paid);
         Ok(OrderTimings {
             latencies_us,
-            told: order.is_lost.then_some((order.comes_back, notified)),
+            reported: order.is_lost.then_some((order.comes_back, notified)),
         })
     }
 

@@ -50,7 +50,7 @@ pub(super) fn left(
             institution: columns.parse(3, InstitutionId::parse)?,
             amount: columns.amount(4)?,
             asked: Timestamp::from_ms(columns.get(6)?),
-            is_surplus: columns.get(7)?,
+            is_excess: columns.get(7)?,
             found,
         });
     }

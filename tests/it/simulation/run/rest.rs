@@ -15,7 +15,8 @@ impl SimulationRun {
         {
             let mut parties = self.network.parties();
             for books in parties.institutions.values_mut() {
-                books.manners = crate::world::fake_institution::FakeInstitutionBehaviour::default();
+                books.behaviours =
+                    crate::world::fake_institution::FakeInstitutionBehaviour::default();
                 books.show_all();
             }
             for inbox in parties.merchants.values_mut() {
@@ -75,7 +76,7 @@ impl SimulationRun {
                 let callback = books.refund_callback(&no);
                 messages.push((id.clone(), no, callback));
             }
-            for payment in books.owed() {
+            for payment in books.undelivered() {
                 let callback = books.callback(&payment, self.clock.truth());
                 messages.push((id.clone(), payment, callback));
             }

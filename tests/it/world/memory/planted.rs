@@ -8,7 +8,7 @@ impl DurableState {
         let taken = match &lease.of {
             LeasedWork::Order(order) => self.orders.get_mut(&order.no).map(|row| &mut row.lease),
             LeasedWork::Event(event, _) => self.events.get_mut(&event.id).map(|row| {
-                row.fate = MemoryEventState::Pending;
+                row.outcome = MemoryEventState::Pending;
                 &mut row.lease
             }),
         };
