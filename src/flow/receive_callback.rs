@@ -1,5 +1,5 @@
-//! Receives an institution's callback. The path names the institution (C1); the reply is sent
-//! after the commit (C4).
+//! Receives an institution's callback. The path names the institution (C1); the reply is
+//! sent after the commit (C4).
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -142,7 +142,8 @@ async fn apply_callback(
         signal_callback(world, &received, (now, has_paid));
     }
     if unclear && is_known {
-        tracing::error!(institution.id = %institution, "an authenticated callback could not be read");
+        tracing::error!(institution.id = %institution,
+            "an authenticated callback could not be read");
     }
     let (acknowledged, status) = acknowledgement_of(&outcome, unclear);
     if status == InboxStatus::Quarantined {
@@ -172,8 +173,8 @@ async fn apply_callback(
     }
 }
 
-/// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated, for
-/// manual review if it is.
+/// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
+/// for manual review if it is.
 async fn reject_callback(
     store: &Store,
     (institution, adapter): (&InstitutionId, &dyn Institution),
