@@ -285,10 +285,10 @@ impl WorkerLoops {
                 self.lanes.mark_late(&queue);
                 tokio::select! {
                     result = &mut delivery => result,
-                    late = Arc::clone(&self.late).acquire_owned() => {
+                    permit = Arc::clone(&self.late).acquire_owned() => {
                         // The semaphore is never closed; without its permit the slot is kept.
-                        if let Ok(late) = late {
-                            slot = late;
+                        if let Ok(permit) = permit {
+                            slot = permit;
                             workers.worker_signals.events.notify_one();
                         }
                         delivery.await

@@ -250,7 +250,7 @@ struct ExchangeOptions {
     in_flight: Option<InFlightSend>,
 }
 
-/// The time and nonce of a call; `None` if it must not be sent (any more).
+/// The time and nonce of a call; `None` if it must not be sent.
 fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Option<Stamp> {
     // An intent that grew old while the process was suspended already counts as unresolved, and its
     // payer may have given up, so it must not be sent (Q9). Nor must a send that is not registered.

@@ -74,7 +74,7 @@ pub async fn close_due_order(
 
 /// Does the due work of one leased order: begins closing it, then polls the object that is most
 /// overdue, and reschedules. One object per lease: however many are open, the work fits within the
-/// lease, and no other worker takes the order meanwhile.
+/// lease, and no other worker takes the order in that time.
 pub async fn poll_order(
     store: &Store,
     world: &World,

@@ -35,7 +35,8 @@ pub struct CallbackResponse {
 }
 
 /// Verifies the message with the adapter, applies its evidence, and only then replies.
-/// `None` if there is no such institution, or no key can verify messages of its accounts now.
+/// `None` if there is no such institution, if no key can verify messages of its accounts now, or if
+/// verification fails while messages of some accounts cannot be verified.
 ///
 /// A message that is forged, impossible, or about an unknown reference changes nothing; it is
 /// counted by status and archived sealed, forged ones as a bounded sample.

@@ -3,7 +3,7 @@
 //! end.
 //!
 //! A flow that holds a `ChangeCause` ends with [`SpentNonce`] beside a reply or with [`Refused`];
-//! only this file creates them, from a commit that spent the nonce.
+//! only this file creates them, when the nonce is spent (or, for reads, spent in memory).
 
 use crate::domain::change::{Change, ChangeCause};
 use crate::domain::identifiers::Timestamp;
@@ -69,7 +69,7 @@ pub(in crate::flow) enum CommitOutcome {
 /// Commits a change and spends the nonce of its request, atomically.
 ///
 /// # Errors
-/// The nonce is already spent; the store is unavailable or the outcome unknown (429, 500, 503).
+/// The nonce is already spent; the store is unavailable (503) or the outcome unknown (500).
 pub(in crate::flow) async fn commit(
     store: &Store,
     change: Change,

@@ -220,8 +220,8 @@ impl ReceiverCursor {
     fn follow(&mut self, page: &StatementPage) -> Result<(), UnusableStatement> {
         let claimed = self.claimed.get_or_insert_with(|| page.totals.clone());
         if *claimed != page.totals {
-            let detail = "expected the sums of the first page, found others: the institution booked \
-                          something meanwhile; ask again";
+            let detail = "expected the totals of the first page, found others: the statement \
+                          changed; request it again";
             return Err(UnusableStatement::new("changed_meanwhile", detail));
         }
         if !page.more && *claimed != self.counted {
