@@ -1,7 +1,8 @@
 //! The worker loops that run flows when work is due; the only place that sleeps.
 //!
-//! Each loop leases due work, starts it, and sleeps until the next due time or a wake-up signal from a
-//! commit. Signals only reduce latency: work whose signal is missed is found by its due time.
+//! Each loop leases due work, starts it, and sleeps until the next due time or a wake-up signal
+//! from a commit. Signals only reduce latency: work whose signal is missed is found by its due
+//! time.
 
 mod budget;
 pub mod exchange_log;
@@ -29,16 +30,16 @@ pub use budget::BudgetSettings;
 use lanes::{DeliveryLane, DestinationLanes, PROMPT};
 use polling::Poller;
 
-/// Maximum concurrent notifications that are not late yet ([`PROMPT`]); each destination gets only its
-/// share (N7).
+/// Maximum concurrent notifications that are not late yet ([`PROMPT`]); each destination gets only
+/// its share (N7).
 const EVENTS_AT_ONCE: usize = 256;
 
-/// Maximum concurrent notifications whose reply is late. A delivery that waits for one of these permits
-/// keeps its worker slot until then.
+/// Maximum concurrent notifications whose reply is late. A delivery that waits for one of these
+/// permits keeps its worker slot until then.
 const LATE_AT_ONCE: usize = 256;
 
-/// Maximum concurrent notifications to all recently failed destinations together, so that they do not
-/// starve others (N7).
+/// Maximum concurrent notifications to all recently failed destinations together, so that they do
+/// not starve others (N7).
 const FAILING_AT_ONCE: usize = 64;
 
 /// Maximum sleep, whatever the due times are, because a clock may jump (T2).
@@ -132,7 +133,8 @@ impl Workers {
         self.metrics.notification(word);
     }
 
-    /// Writes counts of refused callers to the audit log (L5), and logs how many lines were suppressed.
+    /// Writes counts of refused callers to the audit log (L5), and logs how many lines were
+    /// suppressed.
     async fn refused_loop(&self, mut stop: watch::Receiver<bool>) {
         loop {
             let is_over = *stop.borrow();
@@ -251,8 +253,8 @@ impl WorkerLoops {
         self.wake_up(lane).notify_one();
     }
 
-    /// Delivers one event. A slow delivery frees its worker slot, and the result determines the lane and
-    /// share of its destination (N7).
+    /// Delivers one event. A slow delivery frees its worker slot, and the result determines the
+    /// lane and share of its destination (N7).
     async fn deliver(
         &self,
         lane: DeliveryLane,
@@ -283,10 +285,10 @@ impl WorkerLoops {
                 self.lanes.mark_late(&queue);
                 tokio::select! {
                     result = &mut delivery => result,
-                    spare = Arc::clone(&self.late).acquire_owned() => {
+                    permit = Arc::clone(&self.late).acquire_owned() => {
                         // The semaphore is never closed; without its permit the slot is kept.
-                        if let Ok(spare) = spare {
-                            slot = spare;
+                        if let Ok(permit) = permit {
+                            slot = permit;
                             workers.worker_signals.events.notify_one();
                         }
                         delivery.await

@@ -59,9 +59,9 @@ pub enum RequestPurpose {
     Read,
 }
 
-/// Proof that a merchant sent this request recently and, as far as this process knows, for the first
-/// time. Neither `Clone` nor `Copy`: one admission, one effect. A flow that holds it can end only
-/// with [`SpentNonce`] or [`Refused`], and gets either only for the nonce in it.
+/// Proof that a merchant sent this request recently and, as far as this process knows, for the
+/// first time. Neither `Clone` nor `Copy`: one admission, one effect. A flow that holds it can end
+/// only with [`SpentNonce`] or [`Refused`], and gets either only for the nonce in it.
 #[must_use = "its nonce is not spent yet"]
 #[derive(Debug)]
 pub struct Admitted {
@@ -173,8 +173,8 @@ pub fn check_rate(
 }
 
 /// Checks key, signature, time, certificate and rate, in the order of Q1, after the checks of size
-/// and syntax. A refusal after authentication spends the nonce just as success would, so that a later
-/// configuration change does not make the refused request valid (Q5).
+/// and syntax. A refusal after authentication spends the nonce just as success would, so that a
+/// later configuration change does not make the refused request valid (Q5).
 ///
 /// # Errors
 /// The first check that fails. `proven` is set if the caller was authenticated by then, so that the
@@ -184,21 +184,16 @@ pub async fn admit_request(
     snapshot: &ConfigurationSnapshot,
     spending: NonceSpending<'_>,
     request: &Request<Bytes>,
-    check_rate: &AdmissionRequest,
+    caller: &AdmissionRequest,
     now: Timestamp,
 ) -> Result<Admitted, NotAdmitted> {
-    let proof = prove(admission, snapshot, request, check_rate, now)
-        .map_err(NotAdmitted::unauthenticated)?;
+    let proof =
+        prove(admission, snapshot, request, caller, now).map_err(NotAdmitted::unauthenticated)?;
     let forgotten = &*spending.store.replay_floor.forgotten();
     // A replay must not use up the merchant's rate limit.
-    let judged = judge(
-        admission,
-        &proof,
-        check_rate,
-        AdmissionTimes { now, forgotten },
-    )
-    .and_then(|()| spending.is_new(check_rate.purpose, &proof))
-    .and_then(|()| count(admission, &proof, check_rate.purpose));
+    let judged = judge(admission, &proof, caller, AdmissionTimes { now, forgotten })
+        .and_then(|()| spending.is_new(caller.purpose, &proof))
+        .and_then(|()| count(admission, &proof, caller.purpose));
     let SignedCaller {
         merchant,
         label,
@@ -219,11 +214,7 @@ pub async fn admit_request(
         // refused whatever the clock says (Q6).
         (Ok(()), Err(refusal)) | (Err(refusal), Err(_)) => refusal,
         (Err(refusal), Ok(nonce)) if forgotten.contains(nonce.created) => refusal,
-        (Err(refusal), Ok(nonce)) => {
-            spending
-                .refuse(check_rate.purpose, refusal, nonce, now)
-                .await
-        }
+        (Err(refusal), Ok(nonce)) => spending.refuse(caller.purpose, refusal, nonce, now).await,
     };
     Err(NotAdmitted {
         refusal,
@@ -278,13 +269,13 @@ impl NonceSpending<'_> {
 fn judge(
     admission: &AdmissionPolicy,
     proof: &SignedCaller<'_>,
-    check_rate: &AdmissionRequest,
+    caller: &AdmissionRequest,
     times: AdmissionTimes<'_>,
 ) -> Result<(), Refusal> {
     let merchant = proof.merchant;
     proof.counts.clone()?;
     is_recent(proof, &admission.window, times)?;
-    let shown = check_rate.certificate.as_ref();
+    let shown = caller.certificate.as_ref();
     check_certificate(merchant, shown, proof.algorithm, times.now)
 }
 

@@ -13,8 +13,8 @@ use crate::institution::{Call, Institution};
 use crate::store::{Committed, OrderKey, Store, StoreError};
 use crate::world::World;
 
-/// How often evidence is decided again after concurrent writes to the same order, for example by each
-/// of its refunds. What is given up after that is not lost: polling queries it (A6).
+/// How often evidence is decided again after concurrent writes to the same order, for example by
+/// each of its refunds. What is given up after that is not lost: polling queries it (A6).
 const ROUNDS_MAX: u32 = 64;
 
 /// The outcome of applying a piece of evidence.
@@ -36,8 +36,8 @@ pub enum EvidenceOutcome {
 
 /// Applies evidence to its order and commits the resulting change.
 ///
-/// `known` is the order as the caller last read it, if any. The commit is guarded by its version, so
-/// an order that changed since (a callback may be faster than the reply) is read again.
+/// `known` is the order as the caller last read it, if any. The commit is guarded by its version,
+/// so an order that changed since (a callback may be faster than the reply) is read again.
 pub async fn apply_evidence(
     store: &Store,
     world: &World,
@@ -139,8 +139,8 @@ pub(in crate::flow) fn is_not_found_conclusive(
     Evidence::is_not_found_conclusive(quiet, adapter.facts())
 }
 
-/// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply to
-/// our own query counts, so evidence that came from a query needs no second one.
+/// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply
+/// to our own query counts, so evidence that came from a query needs no second one.
 async fn confirm(
     world: &World,
     adapter: &dyn Institution,

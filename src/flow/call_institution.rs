@@ -1,5 +1,5 @@
-//! Calls about payments and refunds; every result is evidence. `executor.rs` carries out the steps, the
-//! same way for every family of calls.
+//! Calls about payments and refunds; every result is evidence. `executor.rs` carries out the steps,
+//! the same way for every family of calls.
 
 pub(in crate::flow) mod executor;
 
@@ -76,8 +76,8 @@ impl SendOptions {
     }
 }
 
-/// Registers the create that a change is about to commit, if any: that of the live attempt, unless it
-/// is closing.
+/// Registers the create that a change is about to commit, if any: that of the live attempt, unless
+/// it is closing.
 pub fn begin_create(world: &World, change: &Change) -> Option<InFlightSend> {
     let live = change.order().and_then(Order::live_attempt);
     let created = live.filter(|attempt| attempt.state != AttemptState::Closing);
@@ -103,8 +103,8 @@ pub async fn send_once(
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
 
-/// Sends one query or close with a permit acquired before: for bulk polling, which would be throttled
-/// otherwise.
+/// Sends one query or close with a permit acquired before: for bulk polling, which would be
+/// throttled otherwise.
 pub async fn ask_with_permit(
     world: &World,
     adapter: &dyn Institution,
@@ -250,7 +250,7 @@ struct ExchangeOptions {
     in_flight: Option<InFlightSend>,
 }
 
-/// The time and nonce of a call; `None` if it must not be sent (any more).
+/// The time and nonce of a call; `None` if it must not be sent.
 fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Option<Stamp> {
     // An intent that grew old while the process was suspended already counts as unresolved, and its
     // payer may have given up, so it must not be sent (Q9). Nor must a send that is not registered.
@@ -278,8 +278,8 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Op
     }
 }
 
-/// What a finding says about the institution's health. A refusal or an unknown code counts as answered:
-/// one merchant's unusual order must not open the circuit breaker for others.
+/// What a finding says about the institution's health. A refusal or an unknown code counts as
+/// answered: one merchant's unusual order must not open the circuit breaker for others.
 fn answered(finding: &Finding) -> CallEnd {
     match finding {
         Finding::Ambiguous(

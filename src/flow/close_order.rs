@@ -1,5 +1,5 @@
-//! Closes an order for its merchant. A close request is durable; evidence closes the order, not
-//! the request.
+//! Closes an order for its merchant. A close request is durable; evidence closes the order,
+//! not the request.
 
 use crate::domain::attempt::AttemptState;
 use crate::domain::evidence::Finding;

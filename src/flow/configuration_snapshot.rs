@@ -103,8 +103,8 @@ impl ConfigurationSnapshot {
         self
     }
 
-    /// The adapter of an institution while its credentials and those of the account are usable: without
-    /// them no new work begins there, and existing work waits.
+    /// The adapter of an institution while its credentials and those of the account are usable:
+    /// without them no new work begins there, and existing work waits.
     pub fn usable_adapter(
         &self,
         id: &InstitutionId,
@@ -129,15 +129,15 @@ impl ConfigurationSnapshot {
         enrolled.is_none_or(|one| one.credentials.are_usable(now))
     }
 
-    /// Whether messages of each of the institution's accounts can be verified now. If not, a message that
-    /// fails verification may still be genuine.
+    /// Whether messages of each of the institution's accounts can be verified now. If not, a
+    /// message that fails verification may still be genuine.
     pub fn proves_every_account(&self, id: &InstitutionId, now: Timestamp) -> bool {
         let mut accounts = self.routing.accounts_at(id);
         accounts.all(|account| account.credentials.can_prove(now))
     }
 
-    /// The adapter of an institution while messages of at least one of its accounts can be verified: its
-    /// callbacks count even if we cannot call it.
+    /// The adapter of an institution while messages of at least one of its accounts can be
+    /// verified: its callbacks count even if we cannot call it.
     pub fn verifying_adapter(
         &self,
         id: &InstitutionId,

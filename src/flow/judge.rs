@@ -1,5 +1,5 @@
-//! Eligibility: one check for the list of institutions, the payer's page, the selection and an
-//! order that names its institution (R-A2.4.1-3a).
+//! Eligibility: one check for the list of institutions, the payer's page, the selection and
+//! an order that names its institution (R-A2.4.1-3a).
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{IneligibleReason, Mode, Offer, OfferQuery};

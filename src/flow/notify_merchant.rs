@@ -1,5 +1,5 @@
-//! Notifies the merchant until it acknowledges (A3.3, X-4): the same bytes under the same id, with a
-//! new signature for each delivery (N3).
+//! Notifies the merchant until it acknowledges (A3.3, X-4): the same bytes under the same id, with
+//! a new signature for each delivery (N3).
 
 mod acknowledgement;
 

@@ -25,7 +25,8 @@ use crate::store::OrderKey;
 /// then the institution is called, and the reply is that of a selection.
 ///
 /// # Errors
-/// All errors that `interface.md` lists for A3.1; each spends the nonce except 429, 500 and 503 (Q5).
+/// All errors that `interface.md` lists for A3.1; each spends the nonce except 429, 500 and 503
+/// (Q5).
 pub async fn place_order(
     context: FlowScope<'_>,
     caller: Admitted,
@@ -40,8 +41,8 @@ pub async fn place_order(
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
     let judged = judge(&EligibilityCheck::new(context), &terms);
-    // An order that is no longer eligible may be a repeat of one placed earlier. A request that would
-    // wait for a permit is looked up first as well, because a repeat needs none.
+    // An order that is no longer eligible may be a repeat of one placed earlier. A request that
+    // would wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
@@ -104,7 +105,8 @@ pub async fn place_order(
     Ok((create(context, order, probe, send).await, spent))
 }
 
-/// Checks the terms against the configuration and returns the institution to call, if one is needed.
+/// Checks the terms against the configuration and returns the institution to call, if one is
+/// needed.
 fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choice>, Refusal> {
     let routing = &check.snapshot.routing;
     let merchant = routing

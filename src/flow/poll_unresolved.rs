@@ -1,6 +1,6 @@
-//! Queries everything unresolved and begins closing what has expired; covers time-outs, lost callbacks
-//! and crashes between two writes. Only queries and closes: it never sends a charge again, and no
-//! attempt ends by a timer alone (V2).
+//! Queries everything unresolved and begins closing what has expired; covers time-outs, lost
+//! callbacks and crashes between two writes. Only queries and closes: it never sends a charge
+//! again, and no attempt ends by a timer alone (V2).
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub async fn close_due_order(
 
 /// Does the due work of one leased order: begins closing it, then polls the object that is most
 /// overdue, and reschedules. One object per lease: however many are open, the work fits within the
-/// lease, and no other worker takes the order meanwhile.
+/// lease, and no other worker takes the order in that time.
 pub async fn poll_order(
     store: &Store,
     world: &World,
@@ -162,8 +162,9 @@ pub async fn put_off(
     return_lease(unresolved, lease, PollResult::Stands(order, 0), 0).await
 }
 
-/// Reschedules the order and returns its lease. Each of our own commits advanced the fencing number by
-/// one; if another worker has leased the order since, the numbers differ and its schedule stands.
+/// Reschedules the order and returns its lease. Each of our own commits advanced the fencing number
+/// by one; if another worker has leased the order since, the numbers differ and its schedule
+/// stands.
 async fn return_lease(
     unresolved: &dyn Unresolved,
     lease: &Lease,

@@ -1,5 +1,5 @@
-//! Receives an institution's callback. The path names the institution (C1); the reply is sent
-//! after the commit (C4).
+//! Receives an institution's callback. The path names the institution (C1); the reply is
+//! sent after the commit (C4).
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -35,7 +35,8 @@ pub struct CallbackResponse {
 }
 
 /// Verifies the message with the adapter, applies its evidence, and only then replies.
-/// `None` if there is no such institution, or no key can verify messages of its accounts now.
+/// `None` if there is no such institution, if no key can verify messages of its accounts now, or if
+/// verification fails while messages of some accounts cannot be verified.
 ///
 /// A message that is forged, impossible, or about an unknown reference changes nothing; it is
 /// counted by status and archived sealed, forged ones as a bounded sample.
@@ -142,7 +143,8 @@ async fn apply_callback(
         signal_callback(world, &received, (now, has_paid));
     }
     if unclear && is_known {
-        tracing::error!(institution.id = %institution, "an authenticated callback could not be read");
+        tracing::error!(institution.id = %institution,
+            "an authenticated callback could not be read");
     }
     let (acknowledged, status) = acknowledgement_of(&outcome, unclear);
     if status == InboxStatus::Quarantined {
@@ -172,8 +174,8 @@ async fn apply_callback(
     }
 }
 
-/// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated, for
-/// manual review if it is.
+/// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
+/// for manual review if it is.
 async fn reject_callback(
     store: &Store,
     (institution, adapter): (&InstitutionId, &dyn Institution),

@@ -30,7 +30,8 @@ const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 /// payer on our page.
 ///
 /// # Errors
-/// All errors that `interface.md` lists for X-2; each spends the nonce except 429, 500 and 503 (Q5).
+/// All errors that `interface.md` lists for X-2; each spends the nonce except 429, 500 and 503
+/// (Q5).
 pub async fn select_institution(
     context: FlowScope<'_>,
     reference: &OrderReference,
@@ -214,9 +215,9 @@ fn next_step(context: FlowScope<'_>, order: &Order, choice: &Choice) -> Selectio
     }
 }
 
-/// Whether its create was repeated within [`REPEAT_CREATE_AFTER`]: each repeat calls the institution,
-/// so a payer who keeps retrying must not overload it.
+/// Whether its create was repeated within [`REPEAT_CREATE_AFTER`]: each repeat calls the
+/// institution, so a payer who keeps retrying must not overload it.
 fn was_repeated_lately(live: &Attempt, now: Timestamp) -> bool {
-    let lately = now >= live.sent_at && now.since(live.sent_at) < REPEAT_CREATE_AFTER;
-    live.sent_at > live.stamp.now && lately
+    let is_recent = now >= live.sent_at && now.since(live.sent_at) < REPEAT_CREATE_AFTER;
+    live.sent_at > live.stamp.now && is_recent
 }

@@ -1,5 +1,5 @@
-//! An attempt from its intent to the institution's reply: commit the intent, send the call, apply the
-//! reply. Used by orders that name their institution and by selections.
+//! An attempt from its intent to the institution's reply: commit the intent, send the call, apply
+//! the reply. Used by orders that name their institution and by selections.
 
 mod order_reply;
 

@@ -1,4 +1,5 @@
-//! A kind of institution as data: its name, capabilities, settings, and the constructor of its adapter.
+//! A kind of institution as data: its name, capabilities, settings, and the constructor of its
+//! adapter.
 
 use std::sync::Arc;
 
@@ -40,8 +41,8 @@ pub type Build = fn(ConfiguredInstitution) -> Result<Arc<dyn Institution>, Setti
 pub struct ConfiguredInstitution {
     /// Its name in calls, paths and tables.
     pub id: InstitutionId,
-    /// Our public origin for its callbacks, `https://host[:port]`, in lower case, without the default
-    /// port. Callbacks come to `{callback_origin}/v1/callbacks/{id}`.
+    /// Our public origin for its callbacks, `https://host[:port]`, in lower case, without the
+    /// default port. Callbacks come to `{callback_origin}/v1/callbacks/{id}`.
     pub callback_origin: String,
     /// Its capabilities; initially [`InstitutionKind::facts`].
     pub facts: Facts,

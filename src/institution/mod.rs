@@ -1,5 +1,5 @@
-//! Adapters: each translates between our calls and one institution's protocol (its dialect), and does
-//! nothing else. They use no network, no clock and no randomness.
+//! Adapters: each translates between our calls and one institution's protocol (its dialect), and
+//! does nothing else. They use no network, no clock and no randomness.
 
 mod call;
 mod kind;
@@ -40,9 +40,9 @@ pub fn kind(name: &str) -> Option<&'static InstitutionKind> {
 
 /// The adapter of one institution.
 ///
-/// A call is a small state machine: [`Institution::begin`] and [`Institution::next`] return the next
-/// step, and `flow/call_institution` carries it out. An unreadable reply proves nothing, so reading
-/// cannot fail: it returns `Finding::Ambiguous` (V1, C3).
+/// A call is a small state machine: [`Institution::begin`] and [`Institution::next`] return the
+/// next step, and `flow/call_institution` carries it out. An unreadable reply proves nothing, so
+/// reading cannot fail: it returns `Finding::Ambiguous` (V1, C3).
 pub trait Institution: Send + Sync {
     /// The institution's id.
     fn id(&self) -> &InstitutionId;
@@ -61,8 +61,8 @@ pub trait Institution: Send + Sync {
         None
     }
 
-    /// The origin `https://host[:port]` of this host, if there is one. Requests to any other origin are
-    /// not sent.
+    /// The origin `https://host[:port]` of this host, if there is one. Requests to any other origin
+    /// are not sent.
     fn origin(&self, host: Host) -> Option<&str>;
 
     /// The first step of a call.
@@ -71,7 +71,8 @@ pub trait Institution: Send + Sync {
     /// signatures differ (Q5).
     fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence>;
 
-    /// The next step after the reply to the last one, with the state of that step; the stamp is fresh.
+    /// The next step after the reply to the last one, with the state of that step; the stamp is
+    /// fresh.
     fn next(
         &self,
         call: &Call<'_>,
@@ -83,16 +84,16 @@ pub trait Institution: Send + Sync {
     /// Verifies that the institution sent this callback, and returns its subject and evidence.
     ///
     /// # Errors
-    /// [`Unverified`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3). Neither
-    /// ever quotes the content.
+    /// [`Unverified`]. An unlisted status word is not an error but `Finding::Ambiguous` (C3).
+    /// Neither ever quotes the content.
     fn read_callback<'c>(
         &'c self,
         callback: &'c Request<Bytes>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified>;
 
-    /// The reply to a callback in the institution's own format (C4), with the request id of the log if
-    /// the format has a field for it.
+    /// The reply to a callback in the institution's own format (C4), with the request id of the log
+    /// if the format has a field for it.
     fn acknowledge(
         &self,
         callback: &Request<Bytes>,
@@ -151,8 +152,8 @@ impl Unverified {
     }
 }
 
-/// An authenticated callback. An amount without a currency is in the currency of its payment or refund,
-/// which only the store knows (M6).
+/// An authenticated callback. An amount without a currency is in the currency of its payment or
+/// refund, which only the store knows (M6).
 pub struct ProvenCallback<'c> {
     /// What it is about.
     pub about: EvidenceSubject,
@@ -184,11 +185,12 @@ pub enum Acknowledgement {
     TryAgain,
     /// Authenticated, but its reference is unknown. A restored store may know it later.
     UnknownReference,
-    /// Authenticated, but it contradicts the payment or refund it names, for example by its amount or
-    /// account: no repeat makes it true (V3).
+    /// Authenticated, but it contradicts the payment or refund it names, for example by its amount
+    /// or account: no repeat makes it true (V3).
     Quarantined,
     /// Authenticated, but unreadable.
     Unreadable,
-    /// Not authenticated. The reply is unsigned, so that an unauthenticated caller cannot make us sign.
+    /// Not authenticated. The reply is unsigned, so that an unauthenticated caller cannot make us
+    /// sign.
     Unverified,
 }

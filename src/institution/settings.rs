@@ -189,8 +189,8 @@ pub struct OwnKey {
 /// The validity of a key without dates.
 pub const ALWAYS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
-/// The values of one table, by setting name. A key or certificate that is currently unusable is absent;
-/// all other required settings are present.
+/// The values of one table, by setting name. A key or certificate that is currently unusable is
+/// absent; all other required settings are present.
 #[derive(Debug, Clone, Default)]
 pub struct SettingValues(HashMap<&'static str, SettingValue>);
 

@@ -1,5 +1,5 @@
-//! The `standard` dialect: an institution that implements A3.1 to A3.4, with this gateway as its merchant
-//! (`interface.md`, "The `standard` dialect").
+//! The `standard` dialect: an institution that implements A3.1 to A3.4, with this gateway as its
+//! merchant (`interface.md`, "The `standard` dialect").
 //!
 //! Our attempt number is its `merchantOrderNo`, our receiver its `merchantId`.
 
@@ -40,7 +40,8 @@ const SIGNED_FOR_S: i64 = 300;
 
 /// How old and how far in the future a callback's signature may be. Unit: seconds.
 ///
-/// Nonces are not stored: an institution signs each delivery anew, and a repeat changes nothing (C5).
+/// Nonces are not stored: an institution signs each delivery anew, and a repeat changes nothing
+/// (C5).
 const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
@@ -129,8 +130,8 @@ impl Institution for StandardAdapter {
         };
         Step::Done(Evidence {
             institution: self.0.id.clone(),
-            // An authenticated reply is bound to our request, which names the receiver and is signed as the
-            // account.
+            // An authenticated reply is bound to our request, which names the receiver and is
+            // signed as the account.
             account: finding.is_ok().then(|| account.clone()),
             receiver: finding.is_ok().then(|| call.attempt().receiver.clone()),
             about: call.about(),

@@ -10,7 +10,8 @@ use crate::domain::statement::{
 };
 use crate::institution::step::{CallState, Step};
 
-/// Requests an institution's statement of a day page by page, so that no reply exceeds the size limit.
+/// Requests an institution's statement of a day page by page, so that no reply exceeds the size
+/// limit.
 pub trait Statements: Send + Sync {
     /// The first step towards a page.
     fn begin_page(
@@ -19,8 +20,8 @@ pub trait Statements: Send + Sync {
         stamp: &Stamp,
     ) -> Step<Result<StatementPage, UnusableStatement>>;
 
-    /// The next step after a reply. A reply that is not authenticated, not the requested page, or not a
-    /// page ends as [`UnusableStatement`].
+    /// The next step after a reply. A reply that is not authenticated, not the requested page, or
+    /// not a page ends as [`UnusableStatement`].
     fn next_page(
         &self,
         query: &StatementQuery,

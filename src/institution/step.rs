@@ -1,6 +1,6 @@
-//! One call as a small state machine: an adapter gets the last reply and returns the next step. It sends
-//! nothing itself, keeps only a [`CallState`] between steps, and declares by each step's [`Effect`]
-//! whether money may have moved.
+//! One call as a small state machine: an adapter gets the last reply and returns the next step. It
+//! sends nothing itself, keeps only a [`CallState`] between steps, and declares by each step's
+//! [`Effect`] whether money may have moved.
 
 use std::any::Any;
 use std::fmt;
@@ -47,8 +47,8 @@ pub enum Host {
     Files,
 }
 
-/// The possible effect of a request once sent. After one that may move money, "not sent" for a later
-/// step is never E1.
+/// The possible effect of a request once sent. After one that may move money, "not sent" for a
+/// later step is never E1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// It only queries or prepares.
@@ -68,8 +68,8 @@ pub enum Unmade {
     Malformed,
 }
 
-/// What an adapter keeps from one step to the next: a nonce, the request that a reply must be bound to,
-/// a page token. Opaque to all other code.
+/// What an adapter keeps from one step to the next: a nonce, the request that a reply must be bound
+/// to, a page token. Opaque to all other code.
 #[derive(Clone)]
 pub struct CallState(Arc<dyn Any + Send + Sync>);
 

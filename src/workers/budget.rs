@@ -12,8 +12,8 @@ use crate::domain::order::Urgency;
 
 /// Assumed cost of a poll before one was measured. Unit: microseconds.
 const COST_FIRST_US: i64 = 500;
-/// Cost of a poll outside its own task: two writes of the store's thread and its part of a connection,
-/// as measured by `make bench`. Unit: microseconds.
+/// Cost of a poll outside its own task: two writes of the store's thread and its part of a
+/// connection, as measured by `make bench`. Unit: microseconds.
 const OVERHEAD_US: i64 = 150;
 /// Weight of earlier measurements relative to a new one.
 const SMOOTHING: i64 = 63;
@@ -132,8 +132,8 @@ pub(super) struct CpuCharge {
 }
 
 impl CpuBalance {
-    /// Charges a cost and returns the amount charged. Unresolved polls run whatever the balance, so they
-    /// are charged only while it is above half: the other half is reserved for other polls.
+    /// Charges a cost and returns the amount charged. Unresolved polls run whatever the balance, so
+    /// they are charged only while it is above half: the other half is reserved for other polls.
     fn charge(&mut self, urgency: Option<Urgency>, cost_us: i64) -> i64 {
         let taken = match urgency {
             None | Some(Urgency::Unresolved) => {
@@ -218,8 +218,8 @@ mod tests {
         }
     }
 
-    /// Z1: unresolved payments are polled whatever the balance, and charged; half is left to other polls,
-    /// however many are unresolved.
+    /// Z1: unresolved payments are polled whatever the balance, and charged; half is left to other
+    /// polls, however many are unresolved.
     #[test]
     fn unresolved_polls_are_never_delayed_and_starve_no_other() {
         let (busy, start) = (Duration::from_micros(350), Instant::now());
@@ -274,7 +274,8 @@ mod tests {
         }
     }
 
-    /// While requests wait, first pending payments are no longer polled, and then only unresolved ones.
+    /// While requests wait, first pending payments are no longer polled, and then only unresolved
+    /// ones.
     #[test]
     fn background_polls_yield_to_requests() {
         let start = Instant::now();

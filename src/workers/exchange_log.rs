@@ -1,5 +1,6 @@
-//! Writes the exchange log: entries enter a bounded queue, are masked into a block, and written block by
-//! block. Payments never wait for it; when the queue is full, the entry is dropped and counted.
+//! Writes the exchange log: entries enter a bounded queue, are masked into a block, and written
+//! block by block. Payments never wait for it; when the queue is full, the entry is dropped and
+//! counted.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +29,8 @@ pub const UNPROVEN_BYTES_MAX: usize = 64 * 1024;
 /// Refill rate of that limit. Unit: bytes per second.
 const UNPROVEN_BYTES_PER_SECOND: u64 = 2 * 1024;
 
-/// How often the queue is drained and the block checked. Under load that is a few hundred entries, which
-/// take one or two milliseconds of CPU time.
+/// How often the queue is drained and the block checked. Under load that is a few hundred entries,
+/// which take one or two milliseconds of CPU time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often old blocks are removed while none are written.
@@ -153,7 +154,8 @@ impl ExchangeLogWriter {
         let days = i64::from(self.days.load(Ordering::Relaxed));
         let kept_ms = days.saturating_mul(DAY_MS);
         let before = worker.clock.now().ms().saturating_sub(kept_ms);
-        // None by age while the clock may be ahead: removal cannot be undone when the clock is corrected.
+        // None by age while the clock may be ahead: removal cannot be undone when the clock is
+        // corrected.
         let is_settled = worker.clock.is_settled();
         let before = is_settled.then(|| Timestamp::from_ms(before));
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);

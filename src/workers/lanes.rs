@@ -1,6 +1,6 @@
-//! Delivery health of each merchant's address, and its share of the worker slots (N7). The share of one
-//! that replies promptly grows up to a bound; one that fails goes to a separate lane, one event at a
-//! time, until it acknowledges an event.
+//! Delivery health of each merchant's address, and its share of the worker slots (N7). The share of
+//! one that replies promptly grows up to a bound; one that fails goes to a separate lane, one event
+//! at a time, until it acknowledges an event.
 //!
 //! In memory only: after a restart it is learned again from one event per address.
 
@@ -15,8 +15,8 @@ use crate::domain::identifiers::Timestamp;
 /// Events in flight to one destination at first, after a late reply, and while it is failing.
 pub(super) const SHARE_FIRST: u32 = 1;
 
-/// The maximum, reached after as many prompt replies: twice its connections, so that the next event is
-/// leased while another one is being completed.
+/// The maximum, reached after as many prompt replies: twice its connections, so that the next event
+/// is leased while another one is being completed.
 pub(super) const SHARE_MAX: u32 = 32;
 
 /// A reply that takes longer is late: its delivery frees its worker slot.
@@ -180,8 +180,8 @@ mod tests {
         assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(0)), 0);
     }
 
-    /// N7: a destination that fails late, or repeatedly, is only in the failing lane, with one event at
-    /// a time and backoff in between, until it acknowledges one.
+    /// N7: a destination that fails late, or repeatedly, is only in the failing lane, with one
+    /// event at a time and backoff in between, until it acknowledges one.
     #[test]
     fn failing_destinations_wait_in_a_lane_of_their_own() {
         for (fails, late) in [(1, true), (FAILURES_MAX, false)] {

@@ -1,6 +1,6 @@
-//! Polls due orders: for each institution as many as its slots, its declared rate and the budget allow,
-//! the most urgent first (N10). An order without capacity now is not leased, so nothing is written for
-//! it and nothing is counted.
+//! Polls due orders: for each institution as many as its slots, its declared rate and the budget
+//! allow, the most urgent first (N10). An order without capacity now is not leased, so nothing is
+//! written for it and nothing is counted.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +24,9 @@ const AT_ONCE: usize = 256;
 /// Of them, orders that need no call to an institution: they expire, with one commit each.
 const EXPIRING_AT_ONCE: u32 = 64;
 
-/// Minimum time between two scans for due orders, whatever the signals: every selection sends one, and
-/// its order is due half a second later. With an institution's slots this bounds its rate of queries to
-/// 16 per 20 ms.
+/// Minimum time between two scans for due orders, whatever the signals: every selection sends one,
+/// and its order is due half a second later. With an institution's slots this bounds its rate of
+/// queries to 16 per 20 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Maximum sleep while due work lacks capacity: capacity returns with time, without a signal.
@@ -144,8 +144,8 @@ impl Poller {
         }
     }
 
-    /// Leases as many orders as there is capacity for and starts them, the most urgent first. Returns
-    /// how many.
+    /// Leases as many orders as there is capacity for and starts them, the most urgent first.
+    /// Returns how many.
     async fn start_due(self: &Arc<Self>) -> Result<usize, StoreError> {
         let unresolved = &self.workers.store.unresolved;
         let mut count = 0_usize;

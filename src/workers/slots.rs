@@ -1,5 +1,6 @@
-//! How many polls each institution may have in flight (N10): many while it replies promptly, a few once
-//! it does not, one while its circuit breaker is open. So a silent institution cannot starve others.
+//! How many polls each institution may have in flight (N10): many while it replies promptly, a few
+//! once it does not, one while its circuit breaker is open. So a silent institution cannot starve
+//! others.
 //!
 //! In memory only: after a restart it is learned again from one reply of each institution.
 
@@ -17,8 +18,9 @@ const SLOTS: u32 = 16;
 const SLOTS_LATE: u32 = 4;
 /// The same while its circuit breaker is open.
 const SLOTS_OPEN: u32 = 1;
-/// Orders of all late institutions together: half of all slots. If that many polls are in flight at all,
-/// every institution gets only [`SLOTS_LATE`], because a reply is not known to be late until it is.
+/// Orders of all late institutions together: half of all slots. If that many polls are in flight at
+/// all, every institution gets only [`SLOTS_LATE`], because a reply is not known to be late until
+/// it is.
 const LATE_TOTAL: u32 = 128;
 
 /// The slots that one institution holds.
@@ -134,8 +136,8 @@ mod tests {
         InstitutionId::parse(name).unwrap()
     }
 
-    /// N10: an institution holds at most its slots; late replies and an open breaker reduce them, and a
-    /// prompt reply restores them.
+    /// N10: an institution holds at most its slots; late replies and an open breaker reduce them,
+    /// and a prompt reply restores them.
     #[test]
     fn an_institution_holds_only_its_slots() {
         let slots = Arc::new(PollSlots::default());

@@ -34,13 +34,13 @@ pub(super) fn prove<'a>(
     admission: &AdmissionPolicy,
     snapshot: &'a ConfigurationSnapshot,
     request: &Request<Bytes>,
-    check_rate: &AdmissionRequest,
+    caller: &AdmissionRequest,
     now: Timestamp,
 ) -> Result<SignedCaller<'a>, Refusal> {
     let target = target_uri(snapshot, request)?;
     let (proven, counts) =
         signature::verify_whenever(request, &target, &snapshot.keys, now.seconds())
-            .map_err(|fault| explained(admission, snapshot, check_rate, refusal(fault)))?;
+            .map_err(|fault| explained(admission, snapshot, caller, refusal(fault)))?;
     let merchant = MerchantId::parse(&proven.owner)
         .ok()
         .and_then(|id| snapshot.routing.merchants.get(&id))
@@ -90,24 +90,20 @@ fn target_uri(
     Ok(format!("{origin}{path}"))
 }
 
-/// Omits the signature base from a refusal when the caller's limit for it is used up. Only a message
-/// that names an existing key gets this far, and a base contains only parts of the message.
+/// Omits the signature base from a refusal when the caller's limit for it is used up. Only a
+/// message that names an existing key gets this far, and a base contains only parts of the message.
 fn explained(
     admission: &AdmissionPolicy,
     snapshot: &ConfigurationSnapshot,
-    check_rate: &AdmissionRequest,
+    caller: &AdmissionRequest,
     refusal: Refusal,
 ) -> Refusal {
     let Refusal::SignatureMismatch { base } = refusal else {
         return refusal;
     };
-    let digest = check_rate.certificate.map(|shown| shown.digest);
+    let digest = caller.certificate.map(|shown| shown.digest);
     let enrolled = digest.filter(|digest| snapshot.knows_certificate(digest));
-    let base = base.filter(|_| {
-        admission
-            .explained
-            .allow(check_rate.address, enrolled.as_ref())
-    });
+    let base = base.filter(|_| admission.explained.allow(caller.address, enrolled.as_ref()));
     Refusal::SignatureMismatch { base }
 }
 

@@ -24,7 +24,8 @@ struct NonceGenerations {
     since: Option<Timestamp>,
 }
 
-/// Minimum time that a read-only nonce is remembered: the longest lifetime of a signature, and grace.
+/// Minimum time that a read-only nonce is remembered: the longest lifetime of a signature, and
+/// grace.
 const READ_GENERATION: Duration = Duration::from_mins(7);
 
 impl ReadNonces {

@@ -1,6 +1,6 @@
-//! Audit records of failed authentication and admission (L5): counted by caller, interface and reason,
-//! written once a minute, at most [`ROWS_MAX`] rows. A caller is identified by a digest only, because
-//! an address is personal (L4).
+//! Audit records of failed authentication and admission (L5): counted by caller, interface and
+//! reason, written once a minute, at most [`ROWS_MAX`] rows. A caller is identified by a digest
+//! only, because an address is personal (L4).
 //!
 //! Also limits the log lines about unauthenticated callers, who could otherwise flood the log.
 
@@ -86,8 +86,9 @@ impl RefusedCallers {
         }
     }
 
-    /// The caller's name in the audit log: a certificate by a prefix of its fingerprint, an address by
-    /// a prefix of its keyed digest; IPv6 addresses are counted by /64, the usual size for one site.
+    /// The caller's name in the audit log: a certificate by a prefix of its fingerprint, an address
+    /// by a prefix of its keyed digest; IPv6 addresses are counted by /64, the usual size for one
+    /// site.
     fn name(&self, caller: RefusedCaller<'_>) -> String {
         let short = |digest: &[u8; 32]| {
             let begin: Vec<u8> = digest.iter().take(DIGEST_BYTES).copied().collect();

@@ -1,8 +1,9 @@
-//! An authenticated request is answered once: its nonce is spent whatever the reply, except for replies
-//! that say that nothing was recorded (Q5). The types here leave a flow no other way to end.
+//! An authenticated request is answered once: its nonce is spent whatever the reply, except for
+//! replies that say that nothing was recorded (Q5). The types here leave a flow no other way to
+//! end.
 //!
-//! A flow that holds a `ChangeCause` ends with [`SpentNonce`] beside a reply or with [`Refused`]; only
-//! this file creates them, from a commit that spent the nonce.
+//! A flow that holds a `ChangeCause` ends with [`SpentNonce`] beside a reply or with [`Refused`];
+//! only this file creates them, when the nonce is spent (or, for reads, spent in memory).
 
 use crate::domain::change::{Change, ChangeCause};
 use crate::domain::identifiers::Timestamp;
@@ -68,7 +69,7 @@ pub(in crate::flow) enum CommitOutcome {
 /// Commits a change and spends the nonce of its request, atomically.
 ///
 /// # Errors
-/// The nonce is already spent; the store is unavailable or the outcome unknown (429, 500, 503).
+/// The nonce is already spent; the store is unavailable (503) or the outcome unknown (500).
 pub(in crate::flow) async fn commit(
     store: &Store,
     change: Change,
@@ -84,8 +85,8 @@ pub(in crate::flow) async fn commit(
     }
 }
 
-/// Spends the nonce of a request that is refused (Q5), in a commit with nothing else, and returns the
-/// refusal to send: the given one, unless the nonce turns out to be spent already.
+/// Spends the nonce of a request that is refused (Q5), in a commit with nothing else, and returns
+/// the refusal to send: the given one, unless the nonce turns out to be spent already.
 pub async fn refuse(
     store: &Store,
     (refusal, cause): (Refusal, ChangeCause),

@@ -1,4 +1,5 @@
-//! Signs replies, bound to the request they answer (R-6.3.1-1b); slow keys sign on blocking threads.
+//! Signs replies, bound to the request they answer (R-6.3.1-1b); slow keys sign on blocking
+//! threads.
 
 pub mod commit_once;
 
@@ -57,8 +58,8 @@ fn sign(key: &SigningKey, question: &Question, answer: &mut Response<Bytes>, now
     }
 }
 
-/// Acquires a permit of a slow key, then signs on a blocking thread. `None` if no permit was available
-/// in time or the thread failed.
+/// Acquires a permit of a slow key, then signs on a blocking thread. `None` if no permit was
+/// available in time or the thread failed.
 pub(in crate::flow) async fn sign_on_blocking_thread<T: Send + 'static>(
     permits: &Arc<Semaphore>,
     signing: impl FnOnce() -> T + Send + 'static,

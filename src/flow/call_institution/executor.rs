@@ -195,8 +195,9 @@ impl<C: Conversation> Run<'_, C> {
         step.map(|step| (step, asked_at))
     }
 
-    /// Allows one more step and returns the remaining time of the call. Checks the number of steps and,
-    /// before money may move, that the intent is fresh (Q9); acquires a permit for a further step.
+    /// Allows one more step and returns the remaining time of the call. Checks the number of steps
+    /// and, before money may move, that the intent is fresh (Q9); acquires a permit for a further
+    /// step.
     async fn take_step(&mut self, effect: Effect) -> Result<CallTimeouts, Failure> {
         self.steps = self.steps.saturating_add(1);
         if self.steps > STEPS_MAX {
@@ -239,8 +240,9 @@ impl<C: Conversation> Run<'_, C> {
         Ok(timeouts)
     }
 
-    /// Whether the intent of a send that may move money is recent enough. A further step counts from
-    /// the start of the call if it has no intent of its own; a first step without one is never sent.
+    /// Whether the intent of a send that may move money is recent enough. A further step counts
+    /// from the start of the call if it has no intent of its own; a first step without one is never
+    /// sent.
     fn is_fresh(&self, intended: Option<Uptime>) -> bool {
         let intended = intended.or((self.steps > 1).then_some(self.begun));
         let uptime = self.world.clock.uptime();
@@ -258,13 +260,15 @@ impl<C: Conversation> Run<'_, C> {
             // H1: provably no byte was sent (E1), and it says nothing about the institution.
             ours @ (SendError::Throttled(_) | SendError::LocalShortage(_)) => {
                 let why = ours.to_string();
-                tracing::warn!(institution.id = %id, call = label, why, "not sent: throttled or short of local resources");
+                tracing::warn!(institution.id = %id, call = label, why,
+                    "not sent: throttled or short of local resources");
                 self.kept_back.iter().for_each(ThrottleFlag::set);
                 (self.interrupted(&why), None)
             }
             SendError::Unknown(why) => {
                 tracing::warn!(institution.id = %id, call = label, why, "outcome unknown");
-                // A merchant's query waits too briefly for silence to count against the institution.
+                // A merchant's query waits too briefly for silence to count against the
+                // institution.
                 let is_silence = self.timeouts.whole >= QUERY_TIMEOUTS.whole
                     || self.call.purpose() == Some(CallPurpose::Create);
                 (Failure::Unknown(why), is_silence.then_some(CallEnd::Failed))
@@ -275,7 +279,8 @@ impl<C: Conversation> Run<'_, C> {
     /// A request that could not be built. H1: nothing was sent, and the cause is local.
     fn unmade(&self, why: Unmade) -> Failure {
         let (id, label) = (self.adapter.id(), self.call.label());
-        tracing::error!(institution.id = %id, call = label, %why, "a request could not be built or signed");
+        tracing::error!(institution.id = %id, call = label, %why,
+            "a request could not be built or signed");
         self.kept_back.iter().for_each(ThrottleFlag::set);
         self.interrupted(&why.to_string())
     }
@@ -347,7 +352,8 @@ fn origin(request: &Request<Bytes>) -> Option<String> {
     Some(format!("{scheme}://{authority}"))
 }
 
-/// Signs with a slow key on a blocking thread; `None` if no permit of the key was available in time.
+/// Signs with a slow key on a blocking thread; `None` if no permit of the key was available in
+/// time.
 pub(in crate::flow) async fn with_slow_key<T: Send + 'static>(
     slow: SlowSigner,
     sign: impl FnOnce(&dyn Institution) -> T + Send + 'static,

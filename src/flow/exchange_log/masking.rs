@@ -1,5 +1,5 @@
-//! Masks messages for display (D1, D5): only values under listed names are shown, which hold nothing
-//! personal and nothing usable to pay. Of everything else only the name is shown.
+//! Masks messages for display (D1, D5): only values under listed names are shown, which hold
+//! nothing personal and nothing usable to pay. Of everything else only the name is shown.
 //!
 //! Written while scanning, without building a tree.
 
@@ -39,8 +39,8 @@ static SHOWN_BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
     lengths.map(|length| of_length(length).collect()).collect()
 });
 
-/// Values shown in part: a mobile number without its middle; an address by its origin, because its path
-/// may be personal; a code only if it has the form of one.
+/// Values shown in part: a mobile number without its middle; an address by its origin, because its
+/// path may be personal; a code only if it has the form of one.
 const PARTLY_SHOWN: [&str; 7] = [
     "bankReturnUrl",
     "code",
@@ -194,7 +194,8 @@ fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
     Some(())
 }
 
-/// Writes a name with its text, copied in one piece if nothing is escaped and no space lies between.
+/// Writes a name with its text, copied in one piece if nothing is escaped and no space lies
+/// between.
 fn text_member(
     out: &mut Vec<u8>,
     mark: &mut u8,
@@ -271,8 +272,8 @@ mod tests {
         serde_json::from_slice(&out).unwrap()
     }
 
-    /// D1, D5: of values not listed as harmless only the name is shown, at every depth; a mobile number
-    /// is masked.
+    /// D1, D5: of values not listed as harmless only the name is shown, at every depth; a mobile
+    /// number is masked.
     #[test]
     fn only_what_is_known_to_be_harmless_is_shown() {
         let came = json!({
@@ -325,7 +326,8 @@ mod tests {
         assert_eq!(shown(came.to_string().as_bytes()), expected);
     }
 
-    /// Shown values are unchanged, numbers digit by digit; half a surrogate pair does not break a line.
+    /// Shown values are unchanged, numbers digit by digit; half a surrogate pair does not break a
+    /// line.
     #[test]
     fn a_value_is_shown_as_it_came() {
         let long = "茶".repeat(TEXT_CHARS_MAX);
@@ -338,8 +340,8 @@ mod tests {
         assert_eq!(shown(half), "20 bytes that are not shown");
     }
 
-    /// D1: for any input, truncated or mutated, the output is one line of JSON, and values under unlisted
-    /// names are not in it.
+    /// D1: for any input, truncated or mutated, the output is one line of JSON, and values under
+    /// unlisted names are not in it.
     #[test]
     fn whatever_comes_one_line_of_json_is_written() {
         let came = r#" {"found" : [ {"cardNo":"SECRET"}, "a\\\"b", -1.5e3, {"x":[{"SECRET":{}}]} ],

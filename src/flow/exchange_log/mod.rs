@@ -80,8 +80,8 @@ fn message(out: &mut Vec<u8>, head: &HeaderFields, body: &Body) {
 }
 
 /// Reads a line of [`write()`] for display: the signature bases of both sides, if any, replace the
-/// fields they are computed from; digests and signatures in them are masked. `None` if it is not such
-/// a line.
+/// fields they are computed from; digests and signatures in them are masked. `None` if it is not
+/// such a line.
 pub fn read(line: &str) -> Option<Value> {
     let mut entry: Value = serde_json::from_str(line).ok()?;
     let asked = entry.get_mut("asked")?.as_object_mut()?;
@@ -112,8 +112,8 @@ pub fn read(line: &str) -> Option<Value> {
     Some(entry)
 }
 
-/// Takes the header fields out of a message. Digest and signature are replaced by empty ones, whatever
-/// an earlier release stored.
+/// Takes the header fields out of a message. Digest and signature are replaced by empty ones,
+/// whatever an earlier release stored.
 fn taken(message: &mut Map<String, Value>) -> HeaderMap {
     let fields = FIELDS.into_iter().filter_map(|name| {
         let value = message.remove(name.as_str())?;

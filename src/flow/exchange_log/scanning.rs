@@ -1,5 +1,5 @@
-//! Tokenizes a JSON text in one pass: names, and values as raw text. The content of a skipped value is
-//! not checked, so a caller that prints one must know what it is.
+//! Tokenizes a JSON text in one pass: names, and values as raw text. The content of a skipped value
+//! is not checked, so a caller that prints one must know what it is.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Whether a merchant's reply acknowledges a delivery (R-A3.3-2): parsed as leniently as is safe, with
-//! a reason where it does not.
+//! Whether a merchant's reply acknowledges a delivery (R-A3.3-2): parsed as leniently as is safe,
+//! with a reason where it does not.
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
@@ -108,8 +108,8 @@ mod tests {
         }
     }
 
-    /// R-A3.3-2: what real servers put around the value does not hide it, and nothing else is accepted
-    /// as it; each reason says what was expected and what was found.
+    /// R-A3.3-2: what real servers put around the value does not hide it, and nothing else is
+    /// accepted as it; each reason says what was expected and what was found.
     #[test]
     fn text_around_success_does_not_hide_it() {
         for body in [

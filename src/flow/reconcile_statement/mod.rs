@@ -1,7 +1,7 @@
-//! Reconciles our ledger with an institution's statement of a day (M7). First everything is compared
-//! without changes; an incomplete or wrong statement ends there. Then movements that we do not know as
-//! done are queried, and only the institution's reply to that query counts (V4). Differences that
-//! remain become reconciliation breaks.
+//! Reconciles our ledger with an institution's statement of a day (M7). First everything is
+//! compared without changes; an incomplete or wrong statement ends there. Then movements that we do
+//! not know as done are queried, and only the institution's reply to that query counts (V4).
+//! Differences that remain become reconciliation breaks.
 
 mod statement_from_file;
 mod statement_from_institution;
@@ -32,8 +32,8 @@ use crate::world::World;
 /// Lines compared in one read of the store.
 pub const LINES_AT_ONCE: usize = 1_000;
 
-/// Maximum number of differences in one statement: more suggest the wrong statement, and all are held
-/// in memory until the last line is read.
+/// Maximum number of differences in one statement: more suggest the wrong statement, and all are
+/// held in memory until the last line is read.
 pub const DIFFERENCES_MAX: usize = 100_000;
 
 /// While the day is not over: the minimum age of a movement that counts as missing in a statement.
@@ -45,8 +45,8 @@ const PERMIT_TRIES: u32 = 3;
 /// A source of statement lines.
 #[async_trait]
 pub trait StatementSource: Send {
-    /// The next lines, at most a few thousand; `None` after the last, and then their sums are known to
-    /// match the totals that the statement claims.
+    /// The next lines, at most a few thousand; `None` after the last, and then their sums are known
+    /// to match the totals that the statement claims.
     async fn next(&mut self) -> Result<Option<Vec<StatementLine>>, UnusableStatement>;
 }
 
@@ -134,12 +134,12 @@ pub enum NotReconciled {
 /// # Errors
 /// [`NotReconciled`].
 pub async fn reconcile_statement(
-    books: &ReconciliationScope<'_>,
+    scope: &ReconciliationScope<'_>,
     of: &Reconciliation,
     source: &mut dyn StatementSource,
     progress: ReconciliationProgress<'_>,
 ) -> Result<ReconciliationResult, NotReconciled> {
-    let compared = match compare_all(books, of, source, progress).await {
+    let compared = match compare_all(scope, of, source, progress).await {
         Ok(compared) => compared,
         Err(NotReconciled::Unusable(why)) => {
             let result = format!("refused reason={}", why.reason);
@@ -149,7 +149,7 @@ pub async fn reconcile_statement(
                 accounts: Vec::new(),
                 audit_entry: of.audit_entry("statement.reconcile", result),
             };
-            books
+            scope
                 .store
                 .changes
                 .commit(&Change::configured(refused, of.at))
@@ -158,7 +158,7 @@ pub async fn reconcile_statement(
         }
         Err(fault) => return Err(fault),
     };
-    let repaired = repair(books, of, compared.open, progress).await?;
+    let repaired = repair(scope, of, compared.open, progress).await?;
     let rest = compared.differences.into_iter();
     let recorded: Vec<_> = repaired
         .into_iter()
@@ -178,7 +178,7 @@ pub async fn reconcile_statement(
         .collect();
     for some in remain.chunks(BREAKS_AT_ONCE) {
         let some = some.iter().copied().cloned().collect();
-        let raised = books.ledger.raise(of, some).await?;
+        let raised = scope.ledger.raise(of, some).await?;
         outcome.raised = outcome.raised.saturating_add(raised);
     }
     let (lines, all, remaining) = (
@@ -187,7 +187,7 @@ pub async fn reconcile_statement(
         outcome.remaining(),
     );
     let result = format!("done lines={lines} differences={all} remaining={remaining}");
-    outcome.resolved = books.ledger.conclude(of, result).await?;
+    outcome.resolved = scope.ledger.conclude(of, result).await?;
     Ok(outcome)
 }
 
@@ -219,7 +219,7 @@ impl StatementComparison {
 
 /// Compares the statement with our ledger, without changes.
 async fn compare_all(
-    books: &ReconciliationScope<'_>,
+    scope: &ReconciliationScope<'_>,
     of: &Reconciliation,
     source: &mut dyn StatementSource,
     progress: ReconciliationProgress<'_>,
@@ -237,7 +237,7 @@ async fn compare_all(
     };
     while let Some(lines) = source.next().await? {
         for some in lines.chunks(LINES_AT_ONCE) {
-            let known = books.ledger.known(&of.institution, some).await?;
+            let known = scope.ledger.known(&of.institution, some).await?;
             for (line, ours) in some.iter().zip(&known) {
                 found.totals.add(line);
                 if !seen.insert(line.mark()) {
@@ -262,13 +262,13 @@ async fn compare_all(
         // Yields so that a long statement does not delay payers.
         tokio::task::yield_now().await;
     }
-    look_for_missing(books, of, &seen, &mut found).await?;
+    look_for_missing(scope, of, &seen, &mut found).await?;
     Ok(found)
 }
 
 /// Finds our own movements of that day that are missing in the statement.
 async fn look_for_missing(
-    books: &ReconciliationScope<'_>,
+    scope: &ReconciliationScope<'_>,
     of: &Reconciliation,
     seen: &HashSet<u64>,
     found: &mut StatementComparison,
@@ -278,7 +278,7 @@ async fn look_for_missing(
     let is_over = of.at >= of.day.until;
     let mut next = Some(MovementCursor::before(&of.day));
     while let Some(place) = next {
-        let (moved, then) = books.ledger.moved(&of.institution, &of.day, &place).await?;
+        let (moved, then) = scope.ledger.moved(&of.institution, &of.day, &place).await?;
         for ours in &moved {
             found.ours = found.ours.saturating_add(1);
             let may_be_missed = is_over || ours.moved_before(settled);
@@ -295,7 +295,7 @@ async fn look_for_missing(
 
 /// Queries each movement that we do not know as done, and compares it again.
 async fn repair(
-    books: &ReconciliationScope<'_>,
+    scope: &ReconciliationScope<'_>,
     of: &Reconciliation,
     open: Vec<StatementLine>,
     progress: ReconciliationProgress<'_>,
@@ -303,12 +303,12 @@ async fn repair(
     let mut differences = Vec::with_capacity(open.len());
     let count = open.len();
     for (at, line) in open.iter().enumerate() {
-        let before = books
+        let before = scope
             .ledger
             .known(&of.institution, std::slice::from_ref(line));
         let before = compare(line, first(before.await?).as_ref(), &of.day);
-        query_movement(books, of, line).await?;
-        let after = books
+        query_movement(scope, of, line).await?;
+        let after = scope
             .ledger
             .known(&of.institution, std::slice::from_ref(line));
         let after = compare(line, first(after.await?).as_ref(), &of.day);
@@ -330,7 +330,7 @@ fn first<T>(list: Vec<Option<T>>) -> Option<T> {
 /// Queries the institution about a movement and applies the evidence. The line only says what to
 /// query: only the reply to our own query changes anything (V4).
 async fn query_movement(
-    books: &ReconciliationScope<'_>,
+    scope: &ReconciliationScope<'_>,
     of: &Reconciliation,
     line: &StatementLine,
 ) -> Result<(), StoreError> {
@@ -342,8 +342,8 @@ async fn query_movement(
         EvidenceSubject::Attempt(attempt) => OrderKey::Attempt(id, attempt.clone()),
         EvidenceSubject::Refund(no) => OrderKey::Refund(id, no.clone()),
     };
-    let adapter = books.snapshot.adapters.get(&of.institution);
-    let (Some(adapter), Some(order)) = (adapter, books.store.orders.order(&key).await?) else {
+    let adapter = scope.snapshot.adapters.get(&of.institution);
+    let (Some(adapter), Some(order)) = (adapter, scope.store.orders.order(&key).await?) else {
         return Ok(());
     };
     let call = match &about {
@@ -361,12 +361,12 @@ async fn query_movement(
     };
     let adapter: &dyn Institution = adapter.as_ref();
     for _ in 0..PERMIT_TRIES {
-        let Ok(permit) = acquire_permit(books.world, &of.institution, &order.terms.merchant).await
+        let Ok(permit) = acquire_permit(scope.world, &of.institution, &order.terms.merchant).await
         else {
             continue;
         };
-        let evidence = ask_with_permit(books.world, adapter, &call, permit).await;
-        apply_evidence(books.store, books.world, adapter, evidence, None).await?;
+        let evidence = ask_with_permit(scope.world, adapter, &call, permit).await;
+        apply_evidence(scope.store, scope.world, adapter, evidence, None).await?;
         break;
     }
     Ok(())

@@ -61,10 +61,10 @@ impl<'a> FromInstitution<'a> {
     /// # Errors
     /// The institution is not configured, or its adapter has no call for statements.
     pub async fn new(
-        books: &'a ReconciliationScope<'_>,
+        scope: &'a ReconciliationScope<'_>,
         of: &Reconciliation,
     ) -> Result<Self, NotReconciled> {
-        let adapter = books.snapshot.adapters.get(&of.institution);
+        let adapter = scope.snapshot.adapters.get(&of.institution);
         let adapter = adapter.ok_or_else(|| {
             let detail = format!(
                 "expected a configured institution, found {}",
@@ -76,8 +76,8 @@ impl<'a> FromInstitution<'a> {
             let detail = "its dialect has no call for statements; give its file with --statement";
             return Err(UnusableStatement::new("no_statement", detail).into());
         }
-        let moved = books.ledger.receivers(&of.institution, &of.day).await?;
-        let contracts = books.snapshot.routing.contracts.values();
+        let moved = scope.ledger.receivers(&of.institution, &of.day).await?;
+        let contracts = scope.snapshot.routing.contracts.values();
         let agreed = contracts
             .filter(|contract| contract.institution == of.institution)
             .map(|contract| AccountReceiver {
@@ -86,7 +86,7 @@ impl<'a> FromInstitution<'a> {
             });
         let receivers: BTreeSet<AccountReceiver> = agreed.chain(moved).collect();
         Ok(Self {
-            world: books.world,
+            world: scope.world,
             adapter: Arc::clone(adapter),
             date: of.day.date.clone(),
             receivers: receivers.into_iter(),
@@ -220,8 +220,8 @@ impl ReceiverCursor {
     fn follow(&mut self, page: &StatementPage) -> Result<(), UnusableStatement> {
         let claimed = self.claimed.get_or_insert_with(|| page.totals.clone());
         if *claimed != page.totals {
-            let detail = "expected the sums of the first page, found others: the institution booked \
-                          something meanwhile; ask again";
+            let detail = "expected the totals of the first page, found others: the statement \
+                          changed; request it again";
             return Err(UnusableStatement::new("changed_meanwhile", detail));
         }
         if !page.more && *claimed != self.counted {

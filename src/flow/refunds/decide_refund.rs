@@ -84,8 +84,8 @@ pub enum DecisionRefused {
     Store(#[from] StoreError),
 }
 
-/// Verifies a signed decision, and stores or applies it. The statement is archived sealed before that,
-/// so that the basis of the decision can be reviewed later.
+/// Verifies a signed decision, and stores or applies it. The statement is archived sealed before
+/// that, so that the basis of the decision can be reviewed later.
 ///
 /// # Errors
 /// [`DecisionRefused`].

@@ -136,7 +136,8 @@ async fn query(
         };
     }
     let known = Some((*order).clone());
-    // A refund that the institution reports as accepted needs no manual review, however long it takes.
+    // A refund that the institution reports as accepted needs no manual review, however long it
+    // takes.
     let is_accepted = matches!(evidence.finding, Finding::Accepted(_));
     let outcome = apply_evidence(store, world, adapter, evidence, known).await?;
     if outcome.has_moved() {

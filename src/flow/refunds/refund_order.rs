@@ -1,5 +1,5 @@
-//! Refunds an order for its merchant (A3.4), and reads refunds. The amount is reserved before a
-//! byte is sent (R4), and freed only by a definite failure (R3).
+//! Refunds an order for its merchant (A3.4), and reads refunds. The amount is reserved before
+//! a byte is sent (R4), and freed only by a definite failure (R3).
 
 use crate::domain::attempt::Attempt;
 use crate::domain::evidence::EvidenceSubject;
@@ -57,7 +57,8 @@ impl PaidOrderReference {
 ///
 /// # Errors
 /// The order is unknown or not paid, the number is used by a different request, the amount exceeds
-/// what is refundable, or the institution or the window does not allow it. Nothing has changed then.
+/// what is refundable, or the institution or the window does not allow it. Nothing has changed
+/// then.
 pub async fn refund_order(
     store: &Store,
     world: &World,
@@ -128,7 +129,8 @@ pub async fn refund_order(
     Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
 }
 
-/// The number is taken: `Ok` if by an equal, concurrent request, a conflict if by another refund (R6).
+/// The number is taken: `Ok` if by an equal, concurrent request, a conflict if by another refund
+/// (R6).
 async fn check_number_owner(
     store: &Store,
     paid: &PaidOrderReference,

@@ -1,8 +1,9 @@
-//! Our accounts at one institution of the `standard` dialect: which one signs a call, whose keys verify
-//! its replies, and which one a callback is for.
+//! Our accounts at one institution of the `standard` dialect: which one signs a call, whose keys
+//! verify its replies, and which one a callback is for.
 //!
-//! All callbacks come to one address, so the key that signed one determines its account (C1). One key may
-//! be enrolled for several accounts; then the receiver in the authenticated message decides.
+//! All callbacks come to one address, so the key that signed one determines its account (C1). One
+//! key may be enrolled for several accounts; then the receiver in the authenticated message
+//! decides.
 
 use std::collections::HashMap;
 
@@ -34,8 +35,8 @@ pub(super) struct StandardAccount {
     own: Option<OwnKey>,
 }
 
-/// Keys with different ids, each with the accounts that it is enrolled for. A second ring is only needed
-/// if two accounts have different keys with one id.
+/// Keys with different ids, each with the accounts that it is enrolled for. A second ring is only
+/// needed if two accounts have different keys with one id.
 struct CallbackRing {
     ring: KeyRing,
     accounts: HashMap<String, Vec<AccountId>>,
@@ -85,7 +86,8 @@ impl StandardAccounts {
         self.all.get(id)
     }
 
-    /// Verifies that a callback is the institution's; returns the accounts that its key is enrolled for.
+    /// Verifies that a callback is the institution's; returns the accounts that its key is enrolled
+    /// for.
     pub(super) fn prove(
         &self,
         callback: &Request<Bytes>,
@@ -99,8 +101,8 @@ impl StandardAccounts {
         })
     }
 
-    /// Which of these accounts a message with this receiver is for: the only one; else the one that is the
-    /// receiver; else the only provider. `None` if that is ambiguous.
+    /// Which of these accounts a message with this receiver is for: the only one; else the one that
+    /// is the receiver; else the only provider. `None` if that is ambiguous.
     pub(super) fn named(
         &self,
         among: &[AccountId],

@@ -1,5 +1,5 @@
-//! Replies to A3.3 callbacks in the `standard` dialect, before they are signed: 503 only where a retry
-//! may succeed.
+//! Replies to A3.3 callbacks in the `standard` dialect, before they are signed: 503 only where a
+//! retry may succeed.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};

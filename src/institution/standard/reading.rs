@@ -22,8 +22,8 @@ const SDK_BYTES_MAX: usize = 8_192;
 /// The longest number an institution may give a payment. Unit: bytes.
 pub(super) const INSTITUTION_NO_BYTES_MAX: usize = 64;
 
-/// Codes that refuse a create finally (E2): the interface's own, except those of the statuses 401, 408,
-/// 409, 421 and 429; `payment_refused` means that this payer is refused.
+/// Codes that refuse a create finally (E2): the interface's own, except those of the statuses 401,
+/// 408, 409, 421 and 429; `payment_refused` means that this payer is refused.
 pub(super) const FINAL_REFUSALS: [&str; 29] = [
     "amount_out_of_range",
     "amount_too_precise",
@@ -79,9 +79,9 @@ pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) ->
 /// Codes that refuse a close and show that the institution has the order.
 const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
 
-/// Whether an authenticated reply shows that the institution has the payment or refund, whatever else it
-/// says (V5). For creates and refunds only an acceptance shows it: one reported as pending may still be
-/// lost inside the institution.
+/// Whether an authenticated reply shows that the institution has the payment or refund, whatever
+/// else it says (V5). For creates and refunds only an acceptance shows it: one reported as pending
+/// may still be lost inside the institution.
 pub(super) fn proves_arrival(
     call: &Call<'_>,
     (status, fields): (StatusCode, &Fields<'_>),
@@ -121,8 +121,8 @@ pub(super) fn receiver(fields: &Fields<'_>) -> Option<ReceiverId> {
     ReceiverId::parse(fields.text("merchantId")?.ok()?).ok()
 }
 
-/// `PENDING` is the institution's own "unknown": the payment may still be refused, accepted or lost inside
-/// it, so it is neither accepted nor ended but queried, like a timeout.
+/// `PENDING` is the institution's own "unknown": the payment may still be refused, accepted or lost
+/// inside it, so it is neither accepted nor ended but queried, like a timeout.
 fn created(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
     match (needed(fields, "result")?, optional(fields, "orderStatus")?) {
         ("ACCEPTED", None | Some("OPEN")) => {
@@ -130,7 +130,8 @@ fn created(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
             Ok(Finding::Accepted(payment_action(attempt.mode, fields)?))
         }
         ("REFUSED", None | Some("OPEN"))
-            // After a repeat it says nothing about the earlier create, whose order stays open there.
+            // After a repeat it says nothing about the earlier create, whose order stays open
+            // there.
             if optional(fields, "attemptStatus")? == Some("FAILED")
                 && attempt.state == AttemptState::Intent =>
         {
@@ -194,8 +195,8 @@ fn is_about(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     }
 }
 
-/// E3 requires the amount to match before a payment counts as accepted. The domain compares the paid
-/// amount and quarantines a mismatch (V3).
+/// E3 requires the amount to match before a payment counts as accepted. The domain compares the
+/// paid amount and quarantines a mismatch (V3).
 fn is_of_sum(attempt: &Attempt, fields: &Fields<'_>) -> Result<(), Ambiguity> {
     if sum(fields, "orderAmount", attempt.amount.currency())? == attempt.amount {
         Ok(())
@@ -221,8 +222,9 @@ fn paid(fields: &Fields<'_>, absent: Currency) -> FindingResult {
     }))
 }
 
-/// The amount under this name. Its currency is the field `currency`, or `absent` without that field: the
-/// currency of the payment or refund, which the institution got with its first call (M6).
+/// The amount under this name. Its currency is the field `currency`, or `absent` without that
+/// field: the currency of the payment or refund, which the institution got with its first call
+/// (M6).
 pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<Amount, Ambiguity> {
     let currency = match optional(fields, "currency")? {
         Some(code) => Currency::parse(code).map_err(|_| Ambiguity::Unreadable)?,
@@ -235,14 +237,15 @@ pub(super) fn sum(fields: &Fields<'_>, name: &str, absent: Currency) -> Result<A
     Amount::parse(text, currency).map_err(|_| Ambiguity::Unreadable)
 }
 
-/// For information only: a malformed fee must not delay a payment. `paymux explain` shows it as received.
+/// For information only: a malformed fee must not delay a payment. `paymux explain` shows it as
+/// received.
 fn fee(fields: &Fields<'_>, currency: Currency) -> Option<Fee> {
     let text = fields.scalar("fee")?.ok()?;
     Fee::parse(text, currency).ok()
 }
 
-/// The payment action for the mode. An unusable one makes the reply unreadable; an absent one does not:
-/// the chatbot mode has none.
+/// The payment action for the mode. An unusable one makes the reply unreadable; an absent one does
+/// not: the chatbot mode has none.
 fn payment_action(mode: Mode, fields: &Fields<'_>) -> Result<Option<PaymentAction>, Ambiguity> {
     let way = match mode {
         Mode::Webview => optional(fields, "payUrl")?.map(link),

@@ -1,5 +1,5 @@
-//! Refunds in the `standard` dialect (A3.4, X-4, X-5): identified by our refund number, each status value
-//! mapped one by one (C3). The sender was verified before.
+//! Refunds in the `standard` dialect (A3.4, X-4, X-5): identified by our refund number, each status
+//! value mapped one by one (C3). The sender was verified before.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -16,8 +16,9 @@ use crate::institution::standard::reading::{
     FINAL_REFUSALS, FindingResult, INSTITUTION_NO_BYTES_MAX, moment, needed, optional, sum,
 };
 
-/// Codes that finally refuse a refund, and only a refund (E2). Some come with status 409, which decides
-/// nothing for other calls: here the number was new, or the stored refund would have been returned.
+/// Codes that finally refuse a refund, and only a refund (E2). Some come with status 409, which
+/// decides nothing for other calls: here the number was new, or the stored refund would have been
+/// returned.
 const FINAL_REFUSALS_OF_REFUNDS: [&str; 6] = [
     "notice_url_unregistered",
     "order_unpaid",
@@ -86,7 +87,8 @@ pub(super) fn reply(
             // The domain compares the refunded amount and quarantines a mismatch (V3).
             let absent = refund.amount.currency();
             let found = refund_state(fields, absent, now)?;
-            // The refusal of a repeat says nothing about the earlier call, in whatever form it comes.
+            // The refusal of a repeat says nothing about the earlier call, in whatever form it
+            // comes.
             if matches!(found, Finding::Refused(_)) && is_repeat(call, refund) {
                 return Err(Ambiguity::UnlistedWord);
             }
@@ -172,7 +174,8 @@ pub(super) fn notice(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> F
     }
 }
 
-/// `PENDING` is the institution's own "unknown", whatever state it shows: it is queried, like a timeout.
+/// `PENDING` is the institution's own "unknown", whatever state it shows: it is queried, like a
+/// timeout.
 fn refund_state(fields: &Fields<'_>, absent: Currency, now: Timestamp) -> FindingResult {
     match (needed(fields, "refundStatus")?, optional(fields, "result")?) {
         ("PROCESSING", Some("PENDING")) => Err(Ambiguity::NoAnswer),

@@ -1,5 +1,5 @@
-//! Statements in the `standard` dialect (`docs/statements.md`): a page for one day and one receiver, in a
-//! reply signed like any other.
+//! Statements in the `standard` dialect (`docs/statements.md`): a page for one day and one
+//! receiver, in a reply signed like any other.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
