@@ -1,6 +1,10 @@
 //! Receives an institution's callback. The path names the institution (C1); the reply is
 //! sent after the commit (C4).
 
+mod acknowledging;
+mod recording;
+mod rejecting;
+
 use bytes::Bytes;
 use http::{Request, Response};
 
@@ -11,16 +15,13 @@ use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
 use crate::flow::apply_evidence::payment_signals::signal_callback;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, order_key};
-use crate::flow::call_institution::executor::with_slow_key;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::flow::exchange_log::mentioned;
-use crate::institution::{Acknowledgement, Institution, SigningParty, Unverified};
-use crate::store::{InboxMessage, InboxStatus, Store, StoreError};
+use crate::institution::{Acknowledgement, Institution};
+use crate::store::{InboxStatus, Store};
 use crate::world::World;
-use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
-
-/// Bytes of a callback that are archived, headers and body.
-const ARCHIVED_BYTES_MAX: usize = 16 * 1024;
+use acknowledging::{acknowledgement, acknowledgement_of};
+use recording::{log_exchange, message};
+use rejecting::reject_callback;
 
 /// The result of a callback: the reply, and its status for metrics and logs.
 pub struct CallbackResponse {
@@ -67,32 +68,6 @@ struct CallbackOutcome {
     about: Option<OrderKey>,
     status: String,
     has_paid: bool,
-}
-
-/// How an authenticated callback is acknowledged, and the status it is archived with.
-fn acknowledgement_of(
-    outcome: &Result<EvidenceOutcome, StoreError>,
-    unclear: bool,
-) -> (Acknowledgement, InboxStatus) {
-    match outcome {
-        Ok(EvidenceOutcome::Moved(_) | EvidenceOutcome::Known(_)) if !unclear => {
-            (Acknowledgement::Recorded, InboxStatus::Genuine)
-        }
-        Ok(
-            EvidenceOutcome::Moved(_)
-            | EvidenceOutcome::Known(_)
-            | EvidenceOutcome::Unconfirmed(_)
-            | EvidenceOutcome::Contended,
-        )
-        | Err(_) => (Acknowledgement::TryAgain, InboxStatus::Genuine),
-        // Archived, with an error in the log: repeating it cannot make it true (V3).
-        Ok(EvidenceOutcome::Quarantined(_)) => {
-            (Acknowledgement::Quarantined, InboxStatus::Quarantined)
-        }
-        Ok(EvidenceOutcome::UnknownReference) => {
-            (Acknowledgement::UnknownReference, InboxStatus::Quarantined)
-        }
-    }
 }
 
 async fn apply_callback(
@@ -171,122 +146,5 @@ async fn apply_callback(
         about: Some(about),
         status: format!("{}: {class}", status.name()),
         has_paid,
-    }
-}
-
-/// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
-/// for manual review if it is.
-async fn reject_callback(
-    store: &Store,
-    (institution, adapter): (&InstitutionId, &dyn Institution),
-    callback: &Request<Bytes>,
-    why: Unverified,
-    known_by: (&str, Stamp),
-) -> CallbackOutcome {
-    let (request_id, stamp) = known_by;
-    let now = stamp.now;
-    let acknowledged = why.received();
-    let status = match acknowledged {
-        Acknowledgement::Unverified => InboxStatus::Forged,
-        Acknowledgement::Recorded
-        | Acknowledgement::TryAgain
-        | Acknowledgement::UnknownReference
-        | Acknowledgement::Quarantined
-        | Acknowledgement::Unreadable => InboxStatus::Quarantined,
-    };
-    // Unauthenticated messages are logged by the caller, which limits such lines.
-    if status != InboxStatus::Forged {
-        tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
-            "an authenticated callback is not evidence");
-    }
-    let _ = store
-        .archive
-        .archive(&message(institution, callback, status, now))
-        .await;
-    let answer = match status {
-        InboxStatus::Forged => adapter.acknowledge(callback, acknowledged, request_id, &stamp),
-        InboxStatus::Genuine | InboxStatus::Quarantined => {
-            acknowledgement(adapter, callback, acknowledged, known_by).await
-        }
-    };
-    CallbackOutcome {
-        received: CallbackResponse {
-            answer,
-            status,
-            why: why.word(),
-            request_id: request_id.to_owned(),
-        },
-        about: mentioned(institution, callback.body()),
-        status: format!("{}: {}", status.name(), why.word()),
-        has_paid: false,
-    }
-}
-
-fn log_exchange(
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    (institution, callback): (&InstitutionId, &Request<Bytes>),
-    (at, outcome): (Timestamp, &CallbackOutcome),
-) {
-    let Some(about) = outcome.about.clone() else {
-        return;
-    };
-    let path = callback.uri().path_and_query();
-    let path = path.map_or("/", |target| target.as_str());
-    world.exchange_log.append(ExchangeEntry {
-        about,
-        at,
-        took: world.clock.now().since(at),
-        with: format!("institution {institution}"),
-        what: "callback".to_owned(),
-        result: outcome.status.clone(),
-        is_unproven: outcome.received.status == InboxStatus::Forged,
-        is_paying: outcome.has_paid,
-        request: RequestCopy::of(callback, format!("{}{path}", snapshot.platform.origin)),
-        reply: Some(ReplyCopy::of(&outcome.received.answer)),
-    });
-}
-
-/// The reply in the institution's own format; signed on a blocking thread if the key is slow.
-async fn acknowledgement(
-    adapter: &dyn Institution,
-    callback: &Request<Bytes>,
-    acknowledged: Acknowledgement,
-    known_by: (&str, Stamp),
-) -> Response<Bytes> {
-    let (request_id, stamp) = known_by;
-    if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
-        let (callback, request_id) = (callback.clone(), request_id.to_owned());
-        let signed = with_slow_key(slow, move |adapter| {
-            adapter.acknowledge(&callback, acknowledged, &request_id, &stamp)
-        });
-        if let Some(signed) = signed.await {
-            return signed;
-        }
-    }
-    adapter.acknowledge(callback, acknowledged, request_id, &stamp)
-}
-
-fn message(
-    institution: &InstitutionId,
-    callback: &Request<Bytes>,
-    status: InboxStatus,
-    at: Timestamp,
-) -> InboxMessage {
-    let mut raw = Vec::with_capacity(callback.body().len().saturating_add(1_024));
-    for (name, value) in callback.headers() {
-        raw.extend_from_slice(name.as_str().as_bytes());
-        raw.extend_from_slice(b": ");
-        raw.extend_from_slice(value.as_bytes());
-        raw.extend_from_slice(b"\r\n");
-    }
-    raw.extend_from_slice(b"\r\n");
-    raw.extend_from_slice(callback.body());
-    raw.truncate(ARCHIVED_BYTES_MAX);
-    InboxMessage {
-        institution: institution.clone(),
-        status,
-        raw,
-        at,
     }
 }

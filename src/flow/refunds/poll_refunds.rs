@@ -9,7 +9,7 @@ use crate::domain::refund::{Refund, RefundState, SendStatus};
 use crate::domain::schedule;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{QUERY_TIMEOUTS, SendOptions, ask_with_permit, send_once};
-use crate::flow::poll_unresolved::{PollResult, counted, kept_back, postpone_unsent};
+use crate::flow::poll_unresolved::pacing::{PollResult, counted, kept_back, postpone_unsent};
 use crate::institution::{Call, Institution};
 use crate::store::{Committed, Store, StoreError};
 use crate::world::{Permit, World};

@@ -181,6 +181,56 @@ fn every_step_of_a_walkthrough_exists() {
     }));
 }
 
+/// Lines of the main path at most, apart from comments, imports and blank lines.
+const MAIN_PATH_LINES_MAX: usize = 900;
+
+fn lines_of_code(file: &SourceFile) -> usize {
+    let mut is_import = false;
+    let code = code(file.production());
+    let lines = code.lines().filter(|line| {
+        let bare = line.trim_start();
+        let begins = [
+            "use ",
+            "mod ",
+            "pub use ",
+            "pub(in crate::flow) use ",
+            "pub(in crate::flow) mod ",
+        ];
+        is_import |= begins.iter().any(|begin| bare.starts_with(begin));
+        let counts = !is_import && !bare.is_empty();
+        is_import &= !bare.ends_with(';');
+        counts
+    });
+    lines.count()
+}
+
+/// A newcomer reads the main path in ten minutes: seven files that the document names.
+#[test]
+fn the_main_path_is_short() {
+    let document = super::tree::read("ARCHITECTURE.md");
+    let after = document
+        .split("The main path is seven files")
+        .nth(1)
+        .expect("it is named");
+    let named = after.split('.').next().expect("a sentence");
+    let files: Vec<&str> = named
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| *name != "flow/")
+        .collect();
+    assert_eq!(files.len(), 7, "{files:?}");
+    let lines = files.iter().map(|name| {
+        let path = format!("src/flow/{name}.rs");
+        lines_of_code(&SourceFile::new(&path, &super::tree::read(&path)))
+    });
+    let lines: usize = lines.sum();
+    assert!(
+        lines <= MAIN_PATH_LINES_MAX,
+        "{lines} lines, {MAIN_PATH_LINES_MAX} allowed"
+    );
+}
+
 #[test]
 fn a_missing_step_is_found() {
     let document = "`open` in `a.rs` makes it; `close` in\n`a.rs` ends it.";

@@ -1,0 +1,56 @@
+//! How a callback is acknowledged: the classification, and the reply in the institution's format.
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::domain::attempt::Stamp;
+use crate::flow::apply_evidence::EvidenceOutcome;
+use crate::flow::call_institution::executor::with_slow_key;
+use crate::institution::{Acknowledgement, Institution, SigningParty};
+use crate::store::{InboxStatus, StoreError};
+
+/// How an authenticated callback is acknowledged, and the status it is archived with.
+pub(super) fn acknowledgement_of(
+    outcome: &Result<EvidenceOutcome, StoreError>,
+    unclear: bool,
+) -> (Acknowledgement, InboxStatus) {
+    match outcome {
+        Ok(EvidenceOutcome::Moved(_) | EvidenceOutcome::Known(_)) if !unclear => {
+            (Acknowledgement::Recorded, InboxStatus::Genuine)
+        }
+        Ok(
+            EvidenceOutcome::Moved(_)
+            | EvidenceOutcome::Known(_)
+            | EvidenceOutcome::Unconfirmed(_)
+            | EvidenceOutcome::Contended,
+        )
+        | Err(_) => (Acknowledgement::TryAgain, InboxStatus::Genuine),
+        // Archived, with an error in the log: repeating it cannot make it true (V3).
+        Ok(EvidenceOutcome::Quarantined(_)) => {
+            (Acknowledgement::Quarantined, InboxStatus::Quarantined)
+        }
+        Ok(EvidenceOutcome::UnknownReference) => {
+            (Acknowledgement::UnknownReference, InboxStatus::Quarantined)
+        }
+    }
+}
+
+/// The reply in the institution's own format; signed on a blocking thread if the key is slow.
+pub(super) async fn acknowledgement(
+    adapter: &dyn Institution,
+    callback: &Request<Bytes>,
+    acknowledged: Acknowledgement,
+    known_by: (&str, Stamp),
+) -> Response<Bytes> {
+    let (request_id, stamp) = known_by;
+    if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
+        let (callback, request_id) = (callback.clone(), request_id.to_owned());
+        let signed = with_slow_key(slow, move |adapter| {
+            adapter.acknowledge(&callback, acknowledged, &request_id, &stamp)
+        });
+        if let Some(signed) = signed.await {
+            return signed;
+        }
+    }
+    adapter.acknowledge(callback, acknowledged, request_id, &stamp)
+}
