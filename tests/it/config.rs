@@ -409,7 +409,7 @@ fn conditions_of_a_payment_are_read_and_checked() {
         site.only_fault()
     };
     let no_sums = fault(&[offers, (there, &format!("{there}{hkd}"))]);
-    assert!(no_sums.contains("expected sums in HKD"), "{no_sums}");
+    assert!(no_sums.contains("expected amounts in HKD"), "{no_sums}");
     let not_settled = fault(&[(there, &format!("{there}{hkd}{sums}"))]);
     assert!(
         not_settled.contains("a currency that bluebank settles in"),

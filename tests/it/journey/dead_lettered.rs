@@ -104,10 +104,10 @@ async fn a_dead_lettered_event_is_sent_again() {
     let (done, printed) = events(&stage, &["resend"]).await;
     assert!(!done && printed.contains("--all"), "{printed}");
     let (_, printed) = events(&stage, &["resend", "--merchant", "M2002"]).await;
-    assert_eq!(printed, "sent again: 0\n");
+    assert_eq!(printed, "resent: 0\n");
     assert_eq!(
         events(&stage, &["resend", "--all"]).await,
-        (true, "sent again: 1\n".to_owned())
+        (true, "resent: 1\n".to_owned())
     );
 
     until(&store, "state = 'DELIVERED' AND tries = 1").await;

@@ -144,7 +144,7 @@ async fn staff_reconcile_with_a_gateway_and_without() {
     let (status, printed) = reconcile(&stage, &date, &["--statement", &file]).await;
     assert_eq!(status, 1, "{printed}");
     assert!(
-        printed.contains("refused, nothing was touched: cut_off"),
+        printed.contains("refused, the ledger is unchanged: cut_off"),
         "{printed}"
     );
 }
