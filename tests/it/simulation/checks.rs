@@ -555,24 +555,19 @@ pub(crate) fn end(durable: &DurableState, parties: &Parties) -> InvariantResult 
             "Z1: {:?} is live for ever",
             order.live_attempt()
         );
-        hold!(
-            order.state != OrderState::Open,
-            "Z3: {} neither paid nor expired",
-            order.no
-        );
+        let (no, is_open) = (&order.no, order.state == OrderState::Open);
+        hold!(!is_open, "Z3: {no} neither paid nor expired");
     }
     for row in durable.events.values() {
         let is_due = row.event.destination.is_some() && row.outcome == MemoryEventState::Pending;
         hold!(!is_due, "Z2: {:?} was never delivered", row.event);
-        let id = row.event.id.as_str();
-        let mut inboxes = parties.merchants.values();
-        let is_acknowledged =
-            inboxes.any(|inbox| inbox.notices.get(id).is_some_and(|one| one.acknowledged));
-        hold!(
-            is_acknowledged || row.outcome == MemoryEventState::Dead,
-            "Z2: nobody acknowledged {:?}",
-            row.event
-        );
+        let (id, is_dead) = (row.event.id.as_str(), row.outcome == MemoryEventState::Dead);
+        let mut notices = parties
+            .merchants
+            .values()
+            .filter_map(|one| one.notices.get(id));
+        let is_ended = is_dead || notices.any(|one| one.acknowledged);
+        hold!(is_ended, "Z2: nobody acknowledged {:?}", row.event);
     }
     for (id, books) in &parties.institutions {
         for (attempt, payment) in &books.payments {
