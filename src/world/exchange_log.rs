@@ -33,7 +33,9 @@ impl HeaderFields {
         let some = FIELDS.into_iter().filter_map(|name| {
             let value = headers.get(&name)?;
             let fits = value.len() <= VALUE_BYTES_MAX;
-            fits.then(|| (name, value.clone()))
+            // A copy: a share would keep the whole head that it came with.
+            let copy = || HeaderValue::from_bytes(value.as_bytes()).ok();
+            Some((name, fits.then(copy).flatten()?))
         });
         Self(some.collect())
     }
@@ -140,7 +142,7 @@ impl Body {
         if bytes.len() > BODY_BYTES_MAX {
             Self::TooLong(bytes.len())
         } else {
-            Self::Kept(bytes.clone())
+            Self::Kept(Bytes::copy_from_slice(bytes))
         }
     }
 

@@ -338,6 +338,9 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), came);
         let half = br#"{"modes":["\ud800"]}"#;
         assert_eq!(shown(half), "20 bytes that are not shown");
+        // Out of a number's range: its reader could not read the line.
+        let beyond = br#"{"fee":1e999}"#;
+        assert_eq!(shown(beyond), "13 bytes that are not shown");
     }
 
     /// D1: for any input, truncated or mutated, the output is one line of JSON, and values under

@@ -100,7 +100,8 @@ impl<'a> Scanner<'a> {
         let from = self.at;
         self.step(length);
         let scalar = self.text.get(from..self.at)?;
-        let is_one: Result<serde::de::IgnoredAny, _> = serde_json::from_str(scalar);
+        // Held to what its reader can read: a number may be written so that it is out of range.
+        let is_one: Result<serde_json::Value, _> = serde_json::from_str(scalar);
         is_one.ok().map(|_| scalar)
     }
 

@@ -42,6 +42,7 @@ pub(in crate::store) struct TimelineReader {
 impl TimelineReader {
     pub(in crate::store) fn open(path: &Path, seal: Arc<Seal>) -> Result<Self, OpenError> {
         let connection = file::connect_beside(path)?;
+        file::is_current(&connection)?;
         Ok(Self { connection, seal })
     }
 

@@ -32,11 +32,6 @@ pub(in crate::store::sqlite) fn read(
     (from, until): (Timestamp, Timestamp),
 ) -> Result<Exchanges, SqliteFault> {
     let mut found = Exchanges::until(until);
-    // The store of an earlier release, still running, has no such table.
-    let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'exchange_log')";
-    if !connection.query_row(is_there, [], |row| row.get::<_, bool>(0))? {
-        return Ok(found);
-    }
     let names = digests(seal, order);
     let sql = "SELECT block, first_at, last_at, dropped, orders FROM exchange_log
         WHERE first_at >= ?1 AND first_at <= ?2 ORDER BY first_at, block";
