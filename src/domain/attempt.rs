@@ -1,7 +1,7 @@
 //! A payment attempt: one try to have an order paid through one institution.
 //!
-//! Legal transitions are decided here, from the attempt's state and one finding (section 4 of the
-//! invariants). Their effect on the order is decided in `order`.
+//! Legal transitions are decided here, from the attempt's state and one finding
+//! (docs/requirements.md, Invariants, E1 to V5). Their effect on the order is decided in `order`.
 
 mod contradiction;
 
@@ -13,7 +13,7 @@ use crate::domain::schedule::Schedule;
 
 pub use contradiction::Contradiction;
 
-/// Where an attempt stands (section 4 of the invariants).
+/// State of an attempt (docs/requirements.md, Invariants, E1 to V5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttemptState {
     /// Durable; the call may have been sent.
@@ -26,9 +26,10 @@ pub enum AttemptState {
     Closing,
     /// The money moved. Terminal.
     Paid,
-    /// Definitely refused, or definitely never sent.
+    /// Confirmed refused by the institution, not sent, or never arrived; a late success is still
+    /// possible (V4).
     Failed,
-    /// Can definitely no longer be paid.
+    /// Confirmed closed by the institution; a late success is still possible (V4).
     Closed,
 }
 
@@ -65,7 +66,8 @@ impl AttemptState {
         }
     }
 
-    /// Whether money can still move through it.
+    /// Whether its outcome is still open. A late success is possible even after FAILED or CLOSED
+    /// (V4).
     pub fn is_live(self) -> bool {
         match self {
             Self::Intent | Self::Unknown | Self::Accepted | Self::Closing => true,
@@ -74,8 +76,8 @@ impl AttemptState {
     }
 }
 
-/// Identifies the process that wrote an attempt: orphaned calls of a dead process are in doubt
-/// (S1).
+/// Identifies the process that wrote an attempt: orphaned calls of a dead process have an unknown
+/// outcome (S1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub i64);
 
@@ -98,7 +100,8 @@ pub struct Attempt {
     pub seq: u32,
     /// The institution.
     pub institution: InstitutionId,
-    /// What we are there: whose key signs and proves. Never changes (C2, R5).
+    /// Our account at the institution, whose keys sign our calls and verify its messages. Never
+    /// changes (C2, R5).
     pub account: AccountId,
     /// Who receives the money there, by the institution's number. Never changes (C2, R5).
     pub receiver: ReceiverId,
@@ -190,8 +193,8 @@ impl Attempt {
     }
 
     fn is_of_account(&self, evidence: &Evidence) -> bool {
-        let account = evidence.account.as_ref();
-        account.is_none_or(|account| *account == self.account)
+        let accounts = evidence.accounts.as_ref();
+        accounts.is_none_or(|accounts| accounts.contains(&self.account))
     }
 
     fn is_of_receiver(&self, evidence: &Evidence) -> bool {
@@ -208,7 +211,7 @@ impl Attempt {
         })
     }
 
-    /// The transition that a finding justifies, by the table of section 4. `NotFound` is passed
+    /// The transition that a finding justifies (E1 to E5, V1 to V5). `NotFound` is passed
     /// only when the query was late enough ([`Evidence::is_not_found_conclusive`]).
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
         match finding {

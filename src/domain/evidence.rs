@@ -15,8 +15,9 @@ use crate::domain::personal::code_or_masked;
 pub struct Evidence {
     /// Its source; determined by the address that received the message, never by the message (C1).
     pub institution: InstitutionId,
-    /// The account whose key proves it; `None` where the key is of several or of none.
-    pub account: Option<AccountId>,
+    /// The accounts whose key proves it: evidence of another account's attempt it is not (C2). `None`
+    /// where no key proves it: nothing was received.
+    pub accounts: Option<Vec<AccountId>>,
     /// The receiver that it names; `None` where its messages do not name one.
     pub receiver: Option<ReceiverId>,
     /// What it is about (K2).

@@ -364,8 +364,11 @@ impl RoutingTable {
         account: &AccountId,
         now: Timestamp,
     ) -> bool {
-        let known = self.accounts.get(&(institution.clone(), account.clone()));
-        known.is_none_or(|account| account.credentials.are_usable(now))
+        match self.accounts.get(&(institution.clone(), account.clone())) {
+            Some(account) => account.credentials.are_usable(now),
+            // One that is not configured any more can sign nothing.
+            None => self.accounts_at(institution).next().is_none(),
+        }
     }
 
     /// The accounts at an institution.

@@ -23,7 +23,8 @@ use executor::{Conversation, Failure, Start, execute, with_slow_key};
 /// How long a payer waits for the payment action; after that the reply is "pending" (R-6.4-1a).
 pub const CREATE_TIMEOUTS: CallTimeouts = timeouts(5_000, 6_000);
 
-/// How long a worker's query or close may take.
+/// How long a worker's query, close or refund send may take, and a query that confirms evidence
+/// against a final state (V4).
 pub const QUERY_TIMEOUTS: CallTimeouts = timeouts(5_000, 8_000);
 
 /// How long a merchant's query waits for the institution's reply (R-A3.2-3).
@@ -230,7 +231,7 @@ impl PaymentCall<'_> {
     fn evidence(&self, finding: Finding) -> Evidence {
         Evidence {
             institution: self.adapter.id().clone(),
-            account: Some(self.call.attempt().account.clone()),
+            accounts: Some(vec![self.call.attempt().account.clone()]),
             receiver: Some(self.call.attempt().receiver.clone()),
             about: self.call.about(),
             by: self.call.means(),

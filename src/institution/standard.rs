@@ -1,5 +1,5 @@
 //! The `standard` dialect: an institution that implements A3.1 to A3.4, with this gateway as its
-//! merchant (`interface.md`, "The `standard` dialect").
+//! merchant.
 //!
 //! Our attempt number is its `merchantOrderNo`, our receiver its `merchantId`.
 
@@ -45,8 +45,8 @@ const SIGNED_FOR_S: i64 = 300;
 const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
-/// The parties of a callback: the account whose key signed it, and the receiver that it names.
-type Whose = (Option<AccountId>, Option<ReceiverId>);
+/// The parties of a callback: the accounts whose key signed it, and the receiver that it names.
+type Whose = (Vec<AccountId>, Option<ReceiverId>);
 
 /// A signed request, and the binding that its reply must have.
 type Signed = (Request<Bytes>, Question);
@@ -132,7 +132,7 @@ impl Institution for StandardAdapter {
             institution: self.0.id.clone(),
             // An authenticated reply is bound to our request, which names the receiver and is
             // signed as the account.
-            account: finding.is_ok().then(|| account.clone()),
+            accounts: finding.is_ok().then(|| vec![account.clone()]),
             receiver: finding.is_ok().then(|| call.attempt().receiver.clone()),
             about: call.about(),
             by: call.means(),
@@ -158,9 +158,7 @@ impl Institution for StandardAdapter {
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
         let receiver = reading::receiver(&fields);
-        let account = self.0.accounts.named(accounts, receiver.as_ref());
-        let account = account.map(|account| account.id.clone());
-        let whose = (account, receiver);
+        let whose = (accounts, receiver);
         if let Some(about) = refunds::refund_no(&fields).map(EvidenceSubject::Refund) {
             return Ok(ProvenCallback::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
@@ -212,7 +210,7 @@ impl StandardAdapter {
     fn evidence(
         &self,
         about: EvidenceSubject,
-        ((account, receiver), sum): (Whose, Result<Amount, Ambiguity>),
+        ((accounts, receiver), sum): (Whose, Result<Amount, Ambiguity>),
         read: reading::FindingResult,
     ) -> Evidence {
         // Without a readable amount it could be about anything.
@@ -222,7 +220,7 @@ impl StandardAdapter {
         };
         Evidence {
             institution: self.0.id.clone(),
-            account,
+            accounts: Some(accounts),
             receiver,
             about,
             by: EvidenceSource::Callback,

@@ -219,7 +219,7 @@ fn evidence_of_another_account_or_receiver_is_put_aside() {
             order.apply(evidence, facts, Timestamp::from_s(NOW_S))
         };
         let of_another_account = Evidence {
-            account: Some(AccountId::parse("another").unwrap()),
+            accounts: Some(vec![AccountId::parse("another").unwrap()]),
             ..evidence.clone()
         };
         let of_another_receiver = Evidence {

@@ -111,7 +111,8 @@ impl Order {
         Change::between(Some(self), after, cause, now)
     }
 
-    /// The payer chose another institution: close the live attempt first (A2).
+    /// Moves live attempts (UNKNOWN, ACCEPTED) to CLOSING: the payer chose another institution, and
+    /// at most one attempt may be live (A2).
     pub fn begin_closing(&self, cause: ChangeCause, now: Timestamp) -> Result<Change, ChangeCause> {
         let mut after = self.clone();
         if after.close_live_attempts() {
@@ -190,7 +191,7 @@ impl Order {
         let overdue = attempt.state == AttemptState::Intent && is_overdue(attempt.sent_at, now);
         let evidence = Evidence {
             institution: attempt.institution.clone(),
-            account: None,
+            accounts: None,
             receiver: None,
             about: EvidenceSubject::Attempt(attempt.id.clone()),
             by: EvidenceSource::Create,
@@ -206,7 +207,8 @@ impl Order {
         }
     }
 
-    /// Applies evidence to this order. The only way an attempt or refund changes state (section 2).
+    /// Applies evidence to this order. The only way evidence changes the state of an attempt or
+    /// refund (docs/requirements.md, Invariants, V1 to V5).
     pub fn apply(&self, evidence: &Evidence, facts: &Facts, now: Timestamp) -> Applied {
         let id = match &evidence.about {
             EvidenceSubject::Attempt(id) => id,

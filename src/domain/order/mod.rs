@@ -41,7 +41,7 @@ fn is_overdue(left: Timestamp, now: Timestamp) -> bool {
     now < left || now.since(left) >= INTENT_TIMEOUT
 }
 
-/// State of an order (section 3 of the invariants).
+/// State of an order (docs/requirements.md, Invariants, O1 to O6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderState {
     /// May still be paid.
@@ -88,7 +88,7 @@ impl CloseReason {
     }
 }
 
-/// The merchant's request; immutable (section 1 of the invariants). Two requests with the same
+/// The merchant's request; immutable. Two requests with the same
 /// number are the same if these are equal (Q7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderTerms {

@@ -63,7 +63,7 @@ impl Order {
     }
 
     /// Moves a refund that stayed unresolved over its whole schedule one step: PROCESSING becomes
-    /// UNKNOWN, and UNKNOWN goes to manual review (section 5). It is still polled; one that was
+    /// UNKNOWN, and UNKNOWN goes to manual review (Z1). It is still polled; one that was
     /// PROCESSING did arrive, so it is never sent again.
     pub fn move_to_manual_review(&self, no: &RefundOrderNo, now: Timestamp) -> Option<Change> {
         let refund = self.refund(no)?;
@@ -84,7 +84,7 @@ impl Order {
     }
 
     /// Records a staff decision on a refund in manual review; the refund ends when a second person
-    /// decides the same from the same statement (section 5).
+    /// decides the same from the same statement (L5).
     ///
     /// # Errors
     /// [`DecisionIneffective`]; nothing changes.
@@ -148,7 +148,7 @@ impl Order {
         };
         let evidence = Evidence {
             institution: self.attempt_of(refund)?.institution.clone(),
-            account: None,
+            accounts: None,
             receiver: None,
             about: EvidenceSubject::Refund(refund.no.clone()),
             by: EvidenceSource::Refund,

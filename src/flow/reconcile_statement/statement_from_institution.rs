@@ -1,6 +1,6 @@
 //! Requests a statement from the institution: one receiver after the other, page by page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,14 @@ impl<'a> FromInstitution<'a> {
                 account: contract.account.clone(),
                 receiver: contract.receiver.clone(),
             });
-        let receivers: BTreeSet<AccountReceiver> = agreed.chain(moved).collect();
+        // Each receiver once, whichever accounts it has had: the one of its contract asks.
+        let mut accounts = BTreeMap::new();
+        for AccountReceiver { account, receiver } in agreed.chain(moved) {
+            accounts.entry(receiver).or_insert(account);
+        }
+        let receivers = accounts.into_iter();
+        let receivers = receivers.map(|(receiver, account)| AccountReceiver { account, receiver });
+        let receivers: BTreeSet<AccountReceiver> = receivers.collect();
         Ok(Self {
             world: scope.world,
             adapter: Arc::clone(adapter),

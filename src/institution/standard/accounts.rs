@@ -1,9 +1,9 @@
 //! Our accounts at one institution of the `standard` dialect: which one signs a call, whose keys
 //! verify its replies, and which one a callback is for.
 //!
-//! All callbacks come to one address, so the key that signed one determines its account (C1). One
-//! key may be enrolled for several accounts; then the receiver in the authenticated message
-//! decides.
+//! All callbacks come to one address, so the key that signed one determines its accounts (C1): it is
+//! evidence of theirs only. Where a key is enrolled for several, the receiver in the message decides
+//! which of them replies.
 
 use std::collections::HashMap;
 
@@ -93,12 +93,21 @@ impl StandardAccounts {
         callback: &Request<Bytes>,
         callback_url: &str,
         now: Timestamp,
-    ) -> Option<(Proven, &[AccountId])> {
-        self.rings.iter().find_map(|one| {
-            let proven = verify_request(callback, callback_url, &one.ring, now.seconds()).ok()?;
-            let accounts = one.accounts.get(&proven.key_id)?;
-            Some((proven, accounts.as_slice()))
-        })
+    ) -> Option<(Proven, Vec<AccountId>)> {
+        let mut found: Option<(Proven, Vec<AccountId>)> = None;
+        for one in &self.rings {
+            let proven = verify_request(callback, callback_url, &one.ring, now.seconds());
+            let Ok(proven) = proven else {
+                continue;
+            };
+            let accounts = one.accounts.get(&proven.key_id).into_iter().flatten();
+            // The same key may be enrolled for other accounts with other days.
+            match &mut found {
+                Some((_, all)) => all.extend(accounts.cloned()),
+                None => found = Some((proven, accounts.cloned().collect())),
+            }
+        }
+        found.filter(|(_, accounts)| !accounts.is_empty())
     }
 
     /// Which of these accounts a message with this receiver is for: the only one; else the one that

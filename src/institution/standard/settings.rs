@@ -42,19 +42,19 @@ pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
     name: "standard",
     facts: FACTS,
     institution_settings: &[
-        Setting::required(URL, SettingForm::Address, "where it is called")
+        Setting::required(URL, SettingForm::Address, "base URL of its API")
             .such_as("\"https://bank.example\""),
         Setting::optional(
             MERCHANT_NAME,
             SettingForm::Text,
-            "what merchants are called there; their own name where absent",
+            "merchant name sent to the institution; default: the merchant's own",
         ),
     ],
     account_settings: &[
         Setting::required(
             MERCHANT_ID,
             SettingForm::Identifier,
-            "the account's number there (merchantId)",
+            "the account's number at the institution (merchantId)",
         ),
         Setting::required(OWN_KEY.id, SettingForm::KeyIdOf(KEY), "the id of our key"),
         Setting::required(
@@ -70,12 +70,12 @@ pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
         Setting::optional(
             "key_not_after",
             SettingForm::DayOf(KEY),
-            "the last one; its end is announced 30 days before",
+            "last day; a warning appears 30 days before",
         ),
         Setting::required(
             KEYS,
             SettingForm::PublicKeys,
-            "prove the institution's answers and callbacks",
+            "verify its responses and callbacks",
         ),
     ],
     sub_settings: &[Setting::required(

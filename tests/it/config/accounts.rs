@@ -151,9 +151,10 @@ fn accounts_and_kinds_are_printed() {
     let text = check::kinds::describe();
     for line in [
         "kind = \"standard\"\n\n[[institution]]\n",
-        "  url            address  required  where it is called\n",
+        "  url            address  required  base URL of its API\n",
         "\n[[account]]\n",
-        "  merchant_id     identifier   required  the account's number there (merchantId)\n",
+        "  merchant_id     identifier   required  \
+         the account's number at the institution (merchantId)\n",
         "  keys            public keys  required  ",
     ] {
         assert!(text.contains(line), "{line}{text}");

@@ -432,7 +432,7 @@ fn a_query_that_was_not_sent_ends_nothing() {
     ] {
         let evidence = Evidence {
             institution: created.institution.clone(),
-            account: None,
+            accounts: None,
             receiver: None,
             about: EvidenceSubject::Attempt(created.id.clone()),
             by,

@@ -339,8 +339,8 @@ fn a_callback_is_of_the_account_whose_key_signed_it() {
     ] {
         let callback = paid_callback(&number, receiver, &theirs[signer]);
         let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
-        let account = ["tea", "books"][signer];
-        assert_eq!(evidence.account, AccountId::parse(account).ok());
+        let account = AccountId::parse(["tea", "books"][signer]).unwrap();
+        assert_eq!(evidence.accounts, Some(vec![account]));
         let applied = order.apply(&evidence, adapter.facts(), now);
         match expected {
             None => assert!(matches!(applied, Applied::Commit(_)), "{applied:?}"),
@@ -357,31 +357,56 @@ fn a_callback_is_of_the_account_whose_key_signed_it() {
     assert_eq!(read.err(), Some(Unverified::Unverified("signature")));
 }
 
-/// C2: where one key is enrolled for several accounts, the receiver that the message names decides.
+/// C1, C2, E3: a key that is enrolled for several accounts proves nothing about another one's attempt, whatever
+/// receiver the message names; of its own accounts it does, with the receiver of the attempt.
 #[test]
-fn a_key_of_several_accounts_leaves_it_to_the_receiver() {
+fn a_key_of_several_accounts_is_evidence_of_those_only() {
     let theirs = key("harbour-1");
     let one =
         |id: &str, number: &str| account(id, number, key("paymux-1"), vec![enrolled(&theirs, id)]);
     let now = Timestamp::from_s(NOW_S);
-    let direct = built(vec![one("tea", "ACC-1"), one("books", "ACC-2")]);
     let mut provider = one("platform", "PAYMUX");
     provider.role = AccountRole::Provider;
-    let mixed = built(vec![one("tea", "ACC-1"), provider]);
-    let number = order_with(AttemptState::Accepted, Mode::Webview).attempts[0]
-        .id
-        .to_string();
-    for (adapter, receiver, account) in [
-        (&direct, "ACC-1", Some("tea")),
-        (&direct, "ACC-2", Some("books")),
-        (&direct, "ACC-3", None),
-        (&mixed, "ACC-1", Some("tea")),
-        (&mixed, "SUB-7", Some("platform")),
+    let adapter = built(vec![one("tea", "ACC-1"), one("books", "ACC-2"), provider]);
+    for (account, receiver, named, expected) in [
+        ("tea", "ACC-1", "ACC-1", None),
+        ("books", "ACC-2", "ACC-2", None),
+        ("platform", "SUB-7", "SUB-7", None),
+        // Its money moved from an account of its own to the provider's, under one number.
+        ("platform", "ACC-1", "ACC-1", None),
+        ("tea", "ACC-1", "ACC-2", Some(Contradiction::Receiver)),
+        ("toys", "ACC-3", "ACC-3", Some(Contradiction::Account)),
     ] {
-        let callback = paid_callback(&number, receiver, &theirs);
+        let mut order = order_with(AttemptState::Accepted, Mode::Webview);
+        order.attempts[0].account = AccountId::parse(account).unwrap();
+        order.attempts[0].receiver = ReceiverId::parse(receiver).unwrap();
+        let callback = paid_callback(order.attempts[0].id.as_str(), named, &theirs);
         let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
-        let expected = account.map(|id| AccountId::parse(id).unwrap());
-        assert_eq!(evidence.account, expected, "{receiver}");
-        assert_eq!(evidence.receiver, ReceiverId::parse(receiver).ok());
+        let applied = order.apply(&evidence, adapter.facts(), now);
+        match expected {
+            None => assert!(
+                matches!(applied, Applied::Commit(_)),
+                "{account}: {applied:?}"
+            ),
+            Some(why) => assert_eq!(applied, Applied::Quarantine(why), "{account} {named}"),
+        }
     }
+}
+
+/// C1, C2: one key that two accounts enrol with different days proves the messages of both.
+#[test]
+fn a_key_enrolled_with_other_days_is_both_accounts() {
+    let theirs = key("harbour-1");
+    let until = |id: &str, number: &str, days: i64| {
+        let mut enrolled = enrolled(&theirs, id);
+        enrolled.not_after_s = NOW_S + days * 86_400;
+        account(id, number, key("paymux-1"), vec![enrolled])
+    };
+    let adapter = built(vec![until("books", "ACC-2", 1), until("tea", "ACC-1", 9)]);
+    let now = Timestamp::from_s(NOW_S);
+    let order = order_with(AttemptState::Accepted, Mode::Webview);
+    let callback = paid_callback(order.attempts[0].id.as_str(), "ACC-1", &theirs);
+    let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
+    let accounts = ["books", "tea"].map(|id| AccountId::parse(id).unwrap());
+    assert_eq!(evidence.accounts, Some(accounts.to_vec()));
 }

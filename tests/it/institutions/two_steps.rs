@@ -138,7 +138,7 @@ impl TinyDialect {
     fn evidence(&self, call: &Call<'_>, finding: Finding) -> Step<Evidence> {
         Step::Done(Evidence {
             institution: self.id.clone(),
-            account: Some(call.attempt().account.clone()),
+            accounts: Some(vec![call.attempt().account.clone()]),
             receiver: Some(call.attempt().receiver.clone()),
             about: call.about(),
             by: call.means(),

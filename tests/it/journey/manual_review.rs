@@ -301,14 +301,14 @@ async fn a_break_has_an_owner_and_an_end() {
     );
 
     assert_eq!(
-        ask(&["hand-over", "1", "night desk"]).await,
+        ask(&["assign", "1", "night desk"]).await,
         (0, "done; recorded in the audit log\n".to_owned())
     );
     assert!(ask(&["list"]).await.1.contains(" owner=night desk "));
     for (expected, wrong) in [
-        (4, ["hand-over", "2", "anna"]),
-        (1, ["hand-over", "1", "a\nb"]),
-        (1, ["hand-over", "1", ""]),
+        (4, ["assign", "2", "anna"]),
+        (1, ["assign", "1", "a\nb"]),
+        (1, ["assign", "1", ""]),
     ] {
         let (status, printed) = ask(&wrong).await;
         assert!(

@@ -206,7 +206,7 @@ pub(super) fn after(order: &Order, finding: Finding) -> Order {
     let attempt = order.attempts.last().unwrap();
     let evidence = Evidence {
         institution: attempt.institution.clone(),
-        account: None,
+        accounts: None,
         receiver: None,
         about: EvidenceSubject::Attempt(attempt.id.clone()),
         by: EvidenceSource::Query,
@@ -341,7 +341,7 @@ impl Institution for LinkInstitution {
         match (call, self.0.as_str()) {
             (Call::Create(attempt, _), "harbour") => Step::Done(Evidence {
                 institution: self.0.clone(),
-                account: Some(attempt.account.clone()),
+                accounts: Some(vec![attempt.account.clone()]),
                 receiver: Some(attempt.receiver.clone()),
                 about: call.about(),
                 by: call.means(),

@@ -150,7 +150,7 @@ async fn refund_unresolved(house: &ReconciliationTestbed, order: &Order, n: u32)
 async fn learn(house: &ReconciliationTestbed, order: &Order, finding: Finding) -> Order {
     let evidence = Evidence {
         institution: institution("harbour"),
-        account: None,
+        accounts: None,
         receiver: None,
         about: EvidenceSubject::Refund(order.refunds[0].no.clone()),
         by: EvidenceSource::Refund,

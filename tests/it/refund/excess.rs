@@ -206,7 +206,7 @@ fn an_excess_payment_refunded_twice_is_a_break_in_either_order() {
     let second = &order.refunds[1];
     let evidence = Evidence {
         institution: order.attempts[0].institution.clone(),
-        account: None,
+        accounts: None,
         receiver: None,
         about: EvidenceSubject::Refund(second.no.clone()),
         by: EvidenceSource::Query,

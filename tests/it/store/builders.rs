@@ -147,7 +147,7 @@ pub(crate) fn apply(
     let attempt = &order.attempts[seq - 1];
     let evidence = Evidence {
         institution: attempt.institution.clone(),
-        account: Some(attempt.account.clone()),
+        accounts: Some(vec![attempt.account.clone()]),
         receiver: Some(attempt.receiver.clone()),
         about: EvidenceSubject::Attempt(attempt.id.clone()),
         by,

@@ -42,7 +42,7 @@ async fn received_about(
 ) -> Order {
     let evidence = Evidence {
         institution: institution("harbour"),
-        account: None,
+        accounts: None,
         receiver: None,
         about,
         by,

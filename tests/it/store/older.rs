@@ -211,5 +211,11 @@ async fn what_was_left_before_nodes_were_registered_is_taken_over() {
             WHERE ended_at IS NOT NULL;
         ALTER TABLE attempts DROP COLUMN receiver_id; PRAGMA user_version = 16;";
     stores.look().execute_batch(before).unwrap();
-    assert_eq!(orphaned(&stores.open()).await, 1);
+    let store = stores.open();
+    assert_eq!(orphaned(&store).await, 1);
+    // R5: an account keeps the number that its attempts were begun with.
+    let guard = store.configuration.dependents(at(0)).await.unwrap();
+    let numbers: Vec<_> = guard.receivers.iter().collect();
+    assert_eq!(numbers.len(), 1);
+    assert_eq!(numbers[0].0.1.as_str(), numbers[0].1.as_str());
 }

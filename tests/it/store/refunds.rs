@@ -46,7 +46,7 @@ pub(super) fn apply(order: &Order, finding: Finding) -> Change {
     let refund = order.refunds.last().unwrap();
     let evidence = Evidence {
         institution: institution("harbour"),
-        account: None,
+        accounts: None,
         receiver: None,
         about: EvidenceSubject::Refund(refund.no.clone()),
         by: EvidenceSource::Query,

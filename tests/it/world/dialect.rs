@@ -70,7 +70,7 @@ impl PlainAdapter {
         let receiver = text("receiver");
         Some(Evidence {
             institution: self.id.clone(),
-            account: None,
+            accounts: None,
             receiver: receiver.and_then(|receiver| ReceiverId::parse(receiver).ok()),
             about,
             by,
@@ -186,7 +186,7 @@ impl Institution for PlainAdapter {
         let by = call.means();
         let ambiguous = |why| Evidence {
             institution: self.id.clone(),
-            account: None,
+            accounts: None,
             receiver: None,
             about: call.about(),
             by,

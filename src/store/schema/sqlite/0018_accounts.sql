@@ -15,3 +15,6 @@ CREATE TABLE accounts (
     receiver_id    TEXT NOT NULL,
     PRIMARY KEY (institution_id, account_id)
 ) STRICT, WITHOUT ROWID;
+
+-- What was begun before has its number: it cannot become another one unseen.
+INSERT INTO accounts SELECT DISTINCT institution_id, account_id, receiver_id FROM attempts;
