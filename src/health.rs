@@ -61,7 +61,7 @@ impl HealthTracker {
             .unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    /// An institution's health for new orders. Takes no probe permit.
+    /// An institution's health for new attempts. Takes no probe permit.
     pub fn standing(&self, institution: &InstitutionId, now: Timestamp) -> Health {
         match self.known(institution) {
             Some(breaker) => locked(&breaker).standing(&self.settings(), now),
@@ -69,7 +69,7 @@ impl HealthTracker {
         }
     }
 
-    /// Admits a new order to an institution; `None` while nothing new is sent there.
+    /// Admits a new attempt at an institution; `None` while no new attempt may be sent to it.
     pub fn enter(&self, institution: &InstitutionId, now: Timestamp) -> Option<ProbePermit> {
         let Some(breaker) = self.known(institution) else {
             return Some(ProbePermit::default());

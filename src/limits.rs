@@ -1,8 +1,8 @@
 //! Rate limits per caller and address: governor, under our clock.
 //!
 //! They count; they never wait and never authenticate. A claimed name never uses up its owner's
-//! allowance: before the signature is verified, only certificate and address count (Q1,
-//! interface.md). Permits of institutions, for which calls do wait, are in `limits/permits.rs`.
+//! allowance: before the signature is verified, only certificate and address count (Q1).
+//! Permits of institutions, for which calls do wait, are in `limits/permits.rs`.
 
 pub mod bound;
 mod explanations;

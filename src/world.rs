@@ -219,7 +219,7 @@ pub enum OutboundParty {
     /// A configured institution, at its configured address.
     Institution(InstitutionId),
     /// A merchant's registered origin: public addresses only, unless the operator allows named
-    /// networks (`interface.md`, Enrolment).
+    /// networks.
     Merchant,
 }
 

@@ -20,8 +20,8 @@ const TITLE_CHARS_MAX: usize = 200;
 /// Shape: each is the `contentText` of one part with content type
 /// `application/vnd.gsma.botmessage.v1.0+json`. A tap comes back to the merchant as
 /// `p1.sel.{payOrderNo}.{institutionId}` (chosen), `p1.open.{payOrderNo}` (page opened) or
-/// `p1.cxl.{payOrderNo}` (given up): order and institution by the very values that select and
-/// close take (G-31). They let nobody pay: those calls are signed.
+/// `p1.cxl.{payOrderNo}` (given up): order and institution are the values that the select
+/// and close calls take (G-31). Knowing them allows nobody to pay: those calls are signed.
 pub fn cards(order: &Order, offers: Option<&[Offer<'_>]>, pay_url: Option<String>) -> Vec<Value> {
     if order.state != OrderState::Open {
         return Vec::new();
@@ -56,8 +56,8 @@ fn single(content: &Value) -> Value {
     }}})
 }
 
-/// One institution. No logo: operators show only media they have audited, and a payment must not
-/// fail because of one.
+/// One institution. No logo: mobile operators show only media that they have approved, and a
+/// payment must not fail because of one.
 fn choice(order: &Order, offer: &Offer<'_>) -> Value {
     let institution = offer.institution;
     let (sign, sum) = money(order);
@@ -98,7 +98,7 @@ fn payment(order: &Order, url: &str) -> Value {
     })
 }
 
-/// Button texts have at most 25 bytes: operators count bytes where GSMA counts characters.
+/// Button texts have at most 25 bytes: mobile operators count bytes where GSMA counts characters.
 fn reply(text: &str, data: &str) -> Value {
     json!({"reply": {"displayText": text, "postback": {"data": data}}})
 }

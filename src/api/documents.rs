@@ -1,5 +1,5 @@
-//! The public documents: the platform's keys (R-6.3.1-1c), and the description of this interface as it
-//! is in the repository, so that a program and its description are of one release. Neither is signed.
+//! The public documents: the platform's keys (R-6.3.1-1c), and the interface description, compiled in
+//! so that it always matches the running program. Neither is signed.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -9,14 +9,14 @@ use crate::api::response::with_body;
 use crate::api::{AnsweredCaller, ApiResponse};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 
-/// The description of the interface.
+/// The interface description.
 const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
 
-/// How long it may be cached: it changes with a release and holds nothing of anybody.
+/// How long it may be cached: it changes only with a release and contains no personal data.
 const OPENAPI_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// How long the platform's keys may be cached: as long as the document tells merchants to trust
-/// them, so that a withdrawn key is soon trusted no more.
+/// them, so that trust in a withdrawn key ends soon.
 const KEYS_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=600");
 
 /// Answers a document.

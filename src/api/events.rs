@@ -1,4 +1,4 @@
-//! A merchant's events by sequence number: what it missed while it was down (`interface.md`).
+//! A merchant's events by sequence number: what it missed while it was down (`docs/openapi.yaml`).
 
 use bytes::Bytes;
 use http::{Response, StatusCode};

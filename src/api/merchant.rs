@@ -36,7 +36,7 @@ use crate::world::signals::Signal;
 
 impl Api {
     /// Answers a merchant's request: syntax, then identity, then fields, then the flow; the response is
-    /// signed once the caller is authenticated (`interface.md`, Order of judgement).
+    /// signed once the caller is authenticated (Q1).
     pub(in crate::api) async fn merchant(
         &self,
         endpoint: &'static Endpoint,

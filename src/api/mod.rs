@@ -1,5 +1,5 @@
-//! The public surface: `http::Request<Bytes>` to `http::Response<Bytes>`, every endpoint on one screen.
-//! Knows nothing of sockets; every response is from committed state.
+//! The public HTTP interface, from `http::Request<Bytes>` to `http::Response<Bytes>`, with all
+//! endpoints in one table. Independent of sockets; every response is built from committed state.
 
 pub mod cards;
 mod documents;
@@ -268,7 +268,7 @@ impl Api {
     }
 }
 
-/// Counted by load shedding and rate limits; a log line for each would be a flood of its own.
+/// Refusals that load shedding and rate limits count; logging each would add to the overload.
 fn is_overload_refusal(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::TooOften { .. } | Refusal::Unavailable)
 }

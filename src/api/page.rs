@@ -100,7 +100,7 @@ pub(super) async fn answer(
     answer
 }
 
-/// A token that opens nothing: no order was minted at that moment.
+/// A token that opens no page: no order number has its timestamp, 1970-01-01T00:00Z.
 fn unknown_token() -> PageToken {
     PageToken::new(PayOrderNo::mint(Timestamp::from_ms(0), [0; 10]), [0; 16])
 }

@@ -1,15 +1,16 @@
 //! Which requests are rejected first in overload (R-6.4-1c).
 
-/// What rejecting a request for now costs. Ascending: the first is rejected first.
+/// Cost of rejecting a request for now, ascending: the first is rejected first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// No part of any payment: unknown paths, wrong methods, and the description of the interface.
+    /// Not part of any payment: unknown paths, wrong methods, and the interface description.
     Unrouted,
-    /// A new order (A3.1): nothing has happened yet; it can be repeated in a second.
+    /// A new order (A3.1): nothing has happened yet, and the merchant can retry a second later.
     NewOrder,
-    /// A selection (X-2, and on our page): there is an order, and no money yet.
+    /// A selection (X-2, and on the payer's page): an order exists, but no money has moved.
     Selection,
-    /// Results, queries, closing, and what is read for them: rejecting these would prolong the overload.
+    /// Everything else, such as callbacks, queries, closes and refunds: rejecting these would
+    /// prolong the overload.
     Other,
 }
 

@@ -118,8 +118,8 @@ impl<'a> AuthenticatedFields<'a> {
         Ok((institution, self.optional("mode", mode)?))
     }
 
-    /// The order reference: `payOrderNo` or `merchantOrderNo`; any other field of A3.2 that is given must
-    /// match (`interface.md`, Details).
+    /// The order reference: `payOrderNo` or `merchantOrderNo`; any other field of A3.2 that is
+    /// given must match (`docs/openapi.yaml`).
     pub fn order(&self) -> Result<OrderReference, Refusal> {
         let pay_order_no = self.optional("payOrderNo", PayOrderNo::parse);
         let pay_order_no = match pay_order_no {

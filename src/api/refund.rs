@@ -130,8 +130,8 @@ struct RefundResponseBody<'a> {
 }
 
 /// The hint in the response to a second equal request without a number (R7).
-const DUPLICATE_REFUND_HINT: &str = "this is the refund asked for before; a further refund of the same sum of \
-    this order needs a merchantRefundNo";
+const DUPLICATE_REFUND_HINT: &str = "this refund was requested before; a further refund of the \
+    same amount of this order needs a merchantRefundNo";
 
 /// The response of A3.4 and X-5, from committed state (O5), and its word for the metrics.
 pub fn answer(refunded: &RefundReply) -> Result<(Response<Bytes>, &'static str), Refusal> {

@@ -83,7 +83,7 @@ fn retry_after_s(refusal: &Refusal) -> Option<u64> {
     }
 }
 
-/// The HTTP status of a refusal (`interface.md`, Refusals).
+/// The HTTP status of a refusal (`docs/openapi.yaml`, `Problem`).
 pub fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BodyUnreadable(_)

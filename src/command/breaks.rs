@@ -27,7 +27,7 @@ enum BreaksCommand {
     /// List open breaks, oldest first
     List,
     /// Assign a break to an owner; recorded in the audit log
-    HandOver {
+    Assign {
         /// The break's number
         id: i64,
         /// The new owner
@@ -50,7 +50,7 @@ enum BreaksCommand {
 pub fn run(args: &BreaksArgs) -> anyhow::Result<ExitCode> {
     let request = match &args.command {
         BreaksCommand::List => ManualReviewRequest::Breaks,
-        BreaksCommand::HandOver { id, to } => ManualReviewRequest::HandOver {
+        BreaksCommand::Assign { id, to } => ManualReviewRequest::HandOver {
             id: *id,
             to: to.clone(),
         },

@@ -28,8 +28,8 @@ pub struct ReconcileArgs {
     /// The day in Asia/Shanghai, yyyy-MM-dd
     #[arg(long, value_parser = day)]
     pub date: String,
-    /// The statement as a file (docs/statements.md), of all receivers; without it the institution is
-    /// asked, one receiver after the other
+    /// The statement as a file (docs/statements.md), of all receivers; without it, it is requested
+    /// from the institution, one receiver at a time
     #[arg(long)]
     pub statement: Option<PathBuf>,
     /// Print one JSON object per line

@@ -131,8 +131,8 @@ fn no_secrets(r: &mut ConfigReader<'_>, s: &Section<'_>, keys: &[EnrolledKey]) {
     }
 }
 
-/// The number of configured certificates, and the digests of the readable ones, given as a digest or as
-/// a file (Q4). An expired one keeps its digest, so that its holder is told that it has expired.
+/// The number of configured certificates, and the digests of the readable ones, given as a digest
+/// or as a file (Q4). An expired one keeps its digest, so that the refusal names the expiry.
 fn client_certificates(
     r: &mut ConfigReader<'_>,
     s: &mut Section<'_>,

@@ -229,8 +229,8 @@ fn changed<T: PartialEq>(before: Option<&[T]>, after: &[T]) -> Vec<usize> {
         .collect()
 }
 
-/// Section 6 of the invariants: journal entries are posted when an attempt becomes PAID, and when a
-/// refund is reserved or ends.
+/// The journal entries of a change: posted when an attempt becomes PAID, and when a refund is
+/// reserved or ends (docs/requirements.md, Invariants, M1 and M2).
 fn entries(
     before: Option<&Order>,
     after: &Order,
@@ -315,7 +315,7 @@ fn moved(
     }
 }
 
-/// Section 7: the reported transitions of an order and of its refunds.
+/// The events of a change: the reported transitions of an order and of its refunds (N1, N4).
 fn events(before: Option<&Order>, after: &Order, refunds: &[usize]) -> Vec<Event> {
     let mut events = match after.state {
         state if before.map(|order| order.state) == Some(state) => Vec::new(),

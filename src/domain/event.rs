@@ -62,7 +62,7 @@ pub struct Event {
     pub order: PayOrderNo,
     /// The order's version that it reports (N5).
     pub version: u64,
-    /// Destination; `None`: available by polling only (`interface.md`, Where events go).
+    /// Destination; `None`: available by polling only.
     pub destination: Option<Box<str>>,
     /// The body, byte-identical on every delivery. Contains personal data.
     pub body: Vec<u8>,
@@ -139,7 +139,7 @@ impl Event {
     }
 
     /// The event that reports the end of a refund, sent to the refund's own address or the
-    /// configured one (`interface.md`, Where events go).
+    /// configured one.
     pub(in crate::domain) fn of_refund(order: &Order, refund: &Refund) -> Self {
         let kind = if refund.state == RefundState::Succeeded {
             EventType::RefundSucceeded

@@ -1,5 +1,5 @@
-//! Balanced postings: the journal entry of each event that moves money (section 6 of the
-//! invariants).
+//! Balanced postings: the journal entry of each event that moves money (docs/requirements.md,
+//! Invariants, M1 to M3).
 
 use crate::domain::amount::Amount;
 use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo};

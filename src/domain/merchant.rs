@@ -16,7 +16,7 @@ pub enum Admission {
     Suspended,
 }
 
-/// Client certificate policy for a merchant's connections (interface.md, mutual TLS).
+/// Client certificate policy for a merchant's connections (Q4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificate {
     /// An enrolled certificate is always required.
@@ -82,7 +82,7 @@ impl Merchant {
 }
 
 /// `https://host[:port]` of an https address without user name or fragment; the key of a
-/// notification queue (interface.md, Details). The default port is omitted.
+/// notification queue. The default port is omitted.
 pub fn origin(address: &str) -> Option<String> {
     if address.len() > 512
         || !address.bytes().all(|b| b.is_ascii_graphic())

@@ -1,5 +1,5 @@
-//! Refunds (section 5 of the invariants): effect of one finding on one refund. The effect on the
-//! order's books is in `order/refunding.rs` and `order/refund_progress.rs`.
+//! Refunds (docs/requirements.md, Invariants, R1 to R9): effect of one finding on one refund. The
+//! effect on the order's books is in `order/refunding.rs` and `order/refund_progress.rs`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::domain::schedule::Schedule;
 /// Wait before a refund of an excess payment is sent again after the institution was unreachable.
 const UNREACHED_WAIT: Duration = Duration::from_mins(1);
 
-/// State of a refund (section 5 of the invariants).
+/// State of a refund (docs/requirements.md, Invariants, R1 to R9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefundState {
     /// Durable; the call may have been sent.
@@ -142,8 +142,8 @@ pub enum SendStatus {
     Left(Timestamp),
 }
 
-/// A staff decision on a refund in manual review, read from the institution's own statement
-/// (section 5). A second person must decide the same.
+/// A staff decision on a refund in manual review, read from the institution's own statement (L5).
+/// A second person must decide the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundDecision {
     /// Who decided.
@@ -263,7 +263,7 @@ impl Refund {
         })
     }
 
-    /// The transition that a finding justifies, by the table of section 5. `NotFound` is passed
+    /// The transition that a finding justifies (E1 to E5, V1 to V5). `NotFound` is passed
     /// only when the query was late enough ([`Evidence::is_not_found_conclusive`]).
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, now: Timestamp) -> Transition<Self> {
         match finding {

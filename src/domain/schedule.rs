@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::domain::identifiers::Timestamp;
 
-/// Waits before each further delivery of a notification, in seconds (`interface.md`,
-/// Notifications), counted from the end of the previous attempt.
+/// Waits before each further delivery of a notification, in seconds, counted from the end
+/// of the previous attempt (`docs/openapi.yaml`, A3.3).
 const NOTICE_WAITS_S: [u64; 18] = [
     1, 2, 5, 15, 30, 60, 180, 600, 1_200, 1_800, 1_800, 3_600, 10_800, 10_800, 10_800, 21_600,
     21_600, 86_400,
@@ -24,7 +24,7 @@ const UNRESOLVED_WAITS_LATER_S: [u64; 6] = [30, 60, 120, 300, 600, 1_800];
 const UNRESOLVED_QUICK_POLLS: u32 = 12;
 
 /// Number of hourly polls that completes the schedule: after two days an attempt that is still
-/// unresolved is flagged for manual review and polled daily (section 5 of the invariants).
+/// unresolved is flagged for manual review and polled daily (Z1).
 const UNRESOLVED_HOURLY_MAX: u32 = 48;
 
 /// Waits while a payment is pending: 20 and 60 s after acceptance, then every 60 s.

@@ -9,7 +9,7 @@ use super::handshakes::Handshakes;
 use super::overload::Overload;
 use crate::limits::bound::Bound;
 
-/// What one caller, and all callers together, may use (interface.md, Details; Q1).
+/// What one caller, and all callers together, may use (Q1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of a body.

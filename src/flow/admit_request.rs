@@ -27,7 +27,7 @@ use crate::limits::{CallerLimits, ExplanationLimits, Wait};
 use crate::signature::Algorithm;
 use crate::store::Store;
 
-/// How far a request's times may differ from ours. Unit: seconds. Source: `interface.md`, Details.
+/// How far a request's times may differ from ours. Unit: seconds. Source: `docs/openapi.yaml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignatureWindow {
     /// Maximum age of `created`.

@@ -114,7 +114,7 @@ pub(in crate::flow) fn offer_query(
     }
 }
 
-/// Maps a reason to a refusal. Two of them concern merchant and platform, not the institution.
+/// Maps a reason to a refusal. Two of them have a refusal of their own.
 fn refusal(reason: IneligibleReason) -> Refusal {
     match reason {
         IneligibleReason::NotContracted => Refusal::InstitutionNotContracted,

@@ -1,6 +1,8 @@
-//! The gateway's use cases, one file each, meant to be read from top to bottom.
+//! The gateway's use cases. Each starts in one file, meant to be read from top to bottom; its
+//! helpers are in a folder of the same name. Related use cases share a folder (`refunds`).
 //!
-//! Flows hold no state and never sleep: workers call them when something is due.
+//! Called by the API, and by workers when something is due. Flows keep no order state and never
+//! sleep.
 
 pub mod admit_request;
 pub mod answer;

@@ -25,7 +25,7 @@ use crate::world::{CallTimeouts, OutboundParty, SendError, World};
 
 use acknowledgement::{Unacknowledged, is_acknowledged};
 
-/// Bytes of a merchant's answer that are read (`interface.md`, Notifications).
+/// Bytes of a merchant's answer that are read (`docs/openapi.yaml`, A3.3).
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 /// How long to wait after a local shortage before the same delivery is retried.

@@ -25,8 +25,8 @@ use crate::store::OrderKey;
 /// then the institution is called, and the reply is that of a selection.
 ///
 /// # Errors
-/// All errors that `interface.md` lists for A3.1; each spends the nonce except 429, 500 and 503
-/// (Q5).
+/// All errors that `docs/openapi.yaml` lists for A3.1; each spends the nonce except 429, 500 and
+/// 503 (Q5).
 pub async fn place_order(
     context: FlowScope<'_>,
     caller: Admitted,

@@ -1,6 +1,6 @@
-//! Queries everything unresolved and begins closing what has expired; covers time-outs, lost
-//! callbacks and crashes between two writes. Only queries and closes: it never sends a charge
-//! again, and no attempt ends by a timer alone (V2).
+//! Polls everything unresolved and begins closing what has expired; covers time-outs, lost
+//! callbacks and crashes between two writes. Queries, closes, and sends due refunds; never sends a
+//! charge again, and no attempt ends by a timer alone (V2).
 
 mod closing;
 mod latest;

@@ -39,8 +39,9 @@ pub struct CallbackResponse {
 /// `None` if there is no such institution, if no key can verify messages of its accounts now, or if
 /// verification fails while messages of some accounts cannot be verified.
 ///
-/// A message that is forged, impossible, or about an unknown reference changes nothing; it is
-/// counted by status and archived sealed, forged ones as a bounded sample.
+/// A message that is forged or about an unknown reference changes nothing; an impossible one
+/// changes no state, but may be recorded as proof of arrival (V5). All are counted by status and
+/// archived sealed, forged ones as a bounded sample.
 pub async fn receive_callback(
     store: &Store,
     world: &World,
@@ -100,7 +101,7 @@ async fn apply_callback(
         (EvidenceSubject::Attempt(_), Finding::Succeeded(_))
     );
     let genuine = message(institution, callback, InboxStatus::Genuine, now);
-    // Both are written in one group commit; the reply waits for both.
+    // Written concurrently; the reply waits for both.
     let received = evidence.clone();
     let outcome = async {
         match known {

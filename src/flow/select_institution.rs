@@ -17,7 +17,8 @@ use crate::flow::start_attempt::{OrderReply, begin, create, is_usable, new_attem
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
-/// How often a selection is decided again after a concurrent write to the same order.
+/// Maximum number of tries of a selection; it is decided again after a concurrent write to the same
+/// order, or after a long wait for the permit.
 const ROUNDS_MAX: u32 = 3;
 
 /// A decision is repeated if waiting for the permit took at least this long.
@@ -30,7 +31,7 @@ const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 /// payer on our page.
 ///
 /// # Errors
-/// All errors that `interface.md` lists for X-2; each spends the nonce except 429, 500 and 503
+/// All errors that `docs/openapi.yaml` lists for X-2; each spends the nonce except 429, 500 and 503
 /// (Q5).
 pub async fn select_institution(
     context: FlowScope<'_>,
@@ -140,7 +141,7 @@ async fn carry_out(
                 return Err(refuse(store, refused, now).await);
             }
         };
-        // Durable before a byte is sent (A1): a crash may lose a reply, never an intent.
+        // Durable before a byte is sent (A1): after a crash the intent is still stored.
         let in_flight = begin_create(world, &change);
         match begin(context, change).await? {
             CommitOutcome::Done(order, spent) => {

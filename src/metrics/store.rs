@@ -127,7 +127,7 @@ impl StoreMetrics {
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// How many refunds are in manual review and how many breaks are open (section 5, M7, R9).
+    /// How many refunds are in manual review and how many breaks are open (M7, R9).
     pub fn awaiting_manual_review(&self, refunds: u64, breaks: u64) {
         let shown = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.refunds_manual.set(shown(refunds));

@@ -1,5 +1,5 @@
-//! Manual review over the control socket: refunds that no institution resolves (section 5 of the
-//! invariants), and reconciliation breaks (M7, R9).
+//! Manual review over the control socket: refunds that no institution resolves (L5), and
+//! reconciliation breaks (M7, R9).
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ pub trait Archive: Send + Sync {
     async fn archive(&self, message: &InboxMessage) -> Result<ArchiveOutcome, StoreError>;
 }
 
-/// A message as received from an institution (inbox, section 9).
+/// A message as received from an institution (inbox).
 #[derive(Clone, PartialEq, Eq)]
 pub struct InboxMessage {
     /// The institution whose callback address received it.

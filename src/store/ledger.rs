@@ -1,5 +1,5 @@
 //! Queries for reconciliation and operations: the movements of a day, reconciliation breaks (M7),
-//! and refunds in manual review (section 5).
+//! and refunds in manual review (L5).
 
 use async_trait::async_trait;
 

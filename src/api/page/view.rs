@@ -18,10 +18,10 @@ pub(super) const STYLE: &str = include_str!("style.css");
 /// How often the page reloads by itself while the outcome is unknown. Unit: seconds.
 const REFRESH_S: u8 = 3;
 
-/// What the state of an order means to its payer.
+/// What the page shows for the state of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PageView<'a> {
-    /// No attempt is live; the last one, where the institution refused it.
+    /// No attempt is live: the payer may choose. Holds the last attempt if it failed.
     Choose(Option<&'a Attempt>),
     /// The institution waits for the payer.
     Continue(&'a Attempt),

@@ -38,7 +38,7 @@ pub(in crate::config) struct KeyNote {
 }
 
 impl Enrolment {
-    /// Reports keys that two parties share, under whatever ids: the holder would be both (section 5, Q3).
+    /// Reports keys that two parties share, under whatever ids: the holder would be both (L5, Q3).
     pub(super) fn check_owners(&self, r: &mut ConfigReader<'_>) {
         let mut first_of: BTreeMap<&str, &KeyNote> = BTreeMap::new();
         for note in self

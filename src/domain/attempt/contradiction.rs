@@ -1,28 +1,28 @@
-//! Why evidence cannot be true of the attempt or refund that it names.
+//! Reasons why evidence contradicts the attempt or refund that it names.
 
-/// Why a well-signed message is put aside (V3). An alarm, never a state change.
+/// Why authenticated evidence is quarantined (V3): it raises an alarm and never changes a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contradiction {
-    /// Another sum or currency than was asked.
+    /// Its amount or currency differs from the requested one.
     Amount,
-    /// Another account of the same institution (C2).
+    /// It belongs to another account at the same institution (C2).
     Account,
-    /// Another receiver of the same institution (C2).
+    /// It names another receiver at the same institution (C2).
     Receiver,
-    /// Another institution's attempt (C2).
+    /// It concerns another institution's attempt (C2).
     Institution,
-    /// Another payment than the one whose money goes back.
+    /// It names an original payment other than the refunded one.
     Payment,
-    /// Refused or closed, said of an attempt that was paid.
+    /// It reports an attempt as refused or closed that is already PAID.
     PaidAlready,
-    /// Refused, said of a refund that went back.
+    /// It reports a refund as refused that has already SUCCEEDED.
     RefundedAlready,
-    /// Another movement of money than the one that is known under this number of ours.
+    /// It reports a second movement of money under the same number of ours.
     SecondMovement,
 }
 
 impl Contradiction {
-    /// A stable word for metrics and the audit log.
+    /// Stable name for metrics and the audit log.
     pub fn word(self) -> &'static str {
         match self {
             Self::Amount => "amount",

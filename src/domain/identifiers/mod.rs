@@ -86,8 +86,8 @@ name!(
     InstitutionId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
-    /// What we are at an institution, by our own name for it (`[[account]]`): evidence of one account never
-    /// moves an attempt of another (C2).
+    /// Our account at an institution, by our own name for it (`[[account]]`): evidence of one
+    /// account never moves an attempt of another (C2).
     AccountId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
 name!(

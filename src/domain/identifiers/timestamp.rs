@@ -11,7 +11,7 @@ use time::{Date, OffsetDateTime, UtcOffset};
 
 use crate::domain::identifiers::Malformed;
 
-/// Time zone of every date in the API (`product.md`, decisions): Asia/Shanghai, fixed.
+/// Time zone of every date in the API: Asia/Shanghai, fixed.
 const ZONE: UtcOffset = offset!(+8);
 
 /// A point in time, as milliseconds since 1970-01-01T00:00Z.

@@ -1,4 +1,4 @@
-//! What we are at an institution: one account for each set of credentials there (`[[account]]`).
+//! Our accounts at the institutions, one for each set of credentials (`[[account]]`).
 
 use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
 use crate::domain::institutions::Credentials;

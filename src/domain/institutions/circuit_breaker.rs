@@ -1,7 +1,8 @@
 //! Health of one institution: its recent calls, and a circuit breaker over them.
 //!
-//! Applies to new orders only. Queries, closes, callbacks and refunds of existing orders are never
-//! blocked here (F2). Reads no clock; setting the clock never makes a pause longer.
+//! Blocks new attempts only, those of existing orders included. Queries, closes, callbacks and
+//! refunds are never blocked here (F2). Reads no clock; setting the clock never makes a pause
+//! longer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl Default for HealthSettings {
     }
 }
 
-/// An institution's health for new orders; better is less.
+/// An institution's health for new attempts; better is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
     /// Answers quickly.
@@ -71,7 +72,7 @@ pub enum Health {
 pub enum CallPurpose {
     /// Starts a payment: the only kind of call that shows that paying works.
     Create,
-    /// Queries or closes an existing payment.
+    /// Queries or closes an existing payment, or sends or queries a refund.
     Query,
 }
 
@@ -89,7 +90,7 @@ pub enum CallEnd {
 /// State of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// New orders are allowed.
+    /// New attempts are allowed.
     Closed,
     /// A few are allowed, as probes.
     HalfOpen,

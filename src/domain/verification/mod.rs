@@ -1,8 +1,8 @@
 //! Invariants of stored data, each rule once: of an order and everything recorded about it, of the
 //! audit chain, of event numbers and of account totals.
 //!
-//! Written from the tables of the invariants, independently of the code that fills the store, so
-//! that a fault in one is not repeated in the other. Performs no I/O: callers pass rows in.
+//! Written from docs/requirements.md, Invariants, independently of the code that fills the store,
+//! so that a fault in one is not repeated in the other. Performs no I/O: callers pass rows in.
 
 mod blocks;
 mod chain;

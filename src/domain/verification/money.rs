@@ -1,4 +1,4 @@
-//! Postings: the journal entries that an order's attempts and refunds require (section 6), and the
+//! Postings: the journal entries that an order's attempts and refunds require (M1), and the
 //! account totals (M2).
 
 use std::collections::BTreeMap;
@@ -118,7 +118,7 @@ fn late_sums(of: &StoredOrder, covered: i64, report: &mut BreachSink<'_>) {
     }
 }
 
-/// The entries of section 6, by event.
+/// The required entries, by event (M1).
 fn required(of: &StoredOrder) -> Vec<JournalEntry> {
     let no = &of.order.no;
     let mut required = Vec::new();

@@ -1,4 +1,5 @@
-//! What a dead process left: its intents may have been sent, so their outcome is unknown (S1).
+//! Recovers the intents of dead processes: they may have been sent, so their outcome is unknown
+//! (S1).
 
 use crate::domain::identifiers::Timestamp;
 use crate::store::{Committed, LeasedWork, Store, StoreError};

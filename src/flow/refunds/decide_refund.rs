@@ -1,5 +1,6 @@
 //! Manual review of refunds without an answer from the institution: dual approval by two members of
-//! staff, each signing what the institution's statement says (section 5 of the invariants, L5).
+//! staff, each signing what the institution's statement says (docs/requirements.md,
+//! Invariants, L5).
 
 use bytes::Bytes;
 use http::Request;

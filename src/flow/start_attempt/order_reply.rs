@@ -14,7 +14,7 @@ pub struct OrderReply {
     pub outcome: OrderOutcome,
 }
 
-/// The `result` of a reply (`interface.md`, Values).
+/// The `result` of a reply (`docs/openapi.yaml`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderOutcome {
     /// Accepted.

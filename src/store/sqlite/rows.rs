@@ -211,7 +211,7 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
     Ok(values)
 }
 
-/// A keyed digest of everything the merchant requested (section 1), to prove the stored terms.
+/// A keyed digest of everything the merchant requested, to prove the stored terms.
 fn fingerprint(
     seal: &Seal,
     terms: &OrderTerms,
