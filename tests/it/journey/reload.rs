@@ -20,7 +20,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use paymux::command::demo::enrolment::RED;
-use paymux::command::demo::environment::{DemoEnvironment, WAIT_MAX, identity};
+use paymux::command::demo::environment::{DemoEnvironment, DemoGateway, WAIT_MAX, identity};
 use paymux::config;
 use paymux::run::control::{self, ControlReply};
 use paymux::sandbox::{InstitutionFault, PemIdentity};
@@ -69,6 +69,16 @@ async fn refused(stage: &DemoEnvironment, text: &str) -> String {
         panic!("{reply:?}");
     };
     faults.join("\n")
+}
+
+/// For clients that call as fast as they can; rate limits have tests of their own.
+async fn open_without_rate_limits() -> (DemoEnvironment, DemoGateway) {
+    let unlimited = "\n[limits]\nrequests_per_second_per_caller = 100000\n\
+                     requests_per_second_per_merchant = 100000\n";
+    let stage = DemoEnvironment::set(crate::socket::ports::free(), unlimited);
+    let stage = stage.await.unwrap();
+    let open = stage.open().await.unwrap();
+    (stage, open)
 }
 
 fn written(stage: &DemoEnvironment) -> String {
@@ -222,7 +232,7 @@ fn version_of(answer: &Response<()>, json: &Value) -> char {
 async fn a_reload_under_load_drops_nothing_and_mixes_nothing() {
     const CLIENTS: u64 = 4;
     const ROUNDS: u64 = 6;
-    let (stage, open) = open().await;
+    let (stage, open) = open_without_rate_limits().await;
     make_key(&stage, "platform-2");
     let first = written(&stage);
     let second = version_b(&first);
