@@ -77,7 +77,7 @@ const PAID: [CopiedTable; 5] = [
     ORDERS,
     CopiedTable {
         name: "attempts",
-        sealed: Some(("handover", "attempt_id", attempt_id)),
+        sealed: Some(("payment_action", "attempt_id", attempt_id)),
     },
     CopiedTable {
         name: "events",
