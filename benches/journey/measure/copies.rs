@@ -58,6 +58,14 @@ const OWN: [(&str, &str); 9] = [
     ("terms_digest", "randomblob(length(terms_digest))"),
 ];
 
+/// The name by which a column is bound into its seal: that of a renamed one is the first it had.
+fn bound_name(column: &str) -> &str {
+    match column {
+        "payment_action" => "handover",
+        _ => column,
+    }
+}
+
 /// A table to copy, with its sealed column and the number under which it is sealed.
 struct CopiedTable {
     name: &'static str,
@@ -261,7 +269,7 @@ impl<'t> RowTemplate<'t> {
                     let place = SealBinding {
                         table: self.table.name,
                         row: &key(copy),
-                        column,
+                        column: bound_name(column),
                     };
                     Some(seal.seal(place, plain)?.into_bytes())
                 }
@@ -287,8 +295,12 @@ fn opened(
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .with_context(|| format!("no {column} in {table} to copy"))?;
-    let row = row.as_str();
-    Ok(seal.open(SealBinding { table, row, column }, &sealed)?)
+    let place = SealBinding {
+        table,
+        row: &row,
+        column: bound_name(column),
+    };
+    Ok(seal.open(place, &sealed)?)
 }
 
 /// Payers with earlier payments, besides the original one.
