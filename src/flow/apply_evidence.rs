@@ -34,6 +34,16 @@ pub enum EvidenceOutcome {
     Contended,
 }
 
+impl EvidenceOutcome {
+    /// The order as it is now; `None` if the evidence could not be applied to it.
+    pub(in crate::flow) fn into_order(self) -> Option<Order> {
+        match self {
+            Self::Moved(order) | Self::Known(order) | Self::Unconfirmed(order) => Some(order),
+            Self::Quarantined(_) | Self::UnknownReference | Self::Contended => None,
+        }
+    }
+}
+
 /// Applies evidence to its order and commits the resulting change.
 ///
 /// `known` is the order as the caller last read it, if any. The commit is guarded by its version,

@@ -89,18 +89,8 @@ async fn close_once(
         evidence = latest(evidence, queried);
     }
     let committed = order.clone();
-    match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
-        Ok(
-            EvidenceOutcome::Moved(order)
-            | EvidenceOutcome::Known(order)
-            | EvidenceOutcome::Unconfirmed(order),
-        ) => order,
-        // The committed state is valid whatever happened to the evidence (Q8).
-        Ok(
-            EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::UnknownReference
-            | EvidenceOutcome::Contended,
-        )
-        | Err(_) => committed,
-    }
+    let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    // The committed state is valid whatever happened to the evidence (Q8).
+    let order = applied.ok().and_then(EvidenceOutcome::into_order);
+    order.unwrap_or(committed)
 }

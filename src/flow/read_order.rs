@@ -97,20 +97,8 @@ pub async fn refresh(
     let call = Call::Query(attempt, &order.terms);
     let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let committed = order.clone();
-    Ok(
-        match apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await {
-            Ok(
-                EvidenceOutcome::Moved(order)
-                | EvidenceOutcome::Known(order)
-                | EvidenceOutcome::Unconfirmed(order),
-            ) => order,
-            // The committed state is valid whatever happened to the evidence (Q8).
-            Ok(
-                EvidenceOutcome::Quarantined(_)
-                | EvidenceOutcome::UnknownReference
-                | EvidenceOutcome::Contended,
-            )
-            | Err(_) => committed,
-        },
-    )
+    let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    // The committed state is valid whatever happened to the evidence (Q8).
+    let order = applied.ok().and_then(EvidenceOutcome::into_order);
+    Ok(order.unwrap_or(committed))
 }

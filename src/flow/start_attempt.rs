@@ -87,19 +87,10 @@ pub(in crate::flow) async fn create(
     let evidence = send_once(world, adapter.as_ref(), &call, send).await;
     let committed = order.clone();
     let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
-    match applied {
-        Ok(
-            EvidenceOutcome::Moved(order)
-            | EvidenceOutcome::Known(order)
-            | EvidenceOutcome::Unconfirmed(order),
-        ) => OrderReply::current(order, world.clock.now()),
+    match applied.ok().and_then(EvidenceOutcome::into_order) {
+        Some(order) => OrderReply::current(order, world.clock.now()),
         // The intent is durable whatever happened to the reply: the answer is never "nothing was
         // recorded" (Q8). The worker that polls unresolved attempts continues from here.
-        Ok(
-            EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::UnknownReference
-            | EvidenceOutcome::Contended,
-        )
-        | Err(_) => OrderReply::pending(committed),
+        None => OrderReply::pending(committed),
     }
 }

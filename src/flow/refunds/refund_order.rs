@@ -186,19 +186,8 @@ async fn call(
 }
 
 fn current(outcome: Result<EvidenceOutcome, StoreError>, committed: Order) -> Order {
-    match outcome {
-        Ok(
-            EvidenceOutcome::Moved(order)
-            | EvidenceOutcome::Known(order)
-            | EvidenceOutcome::Unconfirmed(order),
-        ) => order,
-        Ok(
-            EvidenceOutcome::Quarantined(_)
-            | EvidenceOutcome::UnknownReference
-            | EvidenceOutcome::Contended,
-        )
-        | Err(_) => committed,
-    }
+    let order = outcome.ok().and_then(EvidenceOutcome::into_order);
+    order.unwrap_or(committed)
 }
 
 /// Reads the state of a refund; an unresolved one is queried within a small time budget.
