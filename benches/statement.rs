@@ -195,7 +195,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
     let of = Reconciliation {
         institution: InstitutionId::parse("harbour")?,
         day: SettlementDay::parse(DATE)?,
-        by: "operator".to_owned(),
+        by: "local".to_owned(),
         at: SettlementDay::parse(DATE)?.until,
     };
     let (private, _) = SigningKey::generate_ed25519()?;

@@ -4,10 +4,10 @@
 //! cause another.
 
 mod contracts;
-mod operators;
 pub(super) mod owners;
 mod public_keys;
 pub(super) mod served;
+mod staff;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) struct Enrolment {
     pub(super) institution_ids: BTreeMap<String, usize>,
     pub(super) merchants: HashMap<MerchantId, Merchant>,
     pub(super) merchant_keys: Vec<EnrolledKey>,
-    pub(super) operator_keys: Vec<EnrolledKey>,
+    pub(super) staff_keys: Vec<EnrolledKey>,
     pub(super) institutions: HashMap<InstitutionId, Enrolled>,
     /// The dialect of every institution whose table names one.
     pub(super) kinds: HashMap<InstitutionId, &'static InstitutionKind>,
@@ -80,7 +80,7 @@ impl Enrolment {
         const STATE: ExpectedValue = shape("one of applied, admitted, suspended", "\"applied\"");
         const EVIDENCE: ExpectedValue = shape(
             "where the evidence of this state is (R-4-3)",
-            "\"contract 2026-17, reviewed by the operator\"",
+            "\"contract 2026-17, reviewed by staff\"",
         );
         let state = s.mandatory(r, "state", STATE, |v| match v.as_str()? {
             "applied" => Some(Admission::Applied),

@@ -18,7 +18,7 @@ pub struct ConfigurationSnapshot {
     /// The institutions' adapters.
     pub adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
     /// The keys of staff; the owner of a key is a staff member's id.
-    pub operators: KeyRing,
+    pub staff: KeyRing,
     /// The identity of this gateway.
     pub platform: PlatformIdentity,
     /// All enrolled client certificates, of any merchant: looked up for each request.
@@ -92,14 +92,14 @@ impl ConfigurationSnapshot {
             keys,
             adapters,
             platform,
-            operators: KeyRing::default(),
+            staff: KeyRing::default(),
         }
     }
 
     /// Sets the keys of staff.
     #[must_use]
-    pub fn with_staff(mut self, operators: KeyRing) -> Self {
-        self.operators = operators;
+    pub fn with_staff(mut self, staff: KeyRing) -> Self {
+        self.staff = staff;
         self
     }
 

@@ -62,7 +62,7 @@ pub enum ControlReply {
         is_same_text: bool,
         /// The differences.
         changes: Vec<ConfigDifference>,
-        /// Warnings for the operator.
+        /// Warnings for whoever runs the gateway.
         warnings: Vec<String>,
     },
     /// Rejected; nothing was changed (F1).
@@ -278,7 +278,7 @@ async fn read_request(mut stream: UnixStream, owner: u32) -> Option<ControlReque
     Some(ControlRequest {
         stream,
         word,
-        by: format!("operator:uid={caller}"),
+        by: format!("local:uid={caller}"),
     })
 }
 

@@ -86,7 +86,7 @@ impl Reload {
     /// Reloads at each SIGHUP, with the result in the log.
     pub async fn on_hangups(self, mut hangups: HangupSignal) {
         while hangups.next().await.is_some() {
-            self.by("operator:signal").await;
+            self.by("local:signal").await;
         }
     }
 }

@@ -193,7 +193,7 @@ pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> Enrolment
 }
 
 /// Why the operations listener rejects a request: it answers only reads, under one of its own
-/// names. A page in an operator's browser can send requests too, but only under its own host name,
+/// names. A page in a staff member's browser can send requests too, but only under its own host name,
 /// which its owner points here (DNS rebinding). A request without a name, as old health checks
 /// send, comes from no browser.
 fn misdirected(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {

@@ -121,7 +121,7 @@ pub fn open_to_verify(url: &StoreUrl) -> Result<Box<dyn StoreVerifier>, OpenErro
     Ok(Box::new(FileVerifier::open(url.path())?))
 }
 
-/// Stops the process (S3); called with the reason, for operators.
+/// Stops the process (S3); called with the reason, for the log.
 pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Called with the number of changes in a commit and its duration, including synchronisation.

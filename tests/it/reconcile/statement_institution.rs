@@ -251,7 +251,7 @@ impl ReconciliationTestbed {
         Reconciliation {
             institution: harbour(),
             day: SettlementDay::parse(day).unwrap(),
-            by: "operator:uid=7".to_owned(),
+            by: "local:uid=7".to_owned(),
             at: self.clock.now(),
         }
     }

@@ -176,7 +176,7 @@ impl SimulationRun {
         self.fault_injector().is_stopped()
     }
 
-    /// The operators' verification of the embedded store's file must pass.
+    /// The store's own verification of the embedded store's file must pass.
     fn store_verifies(&self) -> InvariantResult {
         if self.ground != StoreSetup::Embedded {
             return Ok(());

@@ -152,7 +152,7 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
         (&one, 0, 2),
         (&theirs, 1, 1),
     ] {
-        let count = outbox.resend(which, "operator:uid=7", at(900)).await;
+        let count = outbox.resend(which, "local:uid=7", at(900)).await;
         assert_eq!(count, Ok(resent), "{which:?}");
         let dead = outbox.dead_lettered(&all, 10).await.unwrap();
         assert_eq!(dead.count, left, "{which:?}");
