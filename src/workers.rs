@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
+use crate::flow::FlowScope;
 use crate::flow::admit_request::refused_callers::{RefusedCallers, WRITTEN_EVERY};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
@@ -63,6 +64,17 @@ pub struct WorkerResources {
     pub world: World,
     /// The budget of background polls.
     pub budget: BudgetSettings,
+}
+
+impl WorkerResources {
+    /// What a flow works with, under this version.
+    fn scope<'a>(&'a self, store: &'a Store) -> FlowScope<'a> {
+        FlowScope {
+            store,
+            world: &self.world,
+            snapshot: &self.snapshot,
+        }
+    }
 }
 
 impl DeliveryLane {
@@ -262,10 +274,8 @@ impl WorkerLoops {
         slot: OwnedSemaphorePermit,
     ) -> Result<Delivery, StoreError> {
         let workers = &self.workers;
-        let WorkerResources {
-            snapshot, world, ..
-        } = (workers.in_force)();
-        let delivery = notify_merchant(&*workers.store.outbox, &world, &snapshot.platform, lease);
+        let resources = (workers.in_force)();
+        let delivery = notify_merchant(resources.scope(&workers.store), lease);
         let mut delivery = pin!(delivery);
         let queue = queue_of(lease);
         let mut slot = slot;

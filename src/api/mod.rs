@@ -162,7 +162,7 @@ impl Api {
         }
         match endpoint.function {
             Merchant(purpose, function) => {
-                self.merchant(endpoint, (purpose, function), &request, peer)
+                self.merchant(endpoint, purpose, function, &request, peer)
                     .await
             }
             Institution => self.callback(endpoint, &request, peer).await,
@@ -183,13 +183,12 @@ impl Api {
         let Ok(institution) = InstitutionId::parse(institution) else {
             return self.refused(interface, &Refusal::PathUnknown);
         };
-        let received =
-            receive_callback(&self.store, &self.world, snapshot, &institution, request).await;
+        let received = receive_callback(self.scope(), &institution, request).await;
         match received {
             Some(received) => {
                 let (status, result) = (received.status, received.status.name());
                 if status == InboxStatus::Forged {
-                    self.count_refused((peer, None), interface, result);
+                    self.count_refused(peer, None, interface, result);
                     if self.refused_callers.may_log(self.now()) {
                         tracing::warn!(institution.id = %institution, why = received.why,
                             request.id = received.request_id, "callback not proven");
@@ -244,7 +243,8 @@ impl Api {
     /// connection shows.
     fn count_refused(
         &self,
-        (peer, key): (Peer, Option<&str>),
+        peer: Peer,
+        key: Option<&str>,
         interface: &'static str,
         code: &'static str,
     ) {
@@ -254,11 +254,11 @@ impl Api {
     }
 
     /// What a flow works with, under one version of the configuration.
-    fn context<'a>(&'a self, snapshot: &'a ConfigurationSnapshot) -> FlowScope<'a> {
+    pub fn scope(&self) -> FlowScope<'_> {
         FlowScope {
             store: &self.store,
             world: &self.world,
-            snapshot,
+            snapshot: &self.snapshot,
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod contracts;
 pub(super) mod owners;
-mod public_keys;
+pub(super) mod public_keys;
 pub(super) mod served;
 mod staff;
 

@@ -154,7 +154,7 @@ impl Change {
         let rows = ChangeRows {
             before: before.map(|order| order.version),
             due: after.due(),
-            entries: entries(before, &after, (&attempts, &refunds)),
+            entries: entries(before, &after, &attempts, &refunds),
             events: events(before, &after, &refunds),
             breaks: breaks(before, &after, &refunds),
             audit_entry: AuditEntry {
@@ -234,7 +234,8 @@ fn changed<T: PartialEq>(before: Option<&[T]>, after: &[T]) -> Vec<usize> {
 fn entries(
     before: Option<&Order>,
     after: &Order,
-    (attempts, refunds): (&[usize], &[usize]),
+    attempts: &[usize],
+    refunds: &[usize],
 ) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     for at in attempts {

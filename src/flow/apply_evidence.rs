@@ -7,10 +7,11 @@ use crate::domain::attempt::Contradiction;
 use crate::domain::evidence::{Evidence, EvidenceSource, EvidenceSubject, Finding};
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::order::{Applied, Order};
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::payment_signals::signal_moved;
 use crate::flow::call_institution::{QUERY_TIMEOUTS, call_institution};
 use crate::institution::{Call, Institution};
-use crate::store::{Committed, OrderKey, Store, StoreError};
+use crate::store::{Committed, OrderKey, StoreError};
 use crate::world::World;
 
 /// How often evidence is decided again after concurrent writes to the same order, for example by
@@ -49,12 +50,12 @@ impl EvidenceOutcome {
 /// `known` is the order as the caller last read it, if any. The commit is guarded by its version,
 /// so an order that changed since (a callback may be faster than the reply) is read again.
 pub async fn apply_evidence(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     evidence: Evidence,
     known: Option<Order>,
 ) -> Result<EvidenceOutcome, StoreError> {
+    let FlowScope { store, world, .. } = scope;
     let key = order_key(&evidence.institution, &evidence.about);
     let mut evidence = evidence;
     let mut is_from_caller = known.is_some();

@@ -27,11 +27,11 @@ pub(in crate::flow) struct EligibilityCheck<'a> {
 }
 
 impl<'a> EligibilityCheck<'a> {
-    pub(in crate::flow) fn new(context: FlowScope<'a>) -> Self {
+    pub(in crate::flow) fn new(scope: FlowScope<'a>) -> Self {
         Self {
-            snapshot: context.snapshot,
-            now: context.world.clock.now(),
-            world: context.world,
+            snapshot: scope.snapshot,
+            now: scope.world.clock.now(),
+            world: scope.world,
         }
     }
 

@@ -8,25 +8,21 @@ use crate::flow::judge::{EligibilityCheck, offer_query};
 /// Every institution on the merchant's routes for this order, with the reason where it is
 /// ineligible. Sorted: first the one this payer last paid through, or else the merchant's default;
 /// then by health; then in configuration order.
-pub async fn list_institutions<'a>(context: FlowScope<'a>, order: &Order) -> Vec<Offer<'a>> {
+pub async fn list_institutions<'a>(scope: FlowScope<'a>, order: &Order) -> Vec<Offer<'a>> {
     let mode = match order.terms.business_type {
         BusinessType::Single(mode) => Some(mode),
         BusinessType::Aggregated => None,
     };
     // Only a convenience: a failed read must not fail the request.
-    let last_paid = context
+    let last_paid = scope
         .store
         .orders
         .last_institution(&order.terms.merchant, &order.terms.mobile)
         .await
         .unwrap_or_default();
-    let check = EligibilityCheck::new(context);
+    let check = EligibilityCheck::new(scope);
     let query = offer_query(&order.terms, mode, check.now);
-    let merchant = context
-        .snapshot
-        .routing
-        .merchants
-        .get(&order.terms.merchant);
+    let merchant = scope.snapshot.routing.merchants.get(&order.terms.merchant);
     let default = merchant
         .zip(mode)
         .and_then(|(merchant, mode)| merchant.default_institutions.get(&mode));

@@ -28,7 +28,7 @@ use crate::store::OrderKey;
 /// All errors that `docs/openapi.yaml` lists for A3.1; each spends the nonce except 429, 500 and
 /// 503 (Q5).
 pub async fn place_order(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     caller: Admitted,
     terms: OrderTerms,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
@@ -36,42 +36,42 @@ pub async fn place_order(
         store,
         world,
         snapshot,
-    } = context;
+    } = scope;
     let now = world.clock.now();
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let judged = judge(&EligibilityCheck::new(context), &terms);
+    let judged = judge(&EligibilityCheck::new(scope), &terms);
     // An order that is no longer eligible may be a repeat of one placed earlier. A request that
     // would wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
         return match judged {
-            _ if *order.terms == terms => repeated(context, order, cause).await,
-            Ok(_) => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
-            Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
+            _ if *order.terms == terms => repeated(scope, order, cause).await,
+            Ok(_) => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
+            Err(refusal) => Err(refuse(store, refusal, cause, now).await),
         };
     }
     let choice = match judged {
         Ok(choice) => choice,
-        Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+        Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
     };
     let (mut permit, mut probe) = (None, ProbePermit::default());
     if let Some(choice) = &choice {
         // Acquired before anything is written: without a permit, no state has changed (Q8).
         permit = Some(acquire_permit(world, &choice.institution, &terms.merchant).await?);
         // Checked again after the wait; the probe permit is taken only then.
-        let check = EligibilityCheck::new(context);
+        let check = EligibilityCheck::new(scope);
         match check.admit(&terms, choice) {
             Ok(admitted) => probe = admitted,
             Err(refusal) => {
                 drop(permit);
-                return Err(refuse(store, (refusal, cause), check.now).await);
+                return Err(refuse(store, refusal, cause, check.now).await);
             }
         }
     }
     let now = world.clock.now();
-    let first = choice.and_then(|choice| new_attempt(context, &terms.merchant, &choice));
+    let first = choice.and_then(|choice| new_attempt(scope, &terms.merchant, &choice));
     let opening = NewOrder {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
@@ -80,11 +80,11 @@ pub async fn place_order(
     };
     let change = Order::open(opening, first, cause, now);
     let in_flight = begin_create(world, &change);
-    let (order, spent) = match begin(context, change).await? {
+    let (order, spent) = match begin(scope, change).await? {
         CommitOutcome::Done(order, spent) => (*order, spent),
         CommitOutcome::Stale(change) => {
-            let refused = (Refusal::Contended, change.into_cause());
-            return Err(refuse(store, refused, now).await);
+            let cause = change.into_cause();
+            return Err(refuse(store, Refusal::Contended, cause, now).await);
         }
         CommitOutcome::KeyTaken(change) => {
             drop(permit);
@@ -92,9 +92,9 @@ pub async fn place_order(
             let cause = change.into_cause();
             return match store.orders.order(&key).await? {
                 Some(order) if Some(&order.terms) == terms.as_ref() => {
-                    repeated(context, order, cause).await
+                    repeated(scope, order, cause).await
                 }
-                _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
+                _ => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
             };
         }
     };
@@ -102,7 +102,7 @@ pub async fn place_order(
         return Ok((OrderReply::accepted(order), spent));
     };
     let send = SendOptions::at_once(permit, in_flight);
-    Ok((create(context, order, probe, send).await, spent))
+    Ok((create(scope, order, probe, send).await, spent))
 }
 
 /// Checks the terms against the configuration and returns the institution to call, if one is
@@ -154,11 +154,11 @@ fn notice_url(snapshot: &ConfigurationSnapshot, merchant: &MerchantId) -> Option
 /// names an institution, the payer gets a usable payment action (R-6.1.1-1), created again if the
 /// stored one has expired.
 async fn repeated(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: Order,
     cause: ChangeCause,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let now = context.world.clock.now();
+    let now = scope.world.clock.now();
     if let Some(live) = order.live_attempt()
         && names_institution(&order.terms)
         && order.accepts_attempts(now)
@@ -166,9 +166,9 @@ async fn repeated(
         let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
         let reference = OrderReference::by(key);
         let (institution, mode) = (live.institution.clone(), Some(live.mode));
-        return select_institution(context, &reference, cause, institution, mode).await;
+        return select_institution(scope, &reference, cause, institution, mode).await;
     }
-    let spent = spend(context.store, cause, now).await?;
+    let spent = spend(scope.store, cause, now).await?;
     let reply = match order.state {
         OrderState::Paid => OrderReply::paid(order),
         OrderState::Closed => OrderReply {

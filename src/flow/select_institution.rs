@@ -34,29 +34,29 @@ const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 /// All errors that `docs/openapi.yaml` lists for X-2; each spends the nonce except 429, 500 and 503
 /// (Q5).
 pub async fn select_institution(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     reference: &OrderReference,
     cause: ChangeCause,
     institution: InstitutionId,
     mode: Option<Mode>,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let store = context.store;
-    let now = context.world.clock.now();
+    let store = scope.store;
+    let now = scope.world.clock.now();
     let Some(order) = reference.load(store).await? else {
-        return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+        return Err(refuse(store, Refusal::OrderUnknown, cause, now).await);
     };
     if order.state == OrderState::Paid {
         let spent = spend(store, cause, now).await?;
         return Ok((OrderReply::paid(order), spent));
     }
     if !order.accepts_attempts(now) {
-        return Err(refuse(store, (Refusal::OrderClosed, cause), now).await);
+        return Err(refuse(store, Refusal::OrderClosed, cause, now).await);
     }
     let mode = match order.terms.business_type {
         BusinessType::Single(only) => match mode {
             Some(other) if other != only => {
                 let refusal = Refusal::FieldsDisagree("mode must equal the order's businessType");
-                return Err(refuse(store, (refusal, cause), now).await);
+                return Err(refuse(store, refusal, cause, now).await);
             }
             _ => Some(only),
         },
@@ -72,23 +72,23 @@ pub async fn select_institution(
             mode: mode.unwrap_or(attempt.mode),
             institution,
         }),
-        None => EligibilityCheck::new(context).check(&order.terms, &institution, mode),
+        None => EligibilityCheck::new(scope).check(&order.terms, &institution, mode),
     };
     match choice {
-        Ok(choice) => carry_out(context, &reference.key, cause, order, choice).await,
-        Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
+        Ok(choice) => carry_out(scope, &reference.key, cause, order, choice).await,
+        Err(refusal) => Err(refuse(store, refusal, cause, now).await),
     }
 }
 
 /// Carries out the selection of an eligible institution, starting from the order as it was read.
 async fn carry_out(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     key: &OrderKey,
     cause: ChangeCause,
     read: Order,
     choice: Choice,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let FlowScope { store, world, .. } = context;
+    let FlowScope { store, world, .. } = scope;
     let mut cause = cause;
     let mut read = Some(read);
     let mut permit = None;
@@ -99,10 +99,10 @@ async fn carry_out(
             Some(order) => order,
             None => match store.orders.order(key).await? {
                 Some(order) => order,
-                None => return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await),
+                None => return Err(refuse(store, Refusal::OrderUnknown, cause, now).await),
             },
         };
-        let step = next_step(context, &order, &choice);
+        let step = next_step(scope, &order, &choice);
         if step.calls() && permit.is_none() {
             permit = Some(acquire_permit(world, &choice.institution, &order.terms.merchant).await?);
             if world.clock.now().since(now) >= DECIDED_FOR {
@@ -116,18 +116,18 @@ async fn carry_out(
             }
             // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
-                match EligibilityCheck::new(context).admit(&order.terms, &choice) {
-                    Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+                match EligibilityCheck::new(scope).admit(&order.terms, &choice) {
+                    Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
                     Ok(admitted) => probe = admitted,
                 }
                 match order.start_attempt(*attempt, cause, now) {
                     Ok(change) => change,
-                    Err(refused) => return Err(refuse(store, refused, now).await),
+                    Err((refusal, cause)) => return Err(refuse(store, refusal, cause, now).await),
                 }
             }
             SelectionStep::CreateAgain => match order.live_attempt() {
                 Some(attempt) => order.repeat_create(&attempt.id, cause, now),
-                None => return Err(refuse(store, (Refusal::Contended, cause), now).await),
+                None => return Err(refuse(store, Refusal::Contended, cause, now).await),
             },
             SelectionStep::CloseFirst => match order.begin_closing(cause, now) {
                 Ok(change) => change,
@@ -137,19 +137,19 @@ async fn carry_out(
                 }
             },
             SelectionStep::NotContracted => {
-                let refused = (Refusal::InstitutionNotContracted, cause);
-                return Err(refuse(store, refused, now).await);
+                let refusal = Refusal::InstitutionNotContracted;
+                return Err(refuse(store, refusal, cause, now).await);
             }
         };
         // Durable before a byte is sent (A1): after a crash the intent is still stored.
         let in_flight = begin_create(world, &change);
-        match begin(context, change).await? {
+        match begin(scope, change).await? {
             CommitOutcome::Done(order, spent) => {
                 let Some(in_flight) = in_flight else {
                     return Ok((OrderReply::pending(*order), spent));
                 };
                 let send = SendOptions::at_once(permit, in_flight);
-                return Ok((create(context, *order, probe, send).await, spent));
+                return Ok((create(scope, *order, probe, send).await, spent));
             }
             // Another request wrote first: decide again on the current order.
             CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
@@ -157,7 +157,7 @@ async fn carry_out(
             }
         }
     }
-    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+    Err(refuse(store, Refusal::Contended, cause, world.clock.now()).await)
 }
 
 /// The next step that a selection requires.
@@ -184,19 +184,19 @@ impl SelectionStep {
     }
 }
 
-fn next_step(context: FlowScope<'_>, order: &Order, choice: &Choice) -> SelectionStep {
+fn next_step(scope: FlowScope<'_>, order: &Order, choice: &Choice) -> SelectionStep {
     if order.state != OrderState::Open {
         return SelectionStep::Answer;
     }
-    let now = context.world.clock.now();
+    let now = scope.world.clock.now();
     let Some(live) = order.live_attempt() else {
-        return match new_attempt(context, &order.terms.merchant, choice) {
+        return match new_attempt(scope, &order.terms.merchant, choice) {
             Some(attempt) => SelectionStep::Start(Box::new(attempt)),
             None => SelectionStep::NotContracted,
         };
     };
     let same = live.institution == choice.institution && live.mode == choice.mode;
-    let adapter = context.snapshot.adapters.get(&live.institution);
+    let adapter = scope.snapshot.adapters.get(&live.institution);
     let repeatable = adapter.is_some_and(|adapter| adapter.facts().repeatable_create);
     match live.state {
         AttemptState::Accepted if same && is_usable(live, now) => SelectionStep::Answer,

@@ -20,7 +20,7 @@ pub use order_reply::{OrderOutcome, OrderReply};
 
 /// Builds a new attempt for this choice; `None` without a contract.
 pub(in crate::flow) fn new_attempt(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     merchant: &MerchantId,
     choice: &Choice,
 ) -> Option<NewAttempt> {
@@ -28,7 +28,7 @@ pub(in crate::flow) fn new_attempt(
         store,
         world,
         snapshot,
-    } = context;
+    } = scope;
     let now = world.clock.now();
     let contract = snapshot.routing.contract(merchant, &choice.institution)?;
     Some(NewAttempt {
@@ -53,30 +53,28 @@ pub(in crate::flow) fn new_attempt(
 /// # Errors
 /// The disk is nearly full and nothing was written; the nonce is already spent; the store failed.
 pub(in crate::flow) async fn begin(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     change: Change,
 ) -> Result<CommitOutcome, Refused> {
-    if context.world.disk.is_short() {
-        let now = context.world.clock.now();
-        let refused = (Refusal::Unavailable, change.into_cause());
-        return Err(refuse(context.store, refused, now).await);
+    if scope.world.disk.is_short() {
+        let now = scope.world.clock.now();
+        let cause = change.into_cause();
+        return Err(refuse(scope.store, Refusal::Unavailable, cause, now).await);
     }
-    commit(context.store, change).await
+    commit(scope.store, change).await
 }
 
 /// Calls the institution for the live attempt of a committed order and applies the reply. The probe
 /// permit is held until then.
 pub(in crate::flow) async fn create(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: Order,
     _probe: ProbePermit,
     send: SendOptions,
 ) -> OrderReply {
     let FlowScope {
-        store,
-        world,
-        snapshot,
-    } = context;
+        world, snapshot, ..
+    } = scope;
     let Some(attempt) = order.live_attempt() else {
         return OrderReply::current(order, world.clock.now());
     };
@@ -86,7 +84,7 @@ pub(in crate::flow) async fn create(
     let call = Call::Create(attempt, &order.terms);
     let evidence = send_once(world, adapter.as_ref(), &call, send).await;
     let committed = order.clone();
-    let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let applied = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     match applied.ok().and_then(EvidenceOutcome::into_order) {
         Some(order) => OrderReply::current(order, world.clock.now()),
         // The intent is durable whatever happened to the reply: the answer is never "nothing was

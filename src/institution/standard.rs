@@ -46,7 +46,10 @@ const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
 /// The parties of a callback: the accounts whose key signed it, and the receiver that it names.
-type Whose = (Vec<AccountId>, Option<ReceiverId>);
+struct CallbackParties {
+    accounts: Vec<AccountId>,
+    receiver: Option<ReceiverId>,
+}
 
 /// A signed request, and the binding that its reply must have.
 type Signed = (Request<Bytes>, Question);
@@ -117,13 +120,13 @@ impl Institution for StandardAdapter {
     ) -> Step<Evidence> {
         let (status, now) = (reply.status(), stamp.now);
         let account = &call.attempt().account;
-        let (finding, proves_arrival) = match self.proven(account, (state, reply), now) {
+        let (finding, proves_arrival) = match self.proven(account, state, reply, now) {
             Ok(fields) => {
                 let finding = match call.refund() {
-                    Some(refund) => refunds::reply(call, refund, (status, &fields), now),
+                    Some(refund) => refunds::reply(call, refund, status, &fields, now),
                     None => reading::reply(call, status, &fields),
                 };
-                let proves_arrival = reading::proves_arrival(call, (status, &fields), &finding);
+                let proves_arrival = reading::proves_arrival(call, status, &fields, &finding);
                 (finding, proves_arrival)
             }
             Err(why) => (Err(why), false),
@@ -158,7 +161,7 @@ impl Institution for StandardAdapter {
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
         let receiver = reading::receiver(&fields);
-        let whose = (accounts, receiver);
+        let parties = CallbackParties { accounts, receiver };
         if let Some(about) = refunds::refund_no(&fields).map(EvidenceSubject::Refund) {
             return Ok(ProvenCallback::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
@@ -168,7 +171,7 @@ impl Institution for StandardAdapter {
                 };
                 Evidence {
                     along,
-                    ..self.evidence(about, (whose, sum), finding)
+                    ..self.evidence(about, parties, sum, finding)
                 }
             }));
         }
@@ -179,7 +182,7 @@ impl Institution for StandardAdapter {
         Ok(ProvenCallback::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let finding = reading::notice(&fields, absent);
-            self.evidence(about, (whose, sum), finding)
+            self.evidence(about, parties, sum, finding)
         }))
     }
 
@@ -210,9 +213,11 @@ impl StandardAdapter {
     fn evidence(
         &self,
         about: EvidenceSubject,
-        ((accounts, receiver), sum): (Whose, Result<Amount, Ambiguity>),
+        parties: CallbackParties,
+        sum: Result<Amount, Ambiguity>,
         read: reading::FindingResult,
     ) -> Evidence {
+        let CallbackParties { accounts, receiver } = parties;
         // Without a readable amount it could be about anything.
         let finding = match (&receiver, sum) {
             (Some(_), Ok(_)) => read.unwrap_or_else(Finding::Ambiguous),
@@ -241,7 +246,7 @@ impl StandardAdapter {
             Call::Query(attempt, _) => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
             Call::Close(attempt, _) => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
             Call::Refund(refund, attempt, terms) => {
-                let asking = refunds::asking((refund, attempt, terms), &self.0.callback_url);
+                let asking = refunds::asking(refund, attempt, terms, &self.0.callback_url);
                 ("/v1/refunds", serde_json::to_vec(&asking))
             }
             Call::RefundQuery(refund, attempt, _) => {
@@ -251,14 +256,16 @@ impl StandardAdapter {
         };
         let body = body.map_err(|_| Unmade::Malformed)?;
         let account = &call.attempt().account;
-        self.post((path, body), account, (call.word(), stamp))
+        self.post(path, body, account, call.word(), stamp)
     }
 
     fn post(
         &self,
-        (path, body): (&str, Vec<u8>),
+        path: &str,
+        body: Vec<u8>,
         account: &AccountId,
-        (word, stamp): (&str, &Stamp),
+        word: &str,
+        stamp: &Stamp,
     ) -> Result<Signed, Unmade> {
         let account = self.0.accounts.get(account);
         let key = account.and_then(|account| account.signing(stamp.now));
@@ -309,10 +316,11 @@ impl StandardAdapter {
     fn proven<'r>(
         &self,
         account: &AccountId,
-        (state, reply): (&CallState, &'r Response<Bytes>),
+        state: &CallState,
+        reply: &'r Response<Bytes>,
         now: Timestamp,
     ) -> Result<Fields<'r>, Ambiguity> {
-        self.prove(account, (state, reply), now)?;
+        self.prove(account, state, reply, now)?;
         Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
     }
 
@@ -320,7 +328,8 @@ impl StandardAdapter {
     fn prove(
         &self,
         account: &AccountId,
-        (state, reply): (&CallState, &Response<Bytes>),
+        state: &CallState,
+        reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Result<(), Ambiguity> {
         // Signed or not, a server error says nothing about what was done before it.

@@ -364,8 +364,7 @@ async fn decide(
         return refused("expected the output of paymux refunds sign, unchanged".into());
     };
     let in_force = reloading.in_force.load_full();
-    let (world, snapshot) = (&in_force.api.world, &in_force.api.snapshot);
-    match decide_refund(&reloading.store, world, snapshot, &signed, statement).await {
+    match decide_refund(in_force.api.scope(), &signed, statement).await {
         Ok(DecisionOutcome::First) => Ok(ManualReviewReply::Kept),
         Ok(DecisionOutcome::Ended(state)) => Ok(ManualReviewReply::Ended {
             state: state.name().to_owned(),

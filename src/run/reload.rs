@@ -191,7 +191,8 @@ impl ReloadScope {
         faults.extend(removal_guard::stored_needs(&next, &dependents));
         faults.extend(removal_guard::moved_while_in_service(
             &before.api.snapshot,
-            (&next, &dependents),
+            &next,
+            &dependents,
             &loaded.earlier,
         ));
         if !faults.is_empty() {
@@ -217,7 +218,7 @@ impl ReloadScope {
         );
         let expiries = std::mem::take(&mut next.expiries);
         let (next, numbers) = before
-            .next((next, files))
+            .next(next, files)
             .map_err(|fault| ConfigFaults(vec![broken(&name, &fault.to_string())]))?;
         Ok(PreparedReload {
             next: Arc::new(next),

@@ -80,7 +80,7 @@ pub fn open(
     on_fatal: OnFatal,
     on_commit: OnCommit,
 ) -> Result<Arc<Store>, OpenError> {
-    let opened = open_for_all(path, seal, (on_fatal, on_commit), Duration::ZERO)?;
+    let opened = open_for_all(path, seal, on_fatal, on_commit, Duration::ZERO)?;
     Ok(Arc::new(opened.store))
 }
 
@@ -92,10 +92,17 @@ pub fn open(
 pub fn open_for_all(
     path: &Path,
     seal: Arc<Seal>,
-    callbacks: (OnFatal, OnCommit),
+    on_fatal: OnFatal,
+    on_commit: OnCommit,
     begin_every: Duration,
 ) -> Result<OpenedStore, OpenError> {
-    let store = Arc::new(sqlite::Sqlite::open(path, seal, callbacks, begin_every)?);
+    let store = Arc::new(sqlite::Sqlite::open(
+        path,
+        seal,
+        on_fatal,
+        on_commit,
+        begin_every,
+    )?);
     Ok(OpenedStore {
         store: Store::of(&store, store.epoch()),
         ledger: store.clone(),

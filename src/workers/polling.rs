@@ -120,7 +120,7 @@ impl Poller {
         let delay = self.workers.metrics.front.last_delay();
         let allowed = self
             .budget
-            .allows(urgency, tools.budget, (delay, Instant::now()));
+            .allows(urgency, tools.budget, delay, Instant::now());
         allowed.min(permits(self.places.available_permits()))
     }
 
@@ -195,7 +195,7 @@ impl Poller {
         let until = now.plus(POSTPONED_FOR);
         let workers = Arc::clone(&self.workers);
         tokio::spawn(async move {
-            match put_off(&*workers.store.unresolved, &lease, (&object, until)).await {
+            match put_off(&*workers.store.unresolved, &lease, &object, until).await {
                 Ok(()) => workers.worker_signals.orders.notify_one(),
                 Err(fault) => tracing::error!(%fault, "a leased order could not be postponed"),
             }
@@ -221,18 +221,16 @@ impl Poller {
             .metrics
             .memory
             .work_in_progress(LeaseKind::Orders.word());
-        let WorkerResources {
-            snapshot, world, ..
-        } = (workers.in_force)();
-        let store = &workers.store;
+        let resources = (workers.in_force)();
+        let (scope, world) = (resources.scope(&workers.store), &resources.world);
         let poll = async {
             match task {
-                PollTask::Close => match close_due_order(store, &world, &lease).await {
-                    Ok(false) => poll_order(store, &world, &snapshot, &lease).await,
+                PollTask::Close => match close_due_order(scope, &lease).await {
+                    Ok(false) => poll_order(scope, &lease).await,
                     done => done.map(|_| ()),
                 },
-                PollTask::Poll(_) => poll_order(store, &world, &snapshot, &lease).await,
-                PollTask::Signal => poll_signalled_order(store, &world, &snapshot, &lease).await,
+                PollTask::Poll(_) => poll_order(scope, &lease).await,
+                PollTask::Signal => poll_signalled_order(scope, &lease).await,
             }
         };
         let mut poll = std::pin::pin!(MeteredFuture::new(poll));

@@ -31,7 +31,8 @@ pub(in crate::config) struct PendingInstitution {
 impl PendingInstitution {
     /// Without accounts yet.
     pub(in crate::config) fn new(
-        (kind, facts): (&'static InstitutionKind, Facts),
+        kind: &'static InstitutionKind,
+        facts: Facts,
         values: SettingValues,
         line: usize,
     ) -> Self {

@@ -279,7 +279,7 @@ fn temporary_reason(
     query: &OfferQuery<'_>,
     health: Health,
 ) -> Option<IneligibleReason> {
-    let is_closed = |hours| !is_open(hours, query.now);
+    let is_closed = |(from, until)| !is_open(from, until, query.now);
     if contract.stopped {
         Some(IneligibleReason::ContractStopped)
     } else if is_down {
@@ -298,7 +298,7 @@ fn of(sums: &[AmountRange], currency: Currency) -> Option<&AmountRange> {
 }
 
 /// Hours may span midnight: 22:00 to 06:00.
-fn is_open((from, until): (u16, u16), now: Timestamp) -> bool {
+fn is_open(from: u16, until: u16, now: Timestamp) -> bool {
     let minute = now.minute_of_day();
     if from <= until {
         (from..until).contains(&minute)

@@ -23,7 +23,8 @@ const KEY_PERMIT_WITHIN: Duration = Duration::from_secs(2);
 /// expired it is sent unsigned: TLS still authenticates us, and a verifier sees that it is missing.
 pub async fn sign_answer(
     platform: &PlatformIdentity,
-    (request, label): (&Request<Bytes>, &str),
+    request: &Request<Bytes>,
+    label: &str,
     answer: &mut Response<Bytes>,
     now: Timestamp,
 ) {

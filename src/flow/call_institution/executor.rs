@@ -190,7 +190,7 @@ impl<C: Conversation> Run<'_, C> {
             self.log(at, request, class, reply);
         }
         if let Some((purpose, end)) = self.call.purpose().zip(end) {
-            world.health.end(id, health, (purpose, end), stamp.now);
+            world.health.end(id, health, purpose, end, stamp.now);
         }
         step.map(|step| (step, asked_at))
     }

@@ -1,12 +1,12 @@
 //! How a callback is acknowledged: the classification, and the reply in the institution's format.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 
-use crate::domain::attempt::Stamp;
+use super::IncomingCallback;
 use crate::flow::apply_evidence::EvidenceOutcome;
 use crate::flow::call_institution::executor::with_slow_key;
-use crate::institution::{Acknowledgement, Institution, SigningParty};
+use crate::institution::{Acknowledgement, SigningParty};
 use crate::store::{InboxStatus, StoreError};
 
 /// How an authenticated callback is acknowledged, and the status it is archived with.
@@ -37,20 +37,24 @@ pub(super) fn acknowledgement_of(
 
 /// The reply in the institution's own format; signed on a blocking thread if the key is slow.
 pub(super) async fn acknowledgement(
-    adapter: &dyn Institution,
-    callback: &Request<Bytes>,
+    incoming: &IncomingCallback<'_>,
     acknowledged: Acknowledgement,
-    known_by: (&str, Stamp),
 ) -> Response<Bytes> {
-    let (request_id, stamp) = known_by;
-    if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
-        let (callback, request_id) = (callback.clone(), request_id.to_owned());
+    let IncomingCallback {
+        adapter,
+        message,
+        request_id,
+        stamp,
+        ..
+    } = incoming;
+    if let Some(slow) = adapter.slow(SigningParty::Answer(message)) {
+        let (message, request_id, stamp) = ((*message).clone(), request_id.clone(), *stamp);
         let signed = with_slow_key(slow, move |adapter| {
-            adapter.acknowledge(&callback, acknowledged, &request_id, &stamp)
+            adapter.acknowledge(&message, acknowledged, &request_id, &stamp)
         });
         if let Some(signed) = signed.await {
             return signed;
         }
     }
-    adapter.acknowledge(callback, acknowledged, request_id, &stamp)
+    adapter.acknowledge(message, acknowledged, request_id, stamp)
 }

@@ -1,28 +1,24 @@
 //! Callbacks that are not evidence: forged, or authentic and unreadable.
 
-use bytes::Bytes;
-use http::Request;
-
 use super::acknowledging::acknowledgement;
-use super::recording::message;
-use super::{CallbackOutcome, CallbackResponse};
-use crate::domain::attempt::Stamp;
-use crate::domain::identifiers::InstitutionId;
+use super::{CallbackOutcome, CallbackResponse, IncomingCallback};
 use crate::flow::exchange_log::mentioned;
-use crate::institution::{Acknowledgement, Institution, Unverified};
+use crate::institution::{Acknowledgement, Unverified};
 use crate::store::{InboxStatus, Store};
 
 /// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
 /// for manual review if it is.
 pub(super) async fn reject_callback(
     store: &Store,
-    (institution, adapter): (&InstitutionId, &dyn Institution),
-    callback: &Request<Bytes>,
+    incoming: &IncomingCallback<'_>,
     why: Unverified,
-    known_by: (&str, Stamp),
 ) -> CallbackOutcome {
-    let (request_id, stamp) = known_by;
-    let now = stamp.now;
+    let IncomingCallback {
+        institution,
+        message,
+        request_id,
+        ..
+    } = incoming;
     let acknowledged = why.received();
     let status = match acknowledged {
         Acknowledgement::Unverified => InboxStatus::Forged,
@@ -37,14 +33,14 @@ pub(super) async fn reject_callback(
         tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
             "an authenticated callback is not evidence");
     }
-    let _ = store
-        .archive
-        .archive(&message(institution, callback, status, now))
-        .await;
+    let _ = store.archive.archive(&incoming.archived_as(status)).await;
     let answer = match status {
-        InboxStatus::Forged => adapter.acknowledge(callback, acknowledged, request_id, &stamp),
+        InboxStatus::Forged => {
+            let (adapter, stamp) = (incoming.adapter, &incoming.stamp);
+            adapter.acknowledge(message, acknowledged, request_id, stamp)
+        }
         InboxStatus::Genuine | InboxStatus::Quarantined => {
-            acknowledgement(adapter, callback, acknowledged, known_by).await
+            acknowledgement(incoming, acknowledged).await
         }
     };
     CallbackOutcome {
@@ -52,9 +48,9 @@ pub(super) async fn reject_callback(
             answer,
             status,
             why: why.word(),
-            request_id: request_id.to_owned(),
+            request_id: request_id.clone(),
         },
-        about: mentioned(institution, callback.body()),
+        about: mentioned(institution, message.body()),
         status: format!("{}: {}", status.name(), why.word()),
         has_paid: false,
     }

@@ -64,7 +64,7 @@ impl<'a> FromInstitution<'a> {
         scope: &'a ReconciliationScope<'_>,
         of: &Reconciliation,
     ) -> Result<Self, NotReconciled> {
-        let adapter = scope.snapshot.adapters.get(&of.institution);
+        let adapter = scope.flow.snapshot.adapters.get(&of.institution);
         let adapter = adapter.ok_or_else(|| {
             let detail = format!(
                 "expected a configured institution, found {}",
@@ -77,7 +77,7 @@ impl<'a> FromInstitution<'a> {
             return Err(UnusableStatement::new("no_statement", detail).into());
         }
         let moved = scope.ledger.receivers(&of.institution, &of.day).await?;
-        let contracts = scope.snapshot.routing.contracts.values();
+        let contracts = scope.flow.snapshot.routing.contracts.values();
         let agreed = contracts
             .filter(|contract| contract.institution == of.institution)
             .map(|contract| AccountReceiver {
@@ -93,7 +93,7 @@ impl<'a> FromInstitution<'a> {
         let receivers = receivers.map(|(receiver, account)| AccountReceiver { account, receiver });
         let receivers: BTreeSet<AccountReceiver> = receivers.collect();
         Ok(Self {
-            world: scope.world,
+            world: scope.flow.world,
             adapter: Arc::clone(adapter),
             date: of.day.date.clone(),
             receivers: receivers.into_iter(),

@@ -11,10 +11,9 @@ use crate::domain::identifiers::{MerchantId, RefundOrderNo, StaffId, Timestamp, 
 use crate::domain::order::Order;
 use crate::domain::refund::{DecisionIneffective, RefundDecision, RefundState};
 use crate::domain::statement::is_number;
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::flow::FlowScope;
 use crate::signature::verify_request;
-use crate::store::{Committed, InboxMessage, InboxStatus, OrderKey, Store, StoreError};
-use crate::world::World;
+use crate::store::{Committed, InboxMessage, InboxStatus, OrderKey, StoreError};
 
 /// The target URI that staff sign: no real host, so that the signature is valid nowhere else.
 pub const TARGET: &str = "https://control.paymux.invalid/refunds/decide";
@@ -91,13 +90,12 @@ pub enum DecisionRefused {
 /// # Errors
 /// [`DecisionRefused`].
 pub async fn decide_refund(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     signed: &Request<Bytes>,
     statement: Bytes,
 ) -> Result<DecisionOutcome, DecisionRefused> {
-    let (key, no, decision) = read(world, snapshot, signed)?;
+    let FlowScope { store, world, .. } = scope;
+    let (key, no, decision) = read(scope, signed)?;
     let found = sha256(&statement);
     if found != decision.statement {
         return Err(DecisionRefused::AnotherStatement {
@@ -144,10 +142,12 @@ fn state(order: &Order, no: &RefundOrderNo) -> Option<RefundState> {
 }
 
 fn read(
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     signed: &Request<Bytes>,
 ) -> Result<(OrderKey, RefundOrderNo, RefundDecision), DecisionRefused> {
+    let FlowScope {
+        world, snapshot, ..
+    } = scope;
     let now_s = world.clock.now().seconds();
     let proven = verify_request(signed, TARGET, &snapshot.staff, now_s)
         .map_err(|fault| DecisionRefused::Unproven(fault.to_string()))?;

@@ -8,6 +8,7 @@ use crate::domain::institutions::{RefundKinds, RefundRules};
 use crate::domain::order::{Order, RefundRequest};
 use crate::domain::refund::{Refund, RefundState};
 use crate::domain::refusal::Refusal;
+use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, commit, refuse, spend};
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
@@ -18,7 +19,7 @@ use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::read_order::OrderReference;
 use crate::institution::Call;
 use crate::store::{OrderKey, Store, StoreError};
-use crate::world::{Permit, World};
+use crate::world::Permit;
 
 /// How often a refund is decided again after a concurrent write to the same order (R1).
 const ROUNDS_MAX: u32 = 64;
@@ -60,18 +61,22 @@ impl PaidOrderReference {
 /// what is refundable, or the institution or the window does not allow it. Nothing has changed
 /// then.
 pub async fn refund_order(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     caller: Admitted,
-    (paid, requested): (&PaidOrderReference, RefundRequest),
+    paid: &PaidOrderReference,
+    requested: RefundRequest,
 ) -> Result<(RefundReply, SpentNonce), Refused> {
+    let FlowScope {
+        store,
+        world,
+        snapshot,
+    } = scope;
     let mut cause = caller.into_cause();
     let mut permit: Option<(InstitutionId, Permit)> = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let Some(order) = paid.load(store).await? else {
-            return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+            return Err(refuse(store, Refusal::OrderUnknown, cause, now).await);
         };
         match order.find_repeated_request(&requested) {
             Ok(None) => (),
@@ -85,13 +90,13 @@ pub async fn refund_order(
                 };
                 return Ok((refunded, spent));
             }
-            Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+            Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
         }
         // Checked before waiting for a permit, and again on the order as it is then.
         let rules = rules(snapshot, &order);
         let change = match order.reserve_refund(requested.clone(), &rules, cause, now) {
             Ok(change) => change,
-            Err(refused) => return Err(refuse(store, refused, now).await),
+            Err((refusal, cause)) => return Err(refuse(store, refusal, cause, now).await),
         };
         let is_usable = |one: &&Attempt| {
             let adapter = snapshot.usable_adapter(&one.institution, &one.account, now);
@@ -99,7 +104,7 @@ pub async fn refund_order(
         };
         let paying = order.paying_attempt().filter(is_usable);
         let Some(through) = paying.map(|attempt| attempt.institution.clone()) else {
-            return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
+            return Err(refuse(store, Refusal::Unavailable, change.into_cause(), now).await);
         };
         if permit.as_ref().is_none_or(|(at, _)| *at != through) {
             // Without a permit, no state has changed (Q8).
@@ -114,19 +119,19 @@ pub async fn refund_order(
         match commit(store, change).await? {
             CommitOutcome::Done(order, spent) => {
                 let options = SendOptions::at_once(permit.map(|(_, permit)| permit), in_flight);
-                let refunded = call(store, world, snapshot, (*order, requested.no), options).await;
+                let refunded = call(scope, *order, requested.no, options).await;
                 return Ok((refunded, spent));
             }
             CommitOutcome::Stale(change) => cause = change.into_cause(),
             CommitOutcome::KeyTaken(change) => {
                 cause = change.into_cause();
                 if let Err(refusal) = check_number_owner(store, paid, &requested).await {
-                    return Err(refuse(store, (refusal, cause), now).await);
+                    return Err(refuse(store, refusal, cause, now).await);
                 }
             }
         }
     }
-    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+    Err(refuse(store, Refusal::Contended, cause, world.clock.now()).await)
 }
 
 /// The number is taken: `Ok` if by an equal, concurrent request, a conflict if by another refund
@@ -158,10 +163,9 @@ fn rules(snapshot: &ConfigurationSnapshot, order: &Order) -> RefundRules {
 /// Makes the first call, with the permit acquired before. The committed state is valid whatever
 /// happened to the evidence (Q8).
 async fn call(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    (order, no): (Order, RefundOrderNo),
+    scope: FlowScope<'_>,
+    order: Order,
+    no: RefundOrderNo,
     options: SendOptions,
 ) -> RefundReply {
     let as_reserved = |order| RefundReply {
@@ -175,13 +179,13 @@ async fn call(
     let Some((refund, attempt)) = parts else {
         return as_reserved(order);
     };
-    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+    let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return as_reserved(order);
     };
     let call = Call::Refund(refund, attempt, &order.terms);
-    let evidence = send_once(world, adapter.as_ref(), &call, options).await;
+    let evidence = send_once(scope.world, adapter.as_ref(), &call, options).await;
     let committed = order.clone();
-    let outcome = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let outcome = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     as_reserved(current(outcome, committed))
 }
 
@@ -194,19 +198,15 @@ fn current(outcome: Result<EvidenceOutcome, StoreError>, committed: Order) -> Or
 ///
 /// # Errors
 /// There is no such refund of this merchant (K3).
-pub async fn read_refund(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    key: &OrderKey,
-) -> Result<RefundReply, Refusal> {
-    let order = store
+pub async fn read_refund(scope: FlowScope<'_>, key: &OrderKey) -> Result<RefundReply, Refusal> {
+    let order = scope
+        .store
         .orders
         .order(key)
         .await?
         .ok_or(Refusal::RefundUnknown)?;
     let no = named(&order, key).ok_or(Refusal::RefundUnknown)?.no.clone();
-    let order = refresh(store, world, snapshot, (order, &no)).await;
+    let order = refresh(scope, order, &no).await;
     Ok(RefundReply {
         order,
         no,
@@ -232,12 +232,7 @@ fn named<'a>(order: &'a Order, key: &OrderKey) -> Option<&'a Refund> {
     }
 }
 
-async fn refresh(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    (order, no): (Order, &RefundOrderNo),
-) -> Order {
+async fn refresh(scope: FlowScope<'_>, order: Order, no: &RefundOrderNo) -> Order {
     let parts = order
         .refund(no)
         .and_then(|one| Some((one, order.attempt_of(one)?)));
@@ -246,12 +241,12 @@ async fn refresh(
     let Some((refund, attempt)) = parts.filter(|(one, _)| unresolved(one)) else {
         return order;
     };
-    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+    let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
     let call = Call::RefundQuery(refund, attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
+    let evidence = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let committed = order.clone();
-    let outcome = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let outcome = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     current(outcome, committed)
 }

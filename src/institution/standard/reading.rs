@@ -84,7 +84,8 @@ const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
 /// may still be lost inside the institution.
 pub(super) fn proves_arrival(
     call: &Call<'_>,
-    (status, fields): (StatusCode, &Fields<'_>),
+    status: StatusCode,
+    fields: &Fields<'_>,
     read: &FindingResult,
 ) -> bool {
     let answers = matches!(status.as_u16(), 200 | 202);
@@ -98,7 +99,7 @@ pub(super) fn proves_arrival(
         Call::Close(attempt, _) if answers => is_about(attempt, fields).is_ok(),
         Call::Close(..) => status == StatusCode::CONFLICT && code(),
         Call::RefundQuery(refund, attempt, _) => {
-            answers && refunds::is_about((refund, attempt), fields).is_ok()
+            answers && refunds::is_about(refund, attempt, fields).is_ok()
         }
     }
 }

@@ -45,7 +45,9 @@ pub(super) struct RefundRequestFields<'a> {
 }
 
 pub(super) fn asking<'a>(
-    (refund, attempt, terms): (&'a Refund, &'a Attempt, &'a OrderTerms),
+    refund: &'a Refund,
+    attempt: &'a Attempt,
+    terms: &'a OrderTerms,
     callback_url: &'a str,
 ) -> RefundRequestFields<'a> {
     RefundRequestFields {
@@ -78,12 +80,13 @@ pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> RefundIden
 pub(super) fn reply(
     call: &Call<'_>,
     refund: &Refund,
-    (status, fields): (StatusCode, &Fields<'_>),
+    status: StatusCode,
+    fields: &Fields<'_>,
     now: Timestamp,
 ) -> FindingResult {
     match status.as_u16() {
         200 | 202 => {
-            is_about((refund, call.attempt()), fields)?;
+            is_about(refund, call.attempt(), fields)?;
             // The domain compares the refunded amount and quarantines a mismatch (V3).
             let absent = refund.amount.currency();
             let found = refund_state(fields, absent, now)?;
@@ -105,7 +108,8 @@ pub(super) fn reply(
 }
 
 pub(super) fn is_about(
-    (refund, attempt): (&Refund, &Attempt),
+    refund: &Refund,
+    attempt: &Attempt,
     fields: &Fields<'_>,
 ) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantRefundNo")?;

@@ -63,7 +63,7 @@ impl Outbox for Sqlite {
         after: u64,
         limit: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
-        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, limit)))
+        self.read(|connection| dead_events::after(connection, &self.seal, merchant, after, limit))
     }
 
     async fn dead_lettered(

@@ -125,8 +125,8 @@ impl ChangeWrite {
         if let Some((row, otherwise)) = &self.guard
             && row.write(writing)? == 0
         {
-            if let Some(spent) = spent {
-                writing.nonces.take_back(writing.connection, spent)?;
+            if let Some((nonce, row)) = spent {
+                writing.nonces.take_back(writing.connection, nonce, row)?;
             }
             return Ok(*otherwise);
         }

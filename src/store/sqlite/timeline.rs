@@ -55,11 +55,11 @@ impl TimelineReader {
         let audit_entries = audit_entries(&snapshot, &order)?;
         let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
         let events = events(&snapshot, &order)?;
-        let span = span(&order, last, &events);
+        let (from, until) = span(&order, last, &events);
         Ok(Some(Timeline {
             entries: entries(&snapshot, &order, last)?,
             events,
-            exchanges: reading::read(&snapshot, &self.seal, &order, span)?,
+            exchanges: reading::read(&snapshot, &self.seal, &order, from, until)?,
             audit_entries,
             order,
         }))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Response;
 use paymux::domain::identifiers::{AttemptId, Timestamp};
+use paymux::flow::FlowScope;
 use paymux::flow::answer::sign_answer;
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
 use paymux::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
@@ -61,10 +62,10 @@ async fn a_reply_is_signed_with_any_key() {
             .header("content-type", "application/json")
             .body(Bytes::from_static(b"{}"))
             .unwrap();
-        let signed_request = (&request, "sig");
         sign_answer(
             &platform(key),
-            signed_request,
+            &request,
+            "sig",
             &mut answer,
             gateway.api.now(),
         )
@@ -100,7 +101,7 @@ async fn a_key_signs_in_its_time() {
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
         let now = Timestamp::from_s(now_s);
-        sign_answer(&platform, (&request, "sig"), &mut answer, now).await;
+        sign_answer(&platform, &request, "sig", &mut answer, now).await;
         let input = answer.headers().get("signature-input");
         let input = input.map_or("", |input| input.to_str().unwrap());
         let named = input.split("keyid=\"").nth(1);
@@ -121,10 +122,10 @@ fn a_fast_key_needs_no_permit() {
         let mut answer = Response::new(Bytes::new());
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
-        let signed_request = (&request, "sig");
         crate::world::test_gateway::now(sign_answer(
             &platform(key),
-            signed_request,
+            &request,
+            "sig",
             &mut answer,
             gateway.api.now(),
         ));
@@ -147,10 +148,10 @@ async fn a_slow_key_signs_with_a_permit() {
     let json = "application/json".parse().unwrap();
     answer.headers_mut().insert("content-type", json);
     let held = permits.acquire_many(all).await.unwrap();
-    let signed_request = (&request, "sig");
     let mut signing = Box::pin(sign_answer(
         &platform,
-        signed_request,
+        &request,
+        "sig",
         &mut answer,
         gateway.api.now(),
     ));
@@ -184,7 +185,13 @@ async fn a_slow_key_signs_notifications() {
     let leases = lease(store, LeaseKind::Events, world.clock.now(), 1).await;
     let (key, ring) = pair("platform", "rsa-pss-sha512");
     let lease = &leases.unwrap()[0];
-    let delivery = notify_merchant(&*store.outbox, world, &platform(key), lease).await;
+    let mut signing = snapshot(&ONE);
+    signing.platform = platform(key);
+    let scope = FlowScope {
+        snapshot: &signing,
+        ..gateway.api.scope()
+    };
+    let delivery = notify_merchant(scope, lease).await;
     assert!(
         matches!(delivery, Ok(Delivery::Delivered(_))),
         "{delivery:?}"
@@ -258,8 +265,11 @@ async fn a_slow_key_signs_what_institutions_get() {
     };
     sign_request(&mut callback, &target, &theirs, &with).unwrap();
     let question = Question::of(&callback, &target).unwrap();
-    let (store, world) = (&gateway.api.store, &gateway.api.world);
-    let received = receive_callback(store, world, &enrolled, &bank, &callback).await;
+    let scope = FlowScope {
+        snapshot: &enrolled,
+        ..gateway.api.scope()
+    };
+    let received = receive_callback(scope, &bank, &callback).await;
     let answer = received.unwrap().answer;
     verify_response(&answer, &question, &our_ring, gateway.now_s()).unwrap();
 }

@@ -62,10 +62,8 @@ fn decide_on(
     signed: &Request<Bytes>,
     statement: &str,
 ) -> Result<DecisionOutcome, DecisionRefused> {
-    let snapshot = gateway.snapshot();
     let statement = Bytes::copy_from_slice(statement.as_bytes());
-    let (store, world) = (&gateway.api.store, &gateway.api.world);
-    now(decide_refund(store, world, &snapshot, signed, statement))
+    now(decide_refund(gateway.api.scope(), signed, statement))
 }
 
 /// With the statement it was signed for.

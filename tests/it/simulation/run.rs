@@ -451,18 +451,12 @@ impl SimulationRun {
             let leases = lease(&api.store, work, now, count)
                 .await
                 .unwrap_or_default();
-            let snapshot = Arc::clone(&api.snapshot);
             admission.pass().await;
             for lease in &leases {
-                let (store, world) = (&api.store, &api.world);
                 let _ = match work {
-                    LeaseKind::Events => {
-                        notify_merchant(&*store.outbox, world, &snapshot.platform, lease)
-                            .await
-                            .map(|_| ())
-                    }
+                    LeaseKind::Events => notify_merchant(api.scope(), lease).await.map(|_| ()),
                     LeaseKind::Orders | LeaseKind::OrphanedCalls => {
-                        poll_order(store, world, &snapshot, lease).await
+                        poll_order(api.scope(), lease).await
                     }
                 };
             }

@@ -140,9 +140,10 @@ pub(in crate::store::sqlite) fn free(
 pub(in crate::store::sqlite) fn take(
     writing: &mut WriteTransaction<'_>,
     orders: &[String],
-    (now, which): (Timestamp, LeaseReason),
+    now: Timestamp,
+    reason: LeaseReason,
 ) -> Result<Vec<LeasedRow>, SqliteFault> {
-    let which = match which {
+    let which = match reason {
         LeaseReason::Due => "pay_order_no = ?1 AND due_at <= ?2",
         LeaseReason::Named => IS_FREE,
     };
@@ -181,7 +182,8 @@ pub(in crate::store::sqlite) struct OrderReschedule {
     order: String,
     fence: i64,
     due: Option<i64>,
-    lane: (String, i64),
+    institution: String,
+    urgency: i64,
     attempts: Vec<(u32, u32, i64)>,
     refunds: Vec<(String, u32, i64)>,
 }
@@ -197,7 +199,8 @@ impl OrderReschedule {
             // A fence out of range was never issued.
             fence: i64::try_from(fence).unwrap_or(-1),
             due: order.due().map(Timestamp::ms),
-            lane: (institution.to_owned(), urgency(lane.urgency)),
+            institution: institution.to_owned(),
+            urgency: urgency(lane.urgency),
             attempts: live
                 .map(|one| (one.seq, one.schedule.asked, one.schedule.next.ms()))
                 .collect(),
@@ -216,8 +219,13 @@ impl OrderReschedule {
     ) -> Result<LeaseCompletion, SqliteFault> {
         let sql = "UPDATE orders SET due_at = ?3, due_institution = ?4, due_urgency = ?5,
             leased_until = NULL, fence = fence + 1 WHERE pay_order_no = ?1 AND fence = ?2";
-        let (institution, urgency) = &self.lane;
-        let values = params![self.order, self.fence, self.due, institution, urgency];
+        let values = params![
+            self.order,
+            self.fence,
+            self.due,
+            self.institution,
+            self.urgency
+        ];
         if writing.connection.prepare_cached(sql)?.execute(values)? == 0 {
             return Ok(LeaseCompletion::LeaseLost);
         }
