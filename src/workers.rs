@@ -24,6 +24,7 @@ use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::metrics::Metrics;
 use crate::store::notifying::{SOON, WorkerSignals};
+use crate::store::outbox::DeliveryShares;
 use crate::store::{Lease, LeaseKind, LeasedWork, NonceRetention, Store, StoreError};
 use crate::world::{Clock, World};
 
@@ -217,9 +218,8 @@ impl WorkerLoops {
     }
 
     /// How many events each destination may have in flight in this lane.
-    fn shares(&self, lane: DeliveryLane) -> impl Fn(&str) -> u32 + Send + Sync + 'static {
-        let (lanes, now) = (Arc::clone(&self.lanes), self.workers.clock.now());
-        move |origin: &str| lanes.share(lane, origin, now)
+    fn shares(&self, lane: DeliveryLane) -> DeliveryShares {
+        self.lanes.shares(lane, self.workers.clock.now())
     }
 
     /// Leases as many events as there are free worker slots, and starts them. Returns how many.

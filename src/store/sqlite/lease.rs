@@ -16,7 +16,7 @@ use crate::domain::order::Order;
 use crate::seal::Seal;
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::{Sqlite, SqliteFault, loading, sealed};
-use crate::store::unresolved::{LaneShares, Unresolved};
+use crate::store::unresolved::{LaneShares, NextOrder, Unresolved};
 use crate::store::{
     DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Nodes, StoreError,
 };
@@ -95,7 +95,7 @@ impl Nodes for Sqlite {
 impl Unresolved for Sqlite {
     async fn lease_orders(
         &self,
-        shares: &LaneShares<'_>,
+        shares: &LaneShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
@@ -103,7 +103,7 @@ impl Unresolved for Sqlite {
         self.take_orders(due, now, lanes::LeaseReason::Due).await
     }
 
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_order(&self, shares: &LaneShares) -> Result<NextOrder, StoreError> {
         self.read(|connection| lanes::next_due(connection, shares))
     }
 

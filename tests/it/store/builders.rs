@@ -200,13 +200,13 @@ pub(crate) async fn lease(
 ) -> Result<Vec<Lease>, StoreError> {
     match work {
         LeaseKind::Orders => {
-            let all: &LaneShares<'_> = &|_| u32::MAX;
-            store.unresolved.lease_orders(all, now, count).await
+            let all = LaneShares::same(u32::MAX);
+            store.unresolved.lease_orders(&all, now, count).await
         }
         LeaseKind::OrphanedCalls => store.nodes.lease_orphaned(now, count).await,
         LeaseKind::Events => {
-            let few: &DeliveryShares = &|_| DESTINATION_SHARE;
-            store.outbox.lease_events(few, now, count).await
+            let few = DeliveryShares::same(DESTINATION_SHARE);
+            store.outbox.lease_events(&few, now, count).await
         }
     }
 }
@@ -217,8 +217,15 @@ pub(crate) async fn next_due(
     work: LeaseKind,
 ) -> Result<Option<Timestamp>, StoreError> {
     match work {
-        LeaseKind::Orders => store.unresolved.next_order(&|_| u32::MAX).await,
+        LeaseKind::Orders => {
+            let all = LaneShares::same(u32::MAX);
+            let next = store.unresolved.next_order(&all).await?;
+            Ok(next.due)
+        }
         LeaseKind::OrphanedCalls => panic!("they are looked for at a start only"),
-        LeaseKind::Events => store.outbox.next_event(&|_| DESTINATION_SHARE).await,
+        LeaseKind::Events => {
+            let few = DeliveryShares::same(DESTINATION_SHARE);
+            store.outbox.next_event(&few).await
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::lease::LeasedRow;
 use crate::store::sqlite::loading::read;
 use crate::store::sqlite::writer::WriteTransaction;
-use crate::store::unresolved::LaneShares;
+use crate::store::unresolved::{LaneShares, NextOrder};
 use crate::store::{LEASE, LeaseCompletion};
 
 /// The orders of one lane that have been due longest.
@@ -75,13 +75,13 @@ fn for_each_lane(
 /// first.
 pub(in crate::store::sqlite) fn due(
     connection: &Connection,
-    shares: &LaneShares<'_>,
+    shares: &LaneShares,
     now: Timestamp,
     count: u32,
 ) -> Result<Vec<String>, SqliteFault> {
     let mut due: Vec<(u32, i64, i64, String)> = Vec::new();
     for_each_lane(connection, |lane, (institution, urgency)| {
-        let share = shares(lane).min(count);
+        let share = shares.of(lane).min(count);
         if share == 0 {
             return Ok(());
         }
@@ -102,11 +102,13 @@ pub(in crate::store::sqlite) fn due(
 /// When `due` would next return something.
 pub(in crate::store::sqlite) fn next_due(
     connection: &Connection,
-    shares: &LaneShares<'_>,
-) -> Result<Option<Timestamp>, SqliteFault> {
+    shares: &LaneShares,
+) -> Result<NextOrder, SqliteFault> {
     let mut next: Option<i64> = None;
+    let mut is_held_back = false;
     for_each_lane(connection, |lane, (institution, urgency)| {
-        if shares(lane) == 0 {
+        if shares.of(lane) == 0 {
+            is_held_back = true;
             return Ok(());
         }
         let sql = "SELECT MIN(due_at) FROM orders
@@ -117,7 +119,10 @@ pub(in crate::store::sqlite) fn next_due(
         next = next.into_iter().chain(soonest).min();
         Ok(())
     })?;
-    Ok(next.map(Timestamp::from_ms))
+    Ok(NextOrder {
+        due: next.map(Timestamp::from_ms),
+        is_held_back,
+    })
 }
 
 /// Those of these orders that can be leased.
