@@ -361,5 +361,6 @@ fn snapshot(
         enrolment.adapters,
         platform,
     );
+    let snapshot = snapshot.with_sub_merchants(enrolment.sub_merchants);
     Some(snapshot.with_staff(staff))
 }

@@ -25,7 +25,7 @@ use crate::domain::institutions::{
     AccountKey, AccountProfile, Contract, InstitutionProfile as Enrolled, Mode, Route, Validity,
 };
 use crate::domain::merchant::{Admission, Merchant};
-use crate::institution::{Institution, InstitutionKind};
+use crate::institution::{Institution, InstitutionKind, SettingValues};
 use crate::signature::EnrolledKey;
 
 pub(super) const NAME: ExpectedValue = shape("a name of 1 to 64 characters", "\"Tea House\"");
@@ -59,6 +59,8 @@ pub(super) struct Enrolment {
     pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
     pub(super) connections: HashMap<InstitutionId, InstitutionConnection>,
     pub(super) contracts: HashMap<(MerchantId, InstitutionId), Contract>,
+    /// The `sub` of contracts with a provider's account.
+    pub(super) sub_merchants: HashMap<(MerchantId, InstitutionId), SettingValues>,
     pub(super) routes: Vec<Route>,
     pub(super) notes: Vec<KeyNote>,
     pub(super) admission_reviews: Vec<AdmissionReview>,

@@ -12,7 +12,7 @@ mod eligibility;
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub use accounts::{AccountKey, AccountProfile, AccountRole};
+pub use accounts::{AccountKey, AccountProfile, AccountRole, CallbackPath};
 pub use callback_reliability::CallbackReliability;
 pub use circuit_breaker::{
     BegunCall, BreakerDecision, BreakerState, BreakerWindow, CallEnd, CallPurpose, CircuitBreaker,
@@ -138,6 +138,8 @@ pub struct Facts {
     pub repeatable_refund: bool,
     /// Maximum number of calls per second that it accepts.
     pub calls_per_second: u32,
+    /// Where its callbacks come to.
+    pub callback_path: CallbackPath,
 }
 
 /// Kinds of refund that an institution supports (R-6.1.5-2).

@@ -10,7 +10,7 @@ use crate::domain::order::{Applied, Order};
 use crate::flow::FlowScope;
 use crate::flow::apply_evidence::payment_signals::signal_moved;
 use crate::flow::call_institution::{QUERY_TIMEOUTS, call_institution};
-use crate::institution::{Call, Institution};
+use crate::institution::{Institution, Operation};
 use crate::store::{Committed, OrderKey, StoreError};
 use crate::world::World;
 
@@ -99,7 +99,7 @@ pub async fn apply_evidence(
                 return Ok(EvidenceOutcome::Quarantined(why));
             }
             Applied::ConfirmByQuery => {
-                let confirmed = confirm(world, adapter, &order, &evidence).await;
+                let confirmed = confirm(scope, adapter, &order, &evidence).await;
                 match confirmed.filter(|answer| matches!(answer.finding, Finding::Succeeded(_))) {
                     Some(confirmed) => evidence = confirmed,
                     // Anything else changes no ended attempt and would be reported as `Known`: the
@@ -153,7 +153,7 @@ pub(in crate::flow) fn is_not_found_conclusive(
 /// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply
 /// to our own query counts, so evidence that came from a query needs no second one.
 async fn confirm(
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     order: &Order,
     evidence: &Evidence,
@@ -164,12 +164,16 @@ async fn confirm(
     let call = match &evidence.about {
         EvidenceSubject::Attempt(id) => {
             let attempt = order.attempts.iter().find(|attempt| attempt.id == *id)?;
-            Call::Query(attempt, &order.terms)
+            scope.snapshot.call(Operation::Query, attempt, &order.terms)
         }
         EvidenceSubject::Refund(no) => {
             let refund = order.refund(no)?;
-            Call::RefundQuery(refund, order.attempt_of(refund)?, &order.terms)
+            scope.snapshot.call(
+                Operation::RefundQuery(refund),
+                order.attempt_of(refund)?,
+                &order.terms,
+            )
         }
     };
-    Some(call_institution(world, adapter, &call, QUERY_TIMEOUTS).await)
+    Some(call_institution(scope.world, adapter, &call, QUERY_TIMEOUTS).await)
 }

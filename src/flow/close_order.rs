@@ -12,7 +12,7 @@ use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{READ_TIMEOUTS, call_institution};
 use crate::flow::poll_unresolved::latest;
 use crate::flow::read_order::OrderReference;
-use crate::institution::Call;
+use crate::institution::Operation;
 
 /// How often a close request is decided again after a concurrent write to the same order.
 const ROUNDS_MAX: u32 = 3;
@@ -72,11 +72,11 @@ async fn close_once(scope: FlowScope<'_>, order: Order) -> Order {
     if !adapter.facts().can_close {
         return order;
     }
-    let call = Call::Close(attempt, &order.terms);
+    let call = scope.snapshot.call(Operation::Close, attempt, &order.terms);
     let mut evidence = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     // An attempt that is not found may still arrive a moment later: it must be reported twice (A5).
     if evidence.finding == Finding::NotFound {
-        let call = Call::Query(attempt, &order.terms);
+        let call = scope.snapshot.call(Operation::Query, attempt, &order.terms);
         let queried = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
         evidence = latest(evidence, queried);
     }

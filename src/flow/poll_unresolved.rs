@@ -16,7 +16,7 @@ use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, is_not_found_conclusive};
 use crate::flow::call_institution::{QUERY_TIMEOUTS, ask_with_permit, call_institution};
 use crate::flow::refunds::poll_refunds::poll_refund;
-use crate::institution::{Call, Institution};
+use crate::institution::{Institution, Operation};
 use crate::store::{Committed, Lease, LeasedWork, StoreError};
 use crate::world::{Permit, World};
 pub use closing::close_due_order;
@@ -111,7 +111,7 @@ async fn poll_attempt(
         Err(unavailable) => return Ok(kept_back(world, order, object, unavailable)),
     };
     let is_throttled = permit.watch();
-    let evidence = query_or_close(world, adapter, &order, &attempt, permit).await;
+    let evidence = query_or_close(scope, adapter, &order, &attempt, permit).await;
     if is_throttled.is_set() {
         return Ok(postpone_unsent(world, order, object));
     }
@@ -143,17 +143,18 @@ async fn poll_attempt(
 
 /// Calls the institution about a live attempt: a close if it is closing, a query otherwise.
 async fn query_or_close(
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     order: &Order,
     attempt: &Attempt,
     permit: Permit,
 ) -> Evidence {
+    let world = scope.world;
     let closing = attempt.state == AttemptState::Closing && adapter.facts().can_close;
     let call = if closing {
-        Call::Close(attempt, &order.terms)
+        scope.snapshot.call(Operation::Close, attempt, &order.terms)
     } else {
-        Call::Query(attempt, &order.terms)
+        scope.snapshot.call(Operation::Query, attempt, &order.terms)
     };
     let is_throttled = permit.watch();
     let evidence = ask_with_permit(world, adapter, &call, permit).await;
@@ -161,14 +162,14 @@ async fn query_or_close(
         evidence
     } else if closing && evidence.finding != Finding::Closed {
         // The close did not succeed: perhaps it was paid first.
-        let call = Call::Query(attempt, &order.terms);
+        let call = scope.snapshot.call(Operation::Query, attempt, &order.terms);
         latest(
             evidence,
             call_institution(world, adapter, &call, QUERY_TIMEOUTS).await,
         )
     } else if is_unseen(world, adapter, attempt, &evidence) {
         // A5: no send can still be in flight, so a close makes sure that it never arrives.
-        let call = Call::Close(attempt, &order.terms);
+        let call = scope.snapshot.call(Operation::Close, attempt, &order.terms);
         call_institution(world, adapter, &call, QUERY_TIMEOUTS).await
     } else {
         evidence

@@ -9,7 +9,7 @@ use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{READ_TIMEOUTS, call_institution};
-use crate::institution::Call;
+use crate::institution::Operation;
 use crate::store::{OrderKey, Store, StoreError};
 
 /// How a caller names an order: by one number; any other given field must match.
@@ -88,7 +88,7 @@ pub async fn refresh(scope: FlowScope<'_>, order: Order) -> Result<Order, Refusa
     let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return Ok(order);
     };
-    let call = Call::Query(attempt, &order.terms);
+    let call = scope.snapshot.call(Operation::Query, attempt, &order.terms);
     let evidence = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let committed = order.clone();
     let applied = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;

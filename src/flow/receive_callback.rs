@@ -6,7 +6,7 @@ mod recording;
 mod rejecting;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 
 use crate::domain::amount::CNY;
 use crate::domain::attempt::Stamp;
@@ -15,7 +15,7 @@ use crate::domain::identifiers::{InstitutionId, OrderKey, hex};
 use crate::flow::FlowScope;
 use crate::flow::apply_evidence::payment_signals::signal_callback;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, order_key};
-use crate::institution::{Acknowledgement, Institution};
+use crate::institution::{Acknowledgement, Callback, Institution};
 use crate::store::InboxStatus;
 use acknowledging::{acknowledgement, acknowledgement_of};
 use recording::log_exchange;
@@ -43,17 +43,17 @@ pub struct CallbackResponse {
 pub async fn receive_callback(
     scope: FlowScope<'_>,
     institution: &InstitutionId,
-    callback: &Request<Bytes>,
+    callback: Callback<'_>,
 ) -> Option<CallbackResponse> {
     let FlowScope {
         world, snapshot, ..
     } = scope;
     let now = world.clock.now();
-    let adapter = snapshot.verifying_adapter(institution, now)?;
+    let adapter = snapshot.verifying_adapter(institution, callback.account, now)?;
     let incoming = IncomingCallback {
         institution,
         adapter: adapter.as_ref(),
-        message: callback,
+        callback,
         request_id: hex(&world.entropy.draw::<8>()),
         stamp: Stamp {
             now,
@@ -62,7 +62,7 @@ pub async fn receive_callback(
     };
     let outcome = apply_callback(scope, &incoming).await;
     let is_unproven = outcome.received.status == InboxStatus::Forged;
-    if is_unproven && !snapshot.proves_every_account(institution, now) {
+    if is_unproven && !snapshot.proves_every_account(institution, callback.account, now) {
         return None;
     }
     if world.exchange_log.is_on() {
@@ -75,7 +75,7 @@ pub async fn receive_callback(
 struct IncomingCallback<'a> {
     institution: &'a InstitutionId,
     adapter: &'a dyn Institution,
-    message: &'a Request<Bytes>,
+    callback: Callback<'a>,
     /// Its id in the log.
     request_id: String,
     /// The time of its arrival, and the nonce of its reply.
@@ -94,7 +94,7 @@ async fn apply_callback(scope: FlowScope<'_>, incoming: &IncomingCallback<'_>) -
     let store = scope.store;
     let (institution, adapter) = (incoming.institution, incoming.adapter);
     let now = incoming.stamp.now;
-    let read = match adapter.read_callback(incoming.message, now) {
+    let read = match adapter.read_callback(incoming.callback, now) {
         Ok(read) => read,
         Err(why) => return reject_callback(store, incoming, why).await,
     };
@@ -102,7 +102,11 @@ async fn apply_callback(scope: FlowScope<'_>, incoming: &IncomingCallback<'_>) -
     let known = store.orders.order(&about).await;
     let order = known.as_ref().ok().and_then(Option::as_ref);
     let currency = order.map_or(CNY, |order| order.terms.amount.currency());
-    let evidence = read.evidence(currency);
+    let mut evidence = read.evidence(currency);
+    // C1, C2: whatever the message says, it is evidence of no account but that of its address.
+    if let (Some(own), Some(accounts)) = (incoming.callback.account, &mut evidence.accounts) {
+        accounts.retain(|account| account == own);
+    }
     let class = evidence.finding.class();
     // An unreadable finding must not be acknowledged as a repeat: an order in a final state is no
     // longer polled, so nothing would query it again (C3, C4).

@@ -14,7 +14,7 @@ use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{SendOptions, send_once};
 use crate::flow::judge::Choice;
 use crate::health::ProbePermit;
-use crate::institution::Call;
+use crate::institution::Operation;
 pub(in crate::flow) use order_reply::is_usable;
 pub use order_reply::{OrderOutcome, OrderReply};
 
@@ -81,7 +81,7 @@ pub(in crate::flow) async fn create(
     let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return OrderReply::pending(order);
     };
-    let call = Call::Create(attempt, &order.terms);
+    let call = snapshot.call(Operation::Create, attempt, &order.terms);
     let evidence = send_once(world, adapter.as_ref(), &call, send).await;
     let committed = order.clone();
     let applied = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;

@@ -42,7 +42,7 @@ pub struct ConfiguredInstitution {
     /// Its name in calls, paths and tables.
     pub id: InstitutionId,
     /// Our public origin for its callbacks, `https://host[:port]`, in lower case, without the
-    /// default port. Callbacks come to `{callback_origin}/v1/callbacks/{id}`.
+    /// default port.
     pub callback_origin: String,
     /// Its capabilities; initially [`InstitutionKind::facts`].
     pub facts: Facts,
@@ -50,6 +50,15 @@ pub struct ConfiguredInstitution {
     pub values: SettingValues,
     /// Our accounts there.
     pub accounts: Vec<ConfiguredAccount>,
+}
+
+impl ConfiguredInstitution {
+    /// The address that its callbacks come to: its own, or that of this account, where
+    /// [`Facts::callback_path`] says so.
+    pub fn callback_url(&self, account: Option<&AccountId>) -> String {
+        let own = format!("{}/v1/callbacks/{}", self.callback_origin, self.id);
+        account.map_or(own.clone(), |account| format!("{own}/{account}"))
+    }
 }
 
 /// One account as configured.

@@ -28,8 +28,8 @@ use crate::domain::institutions::Facts;
 use crate::domain::order::OrderTerms;
 use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback,
-    SigningParty, SlowSigner, Statements, Step, Unmade, Unverified,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, Operation, Outgoing,
+    ProvenCallback, SigningParty, SlowSigner, Statements, Step, Unmade, Unverified,
 };
 use crate::signature::{Covering, Proven, Question, sign_request, sign_response, verify_response};
 
@@ -89,7 +89,7 @@ impl Institution for StandardAdapter {
     fn slow(&self, party: SigningParty<'_>) -> Option<SlowSigner> {
         let account = match party {
             SigningParty::Account(account) => self.0.accounts.get(account),
-            SigningParty::Answer(callback) => self.0.accounts.answering(callback),
+            SigningParty::Answer(callback) => self.0.accounts.answering(callback.message),
         };
         let permits = account?.own_key()?.permits()?;
         Some(SlowSigner {
@@ -119,7 +119,7 @@ impl Institution for StandardAdapter {
         stamp: &Stamp,
     ) -> Step<Evidence> {
         let (status, now) = (reply.status(), stamp.now);
-        let account = &call.attempt().account;
+        let account = &call.attempt.account;
         let (finding, proves_arrival) = match self.proven(account, state, reply, now) {
             Ok(fields) => {
                 let finding = match call.refund() {
@@ -136,7 +136,7 @@ impl Institution for StandardAdapter {
             // An authenticated reply is bound to our request, which names the receiver and is
             // signed as the account.
             accounts: finding.is_ok().then(|| vec![account.clone()]),
-            receiver: finding.is_ok().then(|| call.attempt().receiver.clone()),
+            receiver: finding.is_ok().then(|| call.attempt.receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
@@ -149,9 +149,10 @@ impl Institution for StandardAdapter {
 
     fn read_callback<'c>(
         &'c self,
-        callback: &'c Request<Bytes>,
+        callback: Callback<'c>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
+        let callback = callback.message;
         let verified = self.0.accounts.prove(callback, &self.0.callback_url, now);
         let (proven, accounts) = verified.ok_or(Unverified::Unverified("signature"))?;
         if !is_recent(&proven, now) {
@@ -188,7 +189,7 @@ impl Institution for StandardAdapter {
 
     fn acknowledge(
         &self,
-        callback: &Request<Bytes>,
+        callback: Callback<'_>,
         acknowledged: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
@@ -197,6 +198,7 @@ impl Institution for StandardAdapter {
         if acknowledged == Acknowledgement::Unverified {
             return answer;
         }
+        let callback = callback.message;
         let account = self.0.accounts.answering(callback);
         // TLS authenticates us as well: an unsigned reply is better than none.
         let Some(key) = account.and_then(|account| account.signing(stamp.now)) else {
@@ -238,24 +240,25 @@ impl StandardAdapter {
     }
 
     fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Result<Signed, Unmade> {
-        let (path, body) = match call {
-            Call::Create(attempt, terms) => (
+        let (attempt, terms) = (call.attempt, call.terms);
+        let (path, body) = match call.operation {
+            Operation::Create => (
                 "/v1/orders",
                 serde_json::to_vec(&self.placing(attempt, terms)),
             ),
-            Call::Query(attempt, _) => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
-            Call::Close(attempt, _) => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
-            Call::Refund(refund, attempt, terms) => {
+            Operation::Query => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
+            Operation::Close => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
+            Operation::Refund(refund) => {
                 let asking = refunds::asking(refund, attempt, terms, &self.0.callback_url);
                 ("/v1/refunds", serde_json::to_vec(&asking))
             }
-            Call::RefundQuery(refund, attempt, _) => {
+            Operation::RefundQuery(refund) => {
                 let naming = refunds::naming(refund, attempt);
                 ("/v1/refunds/query", serde_json::to_vec(&naming))
             }
         };
         let body = body.map_err(|_| Unmade::Malformed)?;
-        let account = &call.attempt().account;
+        let account = &call.attempt.account;
         self.post(path, body, account, call.word(), stamp)
     }
 

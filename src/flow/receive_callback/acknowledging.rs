@@ -6,7 +6,7 @@ use http::Response;
 use super::IncomingCallback;
 use crate::flow::apply_evidence::EvidenceOutcome;
 use crate::flow::call_institution::executor::with_slow_key;
-use crate::institution::{Acknowledgement, SigningParty};
+use crate::institution::{Acknowledgement, Callback, SigningParty};
 use crate::store::{InboxStatus, StoreError};
 
 /// How an authenticated callback is acknowledged, and the status it is archived with.
@@ -42,19 +42,24 @@ pub(super) async fn acknowledgement(
 ) -> Response<Bytes> {
     let IncomingCallback {
         adapter,
-        message,
+        callback,
         request_id,
         stamp,
         ..
     } = incoming;
-    if let Some(slow) = adapter.slow(SigningParty::Answer(message)) {
-        let (message, request_id, stamp) = ((*message).clone(), request_id.clone(), *stamp);
+    if let Some(slow) = adapter.slow(SigningParty::Answer(*callback)) {
+        let (message, account) = (callback.message.clone(), callback.account.cloned());
+        let (request_id, stamp) = (request_id.clone(), *stamp);
         let signed = with_slow_key(slow, move |adapter| {
-            adapter.acknowledge(&message, acknowledged, &request_id, &stamp)
+            let callback = Callback {
+                message: &message,
+                account: account.as_ref(),
+            };
+            adapter.acknowledge(callback, acknowledged, &request_id, &stamp)
         });
         if let Some(signed) = signed.await {
             return signed;
         }
     }
-    adapter.acknowledge(message, acknowledged, request_id, stamp)
+    adapter.acknowledge(*callback, acknowledged, request_id, stamp)
 }

@@ -20,7 +20,7 @@ pub(super) fn log_exchange(
         world, snapshot, ..
     } = scope;
     let at = incoming.stamp.now;
-    let path = incoming.message.uri().path_and_query();
+    let path = incoming.callback.message.uri().path_and_query();
     let path = path.map_or("/", |target| target.as_str());
     world.exchange_log.append(ExchangeEntry {
         about,
@@ -32,7 +32,7 @@ pub(super) fn log_exchange(
         is_unproven: outcome.received.status == InboxStatus::Forged,
         is_paying: outcome.has_paid,
         request: RequestCopy::of(
-            incoming.message,
+            incoming.callback.message,
             format!("{}{path}", snapshot.platform.origin),
         ),
         reply: Some(ReplyCopy::of(&outcome.received.answer)),
@@ -42,9 +42,9 @@ pub(super) fn log_exchange(
 impl IncomingCallback<'_> {
     /// The message for the archive.
     pub(super) fn archived_as(&self, status: InboxStatus) -> InboxMessage {
-        let body = self.message.body();
+        let body = self.callback.message.body();
         let mut raw = Vec::with_capacity(body.len().saturating_add(1_024));
-        for (name, value) in self.message.headers() {
+        for (name, value) in self.callback.message.headers() {
             raw.extend_from_slice(name.as_str().as_bytes());
             raw.extend_from_slice(b": ");
             raw.extend_from_slice(value.as_bytes());

@@ -15,7 +15,7 @@ pub(super) async fn reject_callback(
 ) -> CallbackOutcome {
     let IncomingCallback {
         institution,
-        message,
+        callback,
         request_id,
         ..
     } = incoming;
@@ -37,7 +37,7 @@ pub(super) async fn reject_callback(
     let answer = match status {
         InboxStatus::Forged => {
             let (adapter, stamp) = (incoming.adapter, &incoming.stamp);
-            adapter.acknowledge(message, acknowledged, request_id, stamp)
+            adapter.acknowledge(*callback, acknowledged, request_id, stamp)
         }
         InboxStatus::Genuine | InboxStatus::Quarantined => {
             acknowledgement(incoming, acknowledged).await
@@ -50,7 +50,7 @@ pub(super) async fn reject_callback(
             why: why.word(),
             request_id: request_id.clone(),
         },
-        about: mentioned(institution, message.body()),
+        about: mentioned(institution, callback.message.body()),
         status: format!("{}: {}", status.name(), why.word()),
         has_paid: false,
     }

@@ -24,7 +24,7 @@ use crate::domain::statement::{
 use crate::flow::FlowScope;
 use crate::flow::apply_evidence::apply_evidence;
 use crate::flow::call_institution::{acquire_permit, ask_with_permit};
-use crate::institution::{Call, Institution};
+use crate::institution::{Institution, Operation};
 use crate::store::ledger::{BREAKS_AT_ONCE, MovementCursor, Reconciliation, ReconciliationLedger};
 use crate::store::{OrderKey, StoreError};
 
@@ -350,11 +350,11 @@ async fn query_movement(
     let call = match &about {
         EvidenceSubject::Attempt(id) => {
             let attempt = order.attempts.iter().find(|attempt| attempt.id == *id);
-            attempt.map(|attempt| Call::Query(attempt, &order.terms))
+            attempt.map(|attempt| snapshot.call(Operation::Query, attempt, &order.terms))
         }
         EvidenceSubject::Refund(no) => order.refund(no).and_then(|refund| {
             let attempt = order.attempt_of(refund)?;
-            Some(Call::RefundQuery(refund, attempt, &order.terms))
+            Some(snapshot.call(Operation::RefundQuery(refund), attempt, &order.terms))
         }),
     };
     let Some(call) = call else {

@@ -11,7 +11,7 @@ use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{QUERY_TIMEOUTS, SendOptions, ask_with_permit, send_once};
 use crate::flow::poll_unresolved::pacing::{PollResult, counted, kept_back, postpone_unsent};
-use crate::institution::{Call, Institution};
+use crate::institution::{Institution, Operation};
 use crate::store::{Committed, Store, StoreError};
 use crate::world::Permit;
 
@@ -82,7 +82,9 @@ async fn send(
     let Some((sent, attempt)) = sent.and_then(|one| Some((one, order.attempt_of(one)?))) else {
         return Ok(PollResult::Moved);
     };
-    let call = Call::Refund(sent, attempt, &order.terms);
+    let call = scope
+        .snapshot
+        .call(Operation::Refund(sent), attempt, &order.terms);
     let options = SendOptions {
         timeouts: QUERY_TIMEOUTS,
         permit: Some(permit),
@@ -114,7 +116,9 @@ async fn query(
     let Some(attempt) = order.attempt_of(refund) else {
         return Ok(counted(world, order, &object));
     };
-    let call = Call::RefundQuery(refund, attempt, &order.terms);
+    let call = scope
+        .snapshot
+        .call(Operation::RefundQuery(refund), attempt, &order.terms);
     let is_throttled = permit.watch();
     let evidence = ask_with_permit(world, adapter, &call, permit).await;
     if is_throttled.is_set() {

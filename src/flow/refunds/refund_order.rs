@@ -17,7 +17,7 @@ use crate::flow::call_institution::{
 };
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::read_order::OrderReference;
-use crate::institution::Call;
+use crate::institution::Operation;
 use crate::store::{OrderKey, Store, StoreError};
 use crate::world::Permit;
 
@@ -182,7 +182,9 @@ async fn call(
     let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return as_reserved(order);
     };
-    let call = Call::Refund(refund, attempt, &order.terms);
+    let call = scope
+        .snapshot
+        .call(Operation::Refund(refund), attempt, &order.terms);
     let evidence = send_once(scope.world, adapter.as_ref(), &call, options).await;
     let committed = order.clone();
     let outcome = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
@@ -244,7 +246,9 @@ async fn refresh(scope: FlowScope<'_>, order: Order, no: &RefundOrderNo) -> Orde
     let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
-    let call = Call::RefundQuery(refund, attempt, &order.terms);
+    let call = scope
+        .snapshot
+        .call(Operation::RefundQuery(refund), attempt, &order.terms);
     let evidence = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let committed = order.clone();
     let outcome = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::institutions::Facts;
+use crate::domain::institutions::{CallbackPath, Facts};
 use crate::domain::merchant;
 use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::standard::{StandardAdapter, StandardInstitution};
@@ -20,6 +20,7 @@ const FACTS: Facts = Facts {
     repeatable_create: true,
     repeatable_refund: true,
     calls_per_second: 50,
+    callback_path: CallbackPath::OfInstitution,
 };
 
 /// The merchant name that the institution gets.
@@ -98,7 +99,7 @@ fn build(settings: ConfiguredInstitution) -> Result<Arc<dyn Institution>, Settin
     if !is_origin(&settings.callback_origin) {
         return Err(SettingsFault::NotAnOrigin("callback_origin"));
     }
-    let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
+    let callback_url = settings.callback_url(None);
     let merchant_name = settings.values.text(MERCHANT_NAME);
     Ok(Arc::new(StandardAdapter(Arc::new(StandardInstitution {
         origin: origin.to_owned(),

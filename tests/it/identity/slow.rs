@@ -11,7 +11,7 @@ use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institut
 use paymux::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::receive_callback::receive_callback;
-use paymux::institution::{Call, SigningParty, kind};
+use paymux::institution::{Call, Callback, Operation, SigningParty, kind};
 use paymux::signature::{
     Algorithm, Covering, Question, SigningKey, VerifyingKey, sign_request, verify_request,
     verify_response,
@@ -224,13 +224,16 @@ async fn a_slow_key_signs_what_institutions_get() {
 
     let lost = ScriptedOutcome::NotSent;
     for (call, path) in [
-        (Call::Create(&order.attempts[0], &order.terms), "/v1/orders"),
         (
-            Call::Query(&order.attempts[0], &order.terms),
+            Call::new(Operation::Create, &order.attempts[0], &order.terms),
+            "/v1/orders",
+        ),
+        (
+            Call::new(Operation::Query, &order.attempts[0], &order.terms),
             "/v1/orders/query",
         ),
         (
-            Call::Close(&order.attempts[0], &order.terms),
+            Call::new(Operation::Close, &order.attempts[0], &order.terms),
             "/v1/orders/close",
         ),
     ] {
@@ -269,7 +272,7 @@ async fn a_slow_key_signs_what_institutions_get() {
         snapshot: &enrolled,
         ..gateway.api.scope()
     };
-    let received = receive_callback(scope, &bank, &callback).await;
+    let received = receive_callback(scope, &bank, Callback::of_institution(&callback)).await;
     let answer = received.unwrap().answer;
     verify_response(&answer, &question, &our_ring, gateway.now_s()).unwrap();
 }

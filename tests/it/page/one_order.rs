@@ -23,16 +23,16 @@ use paymux::domain::identifiers::{
     ReceiverId, Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
-    AmountRange, BusinessType, Contract, Credentials, Facts, Mode, Payers, RefundKinds,
-    RefundRules, Route, RoutingTable, TransactionType,
+    AmountRange, BusinessType, CallbackPath, Contract, Credentials, Facts, Mode, Payers,
+    RefundKinds, RefundRules, Route, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Applied, CloseReason, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback, Step,
-    Unverified,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, Operation, Outgoing,
+    ProvenCallback, Step, Unverified,
 };
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{Changes, Committed, OrderKey, Orders, Store, StoreError};
@@ -57,6 +57,7 @@ pub(super) fn facts() -> Facts {
         repeatable_create: true,
         repeatable_refund: true,
         calls_per_second: 50,
+        callback_path: CallbackPath::OfInstitution,
     }
 }
 
@@ -338,8 +339,9 @@ impl Institution for LinkInstitution {
         Some("https://teller.example")
     }
     fn begin(&self, call: &Call<'_>, _: &Stamp) -> Step<Evidence> {
-        match (call, self.0.as_str()) {
-            (Call::Create(attempt, _), "harbour") => Step::Done(Evidence {
+        let attempt = call.attempt;
+        match (call.operation, self.0.as_str()) {
+            (Operation::Create, "harbour") => Step::Done(Evidence {
                 institution: self.0.clone(),
                 accounts: Some(vec![attempt.account.clone()]),
                 receiver: Some(attempt.receiver.clone()),
@@ -369,14 +371,14 @@ impl Institution for LinkInstitution {
     }
     fn read_callback<'c>(
         &'c self,
-        _: &'c Request<Bytes>,
+        _: Callback<'c>,
         _: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
         Err(Unverified::Unverified("not signed"))
     }
     fn acknowledge(
         &self,
-        _: &Request<Bytes>,
+        _: Callback<'_>,
         _: Acknowledgement,
         _: &str,
         _: &Stamp,

@@ -15,7 +15,7 @@ use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, ReceiverId, Timestamp,
 };
-use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
+use paymux::domain::institutions::{BusinessType, CallbackPath, Facts, Mode, TransactionType};
 use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::store::outbox::{DESTINATION_SHARE, DeliveryShares};
@@ -117,6 +117,7 @@ pub(crate) fn facts() -> Facts {
         repeatable_create: true,
         repeatable_refund: true,
         calls_per_second: 100,
+        callback_path: CallbackPath::OfInstitution,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use paymux::domain::identifiers::InstitutionId;
-use paymux::domain::institutions::Facts;
+use paymux::domain::institutions::{CallbackPath, Facts};
 use serde_json::{Value, json};
 
 use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
@@ -50,6 +50,7 @@ impl FakeInstitutionAbility {
             repeatable_create: self.repeatable_create,
             repeatable_refund: self.repeatable_refund,
             calls_per_second: 100,
+            callback_path: CallbackPath::OfInstitution,
         }
     }
 }
