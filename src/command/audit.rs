@@ -23,7 +23,7 @@ pub struct AuditArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum AuditCommand {
-    /// Verify the store's file: its pages and the audit log's hash chain, and orders, refunds,
+    /// Verify the store's file: its pages and the audit log's hash chains, and orders, refunds,
     /// events and journal against each other. Read-only; exits with 0 if every check passes, with
     /// 3 if not
     Verify(VerifyArgs),
@@ -124,14 +124,15 @@ fn print_summary(
     writeln!(out, "checked {url}")?;
     writeln!(
         out,
-        "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records, \
-         {} blocks of the exchange log",
+        "  {} orders, {} attempts, {} refunds, {} entries, {} events, {} audit records in {} \
+         chains, {} blocks of the exchange log",
         report.orders,
         report.attempts,
         report.refunds,
         report.entries,
         report.events,
         report.records,
+        report.chains,
         report.blocks
     )?;
     for (currency, sums) in report.totals.each() {
@@ -146,9 +147,10 @@ fn print_summary(
     }
     writeln!(
         out,
-        "not checked: encrypted content; whether the end of a chain was cut off or the whole chain \
-         rewritten (heads are not signed: compare them with ones you saved); and whether more than \
-         the oldest blocks of the exchange log were removed from its beginning"
+        "not checked: encrypted content; whether the newest audit chain ended later, where no order \
+         misses a record, or all chains were written anew (heads are not signed: compare them with \
+         ones you saved); and whether more than the oldest blocks of the exchange log were removed \
+         from its beginning"
     )?;
     if report.breaches == 0 {
         return writeln!(out, "all checks passed");
@@ -178,7 +180,7 @@ fn as_json(url: &StoreUrl, report: &Report) -> Value {
     json!({
         "file": url.to_string(), "breaches": report.breaches, "orders": report.orders,
         "attempts": report.attempts, "refunds": report.refunds, "entries": report.entries,
-        "events": report.events, "records": report.records,
+        "events": report.events, "records": report.records, "chains": report.chains,
         "exchangeLogBlocks": report.blocks,
         "heads": heads.collect::<Vec<_>>(), "totals": totals.collect::<Vec<_>>(),
     })

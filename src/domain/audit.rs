@@ -1,15 +1,33 @@
-//! The audit log: action, actor, object and result, in a tamper-evident hash chain (L1, L2).
+//! The audit log: action, actor, object and result, in tamper-evident hash chains (L1, L2). Each
+//! writer has a chain of its own, named `NODE.EPOCH.LANE`.
 //!
 //! Pure: the store's writer calls [`ChainLink::follow`] inside its transaction, because only there
 //! the commit order is known.
+
+mod heads;
 
 use std::borrow::Cow;
 
 use crate::crypto::digest::Sha256;
 use crate::domain::identifiers::Timestamp;
 
+pub use heads::AuditHeads;
+
 /// Separates this hash from other uses of SHA-256 and from other versions of it.
-const DOMAIN: &[u8] = b"paymux audit record 1";
+const DOMAIN: &[u8] = b"paymux audit record 2";
+
+/// The same for records of [`FIRST_CHAIN`], which have no version.
+const FIRST_DOMAIN: &[u8] = b"paymux audit record 1";
+
+/// The chain of all records from before each writer had one. Its records have no versions, the
+/// first is no `chain.open`, and their hash is another one.
+pub const FIRST_CHAIN: &str = "main";
+
+/// Action of a chain's first record.
+pub const CHAIN_OPEN: &str = "chain.open";
+
+/// Action of a chain's last record.
+pub const CHAIN_CLOSE: &str = "chain.close";
 
 /// One audit entry. Contains no secrets and no personal data (L4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +38,8 @@ pub struct AuditEntry {
     pub action: Cow<'static, str>,
     /// Object: the order number.
     pub object: String,
+    /// Version of the order after the action (K4); 0 for any other object.
+    pub version: u64,
     /// Result: the states after the action.
     pub result: String,
 }
@@ -34,7 +54,28 @@ impl AuditEntry {
             actor: "clock".to_owned(),
             action: CLOCK_SET.into(),
             object: "configuration".to_owned(),
+            version: 0,
             result: format!("by_ms={by_ms}"),
+        }
+    }
+
+    /// A chain begins.
+    pub fn chain_open(chain: &str) -> Self {
+        Self::of_chain(CHAIN_OPEN, chain, String::new())
+    }
+
+    /// A chain ends; `by` is the chain of the process that ended it.
+    pub fn chain_close(chain: &str, by: &str) -> Self {
+        Self::of_chain(CHAIN_CLOSE, chain, format!("by={by}"))
+    }
+
+    fn of_chain(action: &'static str, chain: &str, result: String) -> Self {
+        Self {
+            actor: "store".to_owned(),
+            action: action.into(),
+            object: chain.to_owned(),
+            version: 0,
+            result,
         }
     }
 
@@ -60,13 +101,14 @@ impl ChainLink {
         hash: [0; 32],
     };
 
-    /// The link of the next record (L1): numbered without gaps; its hash covers the previous hash
-    /// and the whole record.
+    /// The link of the next record (L1): numbered without gaps; its hash covers the chain's name,
+    /// the previous hash and the whole record.
     #[must_use]
     pub fn follow(&self, chain: &str, audit_entry: &AuditEntry, at: Timestamp) -> Self {
         let seq = self.seq.saturating_add(1);
+        let is_first = chain == FIRST_CHAIN;
         let mut hash = Sha256::new();
-        hash.update(DOMAIN);
+        hash.update(if is_first { FIRST_DOMAIN } else { DOMAIN });
         // Each part is preceded by its length, so that different records never give the same bytes.
         let mut part = |bytes: &[u8]| {
             hash.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -79,6 +121,9 @@ impl ChainLink {
         part(audit_entry.actor.as_bytes());
         part(audit_entry.action.as_bytes());
         part(audit_entry.object.as_bytes());
+        if !is_first {
+            part(&audit_entry.version.to_be_bytes());
+        }
         part(audit_entry.result.as_bytes());
         let hash = hash.finish();
         Self { seq, hash }
@@ -94,6 +139,7 @@ mod tests {
             actor: "merchant:M1".into(),
             action: "order.place".into(),
             object: "P1".into(),
+            version: 1,
             result: result.into(),
         }
     }
@@ -116,8 +162,34 @@ mod tests {
         let elsewhere = ChainLink::START
             .follow("d", &audit_entry("OPEN"), at)
             .follow("d", &audit_entry("PAID"), at);
-        for other in [altered, swapped, shortened, elsewhere] {
+        let later = AuditEntry {
+            version: 2,
+            ..audit_entry("OPEN")
+        };
+        let renumbered =
+            ChainLink::START
+                .follow("c", &later, at)
+                .follow("c", &audit_entry("PAID"), at);
+        for other in [altered, swapped, shortened, elsewhere, renumbered] {
             assert_ne!(honest.hash, other.hash);
         }
+    }
+
+    /// L1: records of the first chain hash as the releases that wrote them hashed them, and the
+    /// others with their version; both computed independently.
+    #[test]
+    fn both_forms_of_a_record_hash_as_documented() {
+        let hash = |chain| {
+            let link = ChainLink::START.follow(chain, &audit_entry("OPEN"), Timestamp::from_ms(1));
+            crate::domain::identifiers::hex(&link.hash)
+        };
+        assert_eq!(
+            hash(FIRST_CHAIN),
+            "5dd85f1e97d63d5e847455db1687343a7d3839f8ff9fcd70eee3de1ea0b3159d"
+        );
+        assert_eq!(
+            hash("1.1.0"),
+            "55fdfa23a4f148d1c3a0eb7ace61ba9e513f5c724985b309dff8dbec9ee90368"
+        );
     }
 }

@@ -161,6 +161,7 @@ impl Change {
                 actor: cause.actor(&after),
                 action: audit_text::action(before, &after).into(),
                 object: after.no.as_str().into(),
+                version: after.version,
                 result: audit_text::result(&after, &refunds),
             },
             order: after,

@@ -166,6 +166,7 @@ impl Reconciliation {
             actor: self.by.clone(),
             action: action.into(),
             object: format!("{} {}", self.institution, self.day.date.as_str()),
+            version: 0,
             result,
         }
     }

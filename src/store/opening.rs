@@ -153,7 +153,7 @@ pub enum OpenError {
     /// The schema is of a later release, or was changed by hand.
     #[error("the schema of the store is not this release's: {0}")]
     Schema(String),
-    /// The last audit record does not verify against its chain (S1, L1).
+    /// The last record of the newest audit chain is missing, or does not verify (S1, L1).
     #[error(
         "the tail of the audit log does not verify: change nothing, keep a copy, and run paymux audit verify"
     )]

@@ -140,7 +140,7 @@ impl Sqlite {
             tracing::warn!(%error, "no disk space could be reserved for starting on a full disk");
         }
         Ok(Self {
-            threads: StoreThreads::start(connection, checkpoints, found.link, &shared)
+            threads: StoreThreads::start(connection, checkpoints, found.chain, &shared)
                 .map_err(|error| OpenError::File(error.to_string()))?,
             readers,
             next_reader: AtomicUsize::new(0),

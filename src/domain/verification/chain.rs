@@ -1,6 +1,6 @@
-//! Hash chain of the audit log (L1).
+//! One hash chain of the audit log (L1).
 
-use crate::domain::audit::{AuditEntry, ChainLink};
+use crate::domain::audit::{AuditEntry, CHAIN_CLOSE, CHAIN_OPEN, ChainLink, FIRST_CHAIN};
 use crate::domain::identifiers::{Timestamp, hex};
 use crate::domain::verification::{Breach, BreachSink};
 
@@ -24,6 +24,7 @@ pub struct AuditRecord {
 pub struct Chain {
     name: String,
     link: ChainLink,
+    is_closed: bool,
 }
 
 impl Chain {
@@ -32,6 +33,7 @@ impl Chain {
         Self {
             name: name.to_owned(),
             link: ChainLink::START,
+            is_closed: false,
         }
     }
 
@@ -43,6 +45,11 @@ impl Chain {
     /// The last record checked.
     pub fn head(&self) -> ChainLink {
         self.link
+    }
+
+    /// Whether the last record checked ends it.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Checks the next record, by number.
@@ -84,9 +91,30 @@ impl Chain {
                 ),
             ));
         }
+        self.check_place(&object, record, report);
         self.link = ChainLink {
             seq: record.seq,
             hash: record.hash,
         };
+        self.is_closed = record.audit_entry.action == CHAIN_CLOSE;
+    }
+
+    /// `chain.open` comes first, and nothing after `chain.close`.
+    fn check_place(&self, object: &str, record: &AuditRecord, report: &mut BreachSink<'_>) {
+        let action = &*record.audit_entry.action;
+        let is_open = action == CHAIN_OPEN && self.name != FIRST_CHAIN;
+        let must_be_open = record.seq == 1 && self.name != FIRST_CHAIN;
+        if is_open != must_be_open {
+            let expected = "chain.open as the first record, and nowhere else";
+            report(Breach::of("L1", object, expected, action));
+        }
+        if self.is_closed {
+            report(Breach::of(
+                "L1",
+                object,
+                "no record after chain.close",
+                action,
+            ));
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! Invariants of stored data, each rule once: of an order and everything recorded about it, of the
-//! audit chain, of event numbers and of account totals.
+//! audit chains, of event numbers and of account totals.
 //!
 //! Written from docs/requirements.md, Invariants, independently of the code that fills the store,
 //! so that a fault in one is not repeated in the other. Performs no I/O: callers pass rows in.
 
 mod blocks;
 mod chain;
+mod chains;
 mod counting;
 mod money;
 mod order;
 
 pub use blocks::{BlockHead, BlockRow, Blocks, block_hash, chained};
 pub use chain::{AuditRecord, Chain};
+pub use chains::{AuditChains, RegisteredChain};
 pub use counting::EventNumberCheck;
 pub use money::{JournalSums, JournalTotals};
 
@@ -69,8 +71,8 @@ pub struct StoredOrder {
     pub entries: Vec<EntryRow>,
     /// Events for its merchant.
     pub events: Vec<EventRow>,
-    /// Its audit records, summarised.
-    pub recorded: Option<AuditSummary>,
+    /// Its audit records from all chains, by version.
+    pub recorded: Vec<RecordedVersion>,
 }
 
 /// An order's own row.
@@ -166,13 +168,18 @@ pub struct EventRow {
     pub is_rightly_due: bool,
 }
 
-/// Summary of an order's audit records.
+/// An audit record of an order.
 #[derive(Debug)]
-pub struct AuditSummary {
-    /// Number of records.
-    pub count: u64,
-    /// The states recorded by the last one.
-    pub last: String,
+pub struct RecordedVersion {
+    /// The order's version after the recorded action; 0 in the first chain, whose records have
+    /// none and come before all others.
+    pub version: u64,
+    /// Its chain.
+    pub chain: String,
+    /// Its number in that chain.
+    pub seq: u64,
+    /// The states recorded.
+    pub result: String,
 }
 
 /// Result of a verification: counts and totals.
@@ -192,7 +199,9 @@ pub struct Report {
     pub records: u64,
     /// Blocks of the exchange log.
     pub blocks: u64,
-    /// The last record of each audit chain: chain, number and hash.
+    /// Audit chains.
+    pub chains: u64,
+    /// The last record of each audit chain that no other chain names: chain, number and hash.
     pub heads: Vec<(String, u64, [u8; 32])>,
     /// The totals over all accounts of each currency (M2).
     pub totals: JournalTotals,

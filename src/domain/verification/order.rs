@@ -2,6 +2,7 @@
 
 use crate::domain::amount::Amount;
 use crate::domain::attempt::AttemptState;
+use crate::domain::audit::FIRST_CHAIN;
 use crate::domain::event::EventType;
 use crate::domain::identifiers::{AttemptId, EventId};
 use crate::domain::order::OrderState;
@@ -237,14 +238,38 @@ impl StoredOrder {
         }
     }
 
-    /// L2, K4: one audit record per version, and the last one has the stored states.
+    /// L2, K4: the audit records of all chains have the versions from 1 to the order's, each once,
+    /// and the last one has the stored states.
     fn check_audit(&self, report: &mut BreachSink<'_>) {
-        let count = self.recorded.as_ref().map_or(0, |one| one.count);
-        if count != self.order.version {
-            let expected = format!("{} audit records, one per version", self.order.version);
-            report(self.breach("L2", &expected, format!("{count}")));
+        let (mut version, mut place) = (0_u64, "none before it".to_owned());
+        for one in &self.recorded {
+            let next = version.saturating_add(1);
+            let is_unnumbered = one.version == 0 && one.chain == FIRST_CHAIN;
+            let stated = if is_unnumbered { next } else { one.version };
+            if stated != next {
+                let expected = format!("an audit record of version {next}, after {place}");
+                let found = format!("version {stated} in chain {} record {}", one.chain, one.seq);
+                report(self.breach("L2", &expected, found));
+            }
+            version = stated;
+            place = format!(
+                "version {version} in chain {} record {}",
+                one.chain, one.seq
+            );
         }
-        let Some(recorded) = &self.recorded else {
+        if version != self.order.version {
+            let expected = format!(
+                "audit records of versions 1 to {}, its present one",
+                self.order.version
+            );
+            let found = if self.recorded.is_empty() {
+                "no record".to_owned()
+            } else {
+                format!("the last is {place}")
+            };
+            report(self.breach("L2", &expected, found));
+        }
+        let Some(recorded) = self.recorded.last() else {
             return;
         };
         let mut stored = self.order.state.name().to_owned();
@@ -254,7 +279,7 @@ impl StoredOrder {
             stored.push('=');
             stored.push_str(attempt.state.name());
         }
-        let moved = recorded.last.strip_prefix(stored.as_str());
+        let moved = recorded.result.strip_prefix(stored.as_str());
         let moved = moved.filter(|rest| rest.is_empty() || rest.starts_with(' '));
         let agrees = moved.is_some_and(|rest| {
             rest.split_whitespace()
@@ -268,7 +293,10 @@ impl StoredOrder {
                 })
         });
         if !agrees {
-            let expected = format!("the states of the last audit record: {}", recorded.last);
+            let expected = format!(
+                "the states of the last audit record, chain {} record {}: {}",
+                recorded.chain, recorded.seq, recorded.result
+            );
             for refund in &self.refunds {
                 stored.push(' ');
                 stored.push_str(refund.no.as_str());

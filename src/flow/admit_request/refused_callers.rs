@@ -177,6 +177,7 @@ fn audit_entry(caller: &str, interface: &str, result: String) -> AuditEntry {
         actor: format!("caller:{caller}"),
         action: "authentication.refuse".into(),
         object: interface.to_owned(),
+        version: 0,
         result,
     }
 }

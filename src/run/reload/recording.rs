@@ -108,6 +108,7 @@ pub(in crate::run) fn audit_entry(by: &str, action: &'static str, result: &str) 
         actor: by.to_owned(),
         action: action.into(),
         object: "configuration".to_owned(),
+        version: 0,
         result: result.to_owned(),
     }
 }

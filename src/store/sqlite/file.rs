@@ -10,20 +10,20 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use crate::domain::attempt::Epoch;
-use crate::domain::audit::{AuditEntry, ChainLink};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::identifiers::forgotten::Forgotten;
 use crate::files;
 use crate::files::store_lock::StoreLockError;
 use crate::seal::{Seal, SealBinding, SealFault};
-use crate::store::sqlite::chain::CHAIN;
+use crate::store::sqlite::SqliteFault;
+use crate::store::sqlite::chain::{self, OwnChain};
 use crate::store::{OpenError, StoreError};
 
 /// The first version with a fix for a write-ahead log defect; older ones are not safe for money.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number applied is stored in the file's `user_version`.
-const MIGRATIONS: [&str; 19] = [
+const MIGRATIONS: [&str; 20] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -43,6 +43,7 @@ const MIGRATIONS: [&str; 19] = [
     include_str!("../schema/sqlite/0017_nodes.sql"),
     include_str!("../schema/sqlite/0018_accounts.sql"),
     include_str!("../schema/sqlite/0019_staff.sql"),
+    include_str!("../schema/sqlite/0020_audit_chains.sql"),
 ];
 
 /// Before this migration, the plain text that it drops is sealed into other columns.
@@ -60,6 +61,12 @@ const CANARY: SealBinding<'_> = SealBinding {
 impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         Self::File(error.to_string())
+    }
+}
+
+impl From<SqliteFault> for OpenError {
+    fn from(fault: SqliteFault) -> Self {
+        Self::File(StoreError::from(fault).to_string())
     }
 }
 
@@ -191,8 +198,7 @@ fn apply_from(
         // stale.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(seal) = seal.filter(|_| migration == PLAIN_GONE) {
-            let moved = sealed_columns::seal_plain(&transaction, seal);
-            moved.map_err(|fault| OpenError::File(StoreError::from(fault).to_string()))?;
+            sealed_columns::seal_plain(&transaction, seal)?;
         }
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
@@ -217,7 +223,7 @@ pub(super) const SPAN_NAME: &str = "forgotten ";
 pub(super) struct RecoveredState {
     pub(super) epoch: Epoch,
     pub(super) forgotten: Forgotten,
-    pub(super) link: ChainLink,
+    pub(super) chain: OwnChain,
 }
 
 /// Redelivers the events in flight in a process that is gone, at once: no other process can be
@@ -231,18 +237,19 @@ const RELEASE_LEASED_EVENTS: &str =
 /// Only this process has the file (S1), so every other node is gone.
 const EXPIRE_OTHERS: &str = "UPDATE nodes SET state = 'EXPIRED' WHERE state = 'LIVE'";
 
-/// Checks the key and the audit log's tail, releases leased events, and durably registers this
-/// process under a new epoch.
+/// Checks the key and the audit log's tail, closes the last process's audit chain if it is still
+/// open, releases leased events, and durably registers this process under a new epoch.
 pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<RecoveredState, OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     try_key(&transaction, seal)?;
-    let link = tail(&transaction)?;
     let epoch: i64 = transaction.query_row(
         "INSERT INTO meta (name, number) VALUES ('epoch', 1)
          ON CONFLICT (name) DO UPDATE SET number = number + 1 RETURNING number",
         [],
         |row| row.get(0),
     )?;
+    // Before anything else is written: the file's lock proves that the last process is gone.
+    let chain = chain::begin(&transaction, Epoch(epoch))?;
     transaction.execute(EXPIRE_OTHERS, [])?;
     let register = "INSERT INTO nodes (epoch, state) VALUES (?1, 'LIVE')";
     transaction.execute(register, params![epoch])?;
@@ -252,7 +259,7 @@ pub(super) fn start(connection: &mut Connection, seal: &Seal) -> Result<Recovere
     Ok(RecoveredState {
         epoch: Epoch(epoch),
         forgotten,
-        link,
+        chain,
     })
 }
 
@@ -295,41 +302,4 @@ fn try_key(connection: &Connection, seal: &Seal) -> Result<(), OpenError> {
         params![sealed.as_bytes()],
     )?;
     Ok(())
-}
-
-/// The hash of the last record must match its content and the previous hash (L1).
-fn tail(connection: &Connection) -> Result<ChainLink, OpenError> {
-    let last = connection
-        .query_row(
-            "SELECT seq, at, actor, action, object, result, prev, hash FROM audit
-             WHERE chain_id = ?1 ORDER BY seq DESC LIMIT 1",
-            params![CHAIN],
-            |row| {
-                let audit_entry = AuditEntry {
-                    actor: row.get(2)?,
-                    action: row.get::<_, String>(3)?.into(),
-                    object: row.get(4)?,
-                    result: row.get(5)?,
-                };
-                let seq: i64 = row.get(0)?;
-                let at = Timestamp::from_ms(row.get(1)?);
-                let hashes: ([u8; 32], [u8; 32]) = (row.get(6)?, row.get(7)?);
-                Ok((seq, at, audit_entry, hashes))
-            },
-        )
-        .optional()?;
-    let Some((seq, at, audit_entry, (prev, hash))) = last else {
-        return Ok(ChainLink::START);
-    };
-    let seq = u64::try_from(seq).map_err(|_| OpenError::Audit)?;
-    let before = ChainLink {
-        seq: seq.saturating_sub(1),
-        hash: prev,
-    };
-    let link = before.follow(CHAIN, &audit_entry, at);
-    if link.hash == hash {
-        Ok(link)
-    } else {
-        Err(OpenError::Audit)
-    }
 }

@@ -1,7 +1,7 @@
 //! Reads the ledger of one order while the gateway runs. The audit log and the journal have no
-//! index by order, because every write would pay for it. Both grow in time order, so a binary
-//! search finds where the order begins, and as many records are read as the order has versions
-//! (K4).
+//! index by order, because every write would pay for it. The journal and each audit chain grow in
+//! time order, so a binary search finds where the order begins, and as many records are read as the
+//! order has versions (K4).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 use crate::seal::Seal;
-use crate::store::sqlite::chain::CHAIN;
+use crate::store::sqlite::chain;
 use crate::store::sqlite::exchange_log::reading;
-use crate::store::sqlite::loading::order_where;
+use crate::store::sqlite::loading::{Columns, order_where};
 use crate::store::sqlite::{SqliteFault, file};
 use crate::store::timeline::{EventDelivery, PostedEntry, Timeline, Timelines};
 use crate::store::{OpenError, StoreError};
@@ -103,14 +103,17 @@ fn named_order(
     order_where(connection, seal, which, params![named])
 }
 
-/// The first row number, of a table in time order, whose time is not before `at`.
-fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i64, SqliteFault> {
-    let mut statement = connection.prepare(sql)?;
+/// The first number, of rows in time order, whose time is not before `at`. `moment` returns the
+/// time of a row.
+fn first_at(
+    mut moment: impl FnMut(i64) -> Result<Option<i64>, rusqlite::Error>,
+    last: i64,
+    at: i64,
+) -> Result<i64, SqliteFault> {
     let (mut low, mut high) = (1, last.saturating_add(1));
     while low < high {
         let middle = low.saturating_add(high.saturating_sub(low) / 2);
-        let moment: Option<i64> = statement.query_row(params![middle], |row| row.get(0))?;
-        match moment {
+        match moment(middle)? {
             Some(moment) if moment < at => low = middle.saturating_add(1),
             // A gap also counts: the next existing row has a higher number.
             Some(_) | None => high = middle,
@@ -119,41 +122,60 @@ fn first_at(connection: &Connection, sql: &str, last: i64, at: i64) -> Result<i6
     Ok(low)
 }
 
-fn last_of(connection: &Connection, sql: &str) -> Result<i64, SqliteFault> {
-    Ok(connection
-        .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?
-        .unwrap_or(0))
-}
-
+/// The order's records, chain by chain: its versions follow each other in the order in which the
+/// chains were opened.
 fn audit_entries(
     connection: &Connection,
     order: &Order,
 ) -> Result<Vec<(Timestamp, AuditEntry)>, SqliteFault> {
-    let last = last_of(
-        connection,
-        "SELECT MAX(seq) FROM audit WHERE chain_id = 'main'",
-    )?;
-    let begin = order.created.ms().saturating_sub(DISORDER_MS_MAX);
-    let moment = "SELECT (SELECT at FROM audit WHERE chain_id = 'main' AND seq = ?1)";
-    let first = first_at(connection, moment, last, begin)?;
-    let sql = "SELECT at, actor, action, object, result FROM audit
-        WHERE chain_id = ?1 AND seq >= ?2 AND object = ?3 ORDER BY seq LIMIT ?4";
-    let versions = i64::try_from(order.version).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare(sql)?;
-    let audit_entry = |row: &Row<'_>| {
-        let audit_entry = AuditEntry {
-            actor: row.get(1)?,
-            action: row.get::<_, String>(2)?.into(),
-            object: row.get(3)?,
-            result: row.get(4)?,
-        };
-        Ok((Timestamp::from_ms(row.get(0)?), audit_entry))
+    let versions = usize::try_from(order.version).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for chain in chain::names(connection)? {
+        if found.len() < versions {
+            of_chain(connection, (&chain, order), versions, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Appends the order's records of one chain, until there are as many as versions.
+fn of_chain(
+    connection: &Connection,
+    (chain, order): (&str, &Order),
+    versions: usize,
+    found: &mut Vec<(Timestamp, AuditEntry)>,
+) -> Result<(), SqliteFault> {
+    let sql = "SELECT MAX(seq) FROM audit WHERE chain_id = ?1";
+    let last: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row(params![chain], |row| row.get(0))?;
+    // Once some were found, the rest may be anywhere in the chains after that one.
+    let first = if found.is_empty() {
+        let sql = "SELECT (SELECT at FROM audit WHERE chain_id = ?1 AND seq = ?2)";
+        let mut statement = connection.prepare_cached(sql)?;
+        let moment = |seq| statement.query_row(params![chain, seq], |row| row.get(0));
+        let begin = order.created.ms().saturating_sub(DISORDER_MS_MAX);
+        first_at(moment, last.unwrap_or(0), begin)?
+    } else {
+        1
     };
-    let rows = statement.query_map(
-        params![CHAIN, first, order.no.as_str(), versions],
-        audit_entry,
-    )?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let sql = "SELECT at, actor, action, object, version, result FROM audit
+        WHERE chain_id = ?1 AND seq >= ?2 AND object = ?3 ORDER BY seq LIMIT ?4";
+    let left = i64::try_from(versions.saturating_sub(found.len())).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![chain, first, order.no.as_str(), left])?;
+    while let Some(row) = rows.next()? {
+        let columns = Columns { row };
+        let audit_entry = AuditEntry {
+            actor: columns.get(1)?,
+            action: columns.get::<String>(2)?.into(),
+            object: columns.get(3)?,
+            version: columns.number(4)?,
+            result: columns.get(5)?,
+        };
+        found.push((columns.moment(0)?, audit_entry));
+    }
+    Ok(())
 }
 
 fn entries(
@@ -161,12 +183,15 @@ fn entries(
     order: &Order,
     until: Timestamp,
 ) -> Result<Vec<PostedEntry>, SqliteFault> {
-    let last = last_of(connection, "SELECT MAX(entry_id) FROM journal")?;
+    let sql = "SELECT coalesce(MAX(entry_id), 0) FROM journal";
+    let last: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    let mut statement =
+        connection.prepare("SELECT (SELECT at FROM journal WHERE entry_id = ?1)")?;
+    let mut moment = |entry| statement.query_row(params![entry], |row| row.get(0));
     let begin = order.created.ms().saturating_sub(DISORDER_MS_MAX);
-    let moment = "SELECT (SELECT at FROM journal WHERE entry_id = ?1)";
-    let first = first_at(connection, moment, last, begin)?;
+    let first = first_at(&mut moment, last, begin)?;
     let end = until.ms().saturating_add(DISORDER_MS_MAX);
-    let behind = first_at(connection, moment, last, end)?;
+    let behind = first_at(moment, last, end)?;
     let sql = "SELECT at, kind, debit, credit, minor FROM journal
         WHERE entry_id >= ?1 AND entry_id <= ?2 AND pay_order_no = ?3 ORDER BY entry_id";
     let mut statement = connection.prepare(sql)?;

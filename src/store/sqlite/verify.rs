@@ -2,6 +2,7 @@
 //! are read in parallel, each sorted by `pay_order_no`, so that one order at a time is in memory.
 //! The journal and the log have no such index; sorting them uses temporary files.
 
+mod chains;
 mod side_table;
 
 use std::path::Path;
@@ -9,19 +10,19 @@ use std::path::Path;
 use rusqlite::{Connection, Statement};
 
 use crate::domain::attempt::AttemptState;
-use crate::domain::audit::AuditEntry;
 use crate::domain::event::EventType;
 use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, RefundOrderNo, Timestamp};
 use crate::domain::order::OrderState;
 use crate::domain::refund::RefundState;
 use crate::domain::verification::{
-    AttemptRow, AuditRecord, AuditSummary, BlockHead, BlockRow, Blocks, Breach, BreachSink, Chain,
-    EntryRow, EventNumberCheck, EventRow, OrderRow, RefundRow, Report, StoredOrder, block_hash,
+    AttemptRow, BlockHead, BlockRow, Blocks, Breach, BreachSink, EntryRow, EventNumberCheck,
+    EventRow, OrderRow, RecordedVersion, RefundRow, Report, StoredOrder, block_hash,
 };
 use crate::store::OpenError;
 use crate::store::sqlite::loading::{Columns, named};
 use crate::store::sqlite::{SqliteFault, file};
 use crate::store::verify::StoreVerifier;
+use chains::chains;
 use side_table::{SideTable, unreadable, why};
 
 /// Maximum number of file errors reported by `SQLite`'s own check.
@@ -50,13 +51,9 @@ const EVENTS: &str = "SELECT 'P' || substr(event_id, 2, 26), event_id, pay_order
     event_type, version, (due_at IS NOT NULL) = (origin IS NOT NULL AND
     (state = 'PENDING' OR state = 'LEASED')) FROM events ORDER BY event_id";
 
-/// With MAX, a bare column takes its value from the row with the maximum.
-const RECORDED: &str = "SELECT object, COUNT(*), result, MAX(seq) FROM audit
-    GROUP BY object ORDER BY object";
-
-const CHAINS: &str =
-    "SELECT chain_id, seq, at, actor, action, object, result, prev, hash FROM audit
-    ORDER BY chain_id, seq";
+/// The records of the first chain have version 0 and come first, by number.
+const RECORDED: &str = "SELECT object, version, chain_id, seq, result FROM audit
+    ORDER BY object, version, seq";
 
 const BLOCKS: &str = "SELECT block, first_at, last_at, dropped, orders, sealed, prev, hash
     FROM exchange_log ORDER BY block";
@@ -137,52 +134,6 @@ fn check_file(
         ));
     }
     Ok(())
-}
-
-/// L1: verifies each chain from its first record.
-fn chains(
-    snapshot: &Connection,
-    report: &mut Report,
-    sink: &mut BreachSink<'_>,
-) -> Result<(), SqliteFault> {
-    let mut statement = snapshot.prepare(CHAINS)?;
-    let mut rows = statement.query([])?;
-    let mut chain: Option<Chain> = None;
-    while let Some(row) = rows.next()? {
-        report.records = report.records.saturating_add(1);
-        let columns = Columns { row };
-        let name: String = columns.get(0)?;
-        if chain.as_ref().is_none_or(|chain| chain.name() != name) {
-            report.heads.extend(chain.take().as_ref().map(head));
-        }
-        let chain = chain.get_or_insert_with(|| Chain::new(&name));
-        match record(&columns) {
-            Ok(record) => chain.follow(&record, sink),
-            Err(fault) => sink(unreadable(&name, &fault)),
-        }
-    }
-    report.heads.extend(chain.as_ref().map(head));
-    Ok(())
-}
-
-fn head(chain: &Chain) -> (String, u64, [u8; 32]) {
-    let link = chain.head();
-    (chain.name().to_owned(), link.seq, link.hash)
-}
-
-fn record(columns: &Columns<'_>) -> Result<AuditRecord, SqliteFault> {
-    Ok(AuditRecord {
-        seq: columns.number(1)?,
-        at: Timestamp::from_ms(columns.get(2)?),
-        audit_entry: AuditEntry {
-            actor: columns.get(3)?,
-            action: columns.get::<String>(4)?.into(),
-            object: columns.get(5)?,
-            result: columns.get(6)?,
-        },
-        prev: columns.get(7)?,
-        hash: columns.get(8)?,
-    })
 }
 
 /// L1: verifies the block chain from the oldest remaining block.
@@ -291,7 +242,7 @@ fn orders(
                 refunds: parts.1,
                 entries: parts.2,
                 events: parts.3,
-                recorded: parts.4.into_iter().next(),
+                recorded: parts.4,
             }
             .verify(sink),
             Err(fault) => sink(unreadable(&no, &fault)),
@@ -372,9 +323,11 @@ fn event(columns: &Columns<'_>) -> Result<EventRow, SqliteFault> {
     })
 }
 
-fn recorded(columns: &Columns<'_>) -> Result<AuditSummary, SqliteFault> {
-    Ok(AuditSummary {
-        count: columns.number(1)?,
-        last: columns.get(2)?,
+fn recorded(columns: &Columns<'_>) -> Result<RecordedVersion, SqliteFault> {
+    Ok(RecordedVersion {
+        version: columns.number(1)?,
+        chain: columns.get(2)?,
+        seq: columns.number(3)?,
+        result: columns.get(4)?,
     })
 }

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::domain::audit::ChainLink;
 use crate::domain::identifiers::Timestamp;
 use crate::domain::identifiers::forgotten::Forgotten;
 use crate::store::StoreError;
+use crate::store::sqlite::chain::OwnChain;
 use crate::store::sqlite::file::SPAN_NAME;
 use crate::store::sqlite::{SqliteFault, SqliteShared};
 use nonces::SpentNonces;
@@ -33,8 +33,8 @@ const WAITING_MAX: usize = 1_024;
 /// The transaction as a job sees it.
 pub(super) struct WriteTransaction<'a> {
     pub(super) connection: &'a Connection,
-    /// The end of the audit chain once this transaction commits.
-    pub(super) link: ChainLink,
+    /// This process's audit chain once this transaction commits.
+    pub(super) chain: OwnChain,
     /// The creation times whose nonces are deleted once this transaction commits.
     pub(super) forgotten: Arc<Forgotten>,
     /// The spent nonces.
@@ -120,7 +120,7 @@ impl StoreThreads {
     pub(super) fn start(
         mut connection: Connection,
         checkpoints: Connection,
-        link: ChainLink,
+        chain: OwnChain,
         shared: &Arc<SqliteShared>,
     ) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
@@ -129,7 +129,7 @@ impl StoreThreads {
         let nonces = SpentNonces::load(&connection).map_err(std::io::Error::other)?;
         let writer = Writer {
             connection,
-            link,
+            chain,
             nonces,
             shared: Arc::clone(shared),
             shortening: WalCheckpointing::new(),
@@ -184,7 +184,7 @@ enum WriteFailure {
 
 struct Writer {
     connection: Connection,
-    link: ChainLink,
+    chain: OwnChain,
     nonces: SpentNonces,
     shared: Arc<SqliteShared>,
     shortening: WalCheckpointing,
@@ -215,6 +215,10 @@ impl Writer {
                 Ok(ControlFlow::Break(why)) => return (self.shared.on_fatal)(&why),
                 Err(_) => return (self.shared.on_fatal)("the writer of the store panicked"),
             }
+        }
+        if let Err(fault) = self.chain.close(&self.connection) {
+            let fault = StoreError::from(fault);
+            tracing::warn!(%fault, "the audit chain was not closed; the next start closes it");
         }
     }
 
@@ -261,7 +265,7 @@ impl Writer {
         begun.map_err(|error| WriteFailure::NotBegun(error.into()))?;
         let mut writing = WriteTransaction {
             connection: &self.connection,
-            link: self.link,
+            chain: self.chain.clone(),
             forgotten: self.shared.forgotten(),
             nonces: &mut self.nonces,
         };
@@ -271,7 +275,7 @@ impl Writer {
             }
         }
         let WriteTransaction {
-            link, forgotten, ..
+            chain, forgotten, ..
         } = writing;
         match self.step("COMMIT") {
             Ok(()) => (),
@@ -286,7 +290,7 @@ impl Writer {
         if let Some(why) = self.shared.astray() {
             return Err(WriteFailure::OutcomeUnknown(why));
         }
-        self.link = link;
+        self.chain = chain;
         self.nonces.committed();
         self.shared.forget(forgotten);
         self.shared.commits.fetch_add(1, Ordering::Release);
@@ -335,6 +339,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::domain::attempt::Epoch;
     use crate::files::store_lock::StorePaths;
     use crate::seal::Seal;
     use crate::store::sqlite::file;
@@ -362,8 +367,8 @@ mod tests {
             on_fatal: Box::new(move |why| fatal.send(why.to_owned()).unwrap()),
             on_commit: Box::new(|_, _| ()),
         });
-        let threads =
-            StoreThreads::start(connection, connect(), ChainLink::START, &shared).unwrap();
+        let chain = OwnChain::new(Epoch(1), None, 0);
+        let threads = StoreThreads::start(connection, connect(), chain, &shared).unwrap();
         let (reply, answer) = oneshot::channel();
         let write_job = WriteJob::new(job, reply);
         threads.send(Box::new(write_job)).await.unwrap();

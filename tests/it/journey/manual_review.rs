@@ -323,7 +323,7 @@ async fn a_break_has_an_owner_and_an_end() {
     open.close().await.unwrap();
 
     let sql = "SELECT GROUP_CONCAT(actor || ' ' || action || ' ' || object || ' ' || result, '; ')
-        FROM (SELECT * FROM audit WHERE object LIKE 'break %' ORDER BY seq)";
+        FROM (SELECT * FROM audit WHERE object LIKE 'break %' ORDER BY chain_id, seq)";
     let expected = format!(
         "local:uid={uid} break.assign break 1 owner=night desk; \
          local:uid={uid} break.resolve break 1 because=a test payment of theirs"

@@ -91,3 +91,37 @@ async fn an_order_is_explained_completely_while_others_write() {
             .is_ok()
     );
 }
+
+/// L1, L4: the records of an order are listed in sequence, whichever processes wrote them, and
+/// without those of other orders.
+#[tokio::test]
+async fn an_order_of_several_processes_is_explained_completely() {
+    let stores = EmbeddedStores::new();
+    for n in 1..3 {
+        paid(&stores.open(), n, "harbour", terms(n)).await;
+    }
+    let store = stores.open();
+    paid(&store, 3, "harbour", terms(3)).await;
+    let order = paid(&store, 4, "harbour", terms(4)).await;
+    drop(store);
+    paid(&stores.open(), 5, "harbour", terms(5)).await;
+    let store = stores.open();
+    let change = reserve(&store, &order, 1, "B1", 500);
+    let order = super::builders::done(&store, change).await;
+    drop(store);
+    let store = stores.open();
+    super::builders::done(&store, refunded(&order, 500)).await;
+    let reported = reported(&stores, order.no.as_str()).unwrap();
+    let audit_entries: Vec<_> = reported
+        .audit_entries
+        .iter()
+        .map(|(_, entry)| (&*entry.action, entry.version))
+        .collect();
+    let expected = [
+        ("order.place", 1),
+        ("order.paid", 2),
+        ("refund.reserve", 3),
+        ("refund.move", 4),
+    ];
+    assert_eq!(audit_entries, expected);
+}

@@ -1,15 +1,22 @@
 //! Files of earlier releases: their plain text is sealed once, and none of it stays readable; and
 //! what an earlier process left unfinished.
 
-use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo};
+use paymux::domain::audit::{AuditEntry, ChainLink};
+use paymux::domain::identifiers::{AttemptId, EventId, PayOrderNo, RefundOrderNo, Timestamp};
+use paymux::domain::verification::Breach;
 use paymux::seal::SealBinding;
 use paymux::store::{LeaseKind, LeasedWork, OrderKey, Store};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::Stores;
-use super::builders::{MOBILE, at, done, draw, lease, merchant, place, start};
+use super::builders::{
+    MOBILE, at, done, draw, lease, merchant, paid, place, private, start, terms,
+};
 use super::embedded::EmbeddedStores;
+use super::explained::explained;
+use super::refunds::reserve;
+use super::verify_store::verified;
 
 const BEFORE: [&str; 6] = [
     include_str!("../../../src/store/schema/sqlite/0001_orders.sql"),
@@ -209,9 +216,11 @@ async fn what_was_left_before_nodes_were_registered_is_taken_over() {
     let before = "DROP TABLE nodes; DROP TABLE accounts; DROP INDEX attempts_ended;
         CREATE INDEX attempts_ended ON attempts (institution_id, ended_at)
             WHERE ended_at IS NOT NULL;
-        ALTER TABLE attempts DROP COLUMN receiver_id; ALTER TABLE refunds RENAME COLUMN staff TO operator;
-        ALTER TABLE journal RENAME COLUMN kind TO happening; PRAGMA user_version = 16;";
-    stores.look().execute_batch(before).unwrap();
+        ALTER TABLE attempts DROP COLUMN receiver_id; PRAGMA user_version = 16;";
+    let file = stores.look();
+    one_chain(&file);
+    file.execute_batch(before).unwrap();
+    drop(file);
     let store = stores.open();
     assert_eq!(orphaned(&store).await, 1);
     // R5: an account keeps the number that its attempts were begun with.
@@ -219,4 +228,91 @@ async fn what_was_left_before_nodes_were_registered_is_taken_over() {
     let numbers: Vec<_> = guard.receivers.iter().collect();
     assert_eq!(numbers.len(), 1);
     assert_eq!(numbers[0].0.1.as_str(), numbers[0].1.as_str());
+}
+
+/// Rewrites the audit log as a release with a single chain wrote it: without records of the chain
+/// itself, without versions, and with the hashes of that time.
+fn one_chain(file: &Connection) {
+    file.execute_batch(
+        "DELETE FROM audit WHERE actor = 'store'; UPDATE audit SET chain_id = 'old';
+         ALTER TABLE audit DROP COLUMN version; ALTER TABLE nodes DROP COLUMN lanes;
+         ALTER TABLE refunds RENAME COLUMN staff TO operator;
+         ALTER TABLE journal RENAME COLUMN kind TO happening; PRAGMA user_version = 18;",
+    )
+    .unwrap();
+    let read = "SELECT seq, at, actor, action, object, result FROM audit ORDER BY seq";
+    let mut statement = file.prepare(read).unwrap();
+    let rows = statement.query_map([], |row| {
+        let audit_entry = AuditEntry {
+            actor: row.get(2)?,
+            action: row.get::<_, String>(3)?.into(),
+            object: row.get(4)?,
+            version: 0,
+            result: row.get(5)?,
+        };
+        Ok((row.get::<_, i64>(0)?, row.get(1)?, audit_entry))
+    });
+    let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
+    let mut link = ChainLink::START;
+    for (seq, moment, audit_entry) in rows {
+        let prev = link.hash;
+        link = link.follow("main", &audit_entry, Timestamp::from_ms(moment));
+        let write = "UPDATE audit SET chain_id = 'main', seq = ?2, prev = ?3, hash = ?4
+            WHERE chain_id = 'old' AND seq = ?1";
+        let now = i64::try_from(link.seq).unwrap();
+        file.execute(write, params![seq, now, prev, link.hash])
+            .unwrap();
+    }
+}
+
+/// L1, L2, K4: the records of a release with a single chain verify after the upgrade as the first
+/// chain, which is closed; orders go on in the chains after it and are explained whole; a record
+/// removed from it, or its end, is found.
+#[tokio::test]
+async fn the_single_chain_of_an_earlier_release_is_the_first() {
+    let stores = EmbeddedStores::new();
+    let store = stores.open();
+    let order = paid(&store, 1, "harbour", terms(1)).await;
+    paid(&store, 2, "harbour", terms(2)).await;
+    drop(store);
+    one_chain(&stores.look());
+    let store = stores.open();
+    let change = reserve(&store, &order, 1, "B1", 500);
+    done(&store, change).await;
+    drop(store);
+    let (report, breaches) = verified(&stores.file()).unwrap();
+    assert_eq!(breaches, []);
+    assert_eq!((report.chains, report.records), (2, 10));
+    let named = order.no.as_str();
+    let read = explained(&stores, EmbeddedStores::seal(), named).unwrap();
+    let entries = read.unwrap().audit_entries;
+    let versions: Vec<_> = entries.iter().map(|(_, entry)| entry.version).collect();
+    assert_eq!(versions, [0, 0, 3]);
+    for (damage, rule, place) in [
+        (
+            "DELETE FROM audit WHERE chain_id = 'main' AND seq = 2",
+            "L1",
+            "main 3",
+        ),
+        (
+            "DELETE FROM audit WHERE chain_id = 'main' AND seq = 5",
+            "L1",
+            "main 5",
+        ),
+        ("DELETE FROM audit WHERE chain_id = 'main'", "L1", "main 5"),
+        ("DELETE FROM audit WHERE chain_id = 'main'", "L1", "audit"),
+        ("DELETE FROM audit WHERE chain_id = 'main'", "L2", named),
+        (
+            "UPDATE audit SET version = 1 WHERE chain_id = 'main' AND seq = 2",
+            "L2",
+            named,
+        ),
+    ] {
+        let copy = EmbeddedStores::new();
+        private(&copy.file(), &std::fs::read(stores.file()).unwrap());
+        copy.look().execute_batch(damage).unwrap();
+        let (_, breaches) = verified(&copy.file()).unwrap();
+        let is_found = |one: &Breach| one.rule == rule && one.object == place;
+        assert!(breaches.iter().any(is_found), "{damage}: {breaches:#?}");
+    }
 }

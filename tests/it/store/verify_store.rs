@@ -1,6 +1,8 @@
 //! `paymux audit verify` on good and on damaged files: each kind of damage is reported under the
 //! rule it breaks.
 
+mod chains;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -85,7 +87,7 @@ async fn what_the_store_wrote_holds() {
             .iter()
             .map(|(name, seq, _)| (&**name, *seq))
             .collect();
-        assert_eq!(heads, [("main", report.records)]);
+        assert_eq!(heads, [("1.1.0", report.records)]);
         let (currency, sums) = report.totals.each().next().unwrap();
         assert_eq!((currency, sums.recv), ("CNY", 4 * 1230 - 500));
         assert_eq!((sums.hold, sums.excess_payable, sums.loss), (100, 1230, 0));
@@ -100,9 +102,9 @@ async fn each_damage_is_named() {
     let damages: &[(&str, &[&str])] = &[
 ("UPDATE audit SET result = 'PAID harbour=PAID ' WHERE seq = 3", &["L1"]),
 ("UPDATE audit SET prev = zeroblob(32) WHERE seq = 4", &["L1"]),
-("DELETE FROM audit WHERE seq = 1", &["L1", "L2"]),
+("DELETE FROM audit WHERE seq = 2", &["L1", "L2"]),
 ("DELETE FROM audit WHERE seq = 5", &["L1", "L2"]),
-("DELETE FROM audit", &["L2"]),
+("DELETE FROM audit", &["L1", "L2"]),
 ("DELETE FROM journal WHERE entry_id = 1", &["M1", "M3"]),
 ("DELETE FROM journal WHERE kind = 'REFUND_RESERVED'", &["M1", "M3"]),
 ("UPDATE journal SET minor = minor + 1 WHERE entry_id = 2", &["M1", "M3"]),
@@ -234,7 +236,12 @@ async fn the_command_says_what_holds() {
     };
     let (exit, text) = reported(&args);
     assert_eq!(exit, ExitCode::SUCCESS, "{text}");
-    for part in ["4 orders", "head of chain main", "all checks passed"] {
+    for part in [
+        "4 orders",
+        "records in 1 chains",
+        "head of chain 1.1.0",
+        "all checks passed",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     stores.look().execute_batch("DELETE FROM journal").unwrap();

@@ -429,6 +429,7 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
             actor: "local".into(),
             action: "configuration.reload".into(),
             object: "configuration".into(),
+            version: 0,
             result: "accepted".into(),
         };
         let configured = ConfigurationChange {
@@ -519,6 +520,7 @@ pub(crate) async fn the_dependents_of_an_account_are_counted(stores: &dyn Stores
             actor: "local".into(),
             action: "configuration.reload".into(),
             object: "configuration".into(),
+            version: 0,
             result: "accepted".into(),
         },
     };

@@ -54,18 +54,19 @@ pub(super) fn money(file: &Connection, book: &InstitutionLedger, broken: &mut Ve
     }
 }
 
-/// L1: no gap, and each record contains the previous one's hash.
+/// L1: no gap in any chain, and each record contains the previous one's hash.
 pub(super) fn audited(file: &Connection, broken: &mut Vec<String>) {
-    let sql = "SELECT chain_id, seq, at, actor, action, object, result, prev, hash FROM audit
-        ORDER BY seq";
+    let sql = "SELECT chain_id, seq, at, actor, action, object, version, result, prev, hash
+        FROM audit ORDER BY chain_id, seq";
     let records = rows(file, sql, |row| {
         let audit_entry = AuditEntry {
             actor: row.get(3)?,
             action: row.get::<_, String>(4)?.into(),
             object: row.get(5)?,
-            result: row.get(6)?,
+            version: u64::try_from(row.get::<_, i64>(6)?).unwrap(),
+            result: row.get(7)?,
         };
-        let hashes: ([u8; 32], [u8; 32]) = (row.get(7)?, row.get(8)?);
+        let hashes: ([u8; 32], [u8; 32]) = (row.get(8)?, row.get(9)?);
         let seq = row.get::<_, i64>(1)?;
         let seq = u64::try_from(seq).unwrap();
         let place: (String, u64, i64) = (row.get(0)?, seq, row.get(2)?);
@@ -74,11 +75,16 @@ pub(super) fn audited(file: &Connection, broken: &mut Vec<String>) {
     if records.is_empty() {
         broken.push("L1: no audit log".to_owned());
     }
-    let mut link = ChainLink::START;
+    let (mut link, mut of) = (ChainLink::START, "");
     for ((chain, seq, at), audit_entry, (prev, hash)) in &records {
+        if chain != of {
+            (link, of) = (ChainLink::START, chain);
+        }
         let next = link.follow(chain, audit_entry, Timestamp::from_ms(*at));
         if (next.seq, link.hash, next.hash) != (*seq, *prev, *hash) {
-            broken.push(format!("L1: the chain breaks at {seq}: {audit_entry:?}"));
+            broken.push(format!(
+                "L1: chain {chain} breaks at {seq}: {audit_entry:?}"
+            ));
             return;
         }
         link = next;

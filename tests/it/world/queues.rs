@@ -199,6 +199,7 @@ impl DurableState {
             actor: by.to_owned(),
             action: "events.resend".into(),
             object: "events".to_owned(),
+            version: 0,
             result: format!("resent={resent}"),
         };
         self.audit_entries.push((audit_entry, now));

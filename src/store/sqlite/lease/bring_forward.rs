@@ -8,7 +8,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::Timestamp;
 use crate::store::CLOCKS_APART;
 use crate::store::sqlite::SqliteFault;
-use crate::store::sqlite::chain::{CHAIN, record};
+use crate::store::sqlite::chain::{names, record};
 use crate::store::sqlite::writer::WriteTransaction;
 
 /// Orders and events that may be leased: the fence is increased, so that a holder from before
@@ -76,15 +76,18 @@ fn recorded_ahead(writing: &WriteTransaction<'_>, now: Timestamp) -> Result<Dura
     let sql = "SELECT at, action, result FROM audit WHERE chain_id = ?1
         ORDER BY seq DESC LIMIT ?2";
     let mut statement = writing.connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![CHAIN, RECORDS_READ_MAX])?;
-    let mut ahead = Duration::ZERO;
-    while let Some(row) = rows.next()? {
-        let (action, result) = (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str());
-        let action = action.map_err(rusqlite::Error::from)?;
-        let result = result.map_err(rusqlite::Error::from)?;
-        ahead = ahead.max(Timestamp::from_ms(row.get(0)?).since(now));
-        if AuditEntry::is_clock_set_back(action, result) {
-            break;
+    let (mut ahead, mut left) = (Duration::ZERO, RECORDS_READ_MAX);
+    for chain in names(writing.connection)?.iter().rev() {
+        let mut rows = statement.query(params![chain, left])?;
+        while let Some(row) = rows.next()? {
+            let (action, result) = (row.get_ref(1)?.as_str(), row.get_ref(2)?.as_str());
+            let action = action.map_err(rusqlite::Error::from)?;
+            let result = result.map_err(rusqlite::Error::from)?;
+            ahead = ahead.max(Timestamp::from_ms(row.get(0)?).since(now));
+            if AuditEntry::is_clock_set_back(action, result) {
+                return Ok(ahead);
+            }
+            left = left.saturating_sub(1);
         }
     }
     Ok(ahead)

@@ -221,6 +221,7 @@ fn audit_entry(by: &StaffAct, action: &'static str, id: i64, result: String) -> 
         actor: by.who.clone(),
         action: action.into(),
         object: format!("break {id}"),
+        version: 0,
         result,
     }
 }

@@ -128,6 +128,7 @@ fn audit_entry(which: &DeadEventFilter, by: &str, resent: u64) -> AuditEntry {
         actor: by.to_owned(),
         action: "events.resend".into(),
         object,
+        version: 0,
         result: format!("resent={resent}"),
     }
 }
