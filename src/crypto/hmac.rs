@@ -2,6 +2,9 @@
 
 use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key, verify};
 
+use crate::crypto::compare::constant_time_eq;
+use crate::crypto::hex;
+
 /// A shared secret. Cannot be printed; the library wipes it on drop.
 pub struct HmacKey(Key);
 
@@ -35,5 +38,17 @@ impl HmacKey {
     #[must_use]
     pub fn verify(&self, message: &[u8], tag: &[u8]) -> bool {
         verify(&self.0, message, tag).is_ok()
+    }
+
+    /// The tag of a message as upper-case hexadecimal text.
+    #[must_use]
+    pub fn sign_hex(&self, message: &[u8]) -> String {
+        hex::upper(&self.sign(message))
+    }
+
+    /// Whether a text is [`sign_hex`](Self::sign_hex) of the message; compared in constant time.
+    #[must_use]
+    pub fn verify_hex(&self, message: &[u8], tag: &str) -> bool {
+        constant_time_eq(self.sign_hex(message).as_bytes(), tag.as_bytes())
     }
 }

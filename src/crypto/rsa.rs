@@ -1,6 +1,8 @@
 //! RSA signatures (RFC 8017): RSASSA-PSS with SHA-512 and RSASSA-PKCS1-v1_5 with SHA-256, signing
 //! and verifying. A key is parsed for one scheme and used for no other, because keys rarely say
-//! which scheme they are for (Q3).
+//! which scheme they are for (Q3). Encryption is in [`oaep`].
+
+pub mod oaep;
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -12,6 +14,7 @@ use aws_lc_rs::signature::{
 };
 
 use crate::crypto::der::{BIT_STRING, INTEGER, OCTET_STRING, SEQUENCE, element, positive};
+use crate::crypto::pem;
 
 /// Shorter ones can be broken; longer ones would let a caller multiply the cost of each
 /// verification.
@@ -93,10 +96,28 @@ impl RsaPrivateKey {
         if !scheme.identifiers().contains(&algorithm) {
             return None;
         }
+        Self::from_pkcs1(key, scheme)
+    }
+
+    /// Parses `RSAPrivateKey` (RFC 8017, appendix A.1.2); `None` if it is damaged or weak.
+    pub fn from_pkcs1(der: &[u8], scheme: RsaScheme) -> Option<Self> {
         // The library checks that the parts of the key are consistent.
-        let pair = RsaKeyPair::from_der(key).ok()?;
-        is_strong(components(pair.public_key().as_ref())?)?;
+        let pair = RsaKeyPair::from_der(der).ok()?;
+        strength(components(pair.public_key().as_ref())?)?;
         Some(Self { pair, scheme })
+    }
+
+    /// Parses a key as institutions and their tools write it: PKCS #8 or PKCS #1, in PEM or as bare
+    /// Base64, with line breaks or without; `None` as above.
+    pub fn from_text(text: &str, scheme: RsaScheme) -> Option<Self> {
+        if let Some(der) = pem::read_block(pem::PRIVATE_KEY, text) {
+            return Self::from_pkcs8(&der, scheme);
+        }
+        if let Some(der) = pem::read_block(pem::RSA_PRIVATE_KEY, text) {
+            return Self::from_pkcs1(&der, scheme);
+        }
+        let der = pem::read_bare(text)?;
+        Self::from_pkcs8(&der, scheme).or_else(|| Self::from_pkcs1(&der, scheme))
     }
 
     /// Signs a message, which takes about as long as the rest of a request; `None` only if the
@@ -133,23 +154,32 @@ impl RsaPublicKey {
     /// Parses a `SubjectPublicKeyInfo` (RFC 5280, section 4.1); `None` if it is of another kind,
     /// marked for another scheme, damaged or weak.
     pub fn from_spki(der: &[u8], scheme: RsaScheme) -> Option<Self> {
-        let (whole, []) = element(SEQUENCE, der)? else {
-            return None;
-        };
-        let (algorithm, rest) = element(SEQUENCE, whole)?;
-        let (bits, []) = element(BIT_STRING, rest)? else {
-            return None;
-        };
-        if !scheme.identifiers().contains(&algorithm) {
-            return None;
-        }
-        let (n, e) = components(bits.strip_prefix(&[0])?)?;
+        let (n, e) = public_components(der, scheme.identifiers())?;
         Self::from_components(n, e, scheme)
+    }
+
+    /// Parses `RSAPublicKey` (RFC 8017, appendix A.1.1); `None` if it is damaged or weak.
+    pub fn from_pkcs1(der: &[u8], scheme: RsaScheme) -> Option<Self> {
+        let (n, e) = components(der)?;
+        Self::from_components(n, e, scheme)
+    }
+
+    /// Parses a key as institutions and their tools write it: `SubjectPublicKeyInfo` or PKCS #1, in
+    /// PEM or as bare Base64, with line breaks or without; `None` as above.
+    pub fn from_text(text: &str, scheme: RsaScheme) -> Option<Self> {
+        if let Some(der) = pem::read_block(pem::PUBLIC_KEY, text) {
+            return Self::from_spki(&der, scheme);
+        }
+        if let Some(der) = pem::read_block(pem::RSA_PUBLIC_KEY, text) {
+            return Self::from_pkcs1(&der, scheme);
+        }
+        let der = pem::read_bare(text)?;
+        Self::from_spki(&der, scheme).or_else(|| Self::from_pkcs1(&der, scheme))
     }
 
     /// A key from modulus and exponent, big-endian; `None` if it is weak.
     pub fn from_components(n: &[u8], e: &[u8], scheme: RsaScheme) -> Option<Self> {
-        is_strong((n, e))?;
+        strength((n, e))?;
         let key = RsaPublicKeyComponents { n, e }.to_parsed_public_key(scheme.verifying());
         Some(Self(key.ok()?))
     }
@@ -160,6 +190,21 @@ impl RsaPublicKey {
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.0.verify_sig(message, signature).is_ok()
     }
+}
+
+/// Modulus and exponent in a `SubjectPublicKeyInfo` with one of these algorithm identifiers.
+fn public_components<'a>(der: &'a [u8], identifiers: &[&[u8]]) -> Option<Public<'a>> {
+    let (whole, []) = element(SEQUENCE, der)? else {
+        return None;
+    };
+    let (algorithm, rest) = element(SEQUENCE, whole)?;
+    let (bits, []) = element(BIT_STRING, rest)? else {
+        return None;
+    };
+    if !identifiers.contains(&algorithm) {
+        return None;
+    }
+    components(bits.strip_prefix(&[0])?)
 }
 
 /// `RSAPublicKey` (RFC 8017, appendix A.1.1).
@@ -174,7 +219,8 @@ fn components(der: &[u8]) -> Option<Public<'_>> {
     Some((positive(modulus)?, positive(exponent)?))
 }
 
-fn is_strong((modulus, exponent): Public<'_>) -> Option<()> {
+/// `None` if a key of these numbers is weak, or too expensive to use.
+fn strength((modulus, exponent): Public<'_>) -> Option<()> {
     let bytes = u32::try_from(modulus.len()).ok()?;
     let unused = modulus.first()?.leading_zeros();
     let bits = bytes.checked_mul(8)?.checked_sub(unused)?;

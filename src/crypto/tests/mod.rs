@@ -1,12 +1,17 @@
 //! Known answers and negative tests: each primitive against its standard's examples.
 
+mod certificate;
 mod ed25519;
+mod institutions;
+mod pkcs12;
 mod rsa;
+mod sm;
 
-use super::aead::Aes256GcmKey;
+use super::aead::{Aes256GcmKey, Sm4GcmKey};
 use super::compare::constant_time_eq;
-use super::digest::{Sha256, sha256, sha512};
+use super::digest::{Sha256, sha256, sha512, sm3};
 use super::ecdsa::EcdsaP256PublicKey;
+use super::hex;
 use super::hmac::HmacKey;
 use super::pem;
 
@@ -95,6 +100,66 @@ fn sealing_is_that_of_the_standard() {
         assert_eq!(key.open(nonce, &aad, &altered), None, "byte {at}");
         assert_eq!(key.open(nonce, &aad, &sealed[..at]), None, "{at} bytes");
     }
+}
+
+/// GB/T 32905, and values that at least three implementations agree on.
+#[test]
+fn sm3_is_that_of_the_standard() {
+    let four = "abcd".repeat(16);
+    let million = "a".repeat(1_000_000);
+    for (message, digest) in [
+        (
+            "abc",
+            "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0",
+        ),
+        (
+            &four,
+            "debe9ff92275b8a138604889c18e5a4d6fdb70e5387e5765293dcba39c0c5732",
+        ),
+        (
+            "",
+            "1ab21d8355cfa17f8e61194831e81a8f22bec8c728fefb747ed035eb5082aa2b",
+        ),
+        (
+            "message digest",
+            "c522a942e89bd80d97dd666e7a5531b36188c9817149e9b258dfe51ece98ed77",
+        ),
+        (
+            &million,
+            "c8aaf89429554029e231941a2acc0ad61ff2a5acd8fadd25847a3a732b3b02c3",
+        ),
+    ] {
+        assert_eq!(hex::lower(&sm3(message.as_bytes())), digest);
+    }
+}
+
+/// RFC 8998, appendix A.1, and an empty text; altered data does not open.
+#[test]
+fn sm4_gcm_is_that_of_the_standard() {
+    let key = Sm4GcmKey::new(&array("0123456789abcdeffedcba9876543210"));
+    let nonce = array("00001234567800000000abcd");
+    let aad = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+    let plain = bytes(
+        "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd\
+         eeeeeeeeeeeeeeeeffffffffffffffffeeeeeeeeeeeeeeeeaaaaaaaaaaaaaaaa",
+    );
+    let sealed = bytes(
+        "17f399f08c67d5ee19d0dc9969c4bb7d5fd46fd3756489069157b282bb200735\
+         d82710ca5c22f0ccfa7cbf93d496ac15a56834cbcf98c397b4024a2691233b8d\
+         83de3541e4c2b58177e065a9bf7b62ec",
+    );
+    assert_eq!(key.seal(nonce, &aad, &plain).unwrap(), sealed);
+    assert_eq!(key.open(nonce, &aad, &sealed).unwrap(), plain);
+    assert_eq!(key.open(nonce, &aad[1..], &sealed), None);
+    assert_eq!(key.open([0; 12], &aad, &sealed), None);
+    for at in 0..sealed.len() {
+        let mut altered = sealed.clone();
+        altered[at] ^= 1;
+        assert_eq!(key.open(nonce, &aad, &altered), None, "byte {at}");
+        assert_eq!(key.open(nonce, &aad, &sealed[..at]), None, "{at} bytes");
+    }
+    let tag = key.seal(*b"0123456789ab", b"", b"").unwrap();
+    assert_eq!(hex::lower(&tag), "ec6d79eaa5bd5aaeca073b72637edc67");
 }
 
 /// Q3: RFC 6979, appendix A.2.5, "sample" with SHA-256.

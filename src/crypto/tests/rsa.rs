@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::crypto::rsa::oaep::RsaOaepPublicKey;
 use crate::crypto::rsa::{RsaPrivateKey, RsaPublicKey, RsaScheme};
 
 /// Key pairs made for tests, messages as institutions compose them, signatures made with one
@@ -135,4 +136,64 @@ fn a_private_key_for_pss_is_none_for_pkcs1() {
         let cut = RsaPrivateKey::from_pkcs8(&plain[..length], RsaScheme::Pkcs1Sha256);
         assert!(cut.is_none(), "{length} bytes");
     }
+}
+
+/// Q3: a key below 2048 bits is refused in every form, as a key for signatures and for encryption.
+#[test]
+fn a_short_key_is_refused() {
+    // Made with openssl: 1024 bits.
+    let private = "MIICdwIBADANBgkqhkiG9w0BAQEFAASCAmEwggJdAgEAAoGBAKa3xCMhGU88uOnltrqqtk+cTNuf\
+                   KDc9B4W1SLzhxfCtgmy8IR+7EkU2lti1lm7Y7w4rx9dSv77ls1DQ4GK9cQH6FRRxaf6VX3KkqxvC\
+                   i/U1QFBJ4gdu+3+bcq73/0mmcXka561g2WtO8eGAt+y9omQ/JOvfrwnRopqcD6S6F1G/AgMBAAEC\
+                   gYAzLNOLCPzw4q3MNlQp5n8B3vOEss0wb45gj64dNJyC7W/Mms78I3tPPZt+N/dOXU68Jdo5EVCE\
+                   c5Pgac2G4anPN3te8sfhhh9O2BWHLjux6j512zf9Se5z2GKoFnNHQ/G5bI2RHEisr6K4LVhWkS3o\
+                   bpAPqxZoo8pLgz3Ot0V8UQJBANtIvT4JjtEdcnzZman1exy2m7E4RT0kJNR1yH2qR4doGBqw/2eB\
+                   KnLg73uODbePwpoPR6VOe0Zayr+/EOw0+5kCQQDCodt0mOvkQ8UXXAkD8tMMWtK/TMQ4FH2ywraK\
+                   EaSPZASy5+znXcOPU3BVTXP1AHOZCjYF2FiPSjaWUfPHhM8XAkB5X+q3kuzFHKqJJpyicWkCfKTy\
+                   0/WnIQFtxAAEZqMO9PQamgvUi68mRRDpb7hx+RW61mhOvIEJcSm2Npi0VaNJAkEArLfR9gCWpTR2\
+                   vKoR3g0ouLgIeXb4UgPtICumrZPGgvDxMoqaMx+EIbab4zcehfbmnpLvKfS5cj8bff4v5Yi39QJB\
+                   AI80MoucWrhkqALzRbqo32yKFZZIGB+sI595iGOibWbtw3EbZD7YxXdewI8fJ3oPHWKS+FsFRuxt\
+                   5Ut45yluvqM=";
+    let spki = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCmt8QjIRlPPLjp5ba6qrZPnEzbnyg3PQeFtUi8\
+                4cXwrYJsvCEfuxJFNpbYtZZu2O8OK8fXUr++5bNQ0OBivXEB+hUUcWn+lV9ypKsbwov1NUBQSeIH\
+                bvt/m3Ku9/9JpnF5GuetYNlrTvHhgLfsvaJkPyTr368J0aKanA+kuhdRvwIDAQAB";
+    let scheme = RsaScheme::Pkcs1Sha256;
+    assert!(RsaPrivateKey::from_text(private, scheme).is_none());
+    let der = STANDARD.decode(private).unwrap();
+    assert!(RsaPrivateKey::from_pkcs8(&der, scheme).is_none());
+    let key = &der[26..];
+    assert_eq!(key[..2], [0x30, 0x82]);
+    assert!(RsaPrivateKey::from_pkcs1(key, scheme).is_none());
+    assert!(RsaPublicKey::from_text(spki, scheme).is_none());
+    assert!(RsaOaepPublicKey::from_spki(&STANDARD.decode(spki).unwrap()).is_none());
+}
+
+/// Only the owner of the key reads a field; SHA-1 with MGF1 as the institutions' libraries do;
+/// a text has no two equal forms.
+#[test]
+fn a_field_is_read_by_the_keys_owner_only() {
+    use aws_lc_rs::rsa::{
+        OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey,
+    };
+    let (owner, other) = (&known()[0], &known()[1]);
+    let key = RsaOaepPublicKey::from_spki(&der(&owner["spki"])).unwrap();
+    let private = |one: &Value| {
+        let key = PrivateDecryptingKey::from_pkcs8(&der(&one["pkcs8"])).unwrap();
+        OaepPrivateDecryptingKey::new(key).unwrap()
+    };
+    let field = "张三".as_bytes();
+    let sealed = key.encrypt(field).unwrap();
+    let mut plain = [0; 256];
+    let opened = private(owner).decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut plain, None);
+    assert_eq!(opened.unwrap(), field);
+    for (key, algorithm) in [
+        (private(other), &OAEP_SHA1_MGF1SHA1),
+        (private(owner), &OAEP_SHA256_MGF1SHA256),
+    ] {
+        assert!(key.decrypt(algorithm, &sealed, &mut plain, None).is_err());
+    }
+    assert_ne!(key.encrypt(field).unwrap(), sealed);
+    assert_eq!(key.encrypt(&[0x5a; 214]).unwrap().len(), 256);
+    assert!(key.encrypt(&[0x5a; 215]).is_none());
+    assert!(RsaOaepPublicKey::from_spki(&der(&owner["pkcs8"])).is_none());
 }

@@ -2,6 +2,7 @@
 //! made by hand, goes through the whole API, and changes nothing if it is refused.
 
 mod explained;
+mod openssl;
 mod replay;
 mod signing;
 mod slow;

@@ -35,6 +35,7 @@ const IMPORTS: &str = "
 /// To replace a library is a change to one place: its name, and the files or directories that may
 /// use it.
 const HOMES: &str = "
+    aes_gcm            -> crypto
     anyhow             -> main command run
     arc_swap           -> edge limits run
     aws_lc_rs          -> crypto
@@ -43,21 +44,27 @@ const HOMES: &str = "
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
     hyper_util         -> outbound sandbox
+    md5                -> crypto
     moka               -> store/nonce_cache
+    p12_keystore       -> crypto/pkcs12 crypto/tests
     pingora            -> edge
     pingora_core       -> edge
     prometheus         -> metrics
-    rcgen              -> command/keys sandbox/authority
+    rcgen              -> command/keys crypto/tests sandbox/authority
     rusqlite           -> store/sqlite
     rust_decimal       -> domain/amount
     rustix             -> files outbound/dial run/machine world
     sfv                -> signature
     signal_hook        -> run/signals
+    sm2                -> crypto
+    sm3                -> crypto
+    sm4                -> crypto
     tokio_rustls       -> outbound sandbox
     toml               -> config
     tracing_subscriber -> main
+    webpki             -> crypto/certificate
     webpki_roots       -> outbound
-    x509_parser        -> config command/development edge/identity
+    x509_parser        -> config command/development crypto/certificate edge/identity
     zstd               -> store/sqlite
 ";
 
@@ -185,6 +192,8 @@ fn a_wrong_import_is_found() {
         ("src/console/mod.rs", "fn f() {}"),
         ("src/api/mod.rs", "use pingora_core::server::Server;"),
         ("src/seal.rs", "use aws_lc_rs::aead::AES_256_GCM;"),
+        ("src/institution/standard.rs", "use sm2::SecretKey;"),
+        ("src/command/keys.rs", "use p12_keystore::KeyStore;"),
         ("src/crypto/rsa.rs", "use crate::signature::Algorithm;"),
         ("src/flow/answer.rs", "use hyper;"),
         ("src/store/mod.rs", "fn f(x: rusqlite::Connection) {}"),
