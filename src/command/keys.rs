@@ -1,6 +1,8 @@
-//! `paymux keys`: creates, lists and shows keys. Never prints a private key, never replaces one.
+//! `paymux keys`: creates, imports, lists and shows keys. Never prints a private key, never replaces
+//! one.
 
 mod development;
+mod import;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+
+pub use self::import::import;
 
 use crate::command::FINDINGS;
 use crate::command::check::table;
@@ -33,6 +37,8 @@ pub enum KeysCommand {
     Dev(DevArgs),
     /// Create a key pair or a shared secret, and print how to enrol it
     Make(MakeArgs),
+    /// Read a .pfx or .p12 file (PKCS #12), and write its key and certificates as PEM
+    Import(ImportArgs),
     /// List every signing key with its validity
     List(ReadArgs),
     /// Print the gateway's public keys, which merchants need, as a JWK set
@@ -65,6 +71,19 @@ pub struct MakeArgs {
     pub out: PathBuf,
 }
 
+/// Arguments of `paymux keys import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file with the private key and its certificates
+    pub file: PathBuf,
+    /// A file with its password in the first line, readable by you only
+    #[arg(long)]
+    pub password_file: PathBuf,
+    /// The folder for `key.pem` and `cert.pem`
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
 fn algorithm(name: &str) -> Result<Algorithm, String> {
     let expected = || {
         let names: Vec<_> = Algorithm::all().map(Algorithm::name).collect();
@@ -91,6 +110,9 @@ pub fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         KeysCommand::Dev(args) => dev(&mut out, &args.config, &args.dir, now),
         KeysCommand::Make(args) => make(&mut out, &args.id, args.algorithm, &args.out),
+        KeysCommand::Import(args) => {
+            import(&mut out, &args.file, &args.password_file, &args.out, now)
+        }
         KeysCommand::List(args) => list(&mut out, &args.config, now),
         KeysCommand::Show(args) => show(&mut out, &args.config, now),
     }
@@ -140,7 +162,7 @@ pub fn make(
     }
     let private = folder.join(format!("{id}.key"));
     let public = folder.join(format!("{id}.pub"));
-    check_absent(&[&private, &public])?;
+    check_absent(&[&private, &public], "--id or --out")?;
     let generated = SigningKey::generate(algorithm).map_err(|fault| {
         if matches!(fault, KeyFault::NotMadeHere(_)) {
             return anyhow!("{fault}; {}", openssl_advice(&private, &public));
@@ -169,10 +191,10 @@ pub fn make(
 
 /// Fails if any of the files exists: none is replaced, and no half is made for an existing other
 /// half.
-fn check_absent(files: &[&Path]) -> anyhow::Result<()> {
+fn check_absent(files: &[&Path], options: &str) -> anyhow::Result<()> {
     if let Some(file) = files.iter().find(|file| file.exists()) {
         let file = file.display();
-        anyhow::bail!("{file} already exists; choose another --id or --out");
+        anyhow::bail!("{file} already exists; choose another {options}");
     }
     Ok(())
 }
@@ -193,7 +215,7 @@ fn make_secret(
     folder: &Path,
 ) -> anyhow::Result<ExitCode> {
     let file = folder.join(format!("{id}.secret"));
-    check_absent(&[&file])?;
+    check_absent(&[&file], "--id or --out")?;
     let entropy: &dyn Entropy = &SystemEntropy;
     let text = format!("{}\n", hex(&entropy.draw::<32>()));
     write_new(&file, &text, FileVisibility::Private)?;

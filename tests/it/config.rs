@@ -4,6 +4,7 @@ mod accounts;
 mod difference;
 mod files;
 mod hints;
+mod imported;
 mod made;
 mod proofs;
 mod served;
