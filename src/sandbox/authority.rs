@@ -1,25 +1,35 @@
 //! A throwaway certificate authority for simulated parties and tests. Its key is in memory only;
 //! never trust it outside a sandbox.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, SerialNumber, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use crate::crypto::digest::sha256;
+use crate::crypto::pem;
+use crate::crypto::rsa::{RsaPrivateKey, RsaScheme};
+
 /// A certificate or key could not be created or used.
 #[derive(Debug, thiserror::Error)]
 #[error("certificate or key: {0}")]
 pub struct CertificateFault(String);
 
+impl CertificateFault {
+    pub(super) fn of(why: impl fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+}
+
 fn fault(why: impl fmt::Display) -> CertificateFault {
-    CertificateFault(why.to_string())
+    CertificateFault::of(why)
 }
 
 /// A certificate chain and its private key, both in PEM.
@@ -129,6 +139,56 @@ impl Authority {
             key_pem: key.serialize_pem(),
         })
     }
+
+    /// Issues an RSA certificate that signs messages, as payment platforms give out; its serial
+    /// number is made from its key, so whoever has the key knows it. Returns both, and the serial
+    /// number in upper-case hex.
+    ///
+    /// # Errors
+    /// [`CertificateFault`] for a key that is no RSA key in PKCS #8, or a name not allowed.
+    pub fn certify(
+        &self,
+        name: &str,
+        key_pem: &str,
+    ) -> Result<(PemIdentity, String), CertificateFault> {
+        let key =
+            KeyPair::from_pkcs8_pem_and_sign_algo(key_pem, &PKCS_RSA_SHA256).map_err(fault)?;
+        let serial = rsa_serial(key_pem)?;
+        let mut params = dated(Vec::new(), name)?;
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::ContentCommitment,
+        ];
+        params.serial_number = Some(SerialNumber::from(serial.to_vec()));
+        let certificate = params.signed_by(&key, &self.issuer).map_err(fault)?;
+        let mut text = String::with_capacity(40);
+        for byte in serial {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02X}");
+        }
+        let identity = PemIdentity {
+            certificates_pem: certificate.pem(),
+            key_pem: key_pem.to_owned(),
+        };
+        Ok((identity, text))
+    }
+}
+
+/// Twenty bytes made from the public key; positive and never zero.
+fn rsa_serial(key_pem: &str) -> Result<[u8; 20], CertificateFault> {
+    let key = pem::read_private_key(key_pem.as_bytes())
+        .and_then(|der| RsaPrivateKey::from_pkcs8(&der, RsaScheme::Pkcs1Sha256));
+    let key = key.ok_or_else(|| fault("no RSA key in PKCS #8"))?;
+    let digest = sha256(&key.public_spki());
+    let mut serial = [0; 20];
+    for (byte, drawn) in serial.iter_mut().zip(digest) {
+        *byte = drawn;
+    }
+    // A leading byte from 0x40 to 0x7f: twenty bytes in DER, and positive.
+    if let Some(first) = serial.first_mut() {
+        *first = (*first & 0x3f) | 0x40;
+    }
+    Ok(serial)
 }
 
 fn dated(hosts: Vec<String>, name: &str) -> Result<CertificateParams, CertificateFault> {

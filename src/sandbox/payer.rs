@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION, ORIGIN};
+use http::header::{CONTENT_TYPE, LOCATION, ORIGIN, REFERER};
 use http::{HeaderMap, Method, Request, Uri};
 use serde_json::{Value, json};
 
@@ -81,7 +81,15 @@ impl SimulatedPayer {
     /// # Errors
     /// [`PayerFault::Exchange`], [`PayerFault::Address`].
     pub async fn open(&self, url: &str) -> Result<BrowserPage, PayerFault> {
-        self.exchange(Method::GET, url, None).await
+        self.exchange((Method::GET, url), None, None).await
+    }
+
+    /// Opens a URL from a page of another party, which the browser names.
+    ///
+    /// # Errors
+    /// [`PayerFault::Exchange`], [`PayerFault::Address`].
+    pub async fn open_from(&self, referer: &str, url: &str) -> Result<BrowserPage, PayerFault> {
+        self.exchange((Method::GET, url), None, Some(referer)).await
     }
 
     /// Opens an institution's page and pays; returns the next page.
@@ -125,6 +133,28 @@ impl SimulatedPayer {
         value: &str,
     ) -> Result<BrowserPage, PayerFault> {
         let page = self.open(url).await?;
+        self.submit(&page, button).await
+    }
+
+    /// The same, coming from a page of another party.
+    ///
+    /// # Errors
+    /// [`PayerFault`] of any step.
+    pub async fn press_from(
+        &self,
+        referer: &str,
+        url: &str,
+        button: (&str, &str),
+    ) -> Result<BrowserPage, PayerFault> {
+        let page = self.open_from(referer, url).await?;
+        self.submit(&page, button).await
+    }
+
+    async fn submit(
+        &self,
+        page: &BrowserPage,
+        button: (&str, &str),
+    ) -> Result<BrowserPage, PayerFault> {
         let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
         fields.push((name.to_owned(), value.to_owned()));
         let body: Vec<String> = fields
@@ -132,7 +162,7 @@ impl SimulatedPayer {
             .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
             .collect();
         let form = Some((FORM, body.join("&")));
-        self.exchange(Method::POST, &action, form).await
+        self.exchange((Method::POST, &action), form, None).await
     }
 
     /// Pays in the simulated SDK, with the parameters it was started with. `outcome`: `pay`,
@@ -149,14 +179,14 @@ impl SimulatedPayer {
         let body = json!({ "token": sdk_parameters.get("token"), "outcome": outcome });
         let url = format!("{institution_origin}/sdk/pay");
         let body = Some(("application/json", body.to_string()));
-        self.exchange(Method::POST, &url, body).await
+        self.exchange((Method::POST, &url), body, None).await
     }
 
     async fn exchange(
         &self,
-        method: Method,
-        url: &str,
+        (method, url): (Method, &str),
         body: Option<(&str, String)>,
+        referer: Option<&str>,
     ) -> Result<BrowserPage, PayerFault> {
         let wrong = || PayerFault::Address(url.to_owned());
         let mut request = Request::builder().method(method).uri(url);
@@ -170,6 +200,9 @@ impl SimulatedPayer {
         if !body.is_empty() {
             // Browsers send the origin of a form.
             request = request.header(ORIGIN, origin(url).ok_or_else(wrong)?);
+        }
+        if let Some(referer) = referer {
+            request = request.header(REFERER, referer);
         }
         let request = request.body(Bytes::from(body)).map_err(|_| wrong())?;
         let (head, body) = self.caller.send(request).await?.into_parts();
