@@ -1,7 +1,7 @@
-//! Simulated institutions of the `standard` dialect and a simulated merchant: real HTTPS servers
-//! with their own ledgers, for demonstrations and tests. Written from the wire formats, and as
-//! strict as real parties; shares only `signature` with the gateway. State is in memory; no money
-//! moves.
+//! Simulated institutions of the `standard` dialect, a counterpart of WeChat Pay ([`wechatpay`])
+//! and a simulated merchant: real HTTPS servers with their own ledgers, for demonstrations and
+//! tests. Written from the wire formats, and as strict as real parties; shares only `signature` and
+//! `crypto` with the gateway. State is in memory; no money moves.
 //!
 //! Faults on demand are listed in [`FAULTS`]. The last two digits of the amount trigger one, or
 //! `POST /control/next {"fault": "no_answer", "times": 1, "call": "create"}` at the institution.
@@ -31,6 +31,7 @@ mod payer;
 mod refusal;
 mod server;
 mod watched;
+pub mod wechatpay;
 
 pub use authority::{Authority, CertificateFault, PemIdentity};
 pub use client::{ClientResponse, ClientSettings, MerchantClient};

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 mod listener;
 mod refunds;
+mod wechatpay;
 
 use listener::CallbackListener;
 

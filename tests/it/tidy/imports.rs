@@ -32,14 +32,21 @@ const IMPORTS: &str = "
     terminal    ->
 ";
 
+/// Counterparts of institutions are written from the wire formats alone: what a folder of `sandbox/`
+/// may name beside itself, so that no fault of an adapter is repeated by its judge.
+const COUNTERPARTS: &str = "
+    sandbox/wechatpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
+";
+
 /// To replace a library is a change to one place: its name, and the files or directories that may
 /// use it.
 const HOMES: &str = "
     aes_gcm            -> crypto
     anyhow             -> main command run
     arc_swap           -> edge limits run
-    aws_lc_rs          -> crypto
+    aws_lc_rs          -> crypto sandbox/wechatpay/crypto
     clap               -> main command
+    flate2             -> sandbox/wechatpay/bills
     governor           -> limits
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
@@ -122,6 +129,33 @@ fn group_heads(group: &str) -> Vec<String> {
     heads
 }
 
+/// What a counterpart names that it must not share.
+fn counterpart_faults(file: &SourceFile) -> Vec<String> {
+    let inside = file.path.trim_start_matches("src/");
+    let found = table(COUNTERPARTS).find(|(folder, _)| {
+        let below = inside.strip_prefix(folder);
+        below.is_some_and(|below| below == ".rs" || below.starts_with('/'))
+    });
+    let Some((folder, allowed)) = found else {
+        return Vec::new();
+    };
+    let own = folder.replace('/', "::");
+    let code = code(file.production());
+    let mut faults = Vec::new();
+    for (before, after) in occurrences(&code, "crate::") {
+        let path: String = after
+            .chars()
+            .take_while(|letter| is_name(*letter) || *letter == ':')
+            .collect();
+        let begins = |with: &str| path == with || path.starts_with(&format!("{with}::"));
+        let is_ours = begins(&own) || allowed.iter().any(|part| begins(part));
+        if !before.ends_with("::") && !is_ours {
+            faults.push(format!("{}: a counterpart names {path:?}", file.path));
+        }
+    }
+    faults
+}
+
 fn import_faults(file: &SourceFile) -> Vec<String> {
     let Some(from) = module(&file.path) else {
         return Vec::new();
@@ -170,6 +204,47 @@ fn import_faults(file: &SourceFile) -> Vec<String> {
 fn imports_follow_the_layout() {
     let faults: Vec<String> = ours().iter().flat_map(import_faults).collect();
     none(&faults);
+}
+
+#[test]
+fn counterparts_share_nothing_with_adapters() {
+    none(
+        &ours()
+            .iter()
+            .flat_map(counterpart_faults)
+            .collect::<Vec<_>>(),
+    );
+    for (path, text, faults) in [
+        (
+            "src/sandbox/wechatpay/calls.rs",
+            "use crate::institution::Call;",
+            1,
+        ),
+        (
+            "src/sandbox/wechatpay/calls.rs",
+            "use crate::sandbox::institution::x;",
+            1,
+        ),
+        (
+            "src/sandbox/wechatpay/mod.rs",
+            "use crate::{crypto, domain};",
+            1,
+        ),
+        (
+            "src/sandbox/wechatpay/calls.rs",
+            "use crate::sandbox::wechatpay::{form};",
+            0,
+        ),
+        (
+            "src/sandbox/wechatpay/calls.rs",
+            "use crate::crypto::rsa;",
+            0,
+        ),
+        ("src/sandbox/merchant.rs", "use crate::signature::Key;", 0),
+    ] {
+        let file = SourceFile::new(path, text);
+        assert_eq!(counterpart_faults(&file).len(), faults, "{path}: {text}");
+    }
 }
 
 #[test]
