@@ -2,6 +2,8 @@
 //! keys and certificates of one folder. For development: creates missing signing keys there,
 //! replaces none, and keeps its ledgers in memory only.
 
+mod wechatpay;
+
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -15,6 +17,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files;
+use crate::sandbox::wechatpay::SandboxWechatPay;
 use crate::sandbox::{
     FAULTS, InstitutionDelays, InstitutionSettings, MerchantSettings, PemIdentity,
     RefundCapabilities, SandboxInstitution, SandboxMerchant,
@@ -76,6 +79,10 @@ pub struct SandboxArgs {
     /// The id of the gateway's key that signs notifications
     #[arg(long, default_value = "platform-1")]
     pub platform_key: String,
+    /// Also run WeChat Pay's counterpart: its first host on this port, its second on the next. With
+    /// 0, free ports are used
+    #[arg(long)]
+    pub wechatpay_port: Option<u16>,
 }
 
 /// The running institutions and merchant. Dropping it stops them.
@@ -84,6 +91,8 @@ pub struct RunningSandbox {
     pub institutions: Vec<SandboxInstitution>,
     /// Receives notifications; `None` with `--without-merchant`.
     pub merchant: Option<SandboxMerchant>,
+    /// WeChat Pay's counterpart; `None` without `--wechatpay-port`.
+    pub wechatpay: Option<SandboxWechatPay>,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -108,6 +117,9 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         }
         if let Some(merchant) = sandbox.merchant {
             merchant.stop().await;
+        }
+        if let Some(wechatpay) = sandbox.wechatpay {
+            wechatpay.stop().await;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -155,9 +167,14 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<RunningSandbox> {
             .with_context(|| format!("{}, port {port}", role.id))?;
         institutions.push(institution);
     }
+    let wechatpay = match args.wechatpay_port {
+        None => None,
+        Some(port) => Some(wechatpay::start(args, port, (&identity, &roots_pem)).await?),
+    };
     Ok(RunningSandbox {
         institutions,
         merchant,
+        wechatpay,
     })
 }
 
@@ -258,6 +275,9 @@ fn summary(args: &SandboxArgs, sandbox: &RunningSandbox) -> String {
     for (_, word, cents, what) in FAULTS {
         let _ = writeln!(text, "#   {cents:02}  {word}: {what}");
     }
+    if let Some(wechatpay) = &sandbox.wechatpay {
+        text.push_str(&wechatpay::summary(args, wechatpay));
+    }
     text
 }
 
@@ -348,6 +368,7 @@ mod tests {
             host: "localhost".to_owned(),
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
+            wechatpay_port: None,
         };
         let sandbox = open(&args).await.unwrap();
         let text = summary(&args, &sandbox);
@@ -358,6 +379,17 @@ mod tests {
         let sandbox = open(&args).await.unwrap();
         assert!(sandbox.merchant.is_none());
         assert!(summary(&args, &sandbox).contains("your own program"));
+        assert!(sandbox.wechatpay.is_none(), "only if asked for");
+        args.wechatpay_port = Some(0);
+        let first = open(&args).await.unwrap();
+        let key = || fs::read_to_string(folder.path().join("wechatpay/platform.key")).unwrap();
+        let made = key();
+        assert!(summary(&args, &first).contains("wechatpay/merchant.key"));
+        drop(first);
+        let again = open(&args).await.unwrap();
+        assert_eq!(made, key(), "keys are created once");
+        let origin = again.wechatpay.as_ref().unwrap().second_origin();
+        assert!(summary(&args, &again).contains(&origin));
     }
 
     /// F1: `paymux check` accepts the tables printed for `routes.toml` unchanged.
@@ -383,6 +415,7 @@ mod tests {
             host: "localhost".to_owned(),
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
+            wechatpay_port: Some(0),
         };
         let sandbox = open(&args).await.unwrap();
         fs::write(&file, format!("{head}{}", summary(&args, &sandbox))).unwrap();
