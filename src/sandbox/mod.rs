@@ -21,6 +21,7 @@
 //! | `91` `93` | refund pending, succeeds later; fails later |
 //! | `92` `94` | refund failed for good; reported as failed, but succeeds later |
 
+mod alipay;
 mod authority;
 mod client;
 mod clock;
@@ -33,6 +34,12 @@ mod server;
 mod watched;
 pub mod wechatpay;
 
+pub use alipay::{
+    ALIPAY_CODES, ALIPAY_FAULTS, AlipayAct, AlipayActed, AlipayApp, AlipayAuthorisation,
+    AlipayBooks, AlipayCertificateNumbers, AlipayControl, AlipayDelays, AlipayFault, AlipayKey,
+    AlipayProduct, AlipayRefund, AlipaySandbox, AlipaySettings, AlipayStartFault, AlipayStatus,
+    AlipaySteered, AlipayTerms, AlipayTime, AlipayTrade, EmptyDay, TradeKey,
+};
 pub use authority::{Authority, CertificateFault, PemIdentity};
 pub use client::{ClientResponse, ClientSettings, MerchantClient};
 pub use exchange::ExchangeFault;

@@ -1,0 +1,44 @@
+//! `RSA2`: RSASSA-PKCS1-v1_5 with SHA-256 over UTF-8 text, in Base64; keys with or without PEM
+//! armour. Numbers of certificates are settings, not computed here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::crypto::pem;
+use crate::crypto::rsa::{RsaPrivateKey, RsaPublicKey, RsaScheme};
+
+const SCHEME: RsaScheme = RsaScheme::Pkcs1Sha256;
+
+/// Parses PKCS #8, in PEM or as bare Base64.
+pub(super) fn private_key(text: &str) -> Option<RsaPrivateKey> {
+    let der = pem::read_private_key(text.as_bytes()).or_else(|| bare(text))?;
+    RsaPrivateKey::from_pkcs8(&der, SCHEME)
+}
+
+/// Parses a `SubjectPublicKeyInfo`, in PEM or as bare Base64.
+pub(super) fn public_key(text: &str) -> Option<RsaPublicKey> {
+    let der = pem::read_public_key(text.as_bytes()).or_else(|| bare(text))?;
+    RsaPublicKey::from_spki(&der, SCHEME)
+}
+
+/// A new private key; `None` if there is no randomness.
+pub(super) fn generate() -> Option<RsaPrivateKey> {
+    RsaPrivateKey::from_pkcs8(&RsaPrivateKey::generate_pkcs8()?, SCHEME)
+}
+
+/// Signs a text; empty only if the library fails.
+pub(super) fn sign(key: &RsaPrivateKey, text: &str) -> String {
+    let signature = key.sign(text.as_bytes()).unwrap_or_default();
+    STANDARD.encode(signature)
+}
+
+/// Whether the Base64 text is this key's signature of a text.
+pub(super) fn verify(key: &RsaPublicKey, text: &str, signature: &str) -> bool {
+    let decoded = STANDARD.decode(signature);
+    decoded.is_ok_and(|signature| key.verify(text.as_bytes(), &signature))
+}
+
+fn bare(text: &str) -> Option<Vec<u8>> {
+    let joined: String = text.split_ascii_whitespace().collect();
+    STANDARD.decode(joined).ok()
+}
