@@ -2,6 +2,7 @@
 //! keys and certificates of one folder. For development: creates missing signing keys there,
 //! replaces none, and keeps its ledgers in memory only.
 
+mod alipay;
 mod wechatpay;
 
 use std::fmt::Write as _;
@@ -19,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::files;
 use crate::sandbox::wechatpay::SandboxWechatPay;
 use crate::sandbox::{
-    FAULTS, InstitutionDelays, InstitutionSettings, MerchantSettings, PemIdentity,
+    AlipaySandbox, FAULTS, InstitutionDelays, InstitutionSettings, MerchantSettings, PemIdentity,
     RefundCapabilities, SandboxInstitution, SandboxMerchant,
 };
 use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
@@ -83,6 +84,9 @@ pub struct SandboxArgs {
     /// 0, free ports are used
     #[arg(long)]
     pub wechatpay_port: Option<u16>,
+    /// Also run Alipay's gateway, on this port. With 0, a free port is used
+    #[arg(long)]
+    pub alipay_port: Option<u16>,
 }
 
 /// The running institutions and merchant. Dropping it stops them.
@@ -93,6 +97,8 @@ pub struct RunningSandbox {
     pub merchant: Option<SandboxMerchant>,
     /// WeChat Pay's counterpart; `None` without `--wechatpay-port`.
     pub wechatpay: Option<SandboxWechatPay>,
+    /// Alipay's gateway; `None` without `--alipay-port`.
+    pub alipay: Option<AlipaySandbox>,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -120,6 +126,9 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         }
         if let Some(wechatpay) = sandbox.wechatpay {
             wechatpay.stop().await;
+        }
+        if let Some(alipay) = sandbox.alipay {
+            alipay.stop().await;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -171,10 +180,12 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<RunningSandbox> {
         None => None,
         Some(port) => Some(wechatpay::start(args, port, (&identity, &roots_pem)).await?),
     };
+    let alipay = alipay::start(args, identity, &roots_pem).await?;
     Ok(RunningSandbox {
         institutions,
         merchant,
         wechatpay,
+        alipay,
     })
 }
 
@@ -278,6 +289,9 @@ fn summary(args: &SandboxArgs, sandbox: &RunningSandbox) -> String {
     if let Some(wechatpay) = &sandbox.wechatpay {
         text.push_str(&wechatpay::summary(args, wechatpay));
     }
+    if let Some(gateway) = &sandbox.alipay {
+        text.push_str(&alipay::summary(args, gateway));
+    }
     text
 }
 
@@ -369,8 +383,10 @@ mod tests {
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
             wechatpay_port: None,
+            alipay_port: None,
         };
         let sandbox = open(&args).await.unwrap();
+        assert!(sandbox.alipay.is_none());
         let text = summary(&args, &sandbox);
         assert_eq!(text.matches("[[institution]]").count(), 3);
         assert!(folder.path().join("bluebank-1.pub").exists());
@@ -390,6 +406,13 @@ mod tests {
         assert_eq!(made, key(), "keys are created once");
         let origin = again.wechatpay.as_ref().unwrap().second_origin();
         assert!(summary(&args, &again).contains(&origin));
+        args.alipay_port = Some(0);
+        for _ in ["made", "read"] {
+            let sandbox = open(&args).await.unwrap();
+            let url = sandbox.alipay.as_ref().unwrap().gateway_url();
+            assert!(summary(&args, &sandbox).contains(&url));
+        }
+        assert!(folder.path().join("alipay.pub").exists());
     }
 
     /// F1: `paymux check` accepts the tables printed for `routes.toml` unchanged.
@@ -416,6 +439,7 @@ mod tests {
             merchant: "M1001".to_owned(),
             platform_key: "platform-1".to_owned(),
             wechatpay_port: Some(0),
+            alipay_port: Some(0),
         };
         let sandbox = open(&args).await.unwrap();
         fs::write(&file, format!("{head}{}", summary(&args, &sandbox))).unwrap();

@@ -20,6 +20,9 @@
 //! | `83` `84` | first callback with another amount; with a forged signature |
 //! | `91` `93` | refund pending, succeeds later; fails later |
 //! | `92` `94` | refund failed for good; reported as failed, but succeeds later |
+//!
+//! [`AlipaySandbox`] is a counterpart of Alipay's gateway, with faults of its own
+//! ([`ALIPAY_FAULTS`]) and only `crypto` in common with the gateway that calls it.
 
 mod alipay;
 mod authority;

@@ -15,6 +15,7 @@ use paymux::sandbox::{
 use paymux::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use serde_json::{Value, json};
 
+mod alipay;
 mod listener;
 mod refunds;
 mod wechatpay;

@@ -6,8 +6,9 @@ use crate::sandbox::alipay::biz::BizContent;
 use crate::sandbox::alipay::books::AlipayParty;
 use crate::sandbox::alipay::clock::parse_local;
 use crate::sandbox::alipay::form::AlipayParameters;
+use crate::sandbox::alipay::keys::{self, EnrolledApp};
 use crate::sandbox::alipay::terms::AlipayProduct;
-use crate::sandbox::alipay::{AlipayState, EnrolledApp, crypto, lock};
+use crate::sandbox::alipay::{AlipayState, lock};
 
 /// How far `timestamp` may be from the gateway's clock, either way. Unit: milliseconds.
 const WINDOW_MS: i64 = 15 * 60_000;
@@ -79,7 +80,7 @@ impl Channel {
 
 /// A request that is what it says.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct AdmittedCall {
     pub(super) method: String,
     pub(super) party: AlipayParty,
     /// Whether the answer names the gateway's certificate.
@@ -92,7 +93,7 @@ pub(super) struct Admitted {
 /// Why a request was not admitted. Before the application is known, nothing can be signed.
 #[derive(Debug)]
 pub(super) struct Turned {
-    pub(super) refusal: AlipayRefusal,
+    pub(super) refusal: Box<AlipayRefusal>,
     /// The method and whether the application is in certificate mode, once both are known.
     pub(super) to: Option<(String, bool)>,
 }
@@ -102,12 +103,15 @@ pub(super) fn admit(
     state: &AlipayState,
     form: &AlipayParameters,
     channel: Channel,
-) -> Result<Admitted, Turned> {
-    let unsigned = |refusal| Turned { refusal, to: None };
+) -> Result<AdmittedCall, Turned> {
+    let unsigned = |refusal| Turned {
+        refusal: Box::new(refusal),
+        to: None,
+    };
     let (app, method, wrong_field) = addressed(state, form, channel).map_err(unsigned)?;
     let certificate_mode = app.app.certificates.is_some();
     let signed = |refusal| Turned {
-        refusal,
+        refusal: Box::new(refusal),
         to: Some((method.to_owned(), certificate_mode)),
     };
     check_common(state, form).map_err(signed)?;
@@ -117,7 +121,7 @@ pub(super) fn admit(
     let party = party(state, app, form, method).map_err(signed)?;
     let biz = form.get("biz_content");
     let biz = biz.ok_or_else(|| signed(AlipayRefusal::missing("biz_content")))?;
-    Ok(Admitted {
+    Ok(AdmittedCall {
         method: method.to_owned(),
         party,
         certificate_mode,
@@ -225,7 +229,7 @@ fn check_signature(app: &EnrolledApp, form: &AlipayParameters) -> Result<(), Ali
             detail,
         ));
     };
-    if crypto::verify(key, &form.signed_text(&["sign"]), signature) {
+    if keys::verify(key, &form.signed_text(&["sign"]), signature) {
         Ok(())
     } else {
         let detail = "无效签名，请检查签名字符串和公私钥是否匹配";

@@ -4,10 +4,10 @@
 use serde_json::Value;
 
 use crate::crypto::rsa::RsaPrivateKey;
-use crate::sandbox::alipay::crypto;
+use crate::sandbox::alipay::keys;
 
 /// Members of a node after `code` and `msg`, in the order in which they are written.
-pub(super) type Members = Vec<(&'static str, Value)>;
+pub(super) type NodeMembers = Vec<(&'static str, Value)>;
 
 /// The node of failures that belong to no method.
 pub(super) const ERROR_NODE: &str = "error_response";
@@ -18,7 +18,7 @@ pub(super) struct AlipayRefusal {
     pub(super) code: String,
     pub(super) sub_code: String,
     pub(super) detail: String,
-    pub(super) members: Members,
+    pub(super) members: NodeMembers,
 }
 
 impl AlipayRefusal {
@@ -27,7 +27,7 @@ impl AlipayRefusal {
             code: code.to_owned(),
             sub_code: sub_code.to_owned(),
             detail: detail.to_owned(),
-            members: Members::new(),
+            members: NodeMembers::new(),
         }
     }
 
@@ -48,7 +48,7 @@ impl AlipayRefusal {
     }
 
     /// Adds members to its node.
-    pub(super) fn with(mut self, members: Members) -> Self {
+    pub(super) fn with(mut self, members: NodeMembers) -> Self {
         self.members = members;
         self
     }
@@ -69,7 +69,7 @@ impl AlipayRefusal {
 }
 
 /// The text of a successful node.
-pub(super) fn success(more: &Members) -> String {
+pub(super) fn success(more: &NodeMembers) -> String {
     let mut members = vec![("code", "10000".into()), ("msg", message("10000").into())];
     members.extend(more.clone());
     written(&members)
@@ -93,7 +93,7 @@ fn message(code: &str) -> &'static str {
 }
 
 /// A JSON object in this order, with each slash escaped, as the gateway writes it.
-fn written(members: &Members) -> String {
+fn written(members: &NodeMembers) -> String {
     let pairs: Vec<String> = members
         .iter()
         .map(|(name, value)| format!("\"{name}\":{value}"))
@@ -121,7 +121,7 @@ pub(super) fn signed(
     serial: Option<&str>,
     order: MemberOrder,
 ) -> String {
-    let signature = format!("\"sign\":\"{}\"", crypto::sign(key, node));
+    let signature = format!("\"sign\":\"{}\"", keys::sign(key, node));
     let serial = serial.map(|serial| format!("\"alipay_cert_sn\":\"{serial}\""));
     let node = format!("\"{name}\":{node}");
     let members: Vec<String> = match order {

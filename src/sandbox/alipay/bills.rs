@@ -14,8 +14,8 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::sandbox::alipay::admission::Admitted;
-use crate::sandbox::alipay::answer::{AlipayRefusal, Members};
+use crate::sandbox::alipay::admission::AdmittedCall;
+use crate::sandbox::alipay::answer::{AlipayRefusal, NodeMembers};
 use crate::sandbox::alipay::bills::text::{BillPeriod, details, rows, summary};
 use crate::sandbox::alipay::clock::DAY_MS;
 use crate::sandbox::alipay::{AlipayState, EmptyDay, lock};
@@ -38,7 +38,10 @@ struct BillFile {
 }
 
 /// `alipay.data.dataservice.bill.downloadurl.query`.
-pub(super) fn address(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+pub(super) fn address(
+    state: &AlipayState,
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[&["bill_type", "bill_date", "smid", "secure"]])?;
     let refused = |sub_code: &str| AlipayRefusal::business(sub_code, "账单不可下载");
@@ -87,7 +90,7 @@ pub(super) fn address(state: &AlipayState, admitted: &Admitted) -> Result<Member
     lock(&state.bills.0).insert(token.clone(), file);
     let authority = &state.authority;
     let url = format!("{scheme}://{authority}/downloadBillFile.resource?token={token}");
-    let mut members: Members = vec![("bill_download_url", url.into())];
+    let mut members: NodeMembers = vec![("bill_download_url", url.into())];
     if rows.is_empty() {
         members.push(("bill_file_code", "EMPTY_DATA_WITH_BILL_FILE".into()));
     }
@@ -98,7 +101,7 @@ pub(super) fn address(state: &AlipayState, admitted: &Admitted) -> Result<Member
 pub(super) fn download(state: &AlipayState, request: &Request<Bytes>) -> Response<Bytes> {
     let refused = |why: &str| written(StatusCode::FORBIDDEN, "text/plain", why.to_owned());
     let agent = request.headers().get(USER_AGENT);
-    if agent.is_none_or(|agent| agent.is_empty()) {
+    if agent.is_none_or(HeaderValue::is_empty) {
         return refused("no User-Agent");
     }
     let query = request.uri().query().unwrap_or_default();

@@ -1,13 +1,15 @@
 //! The gateway's own books, in memory: offers that nobody acted on, trades, and who paid. All
 //! rules of payments are here; no waiting, I/O or HTTP. Refunds have a file of their own.
 
+pub(super) mod offers;
 pub(super) mod refunds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sandbox::alipay::books::offers::AlipayOffer;
 use crate::sandbox::alipay::books::refunds::AlipayRefund;
 use crate::sandbox::alipay::clock::{DAY_MS, compact};
-use crate::sandbox::alipay::terms::{AlipayProduct, AlipayTerms};
+use crate::sandbox::alipay::terms::AlipayTerms;
 
 /// The seller's PID and the merchant's number: unique for each merchant.
 pub type TradeKey = (String, String);
@@ -37,8 +39,9 @@ impl AlipayStatus {
     }
 }
 
-/// For whom a call acts, and where its notifications go.
+/// For whom a call acts.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "the names on the wire")]
 pub(super) struct AlipayParty {
     /// The application that signed.
     pub(super) app_id: String,
@@ -46,26 +49,6 @@ pub(super) struct AlipayParty {
     pub(super) auth_app_id: String,
     /// The merchant's PID.
     pub(super) seller_id: String,
-}
-
-/// An address, code or order string in somebody's hands; nothing exists at the gateway yet.
-#[derive(Debug, Clone)]
-pub(super) struct AlipayOffer {
-    pub(super) party: AlipayParty,
-    pub(super) terms: AlipayTerms,
-    pub(super) notify_url: Option<String>,
-    pub(super) return_url: Option<String>,
-    /// Unit: Unix milliseconds.
-    pub(super) dead_ms: i64,
-}
-
-impl AlipayOffer {
-    pub(super) fn key(&self) -> TradeKey {
-        (
-            self.party.seller_id.clone(),
-            self.terms.out_trade_no.clone(),
-        )
-    }
 }
 
 /// One trade.
@@ -211,57 +194,6 @@ impl AlipayBooks {
         let moment = compact(now_ms);
         let (date, time) = moment.split_at_checked(8).unwrap_or_default();
         format!("{date}00222{time}{:015}", self.numbers)
-    }
-
-    /// Keeps an offer under its token. Known terms under another content are refused, and what is
-    /// already paid or closed is not offered again.
-    pub(super) fn offer(
-        &mut self,
-        token: &str,
-        offer: AlipayOffer,
-        now_ms: i64,
-    ) -> Result<(), &'static str> {
-        if let Some(trade) = self.trade_mut(&offer.key(), now_ms) {
-            may_be_paid(trade, &offer.terms)?;
-        }
-        self.offers.insert(token.to_owned(), offer);
-        Ok(())
-    }
-
-    /// The token of an earlier code for this number, or why there is none.
-    pub(super) fn code_offered(
-        &self,
-        key: &TradeKey,
-        terms: &AlipayTerms,
-    ) -> Result<Option<String>, &'static str> {
-        let earlier = self.offers.iter().find(|(_, offer)| {
-            offer.key() == *key && offer.terms.product == AlipayProduct::Precreate
-        });
-        match earlier {
-            None => Ok(None),
-            Some((token, offer)) if offer.terms == *terms => Ok(Some(token.clone())),
-            Some(_) => Err("ACQ.CONTEXT_INCONSISTENT"),
-        }
-    }
-
-    pub(super) fn offered(&self, token: &str) -> Option<&AlipayOffer> {
-        self.offers.get(token)
-    }
-
-    /// A payer acts on an offer: only now a trade comes into being.
-    pub(super) fn act_on_offer(&mut self, token: &str, act: AlipayAct, now_ms: i64) -> AlipayActed {
-        let Some(offer) = self.offers.get(token).cloned() else {
-            return AlipayActed::Refused("ACQ.TRADE_NOT_EXIST");
-        };
-        if now_ms >= offer.dead_ms {
-            return AlipayActed::Refused("ACQ.TRADE_HAS_CLOSE");
-        }
-        let key = offer.key();
-        let opened = self.open(&offer.party, offer.terms, offer.notify_url, now_ms);
-        match opened {
-            Ok(_) => self.act_on_trade(&key, act, now_ms),
-            Err(sub_code) => AlipayActed::Refused(sub_code),
-        }
     }
 
     /// Creates a trade, or finds the one with the same terms while it waits for the payer.

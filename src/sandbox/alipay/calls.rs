@@ -1,6 +1,7 @@
 //! Calls of servers: admits a request, carries it out in the books, and signs the answer over the
 //! node's exact characters. Effects are in the books before the answer.
 
+mod creating;
 mod refunding;
 mod tokens;
 
@@ -14,21 +15,19 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::sandbox::alipay::admission::{Admitted, Channel, Turned, admit};
+use crate::sandbox::alipay::admission::{AdmittedCall, Channel, Turned, admit};
 use crate::sandbox::alipay::answer::{
-    AlipayRefusal, Members, node_name, signed, success, unsigned,
+    AlipayRefusal, NodeMembers, node_name, signed, success, unsigned,
 };
 use crate::sandbox::alipay::biz::yuan;
-use crate::sandbox::alipay::books::{
-    AlipayAct, AlipayActed, AlipayOffer, AlipayStatus, AlipayTrade, TradeKey,
-};
+use crate::sandbox::alipay::books::{AlipayStatus, AlipayTrade, TradeKey};
 use crate::sandbox::alipay::clock::local;
 use crate::sandbox::alipay::form::{AlipayParameters, FormFault};
 use crate::sandbox::alipay::notices::NoticeEvent;
 use crate::sandbox::alipay::steering::{AlipayFault, AlipaySteered};
-use crate::sandbox::alipay::terms::{AlipayProduct, AlipayTerms};
+use crate::sandbox::alipay::terms::AlipayProduct;
 use crate::sandbox::alipay::{AlipayState, bills, cashier, lock, notices};
-use crate::sandbox::clock::{draw_token, wait};
+use crate::sandbox::clock::wait;
 use crate::sandbox::refusal::written;
 use crate::sandbox::server::SandboxReply;
 
@@ -126,7 +125,7 @@ fn sealed(
 /// Carries a call out, unless a fault says otherwise, and answers.
 async fn reply(
     state: &Arc<AlipayState>,
-    admitted: &Admitted,
+    admitted: &AdmittedCall,
     steered: Option<AlipaySteered>,
 ) -> SandboxReply {
     let fault = steered.as_ref().map(|steered| steered.fault);
@@ -170,7 +169,7 @@ async fn reply(
 }
 
 /// The members of an answer that tells another state or amount than the books have.
-fn altered(mut members: Members, fault: Option<AlipayFault>) -> Members {
+fn altered(mut members: NodeMembers, fault: Option<AlipayFault>) -> NodeMembers {
     for (name, value) in &mut members {
         match (fault, *name) {
             (Some(AlipayFault::UnlistedStatus), "trade_status") => {
@@ -185,12 +184,12 @@ fn altered(mut members: Members, fault: Option<AlipayFault>) -> Members {
 
 async fn carry_out(
     state: &Arc<AlipayState>,
-    admitted: &Admitted,
-) -> Result<Members, AlipayRefusal> {
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     match admitted.method.as_str() {
-        "alipay.trade.precreate" => precreate(state, admitted).await,
-        "alipay.trade.create" => create(state, admitted).await,
-        "alipay.trade.pay" => pay(state, admitted),
+        "alipay.trade.precreate" => creating::precreate(state, admitted).await,
+        "alipay.trade.create" => creating::create(state, admitted).await,
+        "alipay.trade.pay" => creating::pay(state, admitted),
         "alipay.trade.query" => query(state, admitted),
         "alipay.trade.close" => close(state, admitted),
         "alipay.trade.cancel" => refunding::cancel(state, admitted),
@@ -219,136 +218,8 @@ pub(super) fn acq(sub_code: &'static str) -> AlipayRefusal {
     AlipayRefusal::business(sub_code, detail)
 }
 
-fn terms(
-    state: &AlipayState,
-    admitted: &Admitted,
-    product: AlipayProduct,
-) -> Result<AlipayTerms, AlipayRefusal> {
-    let seller_id = &admitted.party.seller_id;
-    AlipayTerms::read(product, &admitted.biz, seller_id, state.now_ms())
-}
-
-async fn precreate(
-    state: &Arc<AlipayState>,
-    admitted: &Admitted,
-) -> Result<Members, AlipayRefusal> {
-    let terms = terms(state, admitted, AlipayProduct::Precreate)?;
-    let now_ms = state.now_ms();
-    let number = terms.out_trade_no.clone();
-    let offer = AlipayOffer {
-        dead_ms: terms.offer_deadline_ms(now_ms),
-        party: admitted.party.clone(),
-        terms,
-        notify_url: admitted.notify_url.clone(),
-        return_url: None,
-    };
-    let key = offer.key();
-    let offered = state.books.change(|books| {
-        let earlier = books.code_offered(&key, &offer.terms)?;
-        let token = earlier.unwrap_or_else(|| format!("bax{}", draw_token()));
-        books.offer(&token, offer, now_ms)?;
-        Ok(token)
-    });
-    let token = offered.map_err(acq)?;
-    if state
-        .steering
-        .shows(&admitted.method, AlipayFault::PaidEarly)
-    {
-        state
-            .books
-            .change(|books| books.act_on_offer(&token, AlipayAct::Pay, now_ms));
-        notices::tell_now(state, &key).await;
-    }
-    Ok(vec![
-        ("out_trade_no", number.into()),
-        ("qr_code", format!("{}/qr/{token}", state.origin()).into()),
-    ])
-}
-
-async fn create(state: &Arc<AlipayState>, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
-    let terms = terms(state, admitted, AlipayProduct::Create)?;
-    let notify_url = admitted.notify_url.clone();
-    let now_ms = state.now_ms();
-    let opened = state
-        .books
-        .change(|books| books.open(&admitted.party, terms, notify_url, now_ms));
-    let trade = opened.map_err(acq)?;
-    if state
-        .steering
-        .shows(&admitted.method, AlipayFault::PaidEarly)
-    {
-        let key = trade.key();
-        state
-            .books
-            .change(|books| books.act_on_trade(&key, AlipayAct::Pay, now_ms));
-        notices::tell_now(state, &key).await;
-    }
-    Ok(vec![
-        ("out_trade_no", trade.terms.out_trade_no.into()),
-        ("trade_no", trade.trade_no.into()),
-    ])
-}
-
-/// The merchant scanned the payer's bar code.
-fn pay(state: &Arc<AlipayState>, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
-    let biz = &admitted.biz;
-    if biz.required("scene", 32)? != "bar_code" {
-        return Err(biz.wrong("scene"));
-    }
-    let auth_code = biz.required("auth_code", 24)?;
-    let is_known = matches!(
-        auth_code.as_bytes(),
-        [b'2', b'5'..=b'9', ..] | [b'3', b'0', ..]
-    );
-    let all_digits = auth_code.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_known || !all_digits || auth_code.len() < 16 {
-        return Err(acq("ACQ.PAYMENT_AUTH_CODE_INVALID"));
-    }
-    let terms = terms(state, admitted, AlipayProduct::Code)?;
-    let key = (admitted.party.seller_id.clone(), terms.out_trade_no.clone());
-    let confirms = state
-        .steering
-        .shows(&admitted.method, AlipayFault::PayerConfirms);
-    let notify_url = admitted.notify_url.clone();
-    let now_ms = state.now_ms();
-    let paid = state.books.change(|books| {
-        // A repeat of a call that waits finds the same trade, and pays nothing.
-        let is_new = books.look(&key, now_ms).is_none();
-        if is_new && !books.use_code(auth_code) {
-            return Err("ACQ.PAYMENT_AUTH_CODE_INVALID");
-        }
-        let trade = books.open(&admitted.party, terms, notify_url, now_ms)?;
-        let act = if is_new && !confirms {
-            AlipayAct::Pay
-        } else {
-            AlipayAct::Open
-        };
-        let acted = books.act_on_trade(&key, act, now_ms);
-        Ok((acted, books.look(&key, now_ms).unwrap_or(trade)))
-    });
-    let (acted, trade) = paid.map_err(acq)?;
-    match acted {
-        AlipayActed::Paid => {
-            notices::tell(state, &trade.key(), &NoticeEvent::Paid);
-            let mut members = trade_members(&trade);
-            members.retain(|(name, _)| !matches!(*name, "trade_status" | "send_pay_date"));
-            members.push(("gmt_payment", moment(trade.paid_ms)));
-            Ok(members)
-        }
-        AlipayActed::Waiting | AlipayActed::Failed => {
-            let members: Members = vec![
-                ("out_trade_no", trade.terms.out_trade_no.into()),
-                ("trade_no", trade.trade_no.into()),
-                ("total_amount", yuan(trade.terms.total_fen).into()),
-            ];
-            Err(AlipayRefusal::of("10003", "", "").with(members))
-        }
-        AlipayActed::Refused(sub_code) => Err(acq(sub_code)),
-    }
-}
-
 /// The trade that a call names.
-fn named(state: &AlipayState, admitted: &Admitted) -> Result<TradeKey, AlipayRefusal> {
+fn named(state: &AlipayState, admitted: &AdmittedCall) -> Result<TradeKey, AlipayRefusal> {
     let biz = &admitted.biz;
     let number = biz.number("out_trade_no")?;
     let trade_no = biz.text("trade_no", 64)?;
@@ -362,7 +233,7 @@ fn named(state: &AlipayState, admitted: &Admitted) -> Result<TradeKey, AlipayRef
     found.ok_or_else(|| acq("ACQ.TRADE_NOT_EXIST"))
 }
 
-fn query(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+fn query(state: &AlipayState, admitted: &AdmittedCall) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[&["out_trade_no", "trade_no", "query_options"]])?;
     let found = named(state, admitted).map(|key| {
@@ -387,11 +258,11 @@ fn query(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefu
 }
 
 /// A trade as query and pay answer it.
-fn trade_members(trade: &AlipayTrade) -> Members {
+fn trade_members(trade: &AlipayTrade) -> NodeMembers {
     let total = yuan(trade.terms.total_fen);
     let is_paid = trade.paid_ms.is_some();
     let paid = if is_paid { total.as_str() } else { "0.00" };
-    let mut members: Members = vec![
+    let mut members: NodeMembers = vec![
         ("buyer_logon_id", BUYER_LOGON_ID.into()),
         ("buyer_pay_amount", paid.into()),
         ("buyer_user_id", BUYER_ID.into()),
@@ -424,7 +295,7 @@ fn moment(at_ms: Option<i64>) -> Value {
     at_ms.map_or(Value::Null, |at_ms| local(at_ms).into())
 }
 
-fn close(state: &Arc<AlipayState>, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+fn close(state: &Arc<AlipayState>, admitted: &AdmittedCall) -> Result<NodeMembers, AlipayRefusal> {
     let fields = ["out_trade_no", "trade_no", "operator_id"];
     admitted.biz.only(&[&fields])?;
     let key = named(state, admitted)?;
@@ -441,7 +312,7 @@ fn close(state: &Arc<AlipayState>, admitted: &Admitted) -> Result<Members, Alipa
 }
 
 /// The gateway's certificate of a number, also of an earlier key.
-fn certificate(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+fn certificate(state: &AlipayState, admitted: &AdmittedCall) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[&["alipay_cert_sn"]])?;
     let serial = biz.required("alipay_cert_sn", 32)?;

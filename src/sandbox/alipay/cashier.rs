@@ -9,10 +9,11 @@ use http::header::{CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::sandbox::alipay::AlipayState;
-use crate::sandbox::alipay::admission::{Admitted, Channel, admit};
+use crate::sandbox::alipay::admission::{AdmittedCall, Channel, admit};
 use crate::sandbox::alipay::answer::AlipayRefusal;
 use crate::sandbox::alipay::biz::yuan;
-use crate::sandbox::alipay::books::{AlipayAct, AlipayActed, AlipayOffer, TradeKey};
+use crate::sandbox::alipay::books::offers::AlipayOffer;
+use crate::sandbox::alipay::books::{AlipayAct, AlipayActed, TradeKey};
 use crate::sandbox::alipay::calls::acq;
 use crate::sandbox::alipay::clock::local;
 use crate::sandbox::alipay::form::AlipayParameters;
@@ -36,7 +37,7 @@ button.pay{background:#1677ff;color:#fff;font-weight:600}small{color:#667}";
 pub(super) fn open(state: &Arc<AlipayState>, form: &AlipayParameters) -> Response<Bytes> {
     let method = form.get("method").unwrap_or_default().to_owned();
     let offered = admit(state, form, Channel::Browser)
-        .map_err(|turned| turned.refusal)
+        .map_err(|turned| *turned.refusal)
         .and_then(|admitted| offer(state, &admitted));
     match offered {
         Ok(token) => shown(state, &token),
@@ -51,7 +52,7 @@ pub(super) fn open(state: &Arc<AlipayState>, form: &AlipayParameters) -> Respons
 }
 
 /// Keeps the offer of an admitted page or order string; its token.
-fn offer(state: &AlipayState, admitted: &Admitted) -> Result<String, AlipayRefusal> {
+fn offer(state: &AlipayState, admitted: &AdmittedCall) -> Result<String, AlipayRefusal> {
     let products = [AlipayProduct::Page, AlipayProduct::Wap, AlipayProduct::App];
     let product = products
         .into_iter()
@@ -84,7 +85,7 @@ pub(super) fn pay_order_string(
 ) -> Result<AlipayActed, AlipayRefusal> {
     let invalid = |_| AlipayRefusal::invalid("isv.invalid-parameter", "参数编码错误");
     let form = AlipayParameters::merged(order_string, b"").map_err(invalid)?;
-    let admitted = admit(state, &form, Channel::Wallet).map_err(|turned| turned.refusal)?;
+    let admitted = admit(state, &form, Channel::Wallet).map_err(|turned| *turned.refusal)?;
     let token = offer(state, &admitted)?;
     Ok(act_on_offer(state, &token, act))
 }

@@ -135,7 +135,7 @@ pub(super) fn parse_local(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// G-11
+    /// Moments on the wire are in UTC+8, without a zone.
     #[test]
     fn moments_are_written_and_read_in_shanghai_time() {
         let moment = parse_local("2026-01-01 08:00:00").unwrap();
@@ -161,7 +161,7 @@ mod tests {
             start_ms: Some(1_000),
             speed: 0,
         });
-        clock.advance(Duration::from_secs(240));
+        clock.advance(Duration::from_mins(4));
         assert_eq!(clock.now_ms(), 241_000);
         clock.wait_until(241_000).await;
         let moving = async { clock.advance(Duration::from_secs(1)) };

@@ -12,11 +12,10 @@ use serde_json::{Value, json};
 
 use crate::sandbox::alipay::biz::yuan;
 use crate::sandbox::alipay::books::{AlipayAct, AlipayActed, AlipayTrade, TradeKey};
+use crate::sandbox::alipay::keys::CurrentKey;
 use crate::sandbox::alipay::notices::NoticeEvent;
 use crate::sandbox::alipay::steering::{ALIPAY_CODES, ALIPAY_FAULTS, AlipayFault, AlipaySteered};
-use crate::sandbox::alipay::{
-    AlipayKey, AlipayStartFault, AlipayState, CurrentKey, cashier, lock, notices,
-};
+use crate::sandbox::alipay::{AlipayKey, AlipayStartFault, AlipayState, cashier, lock, notices};
 use crate::sandbox::refusal::{SandboxRefusal, answered};
 
 /// The control interface, without HTTP.

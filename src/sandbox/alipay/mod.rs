@@ -1,4 +1,4 @@
-//! A simulated gateway of the Alipay OpenAPI, version 2: a real HTTPS server with its own books,
+//! A simulated gateway of the `Alipay OpenAPI`, version 2: a real HTTPS server with its own books,
 //! cashier pages, notifications and bills. Written from the published wire format alone, and as
 //! strict; shares only `crypto` with the gateway that calls it. No money moves.
 //!
@@ -14,8 +14,8 @@ mod calls;
 mod cashier;
 mod clock;
 mod control;
-mod crypto;
 mod form;
+mod keys;
 mod notices;
 mod steering;
 mod terms;
@@ -31,7 +31,7 @@ use http::header::HOST;
 use http::{Method, Request};
 use tokio::task::JoinSet;
 
-use crate::crypto::rsa::{RsaPrivateKey, RsaPublicKey};
+use crate::crypto::rsa::RsaPrivateKey;
 use crate::sandbox::alipay::answer::MemberOrder;
 use crate::sandbox::alipay::bills::BillFiles;
 pub use crate::sandbox::alipay::books::refunds::AlipayRefund;
@@ -41,6 +41,7 @@ pub use crate::sandbox::alipay::books::{
 use crate::sandbox::alipay::clock::AlipayClock;
 pub use crate::sandbox::alipay::clock::AlipayTime;
 pub use crate::sandbox::alipay::control::AlipayControl;
+use crate::sandbox::alipay::keys::{CurrentKey, EnrolledApp};
 use crate::sandbox::alipay::steering::AlipaySteering;
 pub use crate::sandbox::alipay::steering::{
     ALIPAY_CODES, ALIPAY_FAULTS, AlipayFault, AlipaySteered,
@@ -201,7 +202,7 @@ impl AlipaySandbox {
                     .collect(),
             ),
             keys: Mutex::new(vec![Arc::new(key)]),
-            forging_key: crypto::generate().ok_or_else(no_key)?,
+            forging_key: keys::generate().ok_or_else(no_key)?,
             empty_day: settings.empty_day,
             delays: settings.delays,
             clock: AlipayClock::start(settings.time),
@@ -263,25 +264,6 @@ impl Drop for AlipaySandbox {
     }
 }
 
-/// An application and its key.
-struct EnrolledApp {
-    app: AlipayApp,
-    key: Option<RsaPublicKey>,
-}
-
-impl EnrolledApp {
-    fn read(app: AlipayApp) -> Result<Self, AlipayStartFault> {
-        let key = match app.public_key.as_deref() {
-            None => None,
-            Some(text) => {
-                let key = crypto::public_key(text);
-                Some(key.ok_or_else(|| AlipayStartFault::Key(format!("of {}", app.app_id)))?)
-            }
-        };
-        Ok(Self { app, key })
-    }
-}
-
 /// An authorisation, and what became of it.
 struct EnrolledAuthorisation {
     authorisation: AlipayAuthorisation,
@@ -296,26 +278,6 @@ impl EnrolledAuthorisation {
             code_used: false,
             withdrawn: false,
         }
-    }
-}
-
-/// A signing key, parsed.
-struct CurrentKey {
-    private: RsaPrivateKey,
-    certificate: Option<(String, String)>,
-}
-
-impl CurrentKey {
-    fn read(key: &AlipayKey) -> Result<Self, AlipayStartFault> {
-        let private = crypto::private_key(&key.private_key);
-        Ok(Self {
-            private: private.ok_or_else(|| AlipayStartFault::Key("private_key".to_owned()))?,
-            certificate: key.certificate.clone(),
-        })
-    }
-
-    fn serial(&self) -> Option<&str> {
-        self.certificate.as_ref().map(|(serial, _)| serial.as_str())
     }
 }
 

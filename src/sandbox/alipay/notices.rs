@@ -15,7 +15,7 @@ use crate::sandbox::alipay::calls::{BUYER_ID, BUYER_LOGON_ID};
 use crate::sandbox::alipay::clock::{local, local_millis};
 use crate::sandbox::alipay::form::AlipayParameters;
 use crate::sandbox::alipay::steering::AlipayFault;
-use crate::sandbox::alipay::{AlipayState, crypto};
+use crate::sandbox::alipay::{AlipayState, keys};
 
 /// When a notification is sent, after its event: eight times, the last after 24 h 24 min. Unit:
 /// minutes.
@@ -77,11 +77,13 @@ fn compose(
         Some((trade, books.next_notice_id(now_ms)))
     })?;
     let product = trade.terms.product;
-    match trade.status {
-        AlipayStatus::WaitBuyerPay => return None,
-        AlipayStatus::Success => (),
-        AlipayStatus::Finished | AlipayStatus::Closed if product.tells_ends() => (),
-        AlipayStatus::Finished | AlipayStatus::Closed => return None,
+    let is_notified = match trade.status {
+        AlipayStatus::WaitBuyerPay => false,
+        AlipayStatus::Success => true,
+        AlipayStatus::Finished | AlipayStatus::Closed => product.tells_ends(),
+    };
+    if !is_notified {
+        return None;
     }
     let notice = AlipayNotice {
         key: key.clone(),
@@ -194,7 +196,7 @@ async fn repeat(state: &AlipayState, notice: &AlipayNotice, first_ms: i64) {
 
 /// Adds the signature: `sign` and `sign_type` are not covered.
 pub(super) fn sign(form: &mut AlipayParameters, key: &RsaPrivateKey) {
-    let signature = crypto::sign(key, &form.signed_text(&["sign", "sign_type"]));
+    let signature = keys::sign(key, &form.signed_text(&["sign", "sign_type"]));
     form.set("sign_type", "RSA2".to_owned());
     form.set("sign", signature);
 }

@@ -376,7 +376,7 @@ impl AlipaySteering {
 mod tests {
     use super::*;
 
-    /// E5
+    /// A fault comes where it was ordered, as often as it was ordered.
     #[test]
     fn each_word_names_one_fault_that_comes_as_often_as_ordered() {
         for (fault, word, _) in ALIPAY_FAULTS {

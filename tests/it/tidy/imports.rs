@@ -36,6 +36,7 @@ const IMPORTS: &str = "
 /// may name beside itself, so that no fault of an adapter is repeated by its judge.
 const COUNTERPARTS: &str = "
     sandbox/wechatpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
+    sandbox/alipay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
 ";
 
 /// To replace a library is a change to one place: its name, and the files or directories that may
@@ -46,7 +47,9 @@ const HOMES: &str = "
     arc_swap           -> edge limits run
     aws_lc_rs          -> crypto sandbox/wechatpay/crypto
     clap               -> main command
-    flate2             -> sandbox/wechatpay/bills
+    flate2             -> sandbox
+    encoding_rs        -> sandbox
+    form_urlencoded    -> sandbox
     governor           -> limits
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
@@ -72,6 +75,8 @@ const HOMES: &str = "
     webpki             -> crypto/certificate
     webpki_roots       -> outbound
     x509_parser        -> config command/development crypto/certificate edge/identity
+    x509_parser        -> config command/development edge/identity
+    zip                -> sandbox
     zstd               -> store/sqlite
 ";
 
@@ -216,13 +221,18 @@ fn counterparts_share_nothing_with_adapters() {
     );
     for (path, text, faults) in [
         (
-            "src/sandbox/wechatpay/calls.rs",
+            "src/sandbox/alipay/calls.rs",
             "use crate::institution::Call;",
             1,
         ),
         (
-            "src/sandbox/wechatpay/calls.rs",
+            "src/sandbox/alipay/calls.rs",
             "use crate::sandbox::institution::x;",
+            1,
+        ),
+        (
+            "src/sandbox/alipay/calls.rs",
+            "use crate::sandbox::wechatpay::x;",
             1,
         ),
         (
@@ -231,15 +241,11 @@ fn counterparts_share_nothing_with_adapters() {
             1,
         ),
         (
-            "src/sandbox/wechatpay/calls.rs",
-            "use crate::sandbox::wechatpay::{form};",
+            "src/sandbox/alipay/calls.rs",
+            "use crate::sandbox::alipay::{form};",
             0,
         ),
-        (
-            "src/sandbox/wechatpay/calls.rs",
-            "use crate::crypto::rsa;",
-            0,
-        ),
+        ("src/sandbox/alipay/calls.rs", "use crate::crypto::rsa;", 0),
         ("src/sandbox/merchant.rs", "use crate::signature::Key;", 0),
     ] {
         let file = SourceFile::new(path, text);

@@ -312,10 +312,10 @@ mod tests {
         let text = details("2088123412341234", &period, &rows);
         let (bytes, ..) = GBK.encode(&text);
         assert_eq!(bytes.len(), 1_184, "{text}");
-        let digest: String = sha256(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut digest = String::new();
+        for byte in sha256(&bytes) {
+            write!(digest, "{byte:02x}").unwrap();
+        }
         assert_eq!(
             digest,
             "f1675d62b5f28aa36e78bb79ac9a9ab1af0e8d67eb8c65d5510f5d39b649ee71"

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::sandbox::alipay::admission::Admitted;
-use crate::sandbox::alipay::answer::{AlipayRefusal, Members};
+use crate::sandbox::alipay::admission::AdmittedCall;
+use crate::sandbox::alipay::answer::{AlipayRefusal, NodeMembers};
 use crate::sandbox::alipay::biz::yuan;
 use crate::sandbox::alipay::books::AlipayBooks;
 use crate::sandbox::alipay::books::refunds::{CancelAction, RefundAsked, RefundPace};
@@ -32,8 +32,8 @@ const CANCEL_FIELDS: &[&str] = &["out_trade_no", "trade_no"];
 
 pub(super) fn refund(
     state: &Arc<AlipayState>,
-    admitted: &Admitted,
-) -> Result<Members, AlipayRefusal> {
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[REFUND_FIELDS])?;
     let asked = RefundAsked {
@@ -54,7 +54,7 @@ pub(super) fn refund(
     }
     let trade = &refunded.trade;
     let returned = yuan(trade.refunded_fen());
-    let mut members: Members = vec![
+    let mut members: NodeMembers = vec![
         ("buyer_logon_id", BUYER_LOGON_ID.into()),
         ("buyer_user_id", BUYER_ID.into()),
         ("fund_change", refunded.fund_change.into()),
@@ -85,7 +85,10 @@ fn pace(state: &AlipayState, method: &str) -> RefundPace {
 }
 
 /// Without `refund_status` while the refund did not arrive, failed, or does not show yet.
-pub(super) fn query(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+pub(super) fn query(
+    state: &AlipayState,
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[QUERY_FIELDS])?;
     let number = biz.required("out_request_no", 64)?;
@@ -93,7 +96,7 @@ pub(super) fn query(state: &AlipayState, admitted: &Admitted) -> Result<Members,
     let now_ms = state.now_ms();
     let trade = state.books.change(|books| books.look(&key, now_ms));
     let trade = trade.ok_or_else(|| acq("ACQ.TRADE_NOT_EXIST"))?;
-    let mut members: Members = vec![
+    let mut members: NodeMembers = vec![
         ("out_request_no", number.into()),
         ("out_trade_no", trade.terms.out_trade_no.as_str().into()),
         ("trade_no", trade.trade_no.as_str().into()),
@@ -117,12 +120,12 @@ pub(super) fn query(state: &AlipayState, admitted: &Admitted) -> Result<Members,
 /// Of a trade that does not exist there is nothing to cancel; its code can still be used.
 pub(super) fn cancel(
     state: &Arc<AlipayState>,
-    admitted: &Admitted,
-) -> Result<Members, AlipayRefusal> {
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[CANCEL_FIELDS])?;
-    let answered = |retry: &str, more: Members| {
-        let mut members: Members = vec![("retry_flag", retry.into())];
+    let answered = |retry: &str, more: NodeMembers| {
+        let mut members: NodeMembers = vec![("retry_flag", retry.into())];
         members.extend(more);
         members
     };
@@ -130,7 +133,7 @@ pub(super) fn cancel(
         .steering
         .shows(&admitted.method, AlipayFault::CancelAgain)
     {
-        return Ok(answered("Y", Members::new()));
+        return Ok(answered("Y", NodeMembers::new()));
     }
     let key = match named(state, admitted) {
         Err(refusal) if refusal.sub_code == "ACQ.TRADE_NOT_EXIST" => {
@@ -142,7 +145,7 @@ pub(super) fn cancel(
     let now_ms = state.now_ms();
     let cancelled = state.books.change(|books| books.cancel(&key, now_ms));
     let (action, trade) = cancelled.map_err(acq)?;
-    let mut more: Members = vec![
+    let mut more: NodeMembers = vec![
         ("out_trade_no", trade.terms.out_trade_no.as_str().into()),
         ("trade_no", trade.trade_no.as_str().into()),
     ];

@@ -2,15 +2,18 @@
 
 use serde_json::json;
 
-use crate::sandbox::alipay::admission::Admitted;
-use crate::sandbox::alipay::answer::{AlipayRefusal, Members};
+use crate::sandbox::alipay::admission::AdmittedCall;
+use crate::sandbox::alipay::answer::{AlipayRefusal, NodeMembers};
 use crate::sandbox::alipay::{AlipayState, lock};
 
 /// What the obsolete `expires_in` and its kin say. Unit: seconds.
 const EXPIRES_S: u32 = 31_536_000;
 
 /// A code is used once; a refresh token gives the same authorisation again.
-pub(super) fn exchange(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+pub(super) fn exchange(
+    state: &AlipayState,
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[&["grant_type", "code", "refresh_token"]])?;
     let mut authorisations = lock(&state.authorisations);
@@ -44,7 +47,10 @@ pub(super) fn exchange(state: &AlipayState, admitted: &Admitted) -> Result<Membe
     Ok(vec![("tokens", tokens)])
 }
 
-pub(super) fn query(state: &AlipayState, admitted: &Admitted) -> Result<Members, AlipayRefusal> {
+pub(super) fn query(
+    state: &AlipayState,
+    admitted: &AdmittedCall,
+) -> Result<NodeMembers, AlipayRefusal> {
     let biz = &admitted.biz;
     biz.only(&[&["app_auth_token"]])?;
     let token = biz.required("app_auth_token", 40)?;

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::crypto::pem;
 use crate::crypto::rsa::{RsaPrivateKey, RsaPublicKey, RsaScheme};
+use crate::sandbox::alipay::{AlipayApp, AlipayKey, AlipayStartFault};
 
 const SCHEME: RsaScheme = RsaScheme::Pkcs1Sha256;
 
@@ -41,4 +42,43 @@ pub(super) fn verify(key: &RsaPublicKey, text: &str, signature: &str) -> bool {
 fn bare(text: &str) -> Option<Vec<u8>> {
     let joined: String = text.split_ascii_whitespace().collect();
     STANDARD.decode(joined).ok()
+}
+
+/// An application and its key.
+pub(super) struct EnrolledApp {
+    pub(super) app: AlipayApp,
+    pub(super) key: Option<RsaPublicKey>,
+}
+
+impl EnrolledApp {
+    pub(super) fn read(app: AlipayApp) -> Result<Self, AlipayStartFault> {
+        let key = match app.public_key.as_deref() {
+            None => None,
+            Some(text) => {
+                let key = public_key(text);
+                Some(key.ok_or_else(|| AlipayStartFault::Key(format!("of {}", app.app_id)))?)
+            }
+        };
+        Ok(Self { app, key })
+    }
+}
+
+/// A signing key, parsed.
+pub(super) struct CurrentKey {
+    pub(super) private: RsaPrivateKey,
+    pub(super) certificate: Option<(String, String)>,
+}
+
+impl CurrentKey {
+    pub(super) fn read(key: &AlipayKey) -> Result<Self, AlipayStartFault> {
+        let private = private_key(&key.private_key);
+        Ok(Self {
+            private: private.ok_or_else(|| AlipayStartFault::Key("private_key".to_owned()))?,
+            certificate: key.certificate.clone(),
+        })
+    }
+
+    pub(super) fn serial(&self) -> Option<&str> {
+        self.certificate.as_ref().map(|(serial, _)| serial.as_str())
+    }
 }
