@@ -81,7 +81,7 @@ impl SimulatedPayer {
     /// # Errors
     /// [`PayerFault::Exchange`], [`PayerFault::Address`].
     pub async fn open(&self, url: &str) -> Result<BrowserPage, PayerFault> {
-        self.exchange((Method::GET, url), None, None).await
+        self.exchange(Method::GET, url, None, None).await
     }
 
     /// Opens a URL from a page of another party, which the browser names.
@@ -89,7 +89,7 @@ impl SimulatedPayer {
     /// # Errors
     /// [`PayerFault::Exchange`], [`PayerFault::Address`].
     pub async fn open_from(&self, referer: &str, url: &str) -> Result<BrowserPage, PayerFault> {
-        self.exchange((Method::GET, url), None, Some(referer)).await
+        self.exchange(Method::GET, url, None, Some(referer)).await
     }
 
     /// Opens an institution's page and pays; returns the next page.
@@ -133,7 +133,7 @@ impl SimulatedPayer {
         value: &str,
     ) -> Result<BrowserPage, PayerFault> {
         let page = self.open(url).await?;
-        self.submit(&page, button).await
+        self.submit(&page, name, value).await
     }
 
     /// The same, coming from a page of another party.
@@ -144,16 +144,18 @@ impl SimulatedPayer {
         &self,
         referer: &str,
         url: &str,
-        button: (&str, &str),
+        name: &str,
+        value: &str,
     ) -> Result<BrowserPage, PayerFault> {
         let page = self.open_from(referer, url).await?;
-        self.submit(&page, button).await
+        self.submit(&page, name, value).await
     }
 
     async fn submit(
         &self,
         page: &BrowserPage,
-        button: (&str, &str),
+        name: &str,
+        value: &str,
     ) -> Result<BrowserPage, PayerFault> {
         let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
         fields.push((name.to_owned(), value.to_owned()));
@@ -162,7 +164,7 @@ impl SimulatedPayer {
             .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
             .collect();
         let form = Some((FORM, body.join("&")));
-        self.exchange((Method::POST, &action), form, None).await
+        self.exchange(Method::POST, &action, form, None).await
     }
 
     /// Pays in the simulated SDK, with the parameters it was started with. `outcome`: `pay`,
@@ -179,12 +181,13 @@ impl SimulatedPayer {
         let body = json!({ "token": sdk_parameters.get("token"), "outcome": outcome });
         let url = format!("{institution_origin}/sdk/pay");
         let body = Some(("application/json", body.to_string()));
-        self.exchange((Method::POST, &url), body, None).await
+        self.exchange(Method::POST, &url, body, None).await
     }
 
     async fn exchange(
         &self,
-        (method, url): (Method, &str),
+        method: Method,
+        url: &str,
         body: Option<(&str, String)>,
         referer: Option<&str>,
     ) -> Result<BrowserPage, PayerFault> {

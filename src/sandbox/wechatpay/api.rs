@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::sandbox::server::SandboxReply;
 use crate::sandbox::wechatpay::authorization::{self, Expected};
-use crate::sandbox::wechatpay::crypto::draw_hex;
+use crate::sandbox::wechatpay::drawing::draw_hex;
 use crate::sandbox::wechatpay::faults::{AnswerFault, Carried, WechatCall};
 use crate::sandbox::wechatpay::merchants::EnrolledMerchant;
 use crate::sandbox::wechatpay::platform::SignatureKind;

@@ -11,11 +11,13 @@ use flate2::write::GzEncoder;
 use http::Request;
 use serde_json::json;
 
+use crate::crypto::digest::Sha1;
+use crate::crypto::hex;
 use crate::sandbox::wechatpay::api::{WechatAnswer, WechatOutcome, parameters};
 use crate::sandbox::wechatpay::book::{
     TradeState, WechatBook, WechatOrder, WechatRefund, WechatRefundState, WechatTransaction,
 };
-use crate::sandbox::wechatpay::crypto::{draw_letters, sha1_hex};
+use crate::sandbox::wechatpay::drawing::draw_letters;
 use crate::sandbox::wechatpay::merchants::{EnrolledMerchant, WechatMerchant};
 use crate::sandbox::wechatpay::prepay::check_sub_merchant;
 use crate::sandbox::wechatpay::refusal::{WechatErrorCode, WechatRefusal, reason};
@@ -97,7 +99,9 @@ pub(super) fn trade_bill(
         .book
         .look(|book| written(book, settings, (sub_mchid.as_deref(), &bill_date, kind)));
     let text = text.ok_or_else(|| refused(WechatErrorCode::NoStatementExist))?;
-    let hash = sha1_hex(text.as_bytes());
+    let mut hash = Sha1::new();
+    hash.update(text.as_bytes());
+    let hash = hex::lower(&hash.finish());
     let bytes = if gzip {
         gzipped(text.as_bytes())
     } else {

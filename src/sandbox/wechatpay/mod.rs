@@ -8,7 +8,7 @@ mod authorization;
 mod bills;
 mod book;
 mod control;
-mod crypto;
+mod drawing;
 mod faults;
 mod merchants;
 mod notify;

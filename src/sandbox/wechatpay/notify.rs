@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::crypto::aead::{Aes256GcmKey, NONCE_BYTES};
 use crate::sandbox::wechatpay::book::{WechatKey, WechatRefundState};
-use crate::sandbox::wechatpay::crypto::{draw_digits, draw_letters};
+use crate::sandbox::wechatpay::drawing::{draw_digits, draw_letters};
 use crate::sandbox::wechatpay::faults::NotificationFault;
 use crate::sandbox::wechatpay::platform::{SignatureKind, sealed};
 use crate::sandbox::wechatpay::time::rfc_3339;

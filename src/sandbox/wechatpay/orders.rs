@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::wechatpay::api::{WechatAnswer, WechatOutcome, parameters, percent_encoded};
 use crate::sandbox::wechatpay::book::{OrderRejection, WechatOrder};
-use crate::sandbox::wechatpay::crypto::{draw_hex, draw_letters};
+use crate::sandbox::wechatpay::drawing::{draw_hex, draw_letters};
 use crate::sandbox::wechatpay::merchants::EnrolledMerchant;
 use crate::sandbox::wechatpay::prepay::{
     self, ContractRole, WechatOrderTerms, WechatProduct, check_signer, check_sub_merchant,

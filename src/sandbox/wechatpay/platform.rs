@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::crypto::aead::{Aes256GcmKey, NONCE_BYTES};
 use crate::crypto::pem;
 use crate::crypto::rsa::{RsaPrivateKey, RsaScheme};
-use crate::sandbox::wechatpay::crypto::{draw_hex, draw_letters};
+use crate::sandbox::wechatpay::drawing::{draw_hex, draw_letters};
 use crate::sandbox::wechatpay::refusal::{WechatErrorCode, WechatRefusal, reason};
 use crate::sandbox::wechatpay::time::rfc_3339;
 

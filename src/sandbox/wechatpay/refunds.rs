@@ -13,7 +13,7 @@ use crate::sandbox::wechatpay::book::{
     WechatBook, WechatKey, WechatOrder, WechatRefund, WechatRefundRejection, WechatRefundState,
     WechatRefundTerms,
 };
-use crate::sandbox::wechatpay::crypto::draw_digits;
+use crate::sandbox::wechatpay::drawing::draw_digits;
 use crate::sandbox::wechatpay::merchants::EnrolledMerchant;
 use crate::sandbox::wechatpay::prepay::{check_sub_merchant, is_notify_url, is_text};
 use crate::sandbox::wechatpay::refusal::{WechatErrorCode, WechatRefusal, reason};

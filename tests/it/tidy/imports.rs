@@ -45,7 +45,7 @@ const HOMES: &str = "
     aes_gcm            -> crypto
     anyhow             -> main command run
     arc_swap           -> edge limits run
-    aws_lc_rs          -> crypto sandbox/wechatpay/crypto
+    aws_lc_rs          -> crypto
     clap               -> main command
     flate2             -> sandbox
     encoding_rs        -> sandbox
@@ -75,7 +75,6 @@ const HOMES: &str = "
     webpki             -> crypto/certificate
     webpki_roots       -> outbound
     x509_parser        -> config command/development crypto/certificate edge/identity
-    x509_parser        -> config command/development edge/identity
     zip                -> sandbox
     zstd               -> store/sqlite
 ";

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::refusal::{SandboxRefusal, answered};
 use crate::sandbox::wechatpay::book::{PayingOutcome, WechatOrder, WechatTransaction};
-use crate::sandbox::wechatpay::crypto::{draw_digits, draw_letters};
+use crate::sandbox::wechatpay::drawing::{draw_digits, draw_letters};
 use crate::sandbox::wechatpay::{WechatPayState, WechatProduct, notify};
 
 /// What a code's text begins with.

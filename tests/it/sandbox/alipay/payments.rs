@@ -62,7 +62,7 @@ async fn a_wap_payment_exists_once_the_payer_acts() {
         ("N", "")
     );
 
-    let waits = bed.payer.press(&url, ("outcome", "open")).await.unwrap();
+    let waits = bed.payer.press(&url, "outcome", "open").await.unwrap();
     assert!(waits.html.contains("未付款"));
     assert_eq!(bed.query("W1").await.text("trade_status"), "WAIT_BUYER_PAY");
     bed.payer.fail(&url).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_payer_who_gives_up_goes_to_the_quit_address() {
     let mut biz = order_of("W1", "10.01", "QUICK_WAP_WAY");
     biz["quit_url"] = "https://shop.example/quit".into();
     let url = address(&bed, WAP, &biz, "https://shop.example/back");
-    let left = bed.payer.press(&url, ("outcome", "quit")).await.unwrap();
+    let left = bed.payer.press(&url, "outcome", "quit").await.unwrap();
     assert_eq!(
         (left.status, &left.headers["location"]),
         (303, &"https://shop.example/quit".parse().unwrap())

@@ -128,13 +128,13 @@ async fn the_h5_page_opens_from_the_merchants_domain_and_pays() {
     assert!(page.contains("type=\"password\"") && !page.contains("<script"));
     let after = bed
         .payer
-        .press_from("https://pay.example.com/", &back, ("outcome", "fail"))
+        .press_from("https://pay.example.com/", &back, "outcome", "fail")
         .await
         .unwrap();
     assert!(after.html.contains("未支付"));
     let after = bed
         .payer
-        .press_from("https://pay.example.com/", &back, ("outcome", "pay"))
+        .press_from("https://pay.example.com/", &back, "outcome", "pay")
         .await
         .unwrap();
     assert!(after.html.contains("支付成功"), "{}", after.html);
