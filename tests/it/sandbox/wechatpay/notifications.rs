@@ -143,7 +143,13 @@ async fn a_notification_is_wrong_when_ordered_and_right_at_the_repeat() {
             NotificationFault::WrongSum => {
                 assert_eq!(plain.unwrap()["amount"]["total"], 1_002);
             }
-            _ => assert_eq!(plain.unwrap()["trade_state"], "SETTLING"),
+            NotificationFault::UnlistedState => {
+                assert_eq!(plain.unwrap()["trade_state"], "SETTLING");
+            }
+            NotificationFault::Duplicate
+            | NotificationFault::Concurrent
+            | NotificationFault::BeforeAnswer
+            | NotificationFault::NeverSent => unreachable!("{fault:?} changes no content"),
         }
     }
 }
