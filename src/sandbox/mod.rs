@@ -34,6 +34,7 @@ mod merchant;
 mod payer;
 mod refusal;
 mod server;
+mod unionpay;
 mod watched;
 pub mod wechatpay;
 
@@ -58,3 +59,13 @@ pub use merchant::{
 };
 pub use payer::{BrowserPage, PayerFault, SimulatedPayer};
 pub use server::StartFault;
+pub use unionpay::control::UnionPayControl;
+pub use unionpay::faults::{UNIONPAY_FAULTS, UnionPayDelays, UnionPayFault};
+pub use unionpay::ledger::{
+    UnionPayBook, UnionPayKey, UnionPayReceipt, UnionPayState, UnionPayTransaction,
+};
+pub use unionpay::request::UnionPayCall;
+pub use unionpay::{
+    SandboxUnionPay, UnionPayAuthority, UnionPayKeyFault, UnionPayMerchant, UnionPaySettings,
+    UnionPayStartFault,
+};

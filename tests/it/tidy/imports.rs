@@ -35,6 +35,7 @@ const IMPORTS: &str = "
 /// Counterparts of institutions are written from the wire formats alone: what a folder of `sandbox/`
 /// may name beside itself, so that no fault of an adapter is repeated by its judge.
 const COUNTERPARTS: &str = "
+    sandbox/unionpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
     sandbox/wechatpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
     sandbox/alipay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
 ";
@@ -60,7 +61,7 @@ const HOMES: &str = "
     pingora            -> edge
     pingora_core       -> edge
     prometheus         -> metrics
-    rcgen              -> command/keys crypto/tests sandbox/authority
+    rcgen              -> command/keys crypto/tests sandbox/authority sandbox/unionpay/crypto
     rusqlite           -> store/sqlite
     rust_decimal       -> domain/amount
     rustix             -> files outbound/dial run/machine world
@@ -74,7 +75,7 @@ const HOMES: &str = "
     tracing_subscriber -> main
     webpki             -> crypto/certificate
     webpki_roots       -> outbound
-    x509_parser        -> config command/development crypto/certificate edge/identity
+    x509_parser        -> config command/development crypto/certificate edge/identity sandbox/unionpay/crypto
     zip                -> sandbox
     zstd               -> store/sqlite
 ";
