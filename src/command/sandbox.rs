@@ -3,6 +3,7 @@
 //! replaces none, and keeps its ledgers in memory only.
 
 mod alipay;
+mod unionpay;
 mod wechatpay;
 
 use std::fmt::Write as _;
@@ -20,8 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::files;
 use crate::sandbox::wechatpay::SandboxWechatPay;
 use crate::sandbox::{
-    AlipaySandbox, FAULTS, InstitutionDelays, InstitutionSettings, MerchantSettings, PemIdentity,
-    RefundCapabilities, SandboxInstitution, SandboxMerchant,
+    FAULTS, InstitutionDelays, InstitutionSettings, MerchantSettings, PemIdentity,
+    RefundCapabilities, SandboxAlipay, SandboxInstitution, SandboxMerchant, SandboxUnionPay,
 };
 use crate::signature::{EnrolledKey, KeyRing, SigningKey, VerifyingKey};
 use crate::terminal;
@@ -87,6 +88,9 @@ pub struct SandboxArgs {
     /// Also run Alipay's gateway, on this port. With 0, a free port is used
     #[arg(long)]
     pub alipay_port: Option<u16>,
+    /// Also run UnionPay's gateway, on this port. With 0, a free port is used
+    #[arg(long)]
+    pub unionpay_port: Option<u16>,
 }
 
 /// The running institutions and merchant. Dropping it stops them.
@@ -98,7 +102,9 @@ pub struct RunningSandbox {
     /// WeChat Pay's counterpart; `None` without `--wechatpay-port`.
     pub wechatpay: Option<SandboxWechatPay>,
     /// Alipay's gateway; `None` without `--alipay-port`.
-    pub alipay: Option<AlipaySandbox>,
+    pub alipay: Option<SandboxAlipay>,
+    /// UnionPay's gateway; `None` without `--unionpay-port`.
+    pub unionpay: Option<SandboxUnionPay>,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -129,6 +135,9 @@ pub fn run(args: &SandboxArgs) -> anyhow::Result<ExitCode> {
         }
         if let Some(alipay) = sandbox.alipay {
             alipay.stop().await;
+        }
+        if let Some(unionpay) = sandbox.unionpay {
+            unionpay.stop().await;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -180,12 +189,17 @@ pub async fn open(args: &SandboxArgs) -> anyhow::Result<RunningSandbox> {
         None => None,
         Some(port) => Some(wechatpay::start(args, port, (&identity, &roots_pem)).await?),
     };
+    let unionpay = match args.unionpay_port {
+        None => None,
+        Some(port) => Some(unionpay::start(args, port, &identity, &roots_pem).await?),
+    };
     let alipay = alipay::start(args, identity, &roots_pem).await?;
     Ok(RunningSandbox {
         institutions,
         merchant,
         wechatpay,
         alipay,
+        unionpay,
     })
 }
 
@@ -292,6 +306,9 @@ fn summary(args: &SandboxArgs, sandbox: &RunningSandbox) -> String {
     if let Some(gateway) = &sandbox.alipay {
         text.push_str(&alipay::summary(args, gateway));
     }
+    if let Some(unionpay) = &sandbox.unionpay {
+        text.push_str(&unionpay::summary(args, unionpay));
+    }
     text
 }
 
@@ -362,6 +379,20 @@ mod tests {
     use crate::domain::identifiers::Timestamp;
     use crate::sandbox::Authority;
 
+    fn arguments(dir: &Path) -> SandboxArgs {
+        SandboxArgs {
+            dir: dir.to_owned(),
+            port: 0,
+            without_merchant: false,
+            host: "localhost".to_owned(),
+            merchant: "M1001".to_owned(),
+            platform_key: "platform-1".to_owned(),
+            wechatpay_port: None,
+            alipay_port: None,
+            unionpay_port: None,
+        }
+    }
+
     /// G-12
     #[tokio::test]
     async fn three_institutions_and_a_merchant_start_from_a_folder() {
@@ -375,18 +406,8 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let mut args = SandboxArgs {
-            dir: folder.path().to_owned(),
-            port: 0,
-            without_merchant: false,
-            host: "localhost".to_owned(),
-            merchant: "M1001".to_owned(),
-            platform_key: "platform-1".to_owned(),
-            wechatpay_port: None,
-            alipay_port: None,
-        };
+        let mut args = arguments(folder.path());
         let sandbox = open(&args).await.unwrap();
-        assert!(sandbox.alipay.is_none());
         let text = summary(&args, &sandbox);
         assert_eq!(text.matches("[[institution]]").count(), 3);
         assert!(folder.path().join("bluebank-1.pub").exists());
@@ -395,24 +416,41 @@ mod tests {
         let sandbox = open(&args).await.unwrap();
         assert!(sandbox.merchant.is_none());
         assert!(summary(&args, &sandbox).contains("your own program"));
-        assert!(sandbox.wechatpay.is_none(), "only if asked for");
+        assert!(sandbox.wechatpay.is_none() && sandbox.alipay.is_none());
+        assert!(sandbox.unionpay.is_none(), "only if asked for");
+    }
+
+    /// Each counterpart runs only if it is asked for, with keys that are created once.
+    #[tokio::test]
+    async fn counterparts_keep_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut args = arguments(folder.path());
         args.wechatpay_port = Some(0);
+        args.alipay_port = Some(0);
+        args.unionpay_port = Some(0);
+        let made = [
+            "wechatpay/platform.key",
+            "alipay.pub",
+            "unionpay-root.pem",
+            "unionpay-merchant.key",
+        ];
+        let keys = || made.map(|name| fs::read_to_string(folder.path().join(name)).unwrap());
         let first = open(&args).await.unwrap();
-        let key = || fs::read_to_string(folder.path().join("wechatpay/platform.key")).unwrap();
-        let made = key();
-        assert!(summary(&args, &first).contains("wechatpay/merchant.key"));
+        let before = keys();
         drop(first);
         let again = open(&args).await.unwrap();
-        assert_eq!(made, key(), "keys are created once");
-        let origin = again.wechatpay.as_ref().unwrap().second_origin();
-        assert!(summary(&args, &again).contains(&origin));
-        args.alipay_port = Some(0);
-        for _ in ["made", "read"] {
-            let sandbox = open(&args).await.unwrap();
-            let url = sandbox.alipay.as_ref().unwrap().gateway_url();
-            assert!(summary(&args, &sandbox).contains(&url));
+        assert_eq!(before, keys(), "keys are created once");
+        let text = summary(&args, &again);
+        let second = again.wechatpay.as_ref().unwrap().second_origin();
+        let gateway = again.alipay.as_ref().unwrap().gateway_url();
+        for expected in [
+            "wechatpay/merchant.key",
+            "unionpay-merchant.key",
+            &second,
+            &gateway,
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
         }
-        assert!(folder.path().join("alipay.pub").exists());
     }
 
     /// F1: `paymux check` accepts the tables printed for `routes.toml` unchanged.
@@ -431,16 +469,11 @@ mod tests {
         let made = || crate::command::keys::dev(&mut Vec::new(), &file, &dir, now).unwrap();
         fs::write(&file, committed).unwrap();
         made();
-        let args = SandboxArgs {
-            dir: dir.clone(),
-            port: 0,
-            without_merchant: true,
-            host: "localhost".to_owned(),
-            merchant: "M1001".to_owned(),
-            platform_key: "platform-1".to_owned(),
-            wechatpay_port: Some(0),
-            alipay_port: Some(0),
-        };
+        let mut args = arguments(&dir);
+        args.without_merchant = true;
+        args.wechatpay_port = Some(0);
+        args.alipay_port = Some(0);
+        args.unionpay_port = Some(0);
         let sandbox = open(&args).await.unwrap();
         fs::write(&file, format!("{head}{}", summary(&args, &sandbox))).unwrap();
         made();

@@ -21,7 +21,7 @@
 //! | `91` `93` | refund pending, succeeds later; fails later |
 //! | `92` `94` | refund failed for good; reported as failed, but succeeds later |
 //!
-//! [`AlipaySandbox`] is a counterpart of Alipay's gateway, with faults of its own
+//! [`SandboxAlipay`] is a counterpart of Alipay's gateway, with faults of its own
 //! ([`ALIPAY_FAULTS`]) and only `crypto` in common with the gateway that calls it.
 
 mod alipay;
@@ -41,8 +41,8 @@ pub mod wechatpay;
 pub use alipay::{
     ALIPAY_CODES, ALIPAY_FAULTS, AlipayAct, AlipayActed, AlipayApp, AlipayAuthorisation,
     AlipayBooks, AlipayCertificateNumbers, AlipayControl, AlipayDelays, AlipayFault, AlipayKey,
-    AlipayProduct, AlipayRefund, AlipaySandbox, AlipaySettings, AlipayStartFault, AlipayStatus,
-    AlipaySteered, AlipayTerms, AlipayTime, AlipayTrade, EmptyDay, TradeKey,
+    AlipayProduct, AlipayRefund, AlipaySettings, AlipayStartFault, AlipayStatus, AlipaySteered,
+    AlipayTerms, AlipayTime, AlipayTrade, EmptyDay, SandboxAlipay, TradeKey,
 };
 pub use authority::{Authority, CertificateFault, PemIdentity};
 pub use client::{ClientResponse, ClientSettings, MerchantClient};

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 mod alipay;
 mod listener;
 mod refunds;
+mod unionpay;
 mod wechatpay;
 
 use listener::CallbackListener;

@@ -10,8 +10,8 @@ use crate::command::sandbox::{SandboxArgs, loopback, read, write_new};
 use crate::crypto::pem::{self, PRIVATE_KEY, PUBLIC_KEY};
 use crate::crypto::rsa::{RsaPrivateKey, RsaScheme};
 use crate::sandbox::{
-    ALIPAY_FAULTS, AlipayApp, AlipayDelays, AlipayKey, AlipaySandbox, AlipaySettings, AlipayTime,
-    EmptyDay, PemIdentity,
+    ALIPAY_FAULTS, AlipayApp, AlipayDelays, AlipayKey, AlipaySettings, AlipayTime, EmptyDay,
+    PemIdentity, SandboxAlipay,
 };
 
 /// The one application, and the merchant to whom it belongs.
@@ -26,7 +26,7 @@ pub(super) async fn start(
     args: &SandboxArgs,
     identity: PemIdentity,
     roots_pem: &str,
-) -> anyhow::Result<Option<AlipaySandbox>> {
+) -> anyhow::Result<Option<SandboxAlipay>> {
     let Some(port) = args.alipay_port else {
         return Ok(None);
     };
@@ -50,7 +50,7 @@ pub(super) async fn start(
         time: AlipayTime::default(),
         delays: AlipayDelays::default(),
     };
-    let started = AlipaySandbox::start(settings).await;
+    let started = SandboxAlipay::start(settings).await;
     Ok(Some(
         started.with_context(|| format!("alipay, port {port}"))?,
     ))
@@ -73,7 +73,7 @@ fn rsa_pair(folder: &Path, id: &str) -> anyhow::Result<(String, String)> {
 }
 
 /// Where it listens, who calls it, and the faults available on demand.
-pub(super) fn summary(args: &SandboxArgs, gateway: &AlipaySandbox) -> String {
+pub(super) fn summary(args: &SandboxArgs, gateway: &SandboxAlipay) -> String {
     let dir = args.dir.display();
     let mut text = format!(
         "\n# Alipay's gateway: {}\n\

@@ -170,13 +170,13 @@ pub struct AlipaySettings {
 }
 
 /// A running gateway. Dropping it stops it at once, and discards its books.
-pub struct AlipaySandbox {
+pub struct SandboxAlipay {
     state: Arc<AlipayState>,
     address: SocketAddr,
     serving: Option<RunningServer>,
 }
 
-impl AlipaySandbox {
+impl SandboxAlipay {
     /// Starts it.
     ///
     /// # Errors
@@ -258,7 +258,7 @@ impl AlipaySandbox {
     }
 }
 
-impl Drop for AlipaySandbox {
+impl Drop for SandboxAlipay {
     fn drop(&mut self) {
         lock(&self.state.background_tasks).abort_all();
     }

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::sandbox::unionpay::crypto::{CertificateChoice, SigningSet, SigningWay};
+use crate::sandbox::unionpay::crypto::{
+    UnionPayCertificateChoice, UnionPaySigningSet, UnionPaySigningWay,
+};
 use crate::sandbox::unionpay::faults::UnionPayFault;
 use crate::sandbox::unionpay::form::UnionPayFields;
 use crate::sandbox::unionpay::request::{VERSION, is_well_formed};
@@ -24,13 +26,13 @@ const ECHOED: [&str; 8] = [
 
 /// A request that is not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rejection {
+pub(super) struct UnionPayRejection {
     pub(super) code: &'static str,
     /// The field at fault, or nothing.
     pub(super) field: &'static str,
 }
 
-impl Rejection {
+impl UnionPayRejection {
     pub(super) fn of(code: &'static str) -> Self {
         Self { code, field: "" }
     }
@@ -107,7 +109,7 @@ pub(super) fn message_of(code: &str) -> String {
 /// The fields of an answer before its signature.
 pub(super) fn answer_to(
     request: &UnionPayFields,
-    rejection: Rejection,
+    rejection: UnionPayRejection,
     more: &UnionPayFields,
 ) -> UnionPayFields {
     let mut fields = opening();
@@ -137,20 +139,20 @@ pub(super) fn opening() -> UnionPayFields {
 /// Adds certificate and signature, as a fault may want them.
 pub(super) fn sealed(
     mut fields: UnionPayFields,
-    signing: &SigningSet,
+    signing: &UnionPaySigningSet,
     fault: Option<UnionPayFault>,
     line_end: &str,
 ) -> UnionPayFields {
     let choice = match fault {
-        Some(UnionPayFault::OtherName) => CertificateChoice::OtherName,
-        Some(UnionPayFault::ExpiredCertificate) => CertificateChoice::Expired,
-        Some(UnionPayFault::ForeignChain) => CertificateChoice::Foreign,
-        _ => CertificateChoice::Right,
+        Some(UnionPayFault::OtherName) => UnionPayCertificateChoice::OtherName,
+        Some(UnionPayFault::ExpiredCertificate) => UnionPayCertificateChoice::Expired,
+        Some(UnionPayFault::ForeignChain) => UnionPayCertificateChoice::Foreign,
+        _ => UnionPayCertificateChoice::Right,
     };
     let way = match fault {
-        Some(UnionPayFault::WrongSignature) => SigningWay::Forged,
-        Some(UnionPayFault::SingleHash) => SigningWay::SingleHash,
-        _ => SigningWay::Right,
+        Some(UnionPayFault::WrongSignature) => UnionPaySigningWay::Forged,
+        Some(UnionPayFault::SingleHash) => UnionPaySigningWay::SingleHash,
+        _ => UnionPaySigningWay::Right,
     };
     if fault == Some(UnionPayFault::Downgrade) {
         fields.set("signMethod", "11");
@@ -206,7 +208,7 @@ mod tests {
         let mut request = UnionPayFields::default();
         request.set("orderId", "12345678&respCode=00");
         request.set("merId", "777290058110048");
-        let rejection = Rejection::at("10", "x&respCode=00");
+        let rejection = UnionPayRejection::at("10", "x&respCode=00");
         let text = answer_to(&request, rejection, &UnionPayFields::default()).raw_text();
         assert_eq!(text.matches("respCode=").count(), 1, "{text}");
         assert!(text.contains("merId=777290058110048&respCode=10"));
@@ -221,7 +223,7 @@ mod tests {
         }
         assert_eq!(message_of("34"), "查无此交易[2600000]");
         assert_eq!(
-            Rejection::at("13", "backUrl").message(),
+            UnionPayRejection::at("13", "backUrl").message(),
             "报文交易要素缺失 backUrl[1000013]"
         );
     }

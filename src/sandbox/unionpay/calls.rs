@@ -10,13 +10,15 @@ use http::{Request, StatusCode};
 
 use crate::sandbox::clock::{draw_number, draw_token, wait};
 use crate::sandbox::server::SandboxReply;
-use crate::sandbox::unionpay::answer::{Rejection, answer_to, html_page, message_of, raw, sealed};
+use crate::sandbox::unionpay::answer::{
+    UnionPayRejection, answer_to, html_page, message_of, raw, sealed,
+};
 use crate::sandbox::unionpay::clock::{beijing, parse_beijing};
 use crate::sandbox::unionpay::faults::{UnionPayFault, UnionPayTrigger};
 use crate::sandbox::unionpay::form::UnionPayFields;
 use crate::sandbox::unionpay::ledger::{UnionPayKey, UnionPayState, UnionPayTransaction};
 use crate::sandbox::unionpay::notify;
-use crate::sandbox::unionpay::request::{CallShape, UnionPayCall, is_well_formed};
+use crate::sandbox::unionpay::request::{UnionPayCall, UnionPayCallShape, is_well_formed};
 use crate::sandbox::unionpay::{UnionPayParty, file};
 
 /// How old the time of a request may be: a browser may bring an order made earlier. Unit: seconds.
@@ -27,12 +29,12 @@ const AHEAD_S_MAX: i64 = 600;
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A request that is verified and well-formed.
-pub(super) struct JudgedRequest {
+pub(super) struct JudgedUnionPayRequest {
     pub(super) call: UnionPayCall,
     pub(super) fields: UnionPayFields,
 }
 
-impl JudgedRequest {
+impl JudgedUnionPayRequest {
     pub(super) fn amount_fen(&self) -> Option<i64> {
         self.fields.text("txnAmt").parse().ok()
     }
@@ -43,17 +45,17 @@ pub(super) fn judge(
     shared: &UnionPayParty,
     request: &Request<Bytes>,
     is_browser: bool,
-) -> Result<JudgedRequest, (UnionPayFields, Rejection)> {
+) -> Result<JudgedUnionPayRequest, (UnionPayFields, UnionPayRejection)> {
     let unreadable = |rejection| (UnionPayFields::default(), rejection);
     if !has_form(request, is_browser) {
-        return Err(unreadable(Rejection::of("10")));
+        return Err(unreadable(UnionPayRejection::of("10")));
     }
     let fields = UnionPayFields::parse(request.body()).map_err(|fault| {
         tracing::debug!(?fault, "a request is not a form");
-        unreadable(Rejection::of("10"))
+        unreadable(UnionPayRejection::of("10"))
     })?;
     match verify(shared, request.uri().path(), &fields) {
-        Ok(call) => Ok(JudgedRequest { call, fields }),
+        Ok(call) => Ok(JudgedUnionPayRequest { call, fields }),
         Err(rejection) => Err((fields, rejection)),
     }
 }
@@ -75,16 +77,16 @@ fn verify(
     shared: &UnionPayParty,
     path: &str,
     fields: &UnionPayFields,
-) -> Result<UnionPayCall, Rejection> {
-    let shape = CallShape::find(path, fields)?;
+) -> Result<UnionPayCall, UnionPayRejection> {
+    let shape = UnionPayCallShape::find(path, fields)?;
     for name in ["version", "encoding", "merId"] {
         if !is_well_formed(name, fields.text(name)) {
-            return Err(Rejection::at("10", name));
+            return Err(UnionPayRejection::at("10", name));
         }
     }
     let merchant = shared
         .merchant(fields.text("merId"))
-        .ok_or(Rejection::at("30", "merId"))?;
+        .ok_or(UnionPayRejection::at("30", "merId"))?;
     shared.check_signature(fields)?;
     shared
         .book
@@ -92,33 +94,37 @@ fn verify(
     shape.check(fields)?;
     let access = fields.text("accessType");
     if !merchant.access_types.iter().any(|known| known == access) {
-        return Err(Rejection::at("32", "accessType"));
+        return Err(UnionPayRejection::at("32", "accessType"));
     }
     if shape.call == UnionPayCall::File && !merchant.has_files {
-        return Err(Rejection::of("32"));
+        return Err(UnionPayRejection::of("32"));
     }
     check_times(shape.call, fields, shared.clock.now_s())?;
     Ok(shape.call)
 }
 
 /// Queries and reversals name the time of another request, so theirs may be any.
-fn check_times(call: UnionPayCall, fields: &UnionPayFields, now_s: i64) -> Result<(), Rejection> {
+fn check_times(
+    call: UnionPayCall,
+    fields: &UnionPayFields,
+    now_s: i64,
+) -> Result<(), UnionPayRejection> {
     if matches!(call, UnionPayCall::Query | UnionPayCall::Reversal) {
         return Ok(());
     }
     let sent_s = parse_beijing(fields.text("txnTime")).unwrap_or_default();
     let oldest_s = now_s.saturating_sub(AGE_S_MAX);
     if !(oldest_s..=now_s.saturating_add(AHEAD_S_MAX)).contains(&sent_s) {
-        return Err(Rejection::at("10", "txnTime"));
+        return Err(UnionPayRejection::at("10", "txnTime"));
     }
     let Some(pay_until_s) = parse_beijing(fields.text("payTimeout")) else {
         return Ok(());
     };
     if pay_until_s <= sent_s {
-        return Err(Rejection::at("10", "payTimeout"));
+        return Err(UnionPayRejection::at("10", "payTimeout"));
     }
     if pay_until_s < now_s {
-        return Err(Rejection::at("44", "payTimeout"));
+        return Err(UnionPayRejection::at("44", "payTimeout"));
     }
     Ok(())
 }
@@ -138,14 +144,14 @@ pub(super) async fn answer(shared: &Arc<UnionPayParty>, request: &Request<Bytes>
     }
     let nothing = UnionPayFields::default();
     if let Some(UnionPayFault::Refuses(code)) = fault {
-        let rejection = Rejection::of(code);
+        let rejection = UnionPayRejection::of(code);
         return signed(shared, &judged.fields, rejection, &nothing, None);
     }
     let (rejection, more) = match act(shared, &judged).await {
         Err(rejection) => (rejection, nothing),
         Ok(more) => match fault {
-            Some(UnionPayFault::ActsThenAnswers(code)) => (Rejection::of(code), nothing),
-            _ => (Rejection::of("00"), more),
+            Some(UnionPayFault::ActsThenAnswers(code)) => (UnionPayRejection::of(code), nothing),
+            _ => (UnionPayRejection::of("00"), more),
         },
     };
     let delays = &shared.settings.delays;
@@ -172,7 +178,7 @@ pub(super) fn refuse(fault: Option<UnionPayFault>) -> Option<SandboxReply> {
 fn signed(
     shared: &UnionPayParty,
     request: &UnionPayFields,
-    rejection: Rejection,
+    rejection: UnionPayRejection,
     more: &UnionPayFields,
     fault: Option<UnionPayFault>,
 ) -> SandboxReply {
@@ -185,8 +191,8 @@ fn signed(
 /// Carries out a call; what it returns is added to the answer.
 async fn act(
     shared: &Arc<UnionPayParty>,
-    judged: &JudgedRequest,
-) -> Result<UnionPayFields, Rejection> {
+    judged: &JudgedUnionPayRequest,
+) -> Result<UnionPayFields, UnionPayRejection> {
     let (call, request) = (judged.call, &judged.fields);
     let now_s = shared.clock.now_s();
     match call {
@@ -211,15 +217,15 @@ async fn act(
             ask_for_money(shared, judged, now_s).await
         }
         // The browser's request has its own answer, and nobody sends a notification here.
-        UnionPayCall::Front | UnionPayCall::Notification => Err(Rejection::of("10")),
+        UnionPayCall::Front | UnionPayCall::Notification => Err(UnionPayRejection::of("10")),
     }
 }
 
 async fn ask_for_money(
     shared: &Arc<UnionPayParty>,
-    judged: &JudgedRequest,
+    judged: &JudgedUnionPayRequest,
     now_s: i64,
-) -> Result<UnionPayFields, Rejection> {
+) -> Result<UnionPayFields, UnionPayRejection> {
     let (call, request) = (judged.call, &judged.fields);
     let is_by_code = call == UnionPayCall::Barcode;
     let (field, token) = if call == UnionPayCall::App {
@@ -250,7 +256,7 @@ async fn ask_for_money(
 }
 
 /// A refund or a revoke was accepted: it is carried out later, and its end notified.
-fn accept(shared: &Arc<UnionPayParty>, judged: &JudgedRequest, key: UnionPayKey) {
+fn accept(shared: &Arc<UnionPayParty>, judged: &JudgedUnionPayRequest, key: UnionPayKey) {
     let trigger = UnionPayTrigger::Booked(judged.call);
     let fault = shared.faults.take(trigger, judged.amount_fen());
     finish_later(shared, judged.call, key, fault);

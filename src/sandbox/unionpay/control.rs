@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::sandbox::authority::PemIdentity;
 use crate::sandbox::unionpay::answer::written;
 use crate::sandbox::unionpay::clock::parse_beijing;
-use crate::sandbox::unionpay::crypto::{SigningSet, UnionPayKeyFault};
+use crate::sandbox::unionpay::crypto::{UnionPayKeyFault, UnionPaySigningSet};
 use crate::sandbox::unionpay::faults::{UNIONPAY_FAULTS, UnionPayFault};
 use crate::sandbox::unionpay::ledger::UnionPayTransaction;
 use crate::sandbox::unionpay::page::yuan;
@@ -45,7 +45,7 @@ impl UnionPayControl {
     /// [`UnionPayKeyFault`] if there is no randomness.
     pub fn renew_signing_key(&self) -> Result<(), UnionPayKeyFault> {
         let generation = locked(&self.0.signing).0.saturating_add(1);
-        let drawn = SigningSet::draw(&self.0.settings.authority, generation)?;
+        let drawn = UnionPaySigningSet::draw(&self.0.settings.authority, generation)?;
         *locked(&self.0.signing) = (generation, Arc::new(drawn));
         Ok(())
     }
@@ -57,7 +57,8 @@ impl UnionPayControl {
     /// [`UnionPayKeyFault`] for unusable ones.
     pub fn sign_with(&self, identity: &PemIdentity) -> Result<(), UnionPayKeyFault> {
         let generation = locked(&self.0.signing).0.saturating_add(1);
-        let drawn = SigningSet::draw(&self.0.settings.authority, generation)?.with(identity)?;
+        let drawn =
+            UnionPaySigningSet::draw(&self.0.settings.authority, generation)?.with(identity)?;
         *locked(&self.0.signing) = (generation, Arc::new(drawn));
         Ok(())
     }
@@ -99,13 +100,13 @@ fn once() -> u32 {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ClockOrder {
+struct UnionPayClockOrder {
     at: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct EnrolmentOrder {
+struct UnionPayEnrolment {
     mer_id: String,
     #[serde(default)]
     certificate: String,
@@ -156,7 +157,7 @@ fn steer(control: &UnionPayControl, what: &str, body: &[u8]) -> Result<Value, St
             Ok(json!({ "fault": fault.word(), "times": order.times, "call": order.call }))
         }
         "clock" => {
-            let order: ClockOrder = read(body)?;
+            let order: UnionPayClockOrder = read(body)?;
             let at_s = match order.at.as_deref() {
                 None => None,
                 Some(text) => Some(parse_beijing(text).ok_or("at: YYYYMMDDhhmmss")?),
@@ -171,13 +172,13 @@ fn steer(control: &UnionPayControl, what: &str, body: &[u8]) -> Result<Value, St
             Ok(json!({ "certificate": control.signing_certificate_pem() }))
         }
         "enrol" => {
-            let order: EnrolmentOrder = read(body)?;
+            let order: UnionPayEnrolment = read(body)?;
             let enrolled = control.enrol(&order.mer_id, &order.certificate);
             let cert_id = enrolled.map_err(|fault| fault.to_string())?;
             Ok(json!({ "certId": cert_id }))
         }
         "withdraw" => {
-            let order: EnrolmentOrder = read(body)?;
+            let order: UnionPayEnrolment = read(body)?;
             control.withdraw(&order.mer_id, &order.cert_id);
             Ok(json!({ "certId": order.cert_id }))
         }

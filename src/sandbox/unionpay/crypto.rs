@@ -48,7 +48,16 @@ impl UnionPayAuthority {
     /// # Errors
     /// [`UnionPayKeyFault`] if there is no randomness.
     pub fn new() -> Result<Self, UnionPayKeyFault> {
-        Self::from_keys(&draw_key()?, &draw_key()?)
+        Self::from_keys(&Self::draw_key()?, &Self::draw_key()?)
+    }
+
+    /// A new RSA key (PKCS #8, PEM).
+    ///
+    /// # Errors
+    /// [`UnionPayKeyFault`] if there is no randomness.
+    pub fn draw_key() -> Result<String, UnionPayKeyFault> {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
+        Ok(key.map_err(fault)?.serialize_pem())
     }
 
     /// The authority of these keys (PKCS #8, PEM).
@@ -83,7 +92,7 @@ impl UnionPayAuthority {
         mer_id: &str,
         serial: u64,
     ) -> Result<PemIdentity, UnionPayKeyFault> {
-        let key_pem = draw_key()?;
+        let key_pem = UnionPayAuthority::draw_key()?;
         let name = format!("041@Z2025@{mer_id}@1");
         let certificates_pem = self.issue(&name, serial, (2025, 2045), &key_pem)?;
         Ok(PemIdentity {
@@ -133,12 +142,6 @@ fn named(name: &str, serial: u64) -> Result<CertificateParams, UnionPayKeyFault>
     Ok(params)
 }
 
-/// A new RSA key (PKCS #8, PEM).
-pub(super) fn draw_key() -> Result<String, UnionPayKeyFault> {
-    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
-    Ok(key.map_err(fault)?.serialize_pem())
-}
-
 fn read_key(pem: &str) -> Result<KeyPair, UnionPayKeyFault> {
     KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_RSA_SHA256).map_err(fault)
 }
@@ -149,7 +152,7 @@ fn der_of(pem: &str) -> Result<CertificateDer<'static>, UnionPayKeyFault> {
 
 /// What signs UnionPay's messages, with the certificates that faults put in its place. All hold the
 /// same key, so that each fails for one reason only.
-pub(super) struct SigningSet {
+pub(super) struct UnionPaySigningSet {
     key: RsaPrivateKey,
     /// Of UnionPay, valid.
     right: String,
@@ -166,21 +169,21 @@ pub(super) struct SigningSet {
 
 /// The certificate of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CertificateChoice {
+pub(super) enum UnionPayCertificateChoice {
     Right,
     OtherName,
     Expired,
     Foreign,
 }
 
-impl SigningSet {
+impl UnionPaySigningSet {
     /// A new key and its certificates; `generation` counts from 0.
     pub(super) fn draw(
         authority: &UnionPayAuthority,
         generation: u64,
     ) -> Result<Self, UnionPayKeyFault> {
-        let key_pem = draw_key()?;
-        let other_pem = draw_key()?;
+        let key_pem = UnionPayAuthority::draw_key()?;
+        let other_pem = UnionPayAuthority::draw_key()?;
         let foreign = UnionPayAuthority::from_keys(&other_pem, &other_pem)?;
         let serial = SIGNER_SERIAL.saturating_add(generation);
         let valid = (2025, 2045);
@@ -216,24 +219,24 @@ impl SigningSet {
     }
 
     /// The text of a certificate with these line ends, the last line without one.
-    pub(super) fn certificate(&self, choice: CertificateChoice, line_end: &str) -> String {
+    pub(super) fn certificate(&self, choice: UnionPayCertificateChoice, line_end: &str) -> String {
         let pem = match choice {
-            CertificateChoice::Right => &self.right,
-            CertificateChoice::OtherName => &self.other_name,
-            CertificateChoice::Expired => &self.expired,
-            CertificateChoice::Foreign => &self.foreign,
+            UnionPayCertificateChoice::Right => &self.right,
+            UnionPayCertificateChoice::OtherName => &self.other_name,
+            UnionPayCertificateChoice::Expired => &self.expired,
+            UnionPayCertificateChoice::Foreign => &self.foreign,
         };
         let lines: Vec<&str> = pem.lines().map(str::trim_end).collect();
         lines.join(line_end).trim_end().to_owned()
     }
 
     /// Signs the fields as they are.
-    pub(super) fn sign(&self, fields: &UnionPayFields, how: SigningWay) -> String {
+    pub(super) fn sign(&self, fields: &UnionPayFields, how: UnionPaySigningWay) -> String {
         let text = fields.sign_text();
         let signature = match how {
-            SigningWay::Right => self.key.sign(hashed(&text).as_bytes()),
-            SigningWay::Forged => self.forging.sign(hashed(&text).as_bytes()),
-            SigningWay::SingleHash => self.key.sign(text.as_bytes()),
+            UnionPaySigningWay::Right => self.key.sign(hashed(&text).as_bytes()),
+            UnionPaySigningWay::Forged => self.forging.sign(hashed(&text).as_bytes()),
+            UnionPaySigningWay::SingleHash => self.key.sign(text.as_bytes()),
         };
         STANDARD.encode(signature.unwrap_or_default())
     }
@@ -241,7 +244,7 @@ impl SigningSet {
 
 /// How a message is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SigningWay {
+pub(super) enum UnionPaySigningWay {
     Right,
     /// With a key that does not fit the certificate.
     Forged,
@@ -264,7 +267,7 @@ fn hashed(text: &str) -> String {
 }
 
 /// A merchant's certificate as enrolled.
-pub(super) struct MerchantCertificate {
+pub(super) struct UnionPayMerchantCertificate {
     /// The serial number in decimal.
     pub(super) cert_id: String,
     not_before_s: i64,
@@ -272,7 +275,7 @@ pub(super) struct MerchantCertificate {
     key: RsaPublicKey,
 }
 
-impl MerchantCertificate {
+impl UnionPayMerchantCertificate {
     pub(super) fn read(pem: &str) -> Result<Self, UnionPayKeyFault> {
         let der = der_of(pem)?;
         let (_, certificate) = x509_parser::parse_x509_certificate(&der).map_err(fault)?;

@@ -67,11 +67,11 @@ pub enum UnionPayFault {
 }
 
 /// A fault, its word, the last two digits of the amount that trigger it, and its effect.
-type FaultLine = (UnionPayFault, &'static str, Option<i64>, &'static str);
+type UnionPayFaultLine = (UnionPayFault, &'static str, Option<i64>, &'static str);
 
 /// The published table of faults.
 #[rustfmt::skip]
-pub const UNIONPAY_FAULTS: [FaultLine; 36] = [
+pub const UNIONPAY_FAULTS: [UnionPayFaultLine; 36] = [
     (UnionPayFault::SlowAnswer, "slow_answer", Some(61), "carries out the call, answers late"),
     (UnionPayFault::NoAnswer, "no_answer", Some(62), "carries out the call, holds the connection open, never answers"),
     (UnionPayFault::AnswerLost, "answer_lost", Some(63), "carries out the call, closes the connection"),

@@ -11,7 +11,7 @@ use flate2::write::ZlibEncoder;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::sandbox::unionpay::answer::Rejection;
+use crate::sandbox::unionpay::answer::UnionPayRejection;
 use crate::sandbox::unionpay::calls::trace_time;
 use crate::sandbox::unionpay::clock::ended_settlement_day;
 use crate::sandbox::unionpay::form::UnionPayFields;
@@ -40,8 +40,8 @@ pub(super) fn answer(
     shared: &UnionPayParty,
     request: &UnionPayFields,
     now_s: i64,
-) -> Result<UnionPayFields, Rejection> {
-    let no_file = Rejection::of("98");
+) -> Result<UnionPayFields, UnionPayRejection> {
+    let no_file = UnionPayRejection::of("98");
     let day = ended_settlement_day(request.text("settleDate"), now_s).ok_or(no_file)?;
     let merchant = shared.merchant(request.text("merId")).ok_or(no_file)?;
     let lines = shared.book.look(|book| lines(book, merchant, &day));

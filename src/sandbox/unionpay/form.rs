@@ -9,7 +9,7 @@ const SIGNATURE: &str = "signature";
 
 /// Why a body is not a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FormFault {
+pub(super) enum UnionPayFormFault {
     /// A pair without `=`, an empty pair, or a second `=` that is not encoded.
     Pair,
     /// A name with other characters than letters and digits.
@@ -86,7 +86,7 @@ impl UnionPayFields {
     }
 
     /// Reads the body of a form.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, FormFault> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, UnionPayFormFault> {
         for pair in body.split(|byte| *byte == b'&') {
             check_pair(pair)?;
         }
@@ -94,7 +94,7 @@ impl UnionPayFields {
         for (name, value) in parse(body) {
             check_value(&value)?;
             if fields.get(&name).is_some() {
-                return Err(FormFault::Twice);
+                return Err(UnionPayFormFault::Twice);
             }
             fields.set(&name, value);
         }
@@ -110,13 +110,13 @@ fn joined<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 }
 
 /// The decoder repairs what it cannot decode, so this comes first.
-fn check_pair(pair: &[u8]) -> Result<(), FormFault> {
+fn check_pair(pair: &[u8]) -> Result<(), UnionPayFormFault> {
     let mut parts = pair.split(|byte| *byte == b'=');
     let (Some(name), Some(value), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(FormFault::Pair);
+        return Err(UnionPayFormFault::Pair);
     };
     if name.is_empty() || !name.iter().all(u8::is_ascii_alphanumeric) {
-        return Err(FormFault::Name);
+        return Err(UnionPayFormFault::Name);
     }
     let mut rest = value;
     while let [first, after @ ..] = rest {
@@ -128,22 +128,22 @@ fn check_pair(pair: &[u8]) -> Result<(), FormFault> {
             }
             (b'+' | b'-' | b'.' | b'_' | b'*' | b'~', _) => after,
             (byte, _) if byte.is_ascii_alphanumeric() => after,
-            _ => return Err(FormFault::Encoding),
+            _ => return Err(UnionPayFormFault::Encoding),
         };
     }
     Ok(())
 }
 
-fn check_value(value: &str) -> Result<(), FormFault> {
+fn check_value(value: &str) -> Result<(), UnionPayFormFault> {
     // What is not UTF-8 was decoded to this character.
     if value.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(FormFault::Text);
+        return Err(UnionPayFormFault::Text);
     }
     if value.is_empty() {
-        return Err(FormFault::Empty);
+        return Err(UnionPayFormFault::Empty);
     }
     if value.trim() != value {
-        return Err(FormFault::Blank);
+        return Err(UnionPayFormFault::Blank);
     }
     Ok(())
 }
@@ -166,24 +166,24 @@ mod tests {
     #[test]
     fn malformed_forms_are_refused() {
         for (body, fault) in [
-            ("", FormFault::Pair),
-            ("a", FormFault::Pair),
-            ("a=1&", FormFault::Pair),
-            ("a=1=2", FormFault::Pair),
-            ("=1", FormFault::Name),
-            ("a-b=1", FormFault::Name),
-            ("a%62=1", FormFault::Name),
-            ("a=%4", FormFault::Encoding),
-            ("a=%zz", FormFault::Encoding),
-            ("a=x y", FormFault::Encoding),
-            ("a=成", FormFault::Encoding),
-            ("a={b}", FormFault::Encoding),
-            ("a=%ff", FormFault::Text),
-            ("a=%b3%c9", FormFault::Text),
-            ("a=", FormFault::Empty),
-            ("a=+1", FormFault::Blank),
-            ("a=1%0A", FormFault::Blank),
-            ("a=1&b=2&a=1", FormFault::Twice),
+            ("", UnionPayFormFault::Pair),
+            ("a", UnionPayFormFault::Pair),
+            ("a=1&", UnionPayFormFault::Pair),
+            ("a=1=2", UnionPayFormFault::Pair),
+            ("=1", UnionPayFormFault::Name),
+            ("a-b=1", UnionPayFormFault::Name),
+            ("a%62=1", UnionPayFormFault::Name),
+            ("a=%4", UnionPayFormFault::Encoding),
+            ("a=%zz", UnionPayFormFault::Encoding),
+            ("a=x y", UnionPayFormFault::Encoding),
+            ("a=成", UnionPayFormFault::Encoding),
+            ("a={b}", UnionPayFormFault::Encoding),
+            ("a=%ff", UnionPayFormFault::Text),
+            ("a=%b3%c9", UnionPayFormFault::Text),
+            ("a=", UnionPayFormFault::Empty),
+            ("a=+1", UnionPayFormFault::Blank),
+            ("a=1%0A", UnionPayFormFault::Blank),
+            ("a=1&b=2&a=1", UnionPayFormFault::Twice),
         ] {
             assert_eq!(UnionPayFields::parse(body.as_bytes()), Err(fault), "{body}");
         }

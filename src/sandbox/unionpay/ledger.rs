@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sandbox::unionpay::answer::Rejection;
+use crate::sandbox::unionpay::answer::UnionPayRejection;
 use crate::sandbox::unionpay::clock::{beijing, parse_beijing, settlement_day};
 use crate::sandbox::unionpay::form::UnionPayFields;
 use crate::sandbox::unionpay::request::UnionPayCall;
@@ -108,7 +108,7 @@ fn key_of(mer_id: &str, order_id: &str, txn_time: &str) -> UnionPayKey {
 
 /// Outcome of a payer's attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PayerAttempt {
+pub(super) enum UnionPayPayerAttempt {
     /// The money was taken.
     Taken,
     /// The transaction was already in this state.
@@ -119,7 +119,7 @@ pub(super) enum PayerAttempt {
 
 /// Outcome of a request that books something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Booking {
+pub(super) enum UnionPayBooking {
     /// New.
     Booked,
     /// The same browser's request as before, and the payer can still pay.
@@ -187,16 +187,16 @@ impl UnionPayBook {
         &self,
         call: UnionPayCall,
         request: &UnionPayFields,
-    ) -> Result<Booking, Rejection> {
+    ) -> Result<UnionPayBooking, UnionPayRejection> {
         let key = key_of_request(request);
         let Some(there) = self.transactions.get(&key) else {
-            return Ok(Booking::Booked);
+            return Ok(UnionPayBooking::Booked);
         };
         let is_same = call == UnionPayCall::Front && there.request == content(request);
         if is_same && there.state == UnionPayState::Open {
-            return Ok(Booking::Again);
+            return Ok(UnionPayBooking::Again);
         }
-        Err(Rejection::of("12"))
+        Err(UnionPayRejection::of("12"))
     }
 
     /// Books a transaction. The caller has checked that it is new.
@@ -240,13 +240,13 @@ impl UnionPayBook {
         &mut self,
         request: &UnionPayFields,
         now_s: i64,
-    ) -> Result<UnionPayTransaction, Rejection> {
+    ) -> Result<UnionPayTransaction, UnionPayRejection> {
         let found = self.transactions.get_mut(&key_of_request(request));
         let found = found
             .filter(|one| one.txn_time == request.text("txnTime"))
-            .ok_or(Rejection::of("34"))?;
+            .ok_or(UnionPayRejection::of("34"))?;
         if found.request.text("accessType") != request.text("accessType") {
-            return Err(Rejection::at("36", "accessType"));
+            return Err(UnionPayRejection::at("36", "accessType"));
         }
         found.queries = found.queries.saturating_add(1);
         found.expire(now_s);
@@ -254,16 +254,21 @@ impl UnionPayBook {
     }
 
     /// Takes a payment once, while it is open; `discount_fen` is paid by somebody else.
-    pub(super) fn pay(&mut self, key: &UnionPayKey, now_s: i64, discount_fen: i64) -> PayerAttempt {
+    pub(super) fn pay(
+        &mut self,
+        key: &UnionPayKey,
+        now_s: i64,
+        discount_fen: i64,
+    ) -> UnionPayPayerAttempt {
         let Some(found) = self.transactions.get_mut(key) else {
-            return PayerAttempt::Unknown;
+            return UnionPayPayerAttempt::Unknown;
         };
         found.expire(now_s);
         if found.state != UnionPayState::Open {
-            return PayerAttempt::Not(found.state);
+            return UnionPayPayerAttempt::Not(found.state);
         }
         self.succeed(key, now_s, discount_fen);
-        PayerAttempt::Taken
+        UnionPayPayerAttempt::Taken
     }
 
     /// The payer's attempt failed with this code; another one may follow.
@@ -337,12 +342,12 @@ pub(super) fn key_of_request(request: &UnionPayFields) -> UnionPayKey {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
     const MORNING_S: i64 = 1_767_225_600;
 
-    pub(in crate::sandbox::unionpay) fn request(more: &[(&str, &str)]) -> UnionPayFields {
+    fn request(more: &[(&str, &str)]) -> UnionPayFields {
         let mut fields = UnionPayFields::default();
         for (name, value) in [
             ("merId", "777290058110048"),
@@ -362,7 +367,7 @@ pub(super) mod tests {
 
     fn booked(book: &mut UnionPayBook, call: UnionPayCall) -> UnionPayKey {
         let request = request(&[]);
-        assert_eq!(book.check_new(call, &request), Ok(Booking::Booked));
+        assert_eq!(book.check_new(call, &request), Ok(UnionPayBooking::Booked));
         book.book(call, &request, "token".to_owned(), MORNING_S)
     }
 
@@ -371,9 +376,9 @@ pub(super) mod tests {
     fn money_is_taken_once() {
         let mut book = UnionPayBook::default();
         let key = booked(&mut book, UnionPayCall::Front);
-        assert_eq!(book.pay(&key, MORNING_S, 0), PayerAttempt::Taken);
+        assert_eq!(book.pay(&key, MORNING_S, 0), UnionPayPayerAttempt::Taken);
         let again = book.pay(&key, MORNING_S, 0);
-        assert_eq!(again, PayerAttempt::Not(UnionPayState::Succeeded));
+        assert_eq!(again, UnionPayPayerAttempt::Not(UnionPayState::Succeeded));
         assert_eq!(book.taken_fen(), 1_001);
         let receipt = book.look(&key).unwrap().receipt.clone().unwrap();
         assert_eq!(receipt.query_id, "442601010800001234568");
@@ -388,8 +393,11 @@ pub(super) mod tests {
         let front = |book: &UnionPayBook, more: &[(&str, &str)]| {
             book.check_new(UnionPayCall::Front, &request(more))
         };
-        let duplicate = Err(Rejection::of("12"));
-        assert_eq!(front(&book, &[("signature", "x")]), Ok(Booking::Again));
+        let duplicate = Err(UnionPayRejection::of("12"));
+        assert_eq!(
+            front(&book, &[("signature", "x")]),
+            Ok(UnionPayBooking::Again)
+        );
         assert_eq!(front(&book, &[("txnAmt", "1002")]), duplicate);
         assert_eq!(front(&book, &[("txnTime", "20260101080001")]), duplicate);
         assert_eq!(book.check_new(UnionPayCall::App, &request(&[])), duplicate);
@@ -402,7 +410,7 @@ pub(super) mod tests {
     fn a_query_names_number_and_time() {
         let mut book = UnionPayBook::default();
         booked(&mut book, UnionPayCall::Qr);
-        let code = |found: Result<UnionPayTransaction, Rejection>| {
+        let code = |found: Result<UnionPayTransaction, UnionPayRejection>| {
             found.map_or_else(|r| r.code, |t| t.code)
         };
         assert_eq!(code(book.query(&request(&[]), MORNING_S)), "34");
@@ -428,6 +436,6 @@ pub(super) mod tests {
         assert_eq!(at(&mut book, last_s), (UnionPayState::Open, "60"));
         assert_eq!(at(&mut book, last_s + 1), (UnionPayState::Failed, "60"));
         let late = book.pay(&key, last_s + 1, 0);
-        assert_eq!(late, PayerAttempt::Not(UnionPayState::Failed));
+        assert_eq!(late, UnionPayPayerAttempt::Not(UnionPayState::Failed));
     }
 }

@@ -40,10 +40,10 @@ use crate::sandbox::exchange::SandboxCaller;
 use crate::sandbox::server::{
     BoundListener, RunningServer, SandboxParty, SandboxReply, StartFault,
 };
-use crate::sandbox::unionpay::answer::{Rejection, written};
+use crate::sandbox::unionpay::answer::{UnionPayRejection, written};
 use crate::sandbox::unionpay::clock::UnionPayClock;
 use crate::sandbox::unionpay::control::UnionPayControl;
-use crate::sandbox::unionpay::crypto::{MerchantCertificate, SigningSet};
+use crate::sandbox::unionpay::crypto::{UnionPayMerchantCertificate, UnionPaySigningSet};
 use crate::sandbox::unionpay::faults::{OrderedUnionPayFaults, UnionPayDelays};
 use crate::sandbox::unionpay::form::UnionPayFields;
 use crate::sandbox::unionpay::ledger::UnionPayBook;
@@ -120,7 +120,10 @@ impl SandboxUnionPay {
             book: Watched::default(),
             faults: OrderedUnionPayFaults::default(),
             clock: UnionPayClock::default(),
-            signing: Mutex::new((0, Arc::new(SigningSet::draw(&settings.authority, 0)?))),
+            signing: Mutex::new((
+                0,
+                Arc::new(UnionPaySigningSet::draw(&settings.authority, 0)?),
+            )),
             enrolled: Mutex::default(),
             background_tasks: Mutex::default(),
             settings,
@@ -199,9 +202,9 @@ struct UnionPayParty {
     faults: OrderedUnionPayFaults,
     clock: UnionPayClock,
     /// The signing key in force, and how many there were before.
-    signing: Mutex<(u64, Arc<SigningSet>)>,
+    signing: Mutex<(u64, Arc<UnionPaySigningSet>)>,
     /// The certificates of each merchant.
-    enrolled: Mutex<BTreeMap<String, Vec<MerchantCertificate>>>,
+    enrolled: Mutex<BTreeMap<String, Vec<UnionPayMerchantCertificate>>>,
     background_tasks: Mutex<JoinSet<()>>,
 }
 
@@ -218,7 +221,7 @@ impl UnionPayParty {
         format!("{}/page/{token}", self.origin())
     }
 
-    fn signing(&self) -> Arc<SigningSet> {
+    fn signing(&self) -> Arc<UnionPaySigningSet> {
         Arc::clone(&locked(&self.signing).1)
     }
 
@@ -228,7 +231,7 @@ impl UnionPayParty {
     }
 
     fn enrol(&self, mer_id: &str, certificate_pem: &str) -> Result<String, UnionPayKeyFault> {
-        let certificate = MerchantCertificate::read(certificate_pem)?;
+        let certificate = UnionPayMerchantCertificate::read(certificate_pem)?;
         let cert_id = certificate.cert_id.clone();
         let mut enrolled = locked(&self.enrolled);
         let known = enrolled.entry(mer_id.to_owned()).or_default();
@@ -238,17 +241,17 @@ impl UnionPayParty {
     }
 
     /// The signature must be by a valid certificate of this merchant.
-    fn check_signature(&self, fields: &UnionPayFields) -> Result<(), Rejection> {
+    fn check_signature(&self, fields: &UnionPayFields) -> Result<(), UnionPayRejection> {
         let enrolled = locked(&self.enrolled);
         let known = enrolled.get(fields.text("merId"));
         let certificate = known.into_iter().flatten().find(|known| {
             known.cert_id == fields.text("certId") && known.is_valid(self.clock.now_s())
         });
-        let certificate = certificate.ok_or(Rejection::at("11", "certId"))?;
+        let certificate = certificate.ok_or(UnionPayRejection::at("11", "certId"))?;
         if certificate.verifies(fields) {
             return Ok(());
         }
-        Err(Rejection::at("11", "signature"))
+        Err(UnionPayRejection::at("11", "signature"))
     }
 
     /// Spawns a background task, which is aborted when the counterpart stops.

@@ -15,7 +15,7 @@ use crate::sandbox::unionpay::calls::trace_time;
 use crate::sandbox::unionpay::faults::{UnionPayFault, UnionPayTrigger};
 use crate::sandbox::unionpay::form::UnionPayFields;
 use crate::sandbox::unionpay::ledger::{
-    PayerAttempt, UnionPayKey, UnionPayReceipt, UnionPayState, UnionPayTransaction,
+    UnionPayKey, UnionPayPayerAttempt, UnionPayReceipt, UnionPayState, UnionPayTransaction,
 };
 use crate::sandbox::unionpay::request::UnionPayCall;
 
@@ -49,7 +49,7 @@ pub(super) fn pay(shared: &UnionPayParty, key: &UnionPayKey) -> bool {
                 Some(UnionPayFault::Discount) => found.amount_fen / DISCOUNT_DIVISOR,
                 _ => 0,
             };
-            let is_taken = book.pay(key, now_s, discount_fen) == PayerAttempt::Taken;
+            let is_taken = book.pay(key, now_s, discount_fen) == UnionPayPayerAttempt::Taken;
             if is_taken && fault == Some(UnionPayFault::Defect) {
                 book.mark_defect(key);
             }

@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::sandbox::clock::draw_token;
 use crate::sandbox::server::SandboxReply;
 use crate::sandbox::unionpay::UnionPayParty;
-use crate::sandbox::unionpay::answer::{Rejection, sealed, written};
-use crate::sandbox::unionpay::calls::{self, JudgedRequest};
+use crate::sandbox::unionpay::answer::{UnionPayRejection, sealed, written};
+use crate::sandbox::unionpay::calls::{self, JudgedUnionPayRequest};
 use crate::sandbox::unionpay::faults::{UnionPayFault, UnionPayTrigger};
 use crate::sandbox::unionpay::ledger::{
-    Booking, UnionPayState, UnionPayTransaction, key_of_request,
+    UnionPayBooking, UnionPayState, UnionPayTransaction, key_of_request,
 };
 use crate::sandbox::unionpay::notify;
 
@@ -47,7 +47,7 @@ pub(super) fn arrive(shared: &Arc<UnionPayParty>, request: &Request<Bytes>) -> S
         return reply;
     }
     if let Some(UnionPayFault::Refuses(code)) = fault {
-        return SandboxReply::Answer(refused(Rejection::of(code)));
+        return SandboxReply::Answer(refused(UnionPayRejection::of(code)));
     }
     let page = match book(shared, &judged) {
         Ok(token) => open(shared, &token, StatusCode::OK),
@@ -62,13 +62,16 @@ pub(super) fn arrive(shared: &Arc<UnionPayParty>, request: &Request<Bytes>) -> S
 }
 
 /// Books the payment, unless this browser's form was here before.
-fn book(shared: &UnionPayParty, judged: &JudgedRequest) -> Result<String, Rejection> {
+fn book(
+    shared: &UnionPayParty,
+    judged: &JudgedUnionPayRequest,
+) -> Result<String, UnionPayRejection> {
     let now_s = shared.clock.now_s();
     shared.book.change(|book| {
         let booking = book.check_new(judged.call, &judged.fields)?;
         let key = match booking {
-            Booking::Booked => book.book(judged.call, &judged.fields, draw_token(), now_s),
-            Booking::Again => key_of_request(&judged.fields),
+            UnionPayBooking::Booked => book.book(judged.call, &judged.fields, draw_token(), now_s),
+            UnionPayBooking::Again => key_of_request(&judged.fields),
         };
         let found = book.look(&key);
         Ok(found.map(|found| found.token.clone()).unwrap_or_default())
@@ -77,13 +80,13 @@ fn book(shared: &UnionPayParty, judged: &JudgedRequest) -> Result<String, Reject
 
 /// The payer's choice.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum PayerChoice {
+enum UnionPayPayerChoice {
     Pay,
     Fail,
     Nothing,
 }
 
-impl PayerChoice {
+impl UnionPayPayerChoice {
     fn from_word(word: &str) -> Option<Self> {
         match word {
             "pay" => Some(Self::Pay),
@@ -107,14 +110,14 @@ pub(super) fn answer(
     let word = form
         .split('&')
         .find_map(|pair| pair.strip_prefix("outcome="));
-    let Some(choice) = word.and_then(PayerChoice::from_word) else {
+    let Some(choice) = word.and_then(UnionPayPayerChoice::from_word) else {
         return open(shared, token, StatusCode::BAD_REQUEST);
     };
     act(shared, token, choice);
     open(shared, token, StatusCode::OK)
 }
 
-fn act(shared: &Arc<UnionPayParty>, token: &str, choice: PayerChoice) {
+fn act(shared: &Arc<UnionPayParty>, token: &str, choice: UnionPayPayerChoice) {
     let now_s = shared.clock.now_s();
     let found = shared.book.change(|book| book.of_token(token, now_s));
     let Some(found) = found else {
@@ -122,12 +125,12 @@ fn act(shared: &Arc<UnionPayParty>, token: &str, choice: PayerChoice) {
     };
     let key = found.key();
     match choice {
-        PayerChoice::Nothing => (),
-        PayerChoice::Fail => {
+        UnionPayPayerChoice::Nothing => (),
+        UnionPayPayerChoice::Fail => {
             let code = if found.call.is_front() { "61" } else { "60" };
             shared.book.change(|book| book.fail_attempt(&key, code));
         }
-        PayerChoice::Pay => {
+        UnionPayPayerChoice::Pay => {
             if notify::pay(shared, &key) {
                 notify::deliver(shared, &key);
             }
@@ -137,17 +140,17 @@ fn act(shared: &Arc<UnionPayParty>, token: &str, choice: PayerChoice) {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AppSdkCall {
+struct UnionPaySdkCall {
     token: String,
     outcome: String,
 }
 
 /// The call that the app's SDK makes after the payer confirmed; `token` is the `tn`.
 pub(super) fn pay_by_sdk(shared: &Arc<UnionPayParty>, request: &Request<Bytes>) -> Response<Bytes> {
-    let call: Option<AppSdkCall> = serde_json::from_slice(request.body()).ok();
+    let call: Option<UnionPaySdkCall> = serde_json::from_slice(request.body()).ok();
     let choice = call
         .as_ref()
-        .and_then(|call| PayerChoice::from_word(&call.outcome));
+        .and_then(|call| UnionPayPayerChoice::from_word(&call.outcome));
     let (Some(call), Some(choice)) = (call, choice) else {
         return json_answer(StatusCode::BAD_REQUEST, "fail");
     };
@@ -156,7 +159,7 @@ pub(super) fn pay_by_sdk(shared: &Arc<UnionPayParty>, request: &Request<Bytes>) 
     let found = shared.book.change(|book| book.of_token(&call.token, now_s));
     match found.map(|found| found.state) {
         Some(UnionPayState::Succeeded) => json_answer(StatusCode::OK, "success"),
-        Some(UnionPayState::Open) if choice == PayerChoice::Nothing => {
+        Some(UnionPayState::Open) if choice == UnionPayPayerChoice::Nothing => {
             json_answer(StatusCode::OK, "cancel")
         }
         Some(UnionPayState::Open | UnionPayState::Failed) => json_answer(StatusCode::OK, "fail"),
@@ -239,7 +242,7 @@ fn return_form(shared: &UnionPayParty, found: &UnionPayTransaction) -> String {
             <script src=\"/submit.js\"></script>"
 }
 
-fn refused(rejection: Rejection) -> Response<Bytes> {
+fn refused(rejection: UnionPayRejection) -> Response<Bytes> {
     let text = format!("{} · respCode={}", rejection.message(), rejection.code);
     html(
         StatusCode::OK,

@@ -1,13 +1,13 @@
 //! The rules for what follows a payment: refunds, revokes on the same settlement day, and reversals
 //! of payments by code.
 
-use crate::sandbox::unionpay::answer::Rejection;
+use crate::sandbox::unionpay::answer::UnionPayRejection;
 use crate::sandbox::unionpay::clock::settlement_day;
 use crate::sandbox::unionpay::form::UnionPayFields;
 use crate::sandbox::unionpay::ledger::{
     UnionPayBook, UnionPayKey, UnionPayState, UnionPayTransaction, key_of_request,
 };
-use crate::sandbox::unionpay::request::UnionPayCall;
+use crate::sandbox::unionpay::request::{UnionPayCall, provider_fields};
 
 /// How long after a payment it can be refunded. Unit: seconds.
 const REFUND_WINDOW_S: i64 = 330 * 24 * 3_600;
@@ -19,31 +19,38 @@ impl UnionPayBook {
         call: UnionPayCall,
         request: &UnionPayFields,
         now_s: i64,
-    ) -> Result<UnionPayKey, Rejection> {
+    ) -> Result<UnionPayKey, UnionPayRejection> {
         let amount_fen: i64 = request.text("txnAmt").parse().unwrap_or_default();
-        let payment = self.paid_by(request).ok_or(Rejection::of("35"))?;
+        let payment = self.paid_by(request).ok_or(UnionPayRejection::of("35"))?;
         let of = payment.key();
         for name in ["bizType", "accessType"] {
             if payment.request.text(name) != request.text(name) {
-                return Err(Rejection::at("36", name));
+                return Err(UnionPayRejection::at("36", name));
             }
         }
-        let receipt = payment.receipt.as_ref().ok_or(Rejection::of("35"))?;
+        for name in provider_fields() {
+            let given = request.get(name);
+            if given.is_some() && given != payment.request.get(name) {
+                return Err(UnionPayRejection::at("36", name));
+            }
+        }
+        let receipt = payment.receipt.as_ref();
+        let receipt = receipt.ok_or(UnionPayRejection::of("35"))?;
         let rest_fen = self.refundable_fen(payment);
         let is_whole = amount_fen == payment.amount_fen && rest_fen == amount_fen;
         if call == UnionPayCall::Revoke {
             if receipt.day != settlement_day(now_s) {
-                return Err(Rejection::of("35"));
+                return Err(UnionPayRejection::of("35"));
             }
             if !is_whole {
-                return Err(Rejection::at("36", "txnAmt"));
+                return Err(UnionPayRejection::at("36", "txnAmt"));
             }
         }
         if now_s.saturating_sub(receipt.at_s) > REFUND_WINDOW_S {
-            return Err(Rejection::of("44"));
+            return Err(UnionPayRejection::of("44"));
         }
         if amount_fen > rest_fen {
-            return Err(Rejection::at("36", "txnAmt"));
+            return Err(UnionPayRejection::at("36", "txnAmt"));
         }
         let key = self.book(call, request, String::new(), now_s);
         if let Some(booked) = self.transactions.get_mut(&key) {
@@ -100,18 +107,18 @@ impl UnionPayBook {
         &mut self,
         request: &UnionPayFields,
         now_s: i64,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), UnionPayRejection> {
         let original = self.transactions.get_mut(&key_of_request(request));
         let original = original
             .filter(|one| one.call == UnionPayCall::Barcode)
             .filter(|one| one.txn_time == request.text("txnTime"))
-            .ok_or(Rejection::of("35"))?;
+            .ok_or(UnionPayRejection::of("35"))?;
         if original.request.text("accessType") != request.text("accessType") {
-            return Err(Rejection::at("36", "accessType"));
+            return Err(UnionPayRejection::at("36", "accessType"));
         }
         let day = original.receipt.as_ref().map(|receipt| &receipt.day);
         if day.is_some_and(|day| *day != settlement_day(now_s)) {
-            return Err(Rejection::of("35"));
+            return Err(UnionPayRejection::of("35"));
         }
         original.state = UnionPayState::Failed;
         original.code = "01";
@@ -123,9 +130,26 @@ impl UnionPayBook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::unionpay::ledger::tests::request;
 
     const MORNING_S: i64 = 1_767_225_600;
+
+    fn request(more: &[(&str, &str)]) -> UnionPayFields {
+        let mut fields = UnionPayFields::default();
+        for (name, value) in [
+            ("merId", "777290058110048"),
+            ("orderId", "5GM20260101000001"),
+            ("txnTime", "20260101080000"),
+            ("txnAmt", "1001"),
+            ("accessType", "0"),
+            ("bizType", "000000"),
+        ] {
+            fields.set(name, value);
+        }
+        for (name, value) in more {
+            fields.set(name, *value);
+        }
+        fields
+    }
 
     fn paid(call: UnionPayCall) -> UnionPayBook {
         let mut book = UnionPayBook::default();
@@ -156,7 +180,7 @@ mod tests {
         };
         let first = back("1000", "5GR20260101000001").unwrap();
         let over = back("2", "5GR20260101000002");
-        assert_eq!(over, Err(Rejection::at("36", "txnAmt")));
+        assert_eq!(over, Err(UnionPayRejection::at("36", "txnAmt")));
         book.fail(&first, "01");
         let request = refund("1001", &[("orderId", "5GR20260101000003")]);
         let whole = book.book_return(UnionPayCall::Refund, &request, MORNING_S);
@@ -194,15 +218,15 @@ mod tests {
             |amount, now_s| book.book_return(UnionPayCall::Revoke, &refund(amount, &[]), now_s);
         assert_eq!(
             revoke("1000", MORNING_S),
-            Err(Rejection::at("36", "txnAmt"))
+            Err(UnionPayRejection::at("36", "txnAmt"))
         );
         let evening_s = MORNING_S + 15 * 3_600;
-        assert_eq!(revoke("1001", evening_s), Err(Rejection::of("35")));
+        assert_eq!(revoke("1001", evening_s), Err(UnionPayRejection::of("35")));
         let key = revoke("1001", evening_s - 1).unwrap();
         book.complete_return(&key, evening_s - 1);
         let after = refund("1", &[("orderId", "5GR20260101000002")]);
         let after = book.book_return(UnionPayCall::Refund, &after, evening_s);
-        assert_eq!(after, Err(Rejection::of("35")));
+        assert_eq!(after, Err(UnionPayRejection::of("35")));
     }
 
     /// A reversal cancels a payment by code, before or after the money, and nothing else.
@@ -222,6 +246,6 @@ mod tests {
         book.pay(&key, MORNING_S, 0);
         assert_eq!(book.taken_fen(), 0);
         let not_a_code = paid(UnionPayCall::Qr).reverse(&request(&[]), MORNING_S);
-        assert_eq!(not_a_code, Err(Rejection::of("35")));
+        assert_eq!(not_a_code, Err(UnionPayRejection::of("35")));
     }
 }

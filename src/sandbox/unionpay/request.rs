@@ -4,7 +4,7 @@
 use encoding_rs::GBK;
 use http::Uri;
 
-use crate::sandbox::unionpay::answer::Rejection;
+use crate::sandbox::unionpay::answer::UnionPayRejection;
 use crate::sandbox::unionpay::clock::parse_beijing;
 use crate::sandbox::unionpay::form::UnionPayFields;
 
@@ -78,7 +78,7 @@ impl UnionPayCall {
 }
 
 /// A call as the document describes it.
-pub(super) struct CallShape {
+pub(super) struct UnionPayCallShape {
     pub(super) call: UnionPayCall,
     path: &'static str,
     kind: [&'static str; 2],
@@ -118,30 +118,30 @@ const EVERY_REQUEST: [&str; 11] = [
 ];
 
 #[rustfmt::skip]
-const SHAPES: [CallShape; 9] = [
-    CallShape { call: UnionPayCall::Front, path: FRONT, kind: ["01", "01"], biz_types: ONLINE, channel_types: PC_OR_MOBILE,
+const SHAPES: [UnionPayCallShape; 9] = [
+    UnionPayCallShape { call: UnionPayCall::Front, path: FRONT, kind: ["01", "01"], biz_types: ONLINE, channel_types: PC_OR_MOBILE,
         needs: &["orderId", "txnAmt", "currencyCode", "frontUrl", "backUrl"],
         may: &["payTimeout", "riskRateInfo", "orderDesc", "reqReserved", "reserved", "frontFailUrl"] },
-    CallShape { call: UnionPayCall::App, path: APP, kind: ["01", "01"], biz_types: ONLINE, channel_types: MOBILE,
+    UnionPayCallShape { call: UnionPayCall::App, path: APP, kind: ["01", "01"], biz_types: ONLINE, channel_types: MOBILE,
         needs: &["orderId", "txnAmt", "currencyCode", "backUrl"],
         may: &["payTimeout", "riskRateInfo", "orderDesc", "reqReserved", "reserved", "frontUrl"] },
-    CallShape { call: UnionPayCall::Qr, path: BACK, kind: ["01", "07"], biz_types: DEFAULT, channel_types: MOBILE,
+    UnionPayCallShape { call: UnionPayCall::Qr, path: BACK, kind: ["01", "07"], biz_types: DEFAULT, channel_types: MOBILE,
         needs: &["orderId", "txnAmt", "currencyCode", "backUrl"],
         may: &["payTimeout", "termId", "riskRateInfo", "orderDesc", "reqReserved", "reserved"] },
-    CallShape { call: UnionPayCall::Barcode, path: BACK, kind: ["01", "06"], biz_types: DEFAULT, channel_types: MOBILE,
+    UnionPayCallShape { call: UnionPayCall::Barcode, path: BACK, kind: ["01", "06"], biz_types: DEFAULT, channel_types: MOBILE,
         needs: &["orderId", "txnAmt", "currencyCode", "backUrl", "qrNo", "termId"],
         may: &["accType", "payTimeout", "riskRateInfo", "orderDesc", "reqReserved", "reserved"] },
-    CallShape { call: UnionPayCall::Query, path: QUERY, kind: ["00", "00"], biz_types: ANY, channel_types: NONE,
+    UnionPayCallShape { call: UnionPayCall::Query, path: QUERY, kind: ["00", "00"], biz_types: ANY, channel_types: NONE,
         needs: &["orderId"], may: &[] },
-    CallShape { call: UnionPayCall::Refund, path: BACK, kind: ["04", "00"], biz_types: ANY, channel_types: PC_OR_MOBILE,
+    UnionPayCallShape { call: UnionPayCall::Refund, path: BACK, kind: ["04", "00"], biz_types: ANY, channel_types: PC_OR_MOBILE,
         needs: &["orderId", "txnAmt", "backUrl"],
         may: &["origQryId", "origOrderId", "origTxnTime", "currencyCode", "termId", "reqReserved", "reserved"] },
-    CallShape { call: UnionPayCall::Revoke, path: BACK, kind: ["31", "00"], biz_types: ANY, channel_types: PC_OR_MOBILE,
+    UnionPayCallShape { call: UnionPayCall::Revoke, path: BACK, kind: ["31", "00"], biz_types: ANY, channel_types: PC_OR_MOBILE,
         needs: &["orderId", "txnAmt", "backUrl", "origQryId"],
         may: &["currencyCode", "termId", "reqReserved", "reserved"] },
-    CallShape { call: UnionPayCall::Reversal, path: BACK, kind: ["99", "01"], biz_types: DEFAULT, channel_types: MOBILE,
+    UnionPayCallShape { call: UnionPayCall::Reversal, path: BACK, kind: ["99", "01"], biz_types: DEFAULT, channel_types: MOBILE,
         needs: &["orderId"], may: &["reqReserved", "reserved"] },
-    CallShape { call: UnionPayCall::File, path: FILES, kind: ["76", "01"], biz_types: DEFAULT, channel_types: NONE,
+    UnionPayCallShape { call: UnionPayCall::File, path: FILES, kind: ["76", "01"], biz_types: DEFAULT, channel_types: NONE,
         needs: &["settleDate", "fileType"], may: &[] },
 ];
 
@@ -156,6 +156,11 @@ const OF_PROVIDERS: [(&str, &str); 7] = [
     ("subMerAbbr", "2"),
 ];
 
+/// The names of the fields of service providers.
+pub(super) fn provider_fields() -> impl Iterator<Item = &'static str> {
+    OF_PROVIDERS.iter().map(|(name, _)| *name)
+}
+
 /// Whether requests are posted to this path.
 pub(super) fn is_endpoint(path: &str) -> bool {
     SHAPES.iter().any(|shape| shape.path == path)
@@ -166,31 +171,34 @@ pub(super) fn is_for_browsers(path: &str) -> bool {
     path == FRONT
 }
 
-impl CallShape {
+impl UnionPayCallShape {
     /// The call of this path and these types.
-    pub(super) fn find(path: &str, fields: &UnionPayFields) -> Result<&'static Self, Rejection> {
+    pub(super) fn find(
+        path: &str,
+        fields: &UnionPayFields,
+    ) -> Result<&'static Self, UnionPayRejection> {
         for name in EVERY_REQUEST {
             if fields.get(name).is_none() {
-                return Err(Rejection::at("13", name));
+                return Err(UnionPayRejection::at("13", name));
             }
             // The other methods have no certificate, and would lack `certId`.
             if name == "signMethod" && fields.text(name) != "01" {
-                return Err(Rejection::at("11", name));
+                return Err(UnionPayRejection::at("11", name));
             }
         }
         let mut here = SHAPES.iter().filter(|shape| shape.path == path);
         let kind = [fields.text("txnType"), fields.text("txnSubType")];
         here.find(|shape| shape.kind == kind)
-            .ok_or(Rejection::at("10", "txnType"))
+            .ok_or(UnionPayRejection::at("10", "txnType"))
     }
 
     /// Whether the fields are those of this call, each in its form.
-    pub(super) fn check(&self, fields: &UnionPayFields) -> Result<(), Rejection> {
+    pub(super) fn check(&self, fields: &UnionPayFields) -> Result<(), UnionPayRejection> {
         let has_channel = !self.channel_types.is_empty();
         let channel = has_channel.then_some("channelType");
         for name in self.needs.iter().copied().chain(channel) {
             if fields.get(name).is_none() {
-                return Err(Rejection::at("13", name));
+                return Err(UnionPayRejection::at("13", name));
             }
         }
         self.check_access(fields)?;
@@ -207,29 +215,29 @@ impl CallShape {
                 _ => true,
             };
             if !known || !allowed || !is_well_formed(name, value) {
-                return Err(Rejection::at("10", name));
+                return Err(UnionPayRejection::at("10", name));
             }
         }
         Ok(())
     }
 
     /// The fields of another access type must not occur.
-    fn check_access(&self, fields: &UnionPayFields) -> Result<(), Rejection> {
+    fn check_access(&self, fields: &UnionPayFields) -> Result<(), UnionPayRejection> {
         let access = fields.text("accessType");
         for (name, of) in OF_PROVIDERS {
             let is_given = fields.get(name).is_some();
             if is_given && of != access {
-                return Err(Rejection::at("10", name));
+                return Err(UnionPayRejection::at("10", name));
             }
             if !is_given && of == access && self.call.is_payment() {
-                return Err(Rejection::at("13", name));
+                return Err(UnionPayRejection::at("13", name));
             }
         }
         Ok(())
     }
 
     /// A refund names its payment in one way; by number and time only for codes.
-    fn check_origin(&self, fields: &UnionPayFields) -> Result<(), Rejection> {
+    fn check_origin(&self, fields: &UnionPayFields) -> Result<(), UnionPayRejection> {
         if self.call != UnionPayCall::Refund {
             return Ok(());
         }
@@ -238,8 +246,8 @@ impl CallShape {
         match given {
             [true, false, false] => Ok(()),
             [false, true, true] if fields.text("bizType") == "000000" => Ok(()),
-            [false, false, false] => Err(Rejection::at("13", "origQryId")),
-            _ => Err(Rejection::at("10", "origQryId")),
+            [false, false, false] => Err(UnionPayRejection::at("13", "origQryId")),
+            _ => Err(UnionPayRejection::at("10", "origQryId")),
         }
     }
 }

@@ -12,9 +12,9 @@ use form_urlencoded::byte_serialize;
 use http::{Method, Request};
 use paymux::crypto::rsa::{RsaPrivateKey, RsaPublicKey, RsaScheme};
 use paymux::sandbox::{
-    AlipayApp, AlipayAuthorisation, AlipayControl, AlipayDelays, AlipayKey, AlipaySandbox,
-    AlipaySettings, AlipayTime, Authority, ClientResponse, ClientSettings, EmptyDay, ExchangeFault,
-    MerchantClient, SimulatedPayer,
+    AlipayApp, AlipayAuthorisation, AlipayControl, AlipayDelays, AlipayKey, AlipaySettings,
+    AlipayTime, Authority, ClientResponse, ClientSettings, EmptyDay, ExchangeFault, MerchantClient,
+    SandboxAlipay, SimulatedPayer,
 };
 use paymux::signature::KeyRing;
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ impl Answered {
 
 /// A gateway, a client with the wire format's application key, a payer and a merchant's server.
 pub(super) struct AlipayTestbed {
-    pub(super) gateway: AlipaySandbox,
+    pub(super) gateway: SandboxAlipay,
     pub(super) control: AlipayControl,
     pub(super) payer: SimulatedPayer,
     pub(super) inbox: NoticeInbox,
@@ -202,7 +202,7 @@ impl AlipayTestbed {
             },
         };
         adjust(&mut settings);
-        let gateway = AlipaySandbox::start(settings).await.unwrap();
+        let gateway = SandboxAlipay::start(settings).await.unwrap();
         let client = MerchantClient::new(ClientSettings {
             gateway_origin: gateway.gateway_url(),
             roots_pem: authority.roots_pem(),
