@@ -69,10 +69,9 @@ async fn a_file_comes_after_its_day() {
     assert_eq!(code("0101", "20260101230000").await, "98");
 }
 
-/// The file holds every movement of the settlement day, and no other.
-#[tokio::test]
-async fn a_file_holds_the_movements_of_its_day() {
-    let testbed = UnionPayTestbed::build().await;
+/// A payment and its refund, one that was reversed, and one of the next settlement day; the
+/// `queryId` of the first.
+async fn settle_a_day(testbed: &UnionPayTestbed) -> String {
     let sub = testbed
         .qr(NUMBER, "1001")
         .with("accessType", "2")
@@ -99,6 +98,14 @@ async fn a_file_holds_the_movements_of_its_day() {
         .await;
     testbed.control.hold_clock(Some(MORNING_S + 15 * 3_600));
     testbed.paid("5GM20260101000003", "700").await;
+    query_id
+}
+
+/// The file holds every movement of the settlement day, and no other.
+#[tokio::test]
+async fn a_file_holds_the_movements_of_its_day() {
+    let testbed = UnionPayTestbed::build().await;
+    let query_id = settle_a_day(&testbed).await;
     let answer = testbed.post(FILES, &request("0101")).await;
     assert_eq!(answer.code(), "00", "{}", answer.text);
     let members = members(answer.fields.get("fileContent"));
