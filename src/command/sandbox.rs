@@ -393,9 +393,8 @@ mod tests {
         }
     }
 
-    /// G-12
-    #[tokio::test]
-    async fn three_institutions_and_a_merchant_start_from_a_folder() {
+    /// A folder with the certificate of a server.
+    fn server_folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("Test").unwrap();
         let identity = authority.issue("Server", &["localhost"]).unwrap();
@@ -406,6 +405,13 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
+        folder
+    }
+
+    /// G-12
+    #[tokio::test]
+    async fn three_institutions_and_a_merchant_start_from_a_folder() {
+        let folder = server_folder();
         let mut args = arguments(folder.path());
         let sandbox = open(&args).await.unwrap();
         let text = summary(&args, &sandbox);
@@ -423,7 +429,7 @@ mod tests {
     /// Each counterpart runs only if it is asked for, with keys that are created once.
     #[tokio::test]
     async fn counterparts_keep_their_keys() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = server_folder();
         let mut args = arguments(folder.path());
         args.wechatpay_port = Some(0);
         args.alipay_port = Some(0);
