@@ -43,7 +43,7 @@ use crate::config::enrolment::Enrolment;
 use crate::config::reading::ConfigReader;
 use crate::config::section::Section;
 use crate::crypto::digest::sha256;
-use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
+use crate::domain::identifiers::{InstitutionId, IpNetwork, Timestamp, hex};
 use crate::domain::institutions::{HealthSettings, InstitutionEndpoint, RoutingTable};
 use crate::domain::merchant::Admission;
 use crate::files;
@@ -51,7 +51,6 @@ use crate::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentit
 
 use crate::seal::Seal;
 use crate::signature::KeyRing;
-use crate::world::AllowedNetwork;
 
 /// The default configuration file.
 pub const FILE: &str = "routes.toml";
@@ -124,7 +123,7 @@ pub struct OutboundConfig {
     /// Authorities for merchants' servers; the public ones if absent.
     pub merchant_roots: Option<Vec<CertificateDer<'static>>>,
     /// Private networks that merchants' addresses may be in.
-    pub allowed_private_networks: Vec<AllowedNetwork>,
+    pub allowed_private_networks: Vec<IpNetwork>,
     /// The connection to each institution.
     pub institutions: HashMap<InstitutionId, InstitutionConnection>,
 }

@@ -24,10 +24,10 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::domain::identifiers::{InstitutionId, MerchantId};
+use crate::domain::identifiers::{InstitutionId, IpNetwork, MerchantId};
 use crate::world::sends::InFlightSend;
 use crate::world::{
-    AllowedNetwork, Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
+    Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError,
 };
 
 use party_client::{DialRules, PartyClient, PooledConnection, TargetOrigin};
@@ -75,7 +75,7 @@ pub struct HyperOutboundSettings {
     /// Trusted authorities for merchants; none means the public ones.
     pub merchant_roots: Vec<CertificateDer<'static>>,
     /// Non-public networks in which merchants may be.
-    pub allowed_networks: Vec<AllowedNetwork>,
+    pub allowed_networks: Vec<IpNetwork>,
     /// Concurrent connections to all merchants together; [`MERCHANT_CONNECTIONS_TOTAL_MAX`] by
     /// default.
     pub merchant_connections_max: Option<usize>,

@@ -8,8 +8,6 @@ pub mod exchange_log;
 pub mod sends;
 pub mod signals;
 
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -221,45 +219,6 @@ pub enum OutboundParty {
     /// A merchant's registered origin: public addresses only, unless the configuration allows named
     /// networks.
     Merchant,
-}
-
-/// A network that the configuration allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AllowedNetwork {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl FromStr for AllowedNetwork {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = "expected a network such as 127.0.0.0/8";
-        let (address, prefix) = text.split_once('/').ok_or(expected)?;
-        let address: IpAddr = address.parse().map_err(|_| expected)?;
-        let prefix: u8 = prefix.parse().map_err(|_| expected)?;
-        if prefix > if address.is_ipv4() { 32 } else { 128 } {
-            return Err(expected);
-        }
-        Ok(Self { address, prefix })
-    }
-}
-
-impl AllowedNetwork {
-    /// Whether it contains an address; never one of the other address family.
-    pub fn contains(&self, other: IpAddr) -> bool {
-        match (self.address, other) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let differ = u32::from(ours) ^ u32::from(theirs);
-                differ.leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let differ = u128::from(ours) ^ u128::from(theirs);
-                differ.leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
 }
 
 /// How one request is sent.

@@ -17,11 +17,10 @@ use crate::config::outline::mark;
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::config::{KeyClass, KeySummary, Listen};
-use crate::domain::identifiers::KeyId;
+use crate::domain::identifiers::{IpNetwork, KeyId};
 use crate::domain::institutions::HealthSettings;
 use crate::domain::merchant::origin;
 use crate::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
-use crate::world::AllowedNetwork;
 
 pub(super) mod store;
 
@@ -231,7 +230,7 @@ fn jwks(keys: &[DatedKey]) -> Bytes {
 }
 
 /// Private networks that may be called.
-pub(super) fn networks(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<AllowedNetwork> {
+pub(super) fn networks(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> Vec<IpNetwork> {
     const NETWORK: ExpectedValue = shape("a network, ADDRESS/BITS", "\"127.0.0.0/8\"");
     let found = s.list(r, "allowed_private_networks", NETWORK, |text| {
         text.parse().ok()

@@ -5,10 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::world::AllowedNetwork;
+use crate::domain::identifiers::IpNetwork;
 
 /// Whether this exact address may be connected to.
-pub(super) fn may_be_called(address: IpAddr, allowed: &[AllowedNetwork]) -> bool {
+pub(super) fn may_be_called(address: IpAddr, allowed: &[IpNetwork]) -> bool {
     // An IPv4-mapped IPv6 address reaches the IPv4 address.
     let address = address.to_canonical();
     allowed.iter().any(|network| network.contains(address)) || is_public(address)
@@ -104,7 +104,7 @@ mod tests {
     /// An allowed network permits itself and nothing else.
     #[test]
     fn an_allowed_network_opens_only_itself() {
-        let allowed: Vec<AllowedNetwork> =
+        let allowed: Vec<IpNetwork> =
             vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         for good in ["127.0.0.1", "127.255.0.1", "::ffff:127.0.0.1", "fd12::1"] {
             assert!(may_be_called(good.parse().unwrap(), &allowed), "{good}");
@@ -113,7 +113,7 @@ mod tests {
             assert!(!may_be_called(bad.parse().unwrap(), &allowed), "{bad}");
         }
         for bad in ["127.0.0.1", "127.0.0.0/33", "x/8", "::/129"] {
-            assert!(bad.parse::<AllowedNetwork>().is_err(), "{bad}");
+            assert!(bad.parse::<IpNetwork>().is_err(), "{bad}");
         }
     }
 }

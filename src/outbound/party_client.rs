@@ -25,8 +25,9 @@ use super::{
     DESTINATIONS_MAX, HostPort, OriginPool, PartyClientSettings, address, dial, local_shortage,
     not_sent,
 };
+use crate::domain::identifiers::IpNetwork;
+use crate::world::SendError;
 use crate::world::sends::InFlightSend;
-use crate::world::{AllowedNetwork, SendError};
 
 /// The most bytes of a response head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -54,7 +55,7 @@ impl PooledConnection {
 pub(super) struct DialRules {
     /// Networks allowed besides public addresses. `None` allows any address that the configuration
     /// names.
-    pub(super) vetted: Option<Vec<AllowedNetwork>>,
+    pub(super) vetted: Option<Vec<IpNetwork>>,
     /// Connections to all of them together, in use and idle.
     pub(super) connections_in_all_max: usize,
     /// Additional sockets for trying several addresses of a name, besides the first; shared by all

@@ -4,6 +4,7 @@
 //! Nothing here reads a clock or generates randomness: both are passed in.
 
 pub mod forgotten;
+mod ip_network;
 mod order_key;
 mod request;
 mod timestamp;
@@ -11,6 +12,7 @@ mod timestamp;
 use std::fmt;
 use std::sync::Arc;
 
+pub use ip_network::IpNetwork;
 pub use order_key::OrderKey;
 pub use request::RefundRequestNo;
 pub use timestamp::{CalendarDay, Timestamp, Uptime};
