@@ -98,6 +98,8 @@ pub struct Listen {
     pub operations: SocketAddr,
     /// Accepted host names of the operations listener, beside `localhost` and addresses.
     pub operations_hosts: Vec<String>,
+    /// Networks whose connections to the public listener begin with a PROXY protocol v2 header.
+    pub trusted_proxies: Vec<IpNetwork>,
     /// The certificate of the public listener; it fits its key and is in force.
     pub identity: Arc<CertifiedKey>,
     /// How long a stop waits for requests in flight.
@@ -316,15 +318,17 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
         allowed_private_networks,
         institutions: std::mem::take(&mut enrolment.connections),
     };
+    let listen = listen?;
+    let trusted_proxies = listen.trusted_proxies.clone();
     Some(Config {
-        listen: listen?,
+        listen,
         store: store?,
         limits,
         health,
         outbound,
         keys: key_summaries(&mut enrolment),
         admission_reviews: std::mem::take(&mut enrolment.admission_reviews),
-        snapshot: snapshot(enrolment, platform?, r.now)?,
+        snapshot: snapshot(enrolment, platform?, r.now)?.with_trusted_proxies(trusted_proxies),
         file: PathBuf::new(),
         warnings: Vec::new(),
         unusable: Vec::new(),

@@ -16,6 +16,7 @@ mod known_addresses;
 mod overload;
 mod places;
 mod rejection;
+mod trusted_proxies;
 
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -43,6 +44,7 @@ use rejection::Rejections;
 
 pub use bounds::{Bounds, LiveBounds};
 pub use identity::TlsIdentity;
+pub use trusted_proxies::TrustedProxies;
 
 /// Answers a whole request. Its endpoint was matched when the head was read, for its priority.
 pub type Responder = Arc<dyn Fn(Request<Bytes>, Peer, EndpointMatch) -> Responding + Send + Sync>;
@@ -86,6 +88,8 @@ pub struct Listener {
     pub identity: Option<Arc<TlsIdentity>>,
     /// What answers its requests.
     pub responder: Responder,
+    /// Whose connections begin with a PROXY protocol header.
+    pub trusted_proxies: Arc<TrustedProxies>,
     /// Which certificates are enrolled: some connections are reserved for them.
     pub enrolled: EnrolmentCheck,
 }
@@ -199,6 +203,7 @@ impl Edge {
             open,
             handshakes,
             known: KnownAddresses::default(),
+            trusted_proxies: listener.trusted_proxies,
             enrolled: listener.enrolled,
         })
     }

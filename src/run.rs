@@ -30,9 +30,9 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::{CONNECTIONS_MAX, Config, ConfigFaults, UnusableCredential};
+use crate::config::{CONNECTIONS_MAX, Config, ConfigFaults, Listen, UnusableCredential};
 use crate::domain::change::ConfigurationChange;
-use crate::edge::{DrainOutcome, Edge, Listener, Stop, TlsIdentity};
+use crate::edge::{DrainOutcome, Edge, Listener, Stop, TlsIdentity, TrustedProxies};
 use crate::flow::admit_request::refused_callers::RefusedCallers;
 use crate::flow::poll_unresolved::recover_orphaned;
 use crate::metrics::Metrics;
@@ -115,14 +115,13 @@ impl Gateway {
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         recover_orphaned_calls(&store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
-        let identity = Arc::new(TlsIdentity::of(listen.identity));
         let operations = OperationsState {
             metrics: Arc::clone(&metrics),
             in_force: Arc::clone(&in_force),
             ledger: Arc::clone(&opened.ledger),
             ready: ready.subscribe(),
         };
-        let listeners = listeners([listen.public, listen.operations], &identity, operations);
+        let (listeners, identity, trusted_proxies) = listeners(&listen, operations);
         let bounds = settings::bounds(&limits, &files, listen.drain);
         let edge = Edge::bind(listeners, bounds, &responders::refuse(), &metrics)
             .context("[listen]: an address cannot be used; is another gateway running?")?;
@@ -143,6 +142,7 @@ impl Gateway {
             metrics,
             seal,
             identity,
+            trusted_proxies,
             bounds: edge.bounds(),
             reconciler: Arc::new(reconciler),
             in_force,
@@ -239,28 +239,33 @@ impl Gateway {
     }
 }
 
-/// The public listener, then the operations listener.
+/// The public listener, then the operations listener; with them what a reload replaces.
 fn listeners(
-    [public, operating]: [SocketAddr; 2],
-    identity: &Arc<TlsIdentity>,
+    listen: &Listen,
     operations: OperationsState,
-) -> Vec<Listener> {
+) -> (Vec<Listener>, Arc<TlsIdentity>, Arc<TrustedProxies>) {
+    let identity = Arc::new(TlsIdentity::of(Arc::clone(&listen.identity)));
+    let trusted_proxies = Arc::new(TrustedProxies::new(listen.trusted_proxies.clone()));
     let (in_force, metrics) = (&operations.in_force, &operations.metrics);
     let enrolled = responders::enrolled(Arc::clone(in_force));
-    vec![
+    let listeners = vec![
         Listener {
-            address: public,
-            identity: Some(Arc::clone(identity)),
+            address: listen.public,
+            identity: Some(Arc::clone(&identity)),
+            trusted_proxies: Arc::clone(&trusted_proxies),
             enrolled: Arc::clone(&enrolled),
             responder: responders::public(Arc::clone(in_force), Arc::clone(metrics)),
         },
         Listener {
-            address: operating,
+            address: listen.operations,
             identity: None,
+            // It is not for balancers: they reach it in the internal network.
+            trusted_proxies: Arc::default(),
             enrolled,
             responder: responders::operations(Arc::new(operations)),
         },
-    ]
+    ];
+    (listeners, identity, trusted_proxies)
 }
 
 fn disk_space_monitor(config: &Config) -> anyhow::Result<DiskSpaceMonitor> {

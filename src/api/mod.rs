@@ -53,10 +53,21 @@ pub use crate::api::endpoint::EndpointMatch;
 /// The other end of the connection, as far as TLS and TCP know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// The address of the connection.
+    /// The client's address, in canonical form.
     pub address: IpAddr,
+    /// Who says so.
+    pub source: AddressSource,
     /// The client certificate, whose key the handshake proved; nothing else of it is checked.
     pub certificate: Option<ShownCertificate>,
+}
+
+/// Who says a client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressSource {
+    /// It is the peer of the TCP connection.
+    Connection,
+    /// The PROXY protocol header of a trusted proxy, which is the peer.
+    TrustedProxy,
 }
 
 /// What answering needs, under one version of the configuration; each flow is passed what it uses. There

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use crate::command::FINDINGS;
 use crate::config::{self, Config, UnusableCredential};
-use crate::domain::identifiers::Timestamp;
+use crate::domain::identifiers::{IpNetwork, Timestamp};
 use crate::domain::institutions::{Contract, InstitutionProfile, Mode, RoutingTable};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::run::machine::{self, ConnectionBudget};
@@ -85,6 +85,16 @@ pub fn check(out: &mut dyn Write, path: &Path, now: Timestamp) -> anyhow::Result
     }
 }
 
+/// The line about trusted proxies, if there are any.
+fn proxies(networks: &[IpNetwork]) -> String {
+    if networks.is_empty() {
+        return String::new();
+    }
+    let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+    let networks = networks.join(", ");
+    format!("proxies     {networks}; each connection begins with a PROXY v2 header\n")
+}
+
 /// What would be served: addresses, the institutions of each merchant in each mode, and our accounts.
 fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String {
     let signing = config.snapshot.platform.signing.at(now.seconds());
@@ -98,9 +108,10 @@ fn summary(config: &Config, files: &ConnectionBudget, now: Timestamp) -> String 
     let routing = &config.snapshot.routing;
     let _ = write!(
         text,
-        "public      {} as {}\nconnections {}\noperations  {}\nstore       {}\nsigning     {}\n\n",
+        "public      {} as {}\n{}connections {}\noperations  {}\nstore       {}\nsigning     {}\n\n",
         config.listen.public,
         config.snapshot.platform.origin,
+        proxies(&config.listen.trusted_proxies),
         files.connections_max,
         config.listen.operations,
         config.store.url,

@@ -23,6 +23,7 @@ use crate::domain::merchant::origin;
 use crate::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
 
 pub(super) mod store;
+mod trusted_proxies;
 
 /// An https origin in normalised form: lower case, no default port, no path.
 pub(super) const ORIGIN: ExpectedValue = shape(
@@ -51,6 +52,7 @@ pub(super) fn listen(
     let origin = s.mandatory(r, "public_origin", ORIGIN, |v| {
         text(v).and_then(plain_origin)
     });
+    let trusted_proxies = trusted_proxies::trusted_proxies(r, &mut s);
     let drain_s = s.number(r, "drain_s", 30, 1..=600);
     let identity = s.identity(r, ["certificate", "key"], CertificateRole::Server);
 
@@ -89,6 +91,7 @@ pub(super) fn listen(
         public,
         operations,
         operations_hosts: operations_hosts.into_iter().map(|it| it.value).collect(),
+        trusted_proxies,
         identity,
         drain: Duration::from_secs(drain_s),
         lines,

@@ -1,17 +1,18 @@
-//! One connection from its acceptance to its end: its place, its handshake, its requests.
+//! One connection from its acceptance to its end: its place, whose it is, its handshake, its requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{ClientConnection, ConnectionReuse, ListenerConnections, StopReceiver};
 use super::places::{ConnectionPlace, Full};
-use crate::api::Peer;
+use crate::api::{AddressSource, Peer};
 
 /// How long nothing is accepted after the system failed to accept a connection.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -39,9 +40,9 @@ impl ListenerConnections {
                     failures = 0;
                     // This fails only for a connection that has ended already.
                     let _ = tcp.set_nodelay(true);
-                    let address = from.ip().to_canonical();
+                    let from = from.ip().to_canonical();
                     let connections = Arc::clone(&self);
-                    let receiving = connections.receive(tcp.into(), address, stopped.clone());
+                    let receiving = connections.receive(tcp.into(), from, stopped.clone());
                     tokio::spawn(async move {
                         let _open = open;
                         receiving.await;
@@ -65,45 +66,86 @@ impl ListenerConnections {
 
     /// One connection. Most connections are idle most of the time, so what a handshake or a request needs
     /// is allocated apart, and only as long as it lasts.
-    async fn receive(self: Arc<Self>, tcp: TcpStream, address: IpAddr, mut stopped: StopReceiver) {
+    async fn receive(self: Arc<Self>, tcp: TcpStream, from: IpAddr, mut stopped: StopReceiver) {
         let bounds = self.bounds();
+        let source = self.trusted_proxies.source(from);
+        let client = match source {
+            AddressSource::Connection => Some(from),
+            // Not known yet, and its share of the connections is not the proxy's.
+            AddressSource::TrustedProxy => None,
+        };
         // Past the limits it is closed before it costs a handshake.
-        let place = match self.places.connection(address, &bounds) {
+        let place = match self.places.connection(client, &bounds) {
             Ok(place) => place,
-            Err(full) => {
-                let cause = match full {
-                    Full::Whole => "connections",
-                    Full::Address => "address",
-                };
-                return self.metrics.front.connection_refused(cause);
-            }
+            Err(full) => return self.refuse_connection(full),
         };
         let _counted = self.metrics.front.connection();
-        let serving = self.converse(tcp, address, &place, &mut stopped);
+        let serving = self.converse(tcp, from, source, &place, &mut stopped);
         tokio::select! {
             () = serving => (),
             () = place.is_taken() => self.metrics.front.connection_cut("unproven"),
         }
     }
 
+    fn refuse_connection(&self, full: Full) {
+        let cause = match full {
+            Full::Whole => "connections",
+            Full::Address => "address",
+        };
+        self.metrics.front.connection_refused(cause);
+    }
+
+    /// What comes before the first request, all within the time of a handshake: the header of a trusted
+    /// proxy, and TLS.
+    async fn begin(
+        &self,
+        mut tcp: TcpStream,
+        from: IpAddr,
+        source: AddressSource,
+        place: &ConnectionPlace<'_>,
+    ) -> Option<(Stream, Peer)> {
+        let (within, began) = (self.bounds.load().handshake_within, Instant::now());
+        let address = match source {
+            AddressSource::Connection => from,
+            AddressSource::TrustedProxy => {
+                let client = Box::pin(self.read_proxy_header(&mut tcp, from, within)).await?;
+                if let Err(full) = place.count_for(client, &self.bounds()) {
+                    self.refuse_connection(full);
+                    return None;
+                }
+                client
+            }
+        };
+        let rest = within.saturating_sub(began.elapsed());
+        let Ok(secured) = timeout(rest, self.secure(tcp, address)).await else {
+            self.metrics.front.connection_cut("handshake_slow");
+            return None;
+        };
+        let (stream, certificate) = secured?;
+        let peer = Peer {
+            address,
+            source,
+            certificate,
+        };
+        Some((stream, peer))
+    }
+
     async fn converse(
         &self,
         tcp: TcpStream,
-        address: IpAddr,
+        from: IpAddr,
+        source: AddressSource,
         place: &ConnectionPlace<'_>,
         stopped: &mut StopReceiver,
     ) {
-        let within = self.bounds.load().handshake_within;
-        let secured = tokio::select! {
-            secured = timeout(within, self.secure(tcp, address)) => secured,
+        let begun = tokio::select! {
+            begun = self.begin(tcp, from, source, place) => begun,
             _ = stopped.wait_for(|stop| *stop) => return,
         };
-        let Ok(secured) = secured else {
-            return self.metrics.front.connection_cut("handshake_slow");
-        };
-        let Some((stream, certificate)) = secured else {
+        let Some((stream, peer)) = begun else {
             return;
         };
+        let certificate = peer.certificate;
         let is_enrolled = certificate.is_some_and(|shown| (self.enrolled)(&shown));
         if is_enrolled {
             place.has_certificate();
@@ -111,10 +153,7 @@ impl ListenerConnections {
         let mut caller = ClientConnection {
             stream,
             read: BytesMut::new(),
-            peer: Peer {
-                address,
-                certificate,
-            },
+            peer,
             place,
             is_proven: is_enrolled,
             requests: 0,

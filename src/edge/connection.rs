@@ -20,6 +20,7 @@ use super::known_addresses::KnownAddresses;
 use super::overload::{self, InFlight, Overload};
 use super::places::{ConnectionPlace, Places};
 use super::rejection::{RejectedRequest, Rejections};
+use super::trusted_proxies::TrustedProxies;
 use super::{Bounds, ConnectionProof, EdgeResponse, EnrolmentCheck, Refuse, Responder};
 use crate::api::priority::Priority;
 use crate::api::{EndpointMatch, Peer};
@@ -43,6 +44,7 @@ pub(super) struct ListenerConnections {
     pub(super) open: Arc<Bound>,
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) known: KnownAddresses,
+    pub(super) trusted_proxies: Arc<TrustedProxies>,
     pub(super) enrolled: EnrolmentCheck,
     pub(super) rejections: Rejections,
 }

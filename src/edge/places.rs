@@ -84,22 +84,20 @@ struct ConnectionEntry {
 
 impl Places {
     /// Counts a new connection. Where its network, or the listener, is full, the oldest connection there
-    /// that has proven nothing is closed for it.
+    /// that has proven nothing is closed for it. One whose client is not known yet is of no network: its
+    /// peer is a proxy, which many clients share.
     pub(super) fn connection(
         &self,
-        address: IpAddr,
+        client: Option<IpAddr>,
         bounds: &Bounds,
     ) -> Result<ConnectionPlace<'_>, Full> {
-        let share = bounds.connections_per_address_max;
-        let networks = networks(address, bounds.connections_max, share);
+        let (all, share) = (bounds.connections_max, bounds.connections_per_address_max);
+        let networks = match client {
+            Some(client) => networks(client, all, share),
+            None => vec![(ALL, all)],
+        };
         let mut table = self.table();
-        for (network, max) in &networks {
-            let connections = table.by_network.get(network).copied().unwrap_or(0);
-            if connections >= *max && !table.evict_oldest(*network) {
-                let whole = *network == ALL;
-                return Err(if whole { Full::Whole } else { Full::Address });
-            }
-        }
+        table.make_room(&networks)?;
         let networks = networks.into_iter().map(|(network, _)| network);
         let (number, leave) = table.enter(networks.collect());
         Ok(ConnectionPlace {
@@ -131,6 +129,28 @@ impl ConnectionTable {
         };
         self.by_number.insert(number, entry);
         (number, leave)
+    }
+
+    /// Closes a connection in each of these networks that is full.
+    fn make_room(&mut self, networks: &[(Network, u32)]) -> Result<(), Full> {
+        for (network, max) in networks {
+            let connections = self.by_network.get(network).copied().unwrap_or(0);
+            if connections >= *max && !self.evict_oldest(*network) {
+                let whole = *network == ALL;
+                return Err(if whole { Full::Whole } else { Full::Address });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a connection that has proven nothing in a further network.
+    fn join(&mut self, number: u64, network: Network) {
+        if let Some(entry) = self.by_number.get_mut(&number) {
+            entry.networks.push(network);
+            self.evictable.insert((network, number));
+            let connections = self.by_network.entry(network).or_default();
+            *connections = connections.saturating_add(1);
+        }
     }
 
     fn evict_oldest(&mut self, network: Network) -> bool {
@@ -213,6 +233,24 @@ impl ConnectionPlace<'_> {
     /// Returns when the place was given to another connection.
     pub(super) async fn is_taken(&self) {
         self.leave.notified().await;
+    }
+
+    /// The client is known now, before it has proven anything: from here on the connection is one of its
+    /// networks', as if it had come from there.
+    pub(super) fn count_for(&self, client: IpAddr, bounds: &Bounds) -> Result<(), Full> {
+        let maxima = (bounds.connections_max, bounds.connections_per_address_max);
+        let mut networks = networks(client, maxima);
+        networks.retain(|(network, _)| *network != ALL);
+        let mut table = self.places.table();
+        if !table.by_number.contains_key(&self.number) {
+            // It was closed for another one meanwhile, and needs no more room.
+            return Ok(());
+        }
+        table.make_room(&networks)?;
+        for (network, _) in networks {
+            table.join(self.number, network);
+        }
+        Ok(())
     }
 
     /// A request is in progress: the connection is not closed meanwhile, so that no response is lost.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::attempt::Attempt;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, Timestamp};
+use crate::domain::identifiers::{AccountId, InstitutionId, IpNetwork, MerchantId, Timestamp};
 use crate::domain::institutions::{AccountProfile, CallbackPath, RoutingTable};
 use crate::domain::merchant::CertificateDigest;
 use crate::domain::order::OrderTerms;
@@ -25,6 +25,8 @@ pub struct ConfigurationSnapshot {
     pub staff: KeyRing,
     /// The identity of this gateway.
     pub platform: PlatformIdentity,
+    /// Networks of proxies whose word about a client's address is taken.
+    pub trusted_proxies: Vec<IpNetwork>,
     /// All enrolled client certificates, of any merchant: looked up for each request.
     certificates: HashSet<CertificateDigest>,
 }
@@ -98,6 +100,7 @@ impl ConfigurationSnapshot {
             platform,
             sub_merchants: HashMap::new(),
             staff: KeyRing::default(),
+            trusted_proxies: Vec::new(),
         }
     }
 
@@ -167,6 +170,13 @@ impl ConfigurationSnapshot {
     ) -> impl Iterator<Item = &'a AccountProfile> {
         let all = self.routing.accounts_at(id);
         all.filter(move |one| account.is_none_or(|account| one.id == *account))
+    }
+
+    /// Sets the networks of proxies that say a client's address.
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, networks: Vec<IpNetwork>) -> Self {
+        self.trusted_proxies = networks;
+        self
     }
 
     /// The adapter of an institution while its credentials and those of the account are usable:

@@ -12,6 +12,7 @@ pub struct EdgeMetrics {
     connections: IntGauge,
     connections_refused: IntCounterVec,
     connections_cut: IntCounterVec,
+    proxy_headers_refused: IntCounterVec,
     handshakes: IntGauge,
     load_shed: IntCounterVec,
     limited: IntCounterVec,
@@ -41,6 +42,13 @@ impl EdgeMetrics {
                  the client had proven nothing), or a slow client or protocol violation: \
                  handshake_slow, handshake_failed, head_slow, body_slow, reader_slow.",
                 &["cause"],
+            )?,
+            proxy_headers_refused: page.counters(
+                "proxy_headers_refused_total",
+                "Connections from trusted proxies closed because of their PROXY protocol header, \
+                 by reason: missing, v1 (text), cut (the connection ended), slow, too_long, \
+                 unsupported (UNIX or datagram), invalid.",
+                &["reason"],
             )?,
             handshakes: page.gauge("handshakes_in_progress", "TLS handshakes in progress.")?,
             load_shed: page.counters(
@@ -100,6 +108,13 @@ impl EdgeMetrics {
     /// We closed a connection because of its client.
     pub fn connection_cut(&self, cause: &'static str) {
         self.connections_cut.with_label_values(&[cause]).inc();
+    }
+
+    /// A trusted proxy's connection did not begin with an accepted PROXY protocol header.
+    pub fn proxy_header_refused(&self, reason: &'static str) {
+        self.proxy_headers_refused
+            .with_label_values(&[reason])
+            .inc();
     }
 
     /// A request was rejected under load.

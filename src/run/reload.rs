@@ -18,7 +18,7 @@ use crate::config::difference::{differences, needing_restart};
 use crate::config::{self, Config, ConfigFault, ConfigFaults, ConfigurationOutline};
 use crate::domain::identifiers::{InstitutionId, ReceiverId, Timestamp};
 use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
-use crate::edge::{LiveBounds, TlsIdentity};
+use crate::edge::{LiveBounds, TlsIdentity, TrustedProxies};
 use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::notifying::WorkerSignals;
@@ -39,6 +39,7 @@ pub(super) struct ReloadScope {
     pub(super) metrics: Arc<Metrics>,
     pub(super) seal: Arc<Seal>,
     pub(super) identity: Arc<TlsIdentity>,
+    pub(super) trusted_proxies: Arc<TrustedProxies>,
     pub(super) bounds: LiveBounds,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
     /// Reconciles on request over the same socket.
@@ -96,7 +97,7 @@ struct PreparedReload {
     next: Arc<ActiveConfiguration>,
     numbers: TunableSettings,
     seal: Arc<Seal>,
-    identity: Arc<rustls::sign::CertifiedKey>,
+    listen: config::Listen,
     expiries: Vec<config::Expiry>,
     loaded: LoadedConfiguration,
     endpoints: Vec<(InstitutionId, InstitutionEndpoint)>,
@@ -212,10 +213,7 @@ impl ReloadScope {
             earlier,
             ..LoadedConfiguration::of(&next)
         };
-        let (seal, identity) = (
-            Arc::clone(&next.store.seal),
-            Arc::clone(&next.listen.identity),
-        );
+        let (seal, listen) = (Arc::clone(&next.store.seal), next.listen.clone());
         let expiries = std::mem::take(&mut next.expiries);
         let (next, numbers) = before
             .next(next, files)
@@ -224,7 +222,7 @@ impl ReloadScope {
             next: Arc::new(next),
             numbers,
             seal,
-            identity,
+            listen,
             expiries,
             loaded,
             endpoints,
@@ -237,8 +235,8 @@ impl ReloadScope {
     /// last step swaps it.
     ///
     /// What is replaced before that belongs to no version, and each part is consistent by itself.
-    /// Seal keys are only added. The certificate and the limits of the edge apply before there is a
-    /// request. Rate limits, permits and health are counted across versions: a request that takes
+    /// Seal keys are only added. The certificate, the trusted proxies and the limits of the edge apply
+    /// before there is a request. Rate limits, permits and health are counted across versions: a request that takes
     /// the old version at this moment is counted by the new limits, as if it had come a moment
     /// later, and none is counted by the old limits under the new version.
     fn swap(
@@ -251,7 +249,8 @@ impl ReloadScope {
             // Checked before, under the same lock.
             tracing::error!(%fault, "the seal keys were not renewed");
         }
-        self.identity.show(ready.identity);
+        self.identity.show(ready.listen.identity);
+        self.trusted_proxies.replace(ready.listen.trusted_proxies);
         self.bounds.replace(ready.numbers.bounds);
         ready.next.apply_settings(&ready.numbers);
         self.in_force.store(ready.next);

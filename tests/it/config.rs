@@ -8,6 +8,7 @@ mod imported;
 mod made;
 mod proofs;
 mod served;
+mod trusted_proxies;
 mod waiting;
 
 use std::fs;

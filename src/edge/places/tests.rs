@@ -15,7 +15,7 @@ fn enter<'a>(
     address: &str,
     bounds: &Bounds,
 ) -> Result<ConnectionPlace<'a>, Full> {
-    places.connection(address.parse().unwrap(), bounds)
+    places.connection(Some(address.parse().unwrap()), bounds)
 }
 
 /// Whether the place was given to another connection.
@@ -152,6 +152,36 @@ fn answers_in_the_making_leave_the_reserve() {
     assert_eq!(gone, [[false; 7].as_slice(), &[true]].concat());
     crowd.iter().for_each(ConnectionPlace::waits);
     assert_eq!(places.table().kept, 0);
+}
+
+/// R-6.3.1-3a: behind a proxy a connection is of no network until its client is known, then of that client's
+/// as if it had come from there; nothing is counted for one that was closed before.
+#[test]
+fn a_proxied_connection_is_counted_for_its_client() {
+    let places = Places::default();
+    let (bounds, client) = (bounds(9, 1), "192.0.2.1".parse().unwrap());
+    let unknown: Vec<_> = (0..3)
+        .map(|_| places.connection(None, &bounds).unwrap())
+        .collect();
+    assert_eq!(unknown[0].count_for(client, &bounds), Ok(()));
+    assert_eq!(unknown[1].count_for(client, &bounds), Ok(()));
+    assert!(is_gone(&unknown[0]) && !is_gone(&unknown[1]));
+    unknown[1].has_certificate();
+    assert_eq!(
+        unknown[2].count_for(client, &bounds),
+        Err(Full::Address),
+        "it has proven something"
+    );
+    let other = "192.0.2.2".parse().unwrap();
+    assert_eq!(unknown[2].count_for(other, &bounds), Ok(()));
+    let direct = enter(&places, "192.0.2.2", &bounds).unwrap();
+    assert!(is_gone(&unknown[2]), "the older one of its network");
+    assert_eq!(unknown[0].count_for(other, &bounds), Ok(()));
+    assert!(!is_gone(&direct), "one that was closed takes no place");
+    drop((unknown, direct));
+    let table = places.table();
+    assert!(table.by_number.is_empty() && table.by_network.is_empty());
+    assert!(table.evictable.is_empty());
 }
 
 /// A connection that is closed to make room is notified, also when it waits only later.

@@ -29,6 +29,7 @@ fn from(address: &str, merchant: Option<&str>) -> Peer {
     Peer {
         address: address.parse().unwrap(),
         certificate: merchant.and_then(|merchant| showing(merchant).certificate),
+        ..PEER
     }
 }
 

@@ -33,7 +33,7 @@ const CONSTRUCTORS: [(&str, &str); 9] = [
 const UNITS: [&str; 4] = ["_seconds", "_bytes", "_changes", "_info"];
 
 /// Metrics that a journey does not move, and why not.
-const QUIET: [(&str, &str); 28] = [
+const QUIET: [(&str, &str); 29] = [
     ("paymux_institution_callbacks_missing", "callbacks arrive"),
     (
         "paymux_polled_orders_total",
@@ -70,6 +70,10 @@ const QUIET: [(&str, &str); 28] = [
         "no connection limit is reached",
     ),
     ("paymux_connections_cut_total", "no peer is slow"),
+    (
+        "paymux_proxy_headers_refused_total",
+        "there is no trusted proxy",
+    ),
     ("paymux_handshakes_in_progress", "they are ended"),
     ("paymux_load_shed_total", "nothing is rejected"),
     ("paymux_limited_total", "no limit is exceeded"),

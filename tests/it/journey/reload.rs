@@ -6,6 +6,7 @@ mod numbers;
 mod recorded;
 mod routes;
 mod silent;
+mod trusted_proxies;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,8 +28,7 @@ use paymux::sandbox::{InstitutionFault, PemIdentity};
 use paymux::signature::SigningKey;
 use rusqlite::Connection;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -139,6 +139,15 @@ struct KeptConnection {
 
 impl KeptConnection {
     async fn connect(stage: &DemoEnvironment, identity: &PemIdentity) -> Self {
+        let tcp = TcpStream::connect(("127.0.0.1", stage.ports.public)).await;
+        Self::over(stage, identity, tcp.unwrap()).await.unwrap()
+    }
+
+    async fn over(
+        stage: &DemoEnvironment,
+        identity: &PemIdentity,
+        tcp: TcpStream,
+    ) -> std::io::Result<Self> {
         let mut roots = RootCertStore::empty();
         let pem = fs::read(stage.certs().join("ca.pem")).unwrap();
         roots
@@ -153,14 +162,13 @@ impl KeptConnection {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, own)
             .unwrap();
-        let tcp = TcpStream::connect(("127.0.0.1", stage.ports.public)).await;
         let name = ServerName::try_from("localhost").unwrap();
         let tls = TlsConnector::from(Arc::new(config));
-        let tls = tls.connect(name, tcp.unwrap()).await.unwrap();
+        let tls = tls.connect(name, tcp).await?;
         let shown = tls.get_ref().1.peer_certificates().unwrap()[0].clone();
         let (sender, connection) = handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
-        Self { sender, shown }
+        Ok(Self { sender, shown })
     }
 
     async fn send(&mut self, request: Request<Bytes>) -> (Response<()>, Value) {

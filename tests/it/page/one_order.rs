@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use paymux::api::page::view;
-use paymux::api::{Api, Peer};
+use paymux::api::{AddressSource, Api, Peer};
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
 use paymux::domain::change::{Change, ChangeCause};
@@ -477,6 +477,7 @@ pub(super) async fn responded(
 ) -> (Response<Bytes>, &'static str) {
     let peer = Peer {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        source: AddressSource::Connection,
         certificate: None,
     };
     let answer = api.answer(request, peer).await;

@@ -77,6 +77,7 @@ async fn a_certificate_that_ends_mid_connection_is_refused() {
         address: "127.0.0.1:0".parse().unwrap(),
         identity: Some(Arc::new(shown)),
         responder,
+        trusted_proxies: Arc::default(),
         enrolled: Arc::new(|_| true),
     };
     let refuse: Refuse = Arc::new(|refusal| problem(refusal, "R1"));

@@ -8,6 +8,7 @@ mod load_shedding;
 mod merchants;
 mod outbound;
 pub(crate) mod ports;
+mod proxied;
 mod running;
 mod slow;
 mod strict;

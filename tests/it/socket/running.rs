@@ -8,7 +8,7 @@ use paymux::api::Peer;
 use paymux::api::refusal::problem;
 use paymux::edge::{
     Bounds, ConnectionProof, DrainOutcome, Edge, EdgeResponse, Listener, LiveBounds, Refuse,
-    Responder, Stop, TlsIdentity,
+    Responder, Stop, TlsIdentity, TrustedProxies,
 };
 use paymux::metrics::Metrics;
 use rustls::version::{TLS12, TLS13};
@@ -35,6 +35,13 @@ pub(super) struct RunningEdge {
 
 impl RunningEdge {
     pub(super) fn start(bounds: Bounds, responder: Responder) -> Self {
+        Self::behind(&[], bounds, responder)
+    }
+
+    /// Behind proxies in these networks.
+    pub(super) fn behind(proxies: &[&str], bounds: Bounds, responder: Responder) -> Self {
+        let proxies = proxies.iter().map(|network| network.parse().unwrap());
+        let proxies = TrustedProxies::new(proxies.collect());
         let identity = TestIdentity::new();
         let shown = TlsIdentity::new(identity.chain(), identity.key()).unwrap();
         let shown = Arc::new(shown);
@@ -51,6 +58,7 @@ impl RunningEdge {
             address: "127.0.0.1:0".parse().unwrap(),
             identity: Some(Arc::clone(&shown)),
             responder,
+            trusted_proxies: Arc::new(proxies),
             // Any certificate counts as enrolled here.
             enrolled: Arc::new(|_| true),
         };

@@ -60,6 +60,7 @@ const HOMES: &str = "
     p12_keystore       -> crypto/pkcs12 crypto/tests
     pingora            -> edge
     pingora_core       -> edge
+    ppp                -> edge/trusted_proxies
     prometheus         -> metrics
     rcgen              -> command/keys crypto/tests sandbox/authority sandbox/unionpay/crypto
     rusqlite           -> store/sqlite

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use paymux::api::{Api, Peer};
+use paymux::api::{AddressSource, Api, Peer};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, MerchantOrderNo};
 use paymux::domain::order::Order;
 use paymux::flow::admit_request::refused_callers::RefusedCallers;
@@ -71,6 +71,7 @@ pub(crate) struct TestGateway {
 /// A connection without a client certificate.
 pub(crate) const PEER: Peer = Peer {
     address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    source: AddressSource::Connection,
     certificate: None,
 };
 
