@@ -3,6 +3,7 @@
 //! Whoever has the address may see and select, and nothing else. The page requests no secret, stores
 //! nothing on the phone and needs no script (R-6.1.1-3b, R-6.5-1a).
 
+pub mod payer_address;
 pub mod texts;
 pub mod view;
 
