@@ -238,8 +238,8 @@ impl ConnectionPlace<'_> {
     /// The client is known now, before it has proven anything: from here on the connection is one of its
     /// networks', as if it had come from there.
     pub(super) fn count_for(&self, client: IpAddr, bounds: &Bounds) -> Result<(), Full> {
-        let maxima = (bounds.connections_max, bounds.connections_per_address_max);
-        let mut networks = networks(client, maxima);
+        let (all, share) = (bounds.connections_max, bounds.connections_per_address_max);
+        let mut networks = networks(client, all, share);
         networks.retain(|(network, _)| *network != ALL);
         let mut table = self.places.table();
         if !table.by_number.contains_key(&self.number) {
