@@ -79,7 +79,7 @@ async fn a_days_bill_has_its_payments_and_refunds() {
 
 /// The address is for thirty seconds, for callers that name themselves, and https on request.
 #[tokio::test]
-async fn an_address_lives_for_thirty_seconds() {
+async fn an_address_expires_after_thirty_seconds() {
     let bed = AlipayTestbed::build().await;
     bed.advance_s(26 * 3_600);
     let answer = ask(&bed, "2026-01-01").await;
