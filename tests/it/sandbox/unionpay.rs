@@ -225,7 +225,7 @@ impl UnionPayTestbed {
     async fn press(&self, order_id: &str, choice: &str) -> String {
         let url = self.unionpay.page_url(order_id).expect("it was booked");
         self.payer
-            .press(&url, ("outcome", choice))
+            .press(&url, "outcome", choice)
             .await
             .unwrap()
             .html

@@ -63,11 +63,7 @@ async fn the_browser_returns_with_a_signed_form() {
     testbed.arrive(&testbed.front(NUMBER, "1001")).await;
     testbed.press(NUMBER, "pay").await;
     let page = testbed.unionpay.page_url(NUMBER).unwrap();
-    testbed
-        .payer
-        .press(&page, ("button", "back"))
-        .await
-        .unwrap();
+    testbed.payer.press(&page, "button", "back").await.unwrap();
     let form = testbed.listener.forms().remove(0);
     assert_eq!(form.path, "/return?o=1&t=2");
     let fields = UnionPayFieldList::of_form(&form.body).without("button");
