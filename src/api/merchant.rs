@@ -16,6 +16,7 @@ use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::BusinessType;
 use crate::domain::order::OrderState;
+use crate::domain::personal::payer_context::PayerContext;
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{
     AdmissionRequest, Admitted, NonceSpending, NotAdmitted, ProvenCaller, RequestPurpose,
@@ -141,12 +142,19 @@ impl Api {
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
         let (caller, (terms, options)) = caller.with(&self.store, read).await?;
-        let placed = place_order(self.context(snapshot), caller, terms).await?;
+        let placed = place_order(
+            self.context(snapshot),
+            caller,
+            terms,
+            &PayerContext::UNKNOWN,
+        )
+        .await?;
         let (order_reply, spent) = placed;
         let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
             && order_reply.order.state == OrderState::Open;
         let offers = if listed {
-            Some(list_institutions(self.context(snapshot), &order_reply.order).await)
+            let payer = &PayerContext::UNKNOWN;
+            Some(list_institutions(self.context(snapshot), &order_reply.order, payer).await)
         } else {
             None
         };
@@ -183,7 +191,9 @@ impl Api {
             order: found,
             outcome,
         };
-        let offers = Some(list_institutions(self.context(snapshot), &order_reply.order).await);
+        let payer = &PayerContext::UNKNOWN;
+        let offers =
+            Some(list_institutions(self.context(snapshot), &order_reply.order, payer).await);
         Ok(listing(
             snapshot,
             &order_reply,
@@ -201,8 +211,8 @@ impl Api {
         let read = order::choosing(fields, caller.merchant());
         let (caller, (named, choice, options)) = caller.with(&self.store, read).await?;
         let (context, cause) = (self.context(snapshot), caller.into_cause());
-        let (institution, mode) = choice;
-        let selected = select_institution(context, &named, cause, institution, mode).await?;
+        let payer = &PayerContext::UNKNOWN;
+        let selected = select_institution(context, &named, cause, choice, payer).await?;
         let (order_reply, spent) = selected;
         Ok(listing(snapshot, &order_reply, &options.with(None), spent))
     }

@@ -24,6 +24,7 @@ use crate::domain::evidence::PaymentActionKind;
 use crate::domain::identifiers::{InstitutionId, PageToken, PayOrderNo, Timestamp};
 use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode};
 use crate::domain::order::{Order, OrderState};
+use crate::domain::personal::payer_context::PayerContext;
 use crate::domain::refusal::Refusal;
 use crate::flow::apply_evidence::payment_signals::signal_look;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -140,7 +141,7 @@ async fn institutions_with_page<'a>(
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Vec::new(),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(api.context(snapshot), order).await;
+    let offers = list_institutions(api.context(snapshot), order, &PayerContext::UNKNOWN).await;
     let has_page = |institution: &&InstitutionProfile| {
         let modes = snapshot
             .routing
@@ -164,8 +165,9 @@ async fn choose(
     request: &Request<Bytes>,
 ) -> PageResult {
     let institution = chosen(request)?;
-    let (context, mode) = (api.context(snapshot), Some(Mode::Webview));
-    let selected = select_institution(context, named, ChangeCause::Page, institution, mode);
+    let (context, wanted) = (api.context(snapshot), (institution, Some(Mode::Webview)));
+    let payer = &PayerContext::UNKNOWN;
+    let selected = select_institution(context, named, ChangeCause::Page, wanted, payer);
     let selected = match selected.await {
         Ok((selected, _)) => selected,
         Err(refused) => {

@@ -6,6 +6,7 @@
 mod contracts;
 mod operators;
 pub(super) mod owners;
+mod products;
 mod public_keys;
 pub(super) mod served;
 

@@ -1,13 +1,11 @@
 //! Evidence: what a reply, a callback or a missing answer proves (E1 to E5).
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::domain::amount::{Amount, Fee};
 use crate::domain::identifiers::{
     AccountId, AttemptId, InstitutionId, ReceiverId, RefundOrderNo, Timestamp, Uptime,
 };
-use crate::domain::institutions::Facts;
 use crate::domain::personal::code_or_masked;
 
 /// What one message, or its absence, proves about one attempt or refund.
@@ -39,13 +37,6 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Whether "not found" is conclusive (A5, V5): when its query was sent, nothing had been sent
-    /// for the object for `quiet`, which is at least the visibility limit. Time between query and
-    /// evaluation does not count.
-    pub fn is_not_found_conclusive(quiet: Option<Duration>, facts: &Facts) -> bool {
-        quiet.is_some_and(|quiet| quiet >= Duration::from_millis(facts.visibility_ms))
-    }
-
     /// A reply with another amount than requested concerns something else (V3); one rule for the
     /// replies to all calls. Whether the call took effect is then unknown.
     #[must_use]

@@ -77,7 +77,8 @@ async fn close_once(
     let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
-    if !adapter.facts().can_close {
+    let ending = adapter.facts().product(&attempt.product).ending;
+    if !ending.closes(attempt.named) {
         return order;
     }
     let call = Call::Close(attempt, &order.terms);

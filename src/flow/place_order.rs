@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::{MerchantId, PayOrderNo};
-use crate::domain::institutions::{BusinessType, Mode};
+use crate::domain::institutions::{BusinessType, Mode, PayerTelling};
 use crate::domain::order::{NewOrder, Order, OrderState, OrderTerms};
+use crate::domain::personal::payer_context::PayerContext;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
 use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::flow::judge::{Choice, EligibilityCheck, offer_query};
+use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
 use crate::flow::select_institution::select_institution;
 use crate::flow::start_attempt::{OrderOutcome, OrderReply, begin, create, new_attempt};
@@ -31,6 +32,7 @@ pub async fn place_order(
     context: FlowScope<'_>,
     caller: Admitted,
     terms: OrderTerms,
+    payer: &PayerContext,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope {
         store,
@@ -40,14 +42,14 @@ pub async fn place_order(
     let now = world.clock.now();
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let judged = judge(&EligibilityCheck::new(context), &terms);
+    let judged = judge(&EligibilityCheck::new(context), &terms, payer);
     // An order that is no longer eligible may be a repeat of one placed earlier. A request that
     // would wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
         return match judged {
-            _ if *order.terms == terms => repeated(context, order, cause).await,
+            _ if *order.terms == terms => repeated(context, order, cause, payer).await,
             Ok(_) => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
             Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
         };
@@ -62,7 +64,7 @@ pub async fn place_order(
         permit = Some(acquire_permit(world, &choice.institution, &terms.merchant).await?);
         // Checked again after the wait; the probe permit is taken only then.
         let check = EligibilityCheck::new(context);
-        match check.admit(&terms, choice) {
+        match check.admit(Prospect::of_terms(&terms, payer, check.now), choice) {
             Ok(admitted) => probe = admitted,
             Err(refusal) => {
                 drop(permit);
@@ -71,7 +73,7 @@ pub async fn place_order(
         }
     }
     let now = world.clock.now();
-    let first = choice.and_then(|choice| new_attempt(context, &terms.merchant, &choice));
+    let first = choice.and_then(|choice| new_attempt(context, &terms.merchant, &choice, payer));
     let opening = NewOrder {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
@@ -92,7 +94,7 @@ pub async fn place_order(
             let cause = change.into_cause();
             return match store.orders.order(&key).await? {
                 Some(order) if Some(&order.terms) == terms.as_ref() => {
-                    repeated(context, order, cause).await
+                    repeated(context, order, cause, payer).await
                 }
                 _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
             };
@@ -107,7 +109,12 @@ pub async fn place_order(
 
 /// Checks the terms against the configuration and returns the institution to call, if one is
 /// needed.
-fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choice>, Refusal> {
+fn judge(
+    check: &EligibilityCheck<'_>,
+    terms: &OrderTerms,
+    payer: &PayerContext,
+) -> Result<Option<Choice>, Refusal> {
+    let payment = Prospect::of_terms(terms, payer, check.now);
     let routing = &check.snapshot.routing;
     let merchant = routing
         .merchants
@@ -124,20 +131,21 @@ fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choi
         BusinessType::Aggregated => terms.named.as_ref().and_then(|(_, mode)| *mode),
     };
     if let Some((institution, _)) = &terms.named {
-        return check.check(terms, institution, mode).map(Some);
+        return check.check(payment, institution, mode).map(Some);
     }
     match terms.business_type {
         // The payer chooses, on the merchant's page or on ours.
         BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => Ok(None),
         BusinessType::Single(mode) => {
             if let Some(default) = merchant.default_institutions.get(&mode) {
-                return check.check(terms, default, Some(mode)).map(Some);
+                return check.check(payment, default, Some(mode)).map(Some);
             }
-            let offers = check.offers(&offer_query(terms, Some(mode), check.now), None);
+            let query = payment.query(Some(mode), PayerTelling::Complete, check.now);
+            let offers = check.offers(&query, None);
             let mut eligible = offers.iter().filter(|offer| offer.ineligible.is_none());
             match (eligible.next(), eligible.next()) {
                 (Some(only), None) => check
-                    .check(terms, &only.institution.id, Some(mode))
+                    .check(payment, &only.institution.id, Some(mode))
                     .map(Some),
                 _ => Err(Refusal::InstitutionRequired),
             }
@@ -157,6 +165,7 @@ async fn repeated(
     context: FlowScope<'_>,
     order: Order,
     cause: ChangeCause,
+    payer: &PayerContext,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let now = context.world.clock.now();
     if let Some(live) = order.live_attempt()
@@ -165,8 +174,8 @@ async fn repeated(
     {
         let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
         let reference = OrderReference::by(key);
-        let (institution, mode) = (live.institution.clone(), Some(live.mode));
-        return select_institution(context, &reference, cause, institution, mode).await;
+        let wanted = (live.institution.clone(), Some(live.mode));
+        return select_institution(context, &reference, cause, wanted, payer).await;
     }
     let spent = spend(context.store, cause, now).await?;
     let reply = match order.state {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::{BusinessType, Mode};
+use crate::domain::institutions::{BusinessType, CreateSend, Mode, Product};
 use crate::domain::order::{NewAttempt, Order, OrderState};
+use crate::domain::personal::payer_context::PayerContext;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
 use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
-use crate::flow::judge::{Choice, EligibilityCheck};
+use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
 use crate::flow::start_attempt::{OrderReply, begin, create, is_usable, new_attempt};
 use crate::health::ProbePermit;
@@ -37,8 +38,8 @@ pub async fn select_institution(
     context: FlowScope<'_>,
     reference: &OrderReference,
     cause: ChangeCause,
-    institution: InstitutionId,
-    mode: Option<Mode>,
+    (institution, mode): (InstitutionId, Option<Mode>),
+    payer: &PayerContext,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let store = context.store;
     let now = context.world.clock.now();
@@ -67,15 +68,20 @@ pub async fn select_institution(
         .live_attempt()
         .filter(|attempt| attempt.institution == institution)
         .filter(|attempt| mode.is_none_or(|mode| mode == attempt.mode));
-    let choice = match under_way {
-        Some(attempt) => Ok(Choice {
+    let adapter = context.snapshot.adapters.get(&institution);
+    let declared = |id| adapter.map(|adapter| *adapter.facts().product(id));
+    let choice = if let Some(attempt) = under_way {
+        Ok(Choice {
             mode: mode.unwrap_or(attempt.mode),
+            product: declared(&attempt.product).unwrap_or(Product::UNDECLARED),
             institution,
-        }),
-        None => EligibilityCheck::new(context).check(&order.terms, &institution, mode),
+        })
+    } else {
+        let payment = Prospect::of_order(&order, payer);
+        EligibilityCheck::new(context).check(payment, &institution, mode)
     };
     match choice {
-        Ok(choice) => carry_out(context, &reference.key, cause, order, choice).await,
+        Ok(choice) => carry_out(context, &reference.key, cause, order, (choice, payer)).await,
         Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
     }
 }
@@ -86,7 +92,7 @@ async fn carry_out(
     key: &OrderKey,
     cause: ChangeCause,
     read: Order,
-    choice: Choice,
+    (choice, payer): (Choice, &PayerContext),
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope { store, world, .. } = context;
     let mut cause = cause;
@@ -102,7 +108,7 @@ async fn carry_out(
                 None => return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await),
             },
         };
-        let step = next_step(context, &order, &choice);
+        let step = next_step(context, &order, (&choice, payer));
         if step.calls() && permit.is_none() {
             permit = Some(acquire_permit(world, &choice.institution, &order.terms.merchant).await?);
             if world.clock.now().since(now) >= DECIDED_FOR {
@@ -116,7 +122,8 @@ async fn carry_out(
             }
             // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
-                match EligibilityCheck::new(context).admit(&order.terms, &choice) {
+                let payment = Prospect::of_order(&order, payer);
+                match EligibilityCheck::new(context).admit(payment, &choice) {
                     Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
                     Ok(admitted) => probe = admitted,
                 }
@@ -184,20 +191,27 @@ impl SelectionStep {
     }
 }
 
-fn next_step(context: FlowScope<'_>, order: &Order, choice: &Choice) -> SelectionStep {
+fn next_step(
+    context: FlowScope<'_>,
+    order: &Order,
+    (choice, payer): (&Choice, &PayerContext),
+) -> SelectionStep {
     if order.state != OrderState::Open {
         return SelectionStep::Answer;
     }
     let now = context.world.clock.now();
     let Some(live) = order.live_attempt() else {
-        return match new_attempt(context, &order.terms.merchant, choice) {
+        return match new_attempt(context, &order.terms.merchant, choice, payer) {
             Some(attempt) => SelectionStep::Start(Box::new(attempt)),
             None => SelectionStep::NotContracted,
         };
     };
     let same = live.institution == choice.institution && live.mode == choice.mode;
     let adapter = context.snapshot.adapters.get(&live.institution);
-    let repeatable = adapter.is_some_and(|adapter| adapter.facts().repeatable_create);
+    let repeatable = adapter.is_some_and(|adapter| {
+        let product = adapter.facts().product(&live.product);
+        product.create == CreateSend::Repeatable
+    });
     match live.state {
         AttemptState::Accepted if same && is_usable(live, now) => SelectionStep::Answer,
         AttemptState::Accepted if same && was_repeated_lately(live, now) => SelectionStep::Answer,

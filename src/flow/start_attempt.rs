@@ -7,6 +7,7 @@ use crate::domain::attempt::Stamp;
 use crate::domain::change::Change;
 use crate::domain::identifiers::{AttemptId, MerchantId};
 use crate::domain::order::{NewAttempt, Order};
+use crate::domain::personal::payer_context::PayerContext;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
@@ -23,6 +24,7 @@ pub(in crate::flow) fn new_attempt(
     context: FlowScope<'_>,
     merchant: &MerchantId,
     choice: &Choice,
+    payer: &PayerContext,
 ) -> Option<NewAttempt> {
     let FlowScope {
         store,
@@ -37,6 +39,8 @@ pub(in crate::flow) fn new_attempt(
         account: contract.account.clone(),
         receiver: contract.receiver.clone(),
         mode: choice.mode,
+        product: choice.product,
+        payer: payer.clone(),
         stamp: Stamp {
             now,
             nonce: world.entropy.draw(),

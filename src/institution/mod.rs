@@ -22,7 +22,8 @@ use crate::domain::institutions::Facts;
 
 pub use call::{Call, OwnedCall};
 pub use kind::{
-    Build, ConfiguredAccount, ConfiguredInstitution, InstitutionKind, SettingsFault, URL,
+    BodyFormat, Build, ConfiguredAccount, ConfiguredInstitution, InstitutionKind, SettingsFault,
+    URL,
 };
 pub use settings::{
     ALWAYS, OwnKey, OwnKeySettings, SecretText, Setting, SettingForm, SettingValue, SettingValues,

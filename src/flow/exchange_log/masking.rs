@@ -10,28 +10,14 @@ use serde::Serialize;
 
 use super::scanning::{Quoted, Scanner};
 use crate::domain::merchant::origin;
-use crate::domain::personal::{code_or_masked, masked};
+use crate::domain::personal::{INTERFACE_FIELDS_SHOWN, code_or_masked, masked};
 
-/// Values under these names are shown unchanged.
-#[rustfmt::skip]
-const SHOWN: &[&str] = &[
-    "attempt", "attemptStatus", "available", "businessType", "capabilities", "closeTime",
-    "currency", "default", "eventId", "eventTime", "eventType", "expected", "expireTime",
-    "explainInstitutions", "fee", "field", "found", "institutionId", "institutionOrderNo",
-    "institutionRefundNo", "institutions", "interface", "merchantId", "merchantOrderNo",
-    "merchantRefundNo", "mode", "modes", "noticeResult", "order", "orderAmount", "orderDate",
-    "orderRefundStatus", "orderStatus", "payOrderNo", "payTime", "paymentDate", "paymentTime",
-    "refundAmount", "refundCause", "refundOrderNo", "refundStatus", "refundTime",
-    "refundedAmount", "refunds", "result", "retryAfter", "sequence", "status", "traceId",
-    "transactionType", "type", "version",
-];
-
-/// The same by length, so that an unlisted name is compared with few of them.
+/// What may be shown, by length, so that an unlisted name is compared with few of them.
 static SHOWN_BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
-    let longest = SHOWN.iter().map(|name| name.len()).max();
+    let longest = INTERFACE_FIELDS_SHOWN.iter().map(|name| name.len()).max();
     let lengths = 0..=longest.unwrap_or_default();
     let of_length = |length| {
-        SHOWN
+        INTERFACE_FIELDS_SHOWN
             .iter()
             .copied()
             .filter(move |name| name.len() == length)

@@ -6,9 +6,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::evidence::{PaymentAction, PaymentActionKind};
-use crate::domain::identifiers::{MerchantId, PayOrderNo, Timestamp, hex};
+use crate::domain::identifiers::{Malformed, MerchantId, PayOrderNo, Timestamp, hex};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::{
+    PayerAppId, PayerContext, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
+};
 use crate::seal::{Seal, SealBinding, SealFault, Sealed};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteFault;
@@ -69,6 +72,55 @@ impl<'a> SealedPaymentAction<'a> {
 
     pub(super) fn place(attempt: &str) -> SealBinding<'_> {
         let (table, row, column) = ("attempts", attempt, "handover");
+        SealBinding { table, row, column }
+    }
+}
+
+/// What is known of an attempt's payer, sealed because it is personal.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SealedPayerContext<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ip: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wallet: Option<Cow<'a, str>>,
+    /// The payer's id in an application, and the application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<[Cow<'a, str>; 2]>,
+}
+
+impl<'a> SealedPayerContext<'a> {
+    /// `None` if nothing is known, so that nothing is stored.
+    pub(super) fn of(payer: &'a PayerContext) -> Option<Self> {
+        let identity = payer.identity.as_ref();
+        (*payer != PayerContext::UNKNOWN).then(|| Self {
+            ip: payer.ip.map(|ip| ip.expose().into()),
+            device: payer.device.map(|device| device.name().into()),
+            wallet: payer.wallet.map(|wallet| wallet.name().into()),
+            identity: identity.map(|one| [one.open_id.expose().into(), one.app.as_str().into()]),
+        })
+    }
+
+    /// The values, if all are well-formed.
+    pub(super) fn opened(&self) -> Result<PayerContext, Malformed> {
+        let [ip, device, wallet] = [&self.ip, &self.device, &self.wallet];
+        let identity = self.identity.as_ref().map(|[open_id, app]| {
+            Ok(PayerIdentity {
+                open_id: PayerOpenId::parse(open_id)?,
+                app: PayerAppId::parse(app)?,
+            })
+        });
+        Ok(PayerContext {
+            ip: ip.as_deref().map(PayerIp::parse).transpose()?,
+            device: device.as_deref().map(PayerDevice::parse).transpose()?,
+            wallet: wallet.as_deref().map(PayerWallet::parse).transpose()?,
+            identity: identity.transpose()?,
+        })
+    }
+
+    pub(super) fn place(attempt: &str) -> SealBinding<'_> {
+        let (table, row, column) = ("attempts", attempt, "payer_sealed");
         SealBinding { table, row, column }
     }
 }

@@ -9,11 +9,12 @@ use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
 use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
+    ProductId, ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, OrderTerms};
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::PayerContext;
 use paymux::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use paymux::domain::schedule::Schedule;
 use paymux::institution::{Call, Unverified};
@@ -247,6 +248,9 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         account: AccountId::parse(ACCOUNT).unwrap(),
         receiver: ReceiverId::parse(ACCOUNT).unwrap(),
         mode,
+        product: ProductId::parse("STANDARD").unwrap(),
+        pay_by: now.plus(std::time::Duration::from_mins(15)),
+        payer: PayerContext::UNKNOWN,
         amount,
         state,
         stamp,

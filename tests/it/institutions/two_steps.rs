@@ -97,7 +97,7 @@ impl TinyDialect {
     fn new(quirk: TinyQuirk) -> Self {
         Self {
             id: InstitutionId::parse("harbour").unwrap(),
-            facts: kind("standard").unwrap().facts.clone(),
+            facts: kind("standard").unwrap().facts(),
             secret: HmacKey::new(b"a secret of thirty-two bytes ok."),
             quirk,
         }

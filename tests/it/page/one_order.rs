@@ -20,15 +20,16 @@ use paymux::domain::evidence::{
 };
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    ReceiverId, Timestamp, Uptime,
+    ProductId, ReceiverId, Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
-    AmountRange, BusinessType, Contract, Credentials, Facts, Mode, Payers, RefundKinds,
-    RefundRules, Route, RoutingTable, TransactionType,
+    AmountRange, BusinessType, Contract, Credentials, Ending, Facts, Mode, Payers, Product,
+    RefundKinds, RefundRules, Route, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Applied, CloseReason, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::PayerContext;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
     Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback, Step,
@@ -43,6 +44,7 @@ use paymux::world::{
     World,
 };
 
+use crate::world::fake_institution::{facts_of, only_product};
 use crate::world::memory::MemoryStore;
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
@@ -50,14 +52,11 @@ pub(super) const LINK: &str = "https://harbour.example/cashier?order=1&sign=abc"
 pub(super) const HOSTILE: &str = "<script>alert('1')</script>\"&\u{202e}";
 
 pub(super) fn facts() -> Facts {
-    Facts {
-        visibility_ms: 60_000,
-        can_close: true,
-        remembers_close: true,
-        repeatable_create: true,
-        repeatable_refund: true,
-        calls_per_second: 50,
-    }
+    let product = Product {
+        ending: Ending::RememberedClose,
+        ..only_product(Duration::from_mins(1))
+    };
+    facts_of(product, true)
 }
 
 pub(super) fn institution(
@@ -130,6 +129,8 @@ pub(super) fn routing() -> RoutingTable {
             account: AccountId::parse("acct").unwrap(),
             receiver: ReceiverId::parse("acct").unwrap(),
             modes: Mode::ALL.to_vec(),
+            products: vec![ProductId::parse("STANDARD").unwrap()],
+            fee: None,
             transaction_types: vec![TransactionType::PasswordPay],
             stopped: false,
             sums: vec![sums(1)],
@@ -186,6 +187,8 @@ pub(super) fn start(institution: &str, mode: Mode) -> NewAttempt {
         account: AccountId::parse("acct").unwrap(),
         receiver: ReceiverId::parse("acct").unwrap(),
         mode,
+        product: facts().products[0],
+        payer: PayerContext::UNKNOWN,
         stamp: Stamp {
             now: NOW,
             nonce: [1; 10],

@@ -5,17 +5,19 @@ mod circuit_breaker;
 mod half_open;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use paymux::domain::amount::{Amount, CNY, Currency};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::institutions::{
-    AmountRange, CallEnd, CallPurpose, Health, IneligibleReason, Mode, OfferQuery, Payers,
-    RoutingTable, TransactionType,
+    AmountRange, CallEnd, CallPurpose, Health, IneligibleReason, Mode, OfferQuery, PayerTelling,
+    Payers, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::Admission;
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::{PayerContext, PayerDetail, PayerWallet};
 use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::health::HealthTracker;
 use paymux::world::Clock;
@@ -38,6 +40,11 @@ fn id(name: &str) -> InstitutionId {
     InstitutionId::parse(name).unwrap()
 }
 
+const IN_NO_WALLET: PayerContext = PayerContext {
+    wallet: Some(PayerWallet::None),
+    ..PayerContext::UNKNOWN
+};
+
 /// 12.30 at noon in Shanghai, as in the tests' orders.
 fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
     OfferQuery {
@@ -46,6 +53,9 @@ fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
         amount: Amount::parse("12.30", CNY).unwrap(),
         transaction_type: TransactionType::PasswordPay,
         mode: None,
+        surroundings: &IN_NO_WALLET,
+        telling: PayerTelling::Complete,
+        expires: Timestamp::from_ms(START_MS + 900_000),
         now: Timestamp::from_ms(START_MS),
     }
 }
@@ -56,6 +66,7 @@ fn bring_about(reason: IneligibleReason, name: &str, routing: &mut RoutingTable)
     let merchant = routing.merchants.get_mut(&m1).unwrap();
     let institution = routing.institutions.get_mut(&bank).unwrap();
     let key = (m1, bank.clone());
+    let product = &mut institution.facts.products[0];
     let mut contract = routing.contracts.get_mut(&key);
     let mut route = routing
         .routes
@@ -81,6 +92,9 @@ fn bring_about(reason: IneligibleReason, name: &str, routing: &mut RoutingTable)
             contract.sums[0].minor_min = 100_000;
         }
         (IneligibleReason::AmountAboveLimit, _, Some(route)) => route.sums = vec![up_to(1_000)],
+        (IneligibleReason::NotInThisWallet, ..) => product.wallets = &[PayerWallet::WeChat],
+        (IneligibleReason::PayerContextMissing, ..) => product.wants = &[PayerDetail::OpenId],
+        (IneligibleReason::OrderExpiresSoon, ..) => product.least_left = Duration::from_hours(1),
         (IneligibleReason::ContractStopped, Some(contract), _) => contract.stopped = true,
         (IneligibleReason::RouteStopped, _, Some(route)) => route.stopped = true,
         (IneligibleReason::InstitutionDown, ..) => institution.stopped = true,

@@ -16,7 +16,7 @@ use paymux::domain::amount::CNY;
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
-use paymux::domain::institutions::Facts;
+use paymux::domain::institutions::{CreateSend, Facts, Product, Visibility};
 use paymux::institution::{
     Acknowledgement, Call, CallState, Host, Institution, ProvenCallback, Step, Unverified,
 };
@@ -132,6 +132,11 @@ pub(crate) enum AdapterFlaw {
     AcknowledgesAlways,
 }
 
+fn with_product(mut facts: Facts, change: impl Fn(&mut Product)) -> Facts {
+    facts.products.iter_mut().for_each(change);
+    facts
+}
+
 /// The plain adapter with a flaw.
 pub(crate) struct FlawedAdapter {
     plain: PlainAdapter,
@@ -142,13 +147,14 @@ impl FlawedAdapter {
     pub(crate) fn new(id: InstitutionId, facts: Facts, flaw: AdapterFlaw) -> Self {
         let facts = match flaw {
             AdapterFlaw::NoWait => Facts {
-                visibility_ms: 0,
-                ..facts
+                refund_visibility: Duration::ZERO,
+                ..with_product(facts, |product| {
+                    product.visibility = Visibility::AfterSend(Duration::ZERO);
+                })
             },
-            AdapterFlaw::RepeatsCreates => Facts {
-                repeatable_create: true,
-                ..facts
-            },
+            AdapterFlaw::RepeatsCreates => {
+                with_product(facts, |product| product.create = CreateSend::Repeatable)
+            }
             AdapterFlaw::RepeatsRefunds => Facts {
                 repeatable_refund: true,
                 ..facts
