@@ -105,7 +105,8 @@ impl Api {
         if let Some(proven) = proven {
             answer.caller = AnsweredCaller::Merchant;
             let question = (request, &*proven.label);
-            sign_answer(&snapshot.platform, question, &mut answer.response, now).await;
+            let (pool, platform) = (&self.world.signing, &snapshot.platform);
+            sign_answer(pool, platform, question, &mut answer.response, now).await;
         }
         if self.world.exchange_log.is_on() {
             let sent = (request, &*snapshot.platform.origin);
@@ -141,20 +142,13 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
-        let (caller, (terms, options)) = caller.with(&self.store, read).await?;
-        let placed = place_order(
-            self.context(snapshot),
-            caller,
-            terms,
-            &PayerContext::UNKNOWN,
-        )
-        .await?;
+        let (caller, (terms, payer, options)) = caller.with(&self.store, read).await?;
+        let placed = place_order(self.context(snapshot), caller, terms, &payer).await?;
         let (order_reply, spent) = placed;
         let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
             && order_reply.order.state == OrderState::Open;
         let offers = if listed {
-            let payer = &PayerContext::UNKNOWN;
-            Some(list_institutions(self.context(snapshot), &order_reply.order, payer).await)
+            Some(list_institutions(self.context(snapshot), &order_reply.order, &payer).await)
         } else {
             None
         };
@@ -187,10 +181,7 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Closed => OrderOutcome::Closed,
         };
-        let order_reply = OrderReply {
-            order: found,
-            outcome,
-        };
+        let order_reply = OrderReply::of(found, outcome);
         let payer = &PayerContext::UNKNOWN;
         let offers =
             Some(list_institutions(self.context(snapshot), &order_reply.order, payer).await);
@@ -209,10 +200,9 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
-        let (caller, (named, choice, options)) = caller.with(&self.store, read).await?;
+        let (caller, (named, choice, payer, options)) = caller.with(&self.store, read).await?;
         let (context, cause) = (self.context(snapshot), caller.into_cause());
-        let payer = &PayerContext::UNKNOWN;
-        let selected = select_institution(context, &named, cause, choice, payer).await?;
+        let selected = select_institution(context, &named, cause, choice, &payer).await?;
         let (order_reply, spent) = selected;
         Ok(listing(snapshot, &order_reply, &options.with(None), spent))
     }
@@ -255,10 +245,7 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Open => OrderOutcome::Pending,
         };
-        let order_reply = OrderReply {
-            order: found,
-            outcome,
-        };
+        let order_reply = OrderReply::of(found, outcome);
         Ok(listing(
             snapshot,
             &order_reply,

@@ -18,7 +18,6 @@ use crate::api::endpoint::{Endpoint, PayerFunction};
 use crate::api::response::{json, no_store, with_body};
 use crate::api::{AnsweredCaller, Api, ApiResponse};
 use crate::crypto::digest::sha256;
-use crate::domain::attempt::AttemptState;
 use crate::domain::change::ChangeCause;
 use crate::domain::evidence::PaymentActionKind;
 use crate::domain::identifiers::{InstitutionId, PageToken, PayOrderNo, Timestamp};
@@ -31,7 +30,7 @@ use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::read_order::{OrderReference, read_order};
 use crate::flow::select_institution::select_institution;
-use crate::flow::start_attempt::OrderOutcome;
+use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 use crate::store::OrderKey;
 use crate::world::signals::Signal;
 
@@ -179,8 +178,8 @@ async fn choose(
         }
     };
     let result = selected.outcome.word();
-    let response = match selected.outcome {
-        OrderOutcome::Accepted => match link(&selected.order) {
+    let response = match &selected.outcome {
+        OrderOutcome::Accepted => match link(&selected) {
             Some(link) => see_other(link),
             None => back(request),
         },
@@ -217,15 +216,15 @@ fn chosen(request: &Request<Bytes>) -> Result<InstitutionId, Refusal> {
 }
 
 /// The institution's page for the payer; https only (R-6.3.1-2e).
-fn link(order: &Order) -> Option<HeaderValue> {
-    let attempt = order
-        .live_attempt()
-        .filter(|attempt| attempt.state == AttemptState::Accepted)?;
-    match &attempt.payment_action.as_ref()?.way {
+fn link(reply: &OrderReply) -> Option<HeaderValue> {
+    match &reply.payment_action()?.way {
         PaymentActionKind::Redirect(link) if link.starts_with("https://") => {
             HeaderValue::from_str(link).ok()
         }
-        PaymentActionKind::Redirect(_) | PaymentActionKind::SdkParameters(_) => None,
+        PaymentActionKind::Redirect(_)
+        | PaymentActionKind::SdkParameters(_)
+        | PaymentActionKind::QrCode(_)
+        | PaymentActionKind::Form(_) => None,
     }
 }
 

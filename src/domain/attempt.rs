@@ -140,7 +140,8 @@ pub struct Attempt {
     pub named: bool,
     /// What the payer needs to pay, once the institution has returned it.
     pub payment_action: Option<PaymentAction>,
-    /// The institution's confirmation of the payment.
+    /// The institution's confirmation of the payment; of an attempt that is not PAID, of money that
+    /// it took and gave back (A9).
     pub receipt: Option<Receipt>,
     /// Why it was refused.
     pub reason: Option<Reason>,
@@ -214,6 +215,11 @@ impl Attempt {
     fn is_of_receiver(&self, evidence: &Evidence) -> bool {
         let receiver = evidence.receiver.as_ref();
         receiver.is_none_or(|receiver| *receiver == self.receiver)
+    }
+
+    /// Whether the institution took its money and gave it back before it paid anything (A9).
+    pub fn is_returned(&self) -> bool {
+        !self.state.is_live() && self.state != AttemptState::Paid && self.receipt.is_some()
     }
 
     /// The attempt marked as known to the institution, if this evidence is the first to show it and

@@ -8,6 +8,7 @@ mod callback_reliability;
 mod circuit_breaker;
 mod credentials;
 mod eligibility;
+mod messages;
 mod products;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub use circuit_breaker::{
 };
 pub use credentials::{Credentials, Validity, is_one_in_force};
 pub use eligibility::{IneligibleReason, Offer, OfferQuery, PayerTelling};
+pub use messages::{BodyFormat, MessageFormat, ShownFields};
 pub use products::{CreateSend, Ending, Facts, Product, Rates, ReplyBinding, Visibility};
 
 use crate::domain::amount::Currency;
@@ -30,6 +32,7 @@ use crate::domain::identifiers::{
 };
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::PayerAppId;
 
 /// How the payer pays through one institution (5.1.1 to 5.1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -368,6 +371,22 @@ impl RoutingTable {
     ) -> impl Iterator<Item = &'a AccountProfile> {
         let all = self.accounts.values();
         all.filter(move |account| account.institution == *institution)
+    }
+
+    /// Whether a payer's id in this application means something there: it is one of the account's
+    /// that the merchant is paid through.
+    pub fn is_app_enrolled(
+        &self,
+        merchant: &MerchantId,
+        institution: &InstitutionId,
+        app: &PayerAppId,
+    ) -> bool {
+        let contract = self.contract(merchant, institution);
+        let account = contract.and_then(|contract| {
+            let key = (institution.clone(), contract.account.clone());
+            self.accounts.get(&key)
+        });
+        account.is_some_and(|account| account.apps.contains(app))
     }
 
     /// What a merchant agreed with an institution, if it did.

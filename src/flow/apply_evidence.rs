@@ -99,7 +99,7 @@ pub async fn apply_evidence(
             }
             Applied::ConfirmByQuery => {
                 let confirmed = confirm(world, adapter, &order, &evidence).await;
-                match confirmed.filter(|answer| matches!(answer.finding, Finding::Succeeded(_))) {
+                match confirmed.filter(says_money_moved) {
                     Some(confirmed) => evidence = confirmed,
                     // Anything else changes no ended attempt and would be reported as `Known`: the
                     // institution's callback would be acknowledged and never repeated (C4).
@@ -152,6 +152,10 @@ pub(in crate::flow) fn is_not_found_conclusive(
     let ago = world.clock.uptime().since(asked_at);
     let asked = world.clock.now().minus(ago);
     order.is_not_found_conclusive(&evidence.about, (quiet, asked), adapter.facts())
+}
+
+fn says_money_moved(answer: &Evidence) -> bool {
+    matches!(answer.finding, Finding::Succeeded(_) | Finding::Reversed(_))
 }
 
 /// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply

@@ -3,10 +3,10 @@
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{
-    IneligibleReason, Mode, Offer, OfferQuery, PayerTelling, Product,
+    CreateSend, IneligibleReason, Mode, Offer, OfferQuery, PayerTelling, Product,
 };
 use crate::domain::order::{Order, OrderTerms};
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::{PayerContext, PayerDetail, PayerIdentity};
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -22,6 +22,13 @@ pub struct Choice {
     pub mode: Mode,
     /// What the payer pays with.
     pub product: Product,
+}
+
+impl Choice {
+    /// Whether its create sends anything.
+    pub(in crate::flow) fn sends(&self) -> bool {
+        self.product.create != CreateSend::Nothing
+    }
 }
 
 /// A payment that is to begin: the terms of its order, and what belongs to this attempt only.
@@ -93,6 +100,13 @@ impl<'a> EligibilityCheck<'a> {
                 IneligibleReason::ModeNotOffered,
             ))?;
         let product = routing.product(profile, &query, mode).map_err(refusal)?;
+        let identity = payment.payer.identity.as_ref();
+        if product.wants.contains(&PayerDetail::OpenId)
+            && let Some(PayerIdentity { app, .. }) = identity
+            && !routing.is_app_enrolled(query.merchant, institution, app)
+        {
+            return Err(Refusal::AppNotEnrolled);
+        }
         Ok(Choice {
             institution: institution.clone(),
             mode,

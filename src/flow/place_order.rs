@@ -11,12 +11,14 @@ use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
-use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
+use crate::flow::call_institution::begin_create;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
 use crate::flow::select_institution::select_institution;
-use crate::flow::start_attempt::{OrderOutcome, OrderReply, begin, create, new_attempt};
+use crate::flow::start_attempt::{
+    CreatePermits, OrderOutcome, OrderReply, begin, carry_out_create, new_attempt,
+};
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
@@ -58,21 +60,21 @@ pub async fn place_order(
         Ok(choice) => choice,
         Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
     };
-    let (mut permit, mut probe) = (None, ProbePermit::default());
+    let (mut permits, mut probe) = (CreatePermits::default(), ProbePermit::default());
     if let Some(choice) = &choice {
-        // Acquired before anything is written: without a permit, no state has changed (Q8).
-        permit = Some(acquire_permit(world, &choice.institution, &terms.merchant).await?);
+        permits = CreatePermits::acquire(context, &terms.merchant, choice).await?;
         // Checked again after the wait; the probe permit is taken only then.
         let check = EligibilityCheck::new(context);
         match check.admit(Prospect::of_terms(&terms, payer, check.now), choice) {
             Ok(admitted) => probe = admitted,
             Err(refusal) => {
-                drop(permit);
+                drop(permits);
                 return Err(refuse(store, (refusal, cause), check.now).await);
             }
         }
     }
     let now = world.clock.now();
+    let sends = choice.as_ref().is_some_and(Choice::sends);
     let first = choice.and_then(|choice| new_attempt(context, &terms.merchant, &choice, payer));
     let opening = NewOrder {
         no: PayOrderNo::mint(now, world.entropy.draw()),
@@ -81,7 +83,7 @@ pub async fn place_order(
         terms,
     };
     let change = Order::open(opening, first, cause, now);
-    let in_flight = begin_create(world, &change);
+    let in_flight = begin_create(world, &change).filter(|_| sends);
     let (order, spent) = match begin(context, change).await? {
         CommitOutcome::Done(order, spent) => (*order, spent),
         CommitOutcome::Stale(change) => {
@@ -89,7 +91,7 @@ pub async fn place_order(
             return Err(refuse(store, refused, now).await);
         }
         CommitOutcome::KeyTaken(change) => {
-            drop(permit);
+            drop(permits);
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
             return match store.orders.order(&key).await? {
@@ -100,11 +102,8 @@ pub async fn place_order(
             };
         }
     };
-    let Some(in_flight) = in_flight else {
-        return Ok((OrderReply::accepted(order), spent));
-    };
-    let send = SendOptions::at_once(permit, in_flight);
-    Ok((create(context, order, probe, send).await, spent))
+    let reply = carry_out_create(context, order, (probe, permits), in_flight).await;
+    Ok((reply, spent))
 }
 
 /// Checks the terms against the configuration and returns the institution to call, if one is
@@ -180,10 +179,7 @@ async fn repeated(
     let spent = spend(context.store, cause, now).await?;
     let reply = match order.state {
         OrderState::Paid => OrderReply::paid(order),
-        OrderState::Closed => OrderReply {
-            outcome: OrderOutcome::Closed,
-            order,
-        },
+        OrderState::Closed => OrderReply::of(order, OrderOutcome::Closed),
         OrderState::Open if names_institution(&order.terms) => OrderReply::current(order, now),
         OrderState::Open => OrderReply::accepted(order),
     };

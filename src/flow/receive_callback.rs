@@ -58,7 +58,8 @@ pub async fn receive_callback(
         return None;
     }
     if world.exchange_log.is_on() {
-        log_exchange(world, snapshot, (institution, callback), (now, &outcome));
+        let parties = (adapter.as_ref(), callback);
+        log_exchange(world, snapshot, parties, (now, &outcome));
     }
     Some(outcome.received)
 }
@@ -84,7 +85,8 @@ async fn apply_callback(
     let read = match adapter.read_callback(callback, now) {
         Ok(read) => read,
         Err(why) => {
-            return reject_callback(store, (institution, adapter), callback, why, known_by).await;
+            let (pool, parties) = (&*world.signing, (institution, adapter));
+            return reject_callback(store, pool, parties, callback, why, known_by).await;
         }
     };
     let about = order_key(institution, &read.about);
@@ -136,7 +138,7 @@ async fn apply_callback(
         tracing::warn!(institution.id = %institution, request.id = request_id, ?acknowledged,
             "an authenticated callback was not acknowledged");
     }
-    let answer = acknowledgement(adapter, callback, acknowledged, known_by).await;
+    let answer = acknowledgement(&world.signing, adapter, callback, acknowledged, known_by).await;
     CallbackOutcome {
         received: CallbackResponse {
             answer,

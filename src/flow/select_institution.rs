@@ -11,10 +11,12 @@ use crate::domain::personal::payer_context::PayerContext;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
-use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
+use crate::flow::call_institution::begin_create;
 use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
-use crate::flow::start_attempt::{OrderReply, begin, create, is_usable, new_attempt};
+use crate::flow::start_attempt::{
+    CreatePermits, OrderReply, begin, carry_out_create, current_reply, is_usable, new_attempt,
+};
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
@@ -97,7 +99,7 @@ async fn carry_out(
     let FlowScope { store, world, .. } = context;
     let mut cause = cause;
     let mut read = Some(read);
-    let mut permit = None;
+    let mut permits = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let mut probe = ProbePermit::default();
@@ -109,8 +111,8 @@ async fn carry_out(
             },
         };
         let step = next_step(context, &order, (&choice, payer));
-        if step.calls() && permit.is_none() {
-            permit = Some(acquire_permit(world, &choice.institution, &order.terms.merchant).await?);
+        if step.calls() && permits.is_none() {
+            permits = Some(CreatePermits::acquire(context, &order.terms.merchant, &choice).await?);
             if world.clock.now().since(now) >= DECIDED_FOR {
                 continue;
             }
@@ -118,7 +120,7 @@ async fn carry_out(
         let change = match step {
             SelectionStep::Answer => {
                 let spent = spend(store, cause, now).await?;
-                return Ok((OrderReply::current(order, now), spent));
+                return Ok((current_reply(context, order, None).await, spent));
             }
             // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
@@ -149,14 +151,12 @@ async fn carry_out(
             }
         };
         // Durable before a byte is sent (A1): after a crash the intent is still stored.
-        let in_flight = begin_create(world, &change);
+        let in_flight = begin_create(world, &change).filter(|_| choice.sends());
         match begin(context, change).await? {
             CommitOutcome::Done(order, spent) => {
-                let Some(in_flight) = in_flight else {
-                    return Ok((OrderReply::pending(*order), spent));
-                };
-                let send = SendOptions::at_once(permit, in_flight);
-                return Ok((create(context, *order, probe, send).await, spent));
+                let begun = (probe, permits.unwrap_or_default());
+                let reply = carry_out_create(context, *order, begun, in_flight).await;
+                return Ok((reply, spent));
             }
             // Another request wrote first: decide again on the current order.
             CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
@@ -208,12 +208,14 @@ fn next_step(
     };
     let same = live.institution == choice.institution && live.mode == choice.mode;
     let adapter = context.snapshot.adapters.get(&live.institution);
-    let repeatable = adapter.is_some_and(|adapter| {
-        let product = adapter.facts().product(&live.product);
-        product.create == CreateSend::Repeatable
-    });
+    let create = adapter.map(|adapter| adapter.facts().product(&live.product).create);
+    let repeatable = create == Some(CreateSend::Repeatable);
     match live.state {
         AttemptState::Accepted if same && is_usable(live, now) => SelectionStep::Answer,
+        // Its payment action is made for each answer.
+        AttemptState::Accepted if same && create == Some(CreateSend::Nothing) => {
+            SelectionStep::Answer
+        }
         AttemptState::Accepted if same && was_repeated_lately(live, now) => SelectionStep::Answer,
         AttemptState::Accepted if same && !order.accepts_attempts(now) => SelectionStep::Answer,
         AttemptState::Accepted if same && repeatable => SelectionStep::CreateAgain,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
-use crate::domain::institutions::{AccountRole, Facts, Product, Rates};
+use crate::domain::institutions::{
+    AccountRole, BodyFormat, Facts, MessageFormat, Product, Rates, ShownFields,
+};
 use crate::institution::Institution;
 use crate::institution::settings::{Setting, SettingValues};
 
@@ -27,9 +29,8 @@ pub struct InstitutionKind {
     pub rates: Rates,
     /// The format of its messages' bodies.
     pub body: BodyFormat,
-    /// The fields of its messages whose values may be shown: nothing personal, and nothing usable to
-    /// pay (D1).
-    pub shown: &'static [&'static str],
+    /// The fields of its messages whose values may be shown.
+    pub shown: ShownFields,
     /// Settings in `[[institution]]` in addition to the common ones; [`URL`] is among them.
     pub institution_settings: &'static [Setting],
     /// Settings in `[[account]]` in addition to id, institution and role.
@@ -45,21 +46,15 @@ pub struct InstitutionKind {
     pub build: Build,
 }
 
-/// The format of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyFormat {
-    /// A JSON object.
-    Json,
-    /// `name=value`, escaped, joined by `&`.
-    Form,
-    /// `name=value` as it is, joined by `&`; what stands in braces belongs to its value.
-    KeyValue,
-    /// Elements in one root element, without attributes and without any entity but the five
-    /// predefined ones.
-    Xml,
-}
-
 impl InstitutionKind {
+    /// How its messages are read for display.
+    pub fn message_format(&self) -> MessageFormat {
+        MessageFormat {
+            body: self.body,
+            shown: self.shown,
+        }
+    }
+
     /// Its capabilities as declared.
     pub fn facts(&self) -> Facts {
         Facts {

@@ -78,6 +78,7 @@ impl ActiveConfiguration {
             signals: Arc::default(),
             exchange_log,
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         let api = Api {
             store: Arc::clone(store),

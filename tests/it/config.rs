@@ -5,6 +5,7 @@ mod difference;
 mod files;
 mod hints;
 mod made;
+mod products;
 mod proofs;
 mod served;
 mod waiting;

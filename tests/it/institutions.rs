@@ -1,6 +1,7 @@
 //! One contract for every kind of institution, checked against recorded exchanges. The recordings
 //! hold unsigned messages and the evidence expected of them; keys are made here for each run.
 
+mod front;
 mod recorded;
 mod standard;
 mod two_steps;

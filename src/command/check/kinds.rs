@@ -84,6 +84,8 @@ fn row(setting: &Setting) -> [String; 4] {
         SettingForm::Text
         | SettingForm::Identifier
         | SettingForm::Address
+        | SettingForm::App
+        | SettingForm::Apps
         | SettingForm::Secret
         | SettingForm::PublicKey(_)
         | SettingForm::PublicKeys

@@ -2,7 +2,7 @@
 //! `order`.
 
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Transition, again};
-use crate::domain::evidence::{EvidenceSource, Finding, PaymentAction, Reason, Receipt};
+use crate::domain::evidence::{EvidenceSource, Finding, PaymentAction, Reason, Receipt, Reversal};
 use crate::domain::institutions::{Ending, Facts, Product, Visibility};
 
 impl Attempt {
@@ -11,12 +11,18 @@ impl Attempt {
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
         match finding {
             // An unsent query proves nothing about the earlier create.
-            Finding::NotSent if by != EvidenceSource::Create => Transition::Unchanged,
-            Finding::NotSent => self.not_sent(),
+            Finding::NotSent | Finding::NotExecuted(_) if by != EvidenceSource::Create => {
+                Transition::Unchanged
+            }
+            Finding::NotSent => self.not_begun("NOT_REACHED"),
+            Finding::NotExecuted(why) => self.not_begun(why.word()),
             Finding::Refused(reason) => self.refused(reason),
             Finding::Accepted(payment_action) => self.accepted(payment_action.as_ref(), by),
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
-            Finding::Closed => self.closed(),
+            Finding::Closed | Finding::Reversed(Reversal::Unpaid) => self.closed(),
+            Finding::Reversed(Reversal::Returned(receipt)) => self.returned(receipt, by),
+            // Only brings the next question forward, which the order does.
+            Finding::Hint => Transition::Unchanged,
             Finding::NotFound => self.not_found(by, facts.product(&self.product)),
             Finding::Ambiguous(_) => match self.state {
                 AttemptState::Intent => self.transition_to(AttemptState::Unknown),
@@ -39,10 +45,10 @@ impl Attempt {
 
     /// E1 ends only an attempt that was never sent before: in any later state an earlier send may
     /// have arrived.
-    fn not_sent(&self) -> Transition<Self> {
+    fn not_begun(&self, why: &str) -> Transition<Self> {
         match self.state {
             AttemptState::Intent => {
-                let reason = Some(Reason::from_code("NOT_REACHED"));
+                let reason = Some(Reason::from_code(why));
                 Transition::To(Box::new(Self {
                     state: AttemptState::Failed,
                     reason,
@@ -131,6 +137,10 @@ impl Attempt {
             | AttemptState::Unknown
             | AttemptState::Accepted
             | AttemptState::Closing => paid(false),
+            // Taken and given back (A9): the same movement, or a second one.
+            AttemptState::Failed | AttemptState::Closed if self.receipt.is_some() => {
+                again(self.receipt.as_ref(), receipt)
+            }
             AttemptState::Failed | AttemptState::Closed => match by {
                 EvidenceSource::Query => paid(true),
                 EvidenceSource::Create
@@ -139,6 +149,35 @@ impl Attempt {
                 | EvidenceSource::Callback => Transition::ConfirmByQuery,
             },
             AttemptState::Paid => again(self.receipt.as_ref(), receipt),
+        }
+    }
+
+    /// A9: taken and given back, so it pays nothing. Of a paid attempt it is nothing new: that is
+    /// returned by refunds.
+    fn returned(&self, receipt: &Receipt, by: EvidenceSource) -> Transition<Self> {
+        if receipt.amount != self.amount {
+            return Transition::Impossible(Contradiction::Amount);
+        }
+        let back = |state| {
+            Transition::To(Box::new(Self {
+                state,
+                receipt: Some(receipt.clone()),
+                ..self.clone()
+            }))
+        };
+        match self.state {
+            AttemptState::Intent
+            | AttemptState::Unknown
+            | AttemptState::Accepted
+            | AttemptState::Closing => back(AttemptState::Closed),
+            AttemptState::Failed | AttemptState::Closed if self.receipt.is_some() => {
+                again(self.receipt.as_ref(), receipt)
+            }
+            AttemptState::Failed | AttemptState::Closed if by == EvidenceSource::Query => {
+                back(self.state)
+            }
+            AttemptState::Failed | AttemptState::Closed => Transition::ConfirmByQuery,
+            AttemptState::Paid => Transition::Unchanged,
         }
     }
 

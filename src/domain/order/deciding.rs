@@ -233,6 +233,10 @@ impl Order {
         }
         let named = attempt.newly_seen(evidence, facts);
         let attempt = named.as_ref().unwrap_or(attempt);
+        if evidence.finding == Finding::Hint {
+            let sooner = attempt.asked_sooner(now).or(named);
+            return self.moved(at, sooner, evidence, now);
+        }
         let moved = match attempt.apply(&evidence.finding, evidence.by, facts) {
             Transition::ConfirmByQuery => return Applied::ConfirmByQuery,
             Transition::Impossible(why) => return Applied::Quarantine(why),
@@ -247,6 +251,16 @@ impl Order {
             }
             Transition::To(moved) => Some(*moved),
         };
+        self.moved(at, moved, evidence, now)
+    }
+
+    fn moved(
+        &self,
+        at: usize,
+        moved: Option<Attempt>,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Applied {
         moved.map_or(Applied::Repeat, |moved| {
             let after = self.after_transition(at, moved, now);
             let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);

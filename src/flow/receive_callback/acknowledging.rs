@@ -5,9 +5,9 @@ use http::{Request, Response};
 
 use crate::domain::attempt::Stamp;
 use crate::flow::apply_evidence::EvidenceOutcome;
-use crate::flow::call_institution::executor::with_slow_key;
 use crate::institution::{Acknowledgement, Institution, SigningParty};
 use crate::store::{InboxStatus, StoreError};
+use crate::world::signing::SigningPool;
 
 /// How an authenticated callback is acknowledged, and the status it is archived with.
 pub(super) fn acknowledgement_of(
@@ -35,8 +35,9 @@ pub(super) fn acknowledgement_of(
     }
 }
 
-/// The reply in the institution's own format; signed on a blocking thread if the key is slow.
+/// The reply in the institution's own format; signed in the signing pool if the key is slow.
 pub(super) async fn acknowledgement(
+    pool: &SigningPool,
     adapter: &dyn Institution,
     callback: &Request<Bytes>,
     acknowledged: Acknowledgement,
@@ -45,9 +46,8 @@ pub(super) async fn acknowledgement(
     let (request_id, stamp) = known_by;
     if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
         let (callback, request_id) = (callback.clone(), request_id.to_owned());
-        let signed = with_slow_key(slow, move |adapter| {
-            adapter.acknowledge(&callback, acknowledged, &request_id, &stamp)
-        });
+        let signed =
+            pool.sign(move || slow.acknowledge(&callback, acknowledged, &request_id, &stamp));
         if let Some(signed) = signed.await {
             return signed;
         }

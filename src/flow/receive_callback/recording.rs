@@ -6,6 +6,7 @@ use http::Request;
 use super::CallbackOutcome;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::institution::Institution;
 use crate::store::{InboxMessage, InboxStatus};
 use crate::world::World;
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
@@ -16,7 +17,7 @@ const ARCHIVED_BYTES_MAX: usize = 16 * 1024;
 pub(super) fn log_exchange(
     world: &World,
     snapshot: &ConfigurationSnapshot,
-    (institution, callback): (&InstitutionId, &Request<Bytes>),
+    (adapter, callback): (&dyn Institution, &Request<Bytes>),
     (at, outcome): (Timestamp, &CallbackOutcome),
 ) {
     let Some(about) = outcome.about.clone() else {
@@ -28,11 +29,12 @@ pub(super) fn log_exchange(
         about,
         at,
         took: world.clock.now().since(at),
-        with: format!("institution {institution}"),
+        with: format!("institution {}", adapter.id()),
         what: "callback".to_owned(),
         result: outcome.status.clone(),
         is_unproven: outcome.received.status == InboxStatus::Forged,
         is_paying: outcome.has_paid,
+        format: adapter.kind().message_format(),
         request: RequestCopy::of(callback, format!("{}{path}", snapshot.platform.origin)),
         reply: Some(ReplyCopy::of(&outcome.received.answer)),
     });

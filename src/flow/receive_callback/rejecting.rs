@@ -11,11 +11,13 @@ use crate::domain::identifiers::InstitutionId;
 use crate::flow::exchange_log::mentioned;
 use crate::institution::{Acknowledgement, Institution, Unverified};
 use crate::store::{InboxStatus, Store};
+use crate::world::signing::SigningPool;
 
 /// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
 /// for manual review if it is.
 pub(super) async fn reject_callback(
     store: &Store,
+    pool: &SigningPool,
     (institution, adapter): (&InstitutionId, &dyn Institution),
     callback: &Request<Bytes>,
     why: Unverified,
@@ -44,7 +46,7 @@ pub(super) async fn reject_callback(
     let answer = match status {
         InboxStatus::Forged => adapter.acknowledge(callback, acknowledged, request_id, &stamp),
         InboxStatus::Genuine | InboxStatus::Quarantined => {
-            acknowledgement(adapter, callback, acknowledged, known_by).await
+            acknowledgement(pool, adapter, callback, acknowledged, known_by).await
         }
     };
     CallbackOutcome {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::institutions::{CreateSend, Ending, Product, Rates, Visibility};
+use crate::domain::institutions::{
+    BodyFormat, CreateSend, Ending, Product, Rates, ShownFields, Visibility,
+};
 use crate::domain::merchant;
-use crate::domain::personal::INTERFACE_FIELDS_SHOWN;
 use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::standard::{StandardAdapter, StandardInstitution};
 use crate::institution::{
-    BodyFormat, ConfiguredInstitution, Institution, InstitutionKind, OwnKeySettings, Setting,
-    SettingForm, SettingsFault, URL,
+    ConfiguredInstitution, Institution, InstitutionKind, OwnKeySettings, Setting, SettingForm,
+    SettingsFault, URL,
 };
 
 /// A call is valid for `SIGNED_FOR_S`, by a clock that may be half a minute behind (A5).
@@ -51,7 +52,7 @@ pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
     },
     body: BodyFormat::Json,
     // It speaks this gateway's own interface.
-    shown: INTERFACE_FIELDS_SHOWN,
+    shown: ShownFields::OfInterface,
     institution_settings: &[
         Setting::required(URL, SettingForm::Address, "base URL of its API")
             .such_as("\"https://bank.example\""),

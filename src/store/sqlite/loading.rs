@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::amount::{Amount, Currency, Fee};
 use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use crate::domain::evidence::{PaymentAction, PaymentActionKind, Reason, Receipt};
+use crate::domain::evidence::{PaymentAction, PaymentActionKind, PaymentForm, Reason, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     ProductId, ReceiverId, Timestamp, unhex,
@@ -323,10 +323,18 @@ fn payment_action(
 ) -> Result<PaymentAction, SqliteFault> {
     let path: SealedPaymentAction<'static> =
         open(seal, SealedPaymentAction::place(attempt.as_str()), sealed)?;
-    let way = match (path.link, path.sdk) {
-        (Some(link), None) => PaymentActionKind::Redirect(link.into()),
-        (None, Some(sdk)) => PaymentActionKind::SdkParameters(sdk.into()),
-        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    let way = match (path.link, path.sdk, path.code, path.form) {
+        (Some(link), None, None, None) => PaymentActionKind::Redirect(link.into()),
+        (None, Some(sdk), None, None) => PaymentActionKind::SdkParameters(sdk.into()),
+        (None, None, Some(code), None) => PaymentActionKind::QrCode(code.into()),
+        (None, None, None, Some((url, fields))) => PaymentActionKind::Form(PaymentForm {
+            url: url.into(),
+            fields: fields
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        }),
+        _ => return read(Err(())),
     };
     let expires = path.expires.map(Timestamp::from_ms);
     Ok(PaymentAction { way, expires })

@@ -52,22 +52,45 @@ impl<'a> SealedOrderFields<'a> {
     }
 }
 
+/// Name and value of a form's field.
+type FormField<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// A payment action, sealed because its link lets the holder pay.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SealedPaymentAction<'a> {
     pub(super) link: Option<Cow<'a, str>>,
     pub(super) sdk: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<Cow<'a, str>>,
+    /// The address of a form, and its names and values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) form: Option<(Cow<'a, str>, Vec<FormField<'a>>)>,
     pub(super) expires: Option<i64>,
 }
 
 impl<'a> SealedPaymentAction<'a> {
     pub(super) fn of(payment_action: &'a PaymentAction) -> Self {
-        let (link, sdk) = match &payment_action.way {
-            PaymentActionKind::Redirect(link) => (Some(Cow::from(link.as_ref())), None),
-            PaymentActionKind::SdkParameters(sdk) => (None, Some(Cow::from(sdk.as_ref()))),
+        let mut sealed = Self {
+            link: None,
+            sdk: None,
+            code: None,
+            form: None,
+            expires: payment_action.expires.map(Timestamp::ms),
         };
-        let expires = payment_action.expires.map(Timestamp::ms);
-        Self { link, sdk, expires }
+        match &payment_action.way {
+            PaymentActionKind::Redirect(link) => sealed.link = Some(link.as_ref().into()),
+            PaymentActionKind::SdkParameters(sdk) => sealed.sdk = Some(sdk.as_ref().into()),
+            PaymentActionKind::QrCode(code) => sealed.code = Some(code.as_ref().into()),
+            PaymentActionKind::Form(form) => {
+                let fields = form.fields.iter();
+                let fields = fields.map(|(name, value)| {
+                    let (name, value) = (name.as_ref(), value.as_ref());
+                    (Cow::from(name), Cow::from(value))
+                });
+                sealed.form = Some((form.url.as_ref().into(), fields.collect()));
+            }
+        }
+        sealed
     }
 
     pub(super) fn place(attempt: &str) -> SealBinding<'_> {

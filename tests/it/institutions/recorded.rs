@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind};
+use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind, Reversal};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     ProductId, ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
@@ -153,6 +153,10 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
     };
     match finding {
         Finding::NotSent => "not_sent".to_owned(),
+        Finding::NotExecuted(why) => format!("not_executed {}", why.word()),
+        Finding::Reversed(Reversal::Unpaid) => "reversed".to_owned(),
+        Finding::Reversed(Reversal::Returned(receipt)) => format!("returned {}", receipt.amount),
+        Finding::Hint => "hint".to_owned(),
         Finding::Refused(reason) => format!("refused {}", reason.as_str()),
         Finding::Accepted(None) => "accepted".to_owned(),
         Finding::Accepted(Some(payment_action)) => {
@@ -164,6 +168,15 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
                 PaymentActionKind::Redirect(link) => format!("accepted link {link}{until}"),
                 PaymentActionKind::SdkParameters(parameters) => {
                     format!("accepted sdk {parameters}{until}")
+                }
+                PaymentActionKind::QrCode(code) => format!("accepted code {code}{until}"),
+                PaymentActionKind::Form(form) => {
+                    let fields = form
+                        .fields
+                        .iter()
+                        .map(|(name, value)| format!("{name}={value}"));
+                    let fields = fields.collect::<Vec<_>>().join("&");
+                    format!("accepted form {} {fields}{until}", form.url)
                 }
             }
         }

@@ -18,8 +18,8 @@ use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback,
-    STEPS_MAX, Step, Unverified, kind,
+    Acknowledgement, Call, CallState, Effect, Host, Institution, InstitutionKind, Outgoing,
+    ProvenCallback, STEPS_MAX, Step, Unverified, kind,
 };
 use paymux::world::{
     Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
@@ -163,6 +163,10 @@ impl TinyDialect {
 impl Institution for TinyDialect {
     fn id(&self) -> &InstitutionId {
         &self.id
+    }
+
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
     }
 
     fn facts(&self) -> &Facts {

@@ -32,8 +32,8 @@ use paymux::domain::personal::MobileNo;
 use paymux::domain::personal::payer_context::PayerContext;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, Outgoing, ProvenCallback, Step,
-    Unverified,
+    Acknowledgement, Call, CallState, Effect, Host, Institution, InstitutionKind, Outgoing,
+    ProvenCallback, Step, Unverified, kind,
 };
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{Changes, Committed, OrderKey, Orders, Store, StoreError};
@@ -334,6 +334,10 @@ impl Institution for LinkInstitution {
     fn id(&self) -> &InstitutionId {
         &self.0
     }
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
+    }
+
     fn facts(&self) -> &Facts {
         &self.1
     }
@@ -454,6 +458,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         signals: Arc::default(),
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
+        signing: Arc::default(),
     };
     let held = Arc::new(OneOrderStore(Mutex::new(order.clone())));
     let store = Store {

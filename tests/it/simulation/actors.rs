@@ -18,7 +18,8 @@ use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::institutions::{CreateSend, Facts, Product, Visibility};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Host, Institution, ProvenCallback, Step, Unverified,
+    Acknowledgement, Call, CallState, Host, Institution, InstitutionKind, ProvenCallback, Step,
+    Unverified, kind,
 };
 use paymux::world::sends::{InFlightSend, SendLog, Sends};
 use paymux::world::{
@@ -178,6 +179,10 @@ impl FlawedAdapter {
 impl Institution for FlawedAdapter {
     fn id(&self) -> &InstitutionId {
         self.plain.id()
+    }
+
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
     }
 
     fn facts(&self) -> &Facts {
