@@ -100,8 +100,9 @@ fn main() -> Result<()> {
 fn open(path: &Path) -> Result<Arc<dyn ExchangeLog>> {
     let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
     let fatal = Box::new(|why: &str| println!("the store failed: {why}"));
-    let signals = (fatal as _, Box::new(|_, _| ()) as _);
-    let opened = open_for_all(path, Arc::new(seal), signals, Duration::from_millis(2))?;
+    let on_commit = Box::new(|_, _| ());
+    let every = Duration::from_millis(2);
+    let opened = open_for_all(path, Arc::new(seal), fatal, on_commit, every)?;
     Ok(opened.exchange_log)
 }
 

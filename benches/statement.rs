@@ -29,6 +29,7 @@ use paymux::domain::identifiers::{
 };
 use paymux::domain::institutions::RoutingTable;
 use paymux::domain::statement::{COLUMNS, SettlementDay};
+use paymux::flow::FlowScope;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::flow::reconcile_statement::{FromFile, ReconciliationScope, reconcile_statement};
 use paymux::seal::Seal;
@@ -111,11 +112,12 @@ fn main() -> Result<()> {
 fn open(path: &Path) -> Result<OpenedStore> {
     let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32])?;
     let fatal: OnFatal = Box::new(|why| println!("the store failed: {why}"));
-    let callbacks: (OnFatal, OnCommit) = (fatal, Box::new(|_, _| ()));
+    let on_commit: OnCommit = Box::new(|_, _| ());
     Ok(store::open_for_all(
         path,
         Arc::new(seal),
-        callbacks,
+        fatal,
+        on_commit,
         Duration::ZERO,
     )?)
 }
@@ -195,7 +197,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
     let of = Reconciliation {
         institution: InstitutionId::parse("harbour")?,
         day: SettlementDay::parse(DATE)?,
-        by: "operator".to_owned(),
+        by: "local".to_owned(),
         at: SettlementDay::parse(DATE)?.until,
     };
     let (private, _) = SigningKey::generate_ed25519()?;
@@ -223,10 +225,12 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         signing: Arc::default(),
     };
     let scope = ReconciliationScope {
-        store: &store,
+        flow: FlowScope {
+            store: &store,
+            world: &world,
+            snapshot: &snapshot,
+        },
         ledger: &*ledger,
-        world: &world,
-        snapshot: &snapshot,
     };
     let mut source = FromFile::new(BufReader::new(File::open(statement)?), &of);
     let outcome = reconcile_statement(&scope, &of, &mut source, &|_| ()).await?;

@@ -298,10 +298,10 @@ fn whole(r: &mut ConfigReader<'_>, text: &str) -> Option<Config> {
         enrolment.account(r, table);
     }
     enrolment.build_adapters(r, origin.as_deref());
-    let mut operators = BTreeMap::new();
-    r.about(Some(PartyKind::Operator));
+    let mut staff = BTreeMap::new();
+    r.about(Some(PartyKind::Staff));
     for table in top.tables(r, "staff") {
-        enrolment.operator(r, table, &mut operators);
+        enrolment.staff(r, table, &mut staff);
     }
     r.about(None);
     for table in top.tables(r, "contract") {
@@ -346,7 +346,7 @@ fn snapshot(
     platform: PlatformIdentity,
     now: Timestamp,
 ) -> Option<ConfigurationSnapshot> {
-    let operators = KeyRing::new(enrolment.operator_keys).ok()?;
+    let staff = KeyRing::new(enrolment.staff_keys).ok()?;
     let snapshot = ConfigurationSnapshot::new(
         RoutingTable {
             version: u64::try_from(now.ms()).unwrap_or(0),
@@ -361,5 +361,6 @@ fn snapshot(
         enrolment.adapters,
         platform,
     );
-    Some(snapshot.with_staff(operators))
+    let snapshot = snapshot.with_sub_merchants(enrolment.sub_merchants);
+    Some(snapshot.with_staff(staff))
 }

@@ -92,11 +92,12 @@ impl HealthTracker {
         &self,
         institution: &InstitutionId,
         begun: BegunCall,
-        result: (CallPurpose, CallEnd),
+        purpose: CallPurpose,
+        end: CallEnd,
         now: Timestamp,
     ) {
         let settings = self.settings();
-        if result.1 == CallEnd::Answered {
+        if end == CallEnd::Answered {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             let count = answers.entry(institution.clone()).or_default();
             *count = count.wrapping_add(1);
@@ -104,7 +105,7 @@ impl HealthTracker {
         let breaker = self.breaker(institution);
         let mut breaker = locked(&breaker);
         let before = breaker.breaker(now);
-        breaker.end(&settings, begun, result, now);
+        breaker.end(&settings, begun, purpose, end, now);
         let after = breaker.breaker(now);
         drop(breaker);
         if before != after {
@@ -137,7 +138,8 @@ impl HealthTracker {
     pub fn found(
         &self,
         institution: &InstitutionId,
-        (attempt, paid_at): (&AttemptId, Timestamp),
+        attempt: &AttemptId,
+        paid_at: Timestamp,
         now: Timestamp,
     ) {
         self.observe(institution, now, |reliability| {
@@ -149,11 +151,13 @@ impl HealthTracker {
     pub fn reported(
         &self,
         institution: &InstitutionId,
-        (attempt, paid_at): (&AttemptId, Timestamp),
-        (now, is_first): (Timestamp, bool),
+        attempt: &AttemptId,
+        paid_at: Timestamp,
+        is_first: bool,
+        now: Timestamp,
     ) {
         self.observe(institution, now, |reliability| {
-            reliability.reported(attempt, (paid_at, is_first), now);
+            reliability.reported(attempt, paid_at, is_first, now);
         });
     }
 

@@ -122,15 +122,17 @@ impl CallerLimits {
             settings: now,
             unauthenticated_callers: renewed(
                 &before.unauthenticated_callers,
-                (was.address, now.address),
+                was.address,
+                now.address,
                 &self.ticks,
             ),
             certificates: renewed(
                 &before.certificates,
-                (was.certificate, now.certificate),
+                was.certificate,
+                now.certificate,
                 &self.ticks,
             ),
-            merchants: renewed(&before.merchants, (was.merchant, now.merchant), &self.ticks),
+            merchants: renewed(&before.merchants, was.merchant, now.merchant, &self.ticks),
         };
         self.live.store(Arc::new(next));
     }
@@ -193,7 +195,8 @@ impl RateLimiters {
 /// The same counts under the same rate, new ones under another.
 fn renewed<K: Hash + Eq + Clone>(
     known: &Arc<Keyed<K>>,
-    (was, now): (Rate, Rate),
+    was: Rate,
+    now: Rate,
     ticks: &GovernorClock,
 ) -> Arc<Keyed<K>> {
     if was == now {

@@ -43,12 +43,12 @@ use crate::store::notifying::{NotifyingChanges, WorkerSignals};
 use crate::store::{self, OpenedStore, Store, StoreUrl};
 use crate::workers::Workers;
 use crate::workers::exchange_log::ExchangeLogWriter;
-use crate::world::exchange_log::Recorder;
+
 use crate::world::{Clock, SystemClock};
 
 use control::ControlSocket;
 use disk_space::DiskSpaceMonitor;
-use in_force::ActiveConfiguration;
+use in_force::{ActiveConfiguration, SharedParts};
 use reconcile::Reconciler;
 pub use reload::Reload;
 use reload::{LoadedConfiguration, ReloadScope};
@@ -68,7 +68,8 @@ pub struct Gateway {
     control: Option<ControlSocket>,
     room: DiskSpaceMonitor,
     wall: Arc<SystemClock>,
-    exchange_log: (Arc<ExchangeLogWriter>, Arc<dyn ExchangeLog>),
+    entries: Arc<ExchangeLogWriter>,
+    exchange_log: Arc<dyn ExchangeLog>,
 }
 
 impl Gateway {
@@ -108,12 +109,9 @@ impl Gateway {
         let (listen, limits) = (config.listen.clone(), config.limits.clone());
         let socket = control::socket(&config.store.url);
         let seal = Arc::clone(&config.store.seal);
-        let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
         let refused_callers = refused_callers(&seal);
-        let observers = (recorder, Arc::clone(&refused_callers));
-        let first =
-            ActiveConfiguration::first((config, files), &store, &clock, &metrics, observers)
-                .context("[outbound]")?;
+        let shared = SharedParts::of(&store, &clock, &metrics, &entries, &refused_callers);
+        let first = ActiveConfiguration::first(config, files, shared).context("[outbound]")?;
         let in_force = Arc::new(ArcSwap::from_pointee(first));
         recover_orphaned_calls(&store, &*clock).await?;
         let ready = Arc::new(watch::Sender::new(false));
@@ -137,7 +135,7 @@ impl Gateway {
             worker_signals: Arc::clone(&worker_signals),
             refused_callers,
         });
-        let reconciler = Reconciler::new(Arc::clone(&store), opened.ledger, Arc::clone(&in_force));
+        let reconciler = Reconciler::new(opened.ledger, Arc::clone(&in_force));
         let reloading = Arc::new(ReloadScope {
             store: Arc::clone(&store),
             worker_signals,
@@ -159,7 +157,8 @@ impl Gateway {
             control: open_control(&socket),
             room: disk_space,
             wall,
-            exchange_log: (entries, opened.exchange_log),
+            entries,
+            exchange_log: opened.exchange_log,
         })
     }
 
@@ -193,7 +192,7 @@ impl Gateway {
         let wall = tokio::spawn(watch_clock(self.wall, watched, watching.clone()));
         let disk_space = tokio::spawn(self.room.watch(disk, metrics, watching));
         let (over, until) = watch::channel(false);
-        let (entries, log) = self.exchange_log;
+        let (entries, log) = (self.entries, self.exchange_log);
         let clock = Arc::clone(&self.workers.clock);
         // On a thread of lower priority: masking and compressing must not compete with payments.
         let runtime = tokio::runtime::Handle::current();
@@ -392,8 +391,8 @@ fn open_store(
         metrics.memory.commit(changes, took);
     });
     let seal = Arc::clone(&config.store.seal);
-    let hooks = (on_fatal, on_commit);
-    Ok(store::open_for_all(path, seal, hooks, store::BEGIN_EVERY)?)
+    let every = store::BEGIN_EVERY;
+    Ok(store::open_for_all(path, seal, on_fatal, on_commit, every)?)
 }
 
 #[expect(

@@ -18,11 +18,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::identifiers::Timestamp;
 use crate::domain::merchant::origin;
+use crate::flow::FlowScope;
 use crate::flow::admit_request::refused_callers::{RefusedCallers, WRITTEN_EVERY};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::notify_merchant::{Delivery, notify_merchant};
 use crate::metrics::Metrics;
 use crate::store::notifying::{SOON, WorkerSignals};
+use crate::store::outbox::DeliveryShares;
 use crate::store::{Lease, LeaseKind, LeasedWork, NonceRetention, Store, StoreError};
 use crate::world::{Clock, World};
 
@@ -63,6 +65,17 @@ pub struct WorkerResources {
     pub world: World,
     /// The budget of background polls.
     pub budget: BudgetSettings,
+}
+
+impl WorkerResources {
+    /// What a flow works with, under this version.
+    fn scope<'a>(&'a self, store: &'a Store) -> FlowScope<'a> {
+        FlowScope {
+            store,
+            world: &self.world,
+            snapshot: &self.snapshot,
+        }
+    }
 }
 
 impl DeliveryLane {
@@ -205,9 +218,8 @@ impl WorkerLoops {
     }
 
     /// How many events each destination may have in flight in this lane.
-    fn shares(&self, lane: DeliveryLane) -> impl Fn(&str) -> u32 + Send + Sync + 'static {
-        let (lanes, now) = (Arc::clone(&self.lanes), self.workers.clock.now());
-        move |origin: &str| lanes.share(lane, origin, now)
+    fn shares(&self, lane: DeliveryLane) -> DeliveryShares {
+        self.lanes.shares(lane, self.workers.clock.now())
     }
 
     /// Leases as many events as there are free worker slots, and starts them. Returns how many.
@@ -262,10 +274,8 @@ impl WorkerLoops {
         slot: OwnedSemaphorePermit,
     ) -> Result<Delivery, StoreError> {
         let workers = &self.workers;
-        let WorkerResources {
-            snapshot, world, ..
-        } = (workers.in_force)();
-        let delivery = notify_merchant(&*workers.store.outbox, &world, &snapshot.platform, lease);
+        let resources = (workers.in_force)();
+        let delivery = notify_merchant(resources.scope(&workers.store), lease);
         let mut delivery = pin!(delivery);
         let queue = queue_of(lease);
         let mut slot = slot;

@@ -222,12 +222,12 @@ pub struct PermitUnavailable {
 pub enum OutboundParty {
     /// A configured institution, at its configured address.
     Institution(InstitutionId),
-    /// A merchant's registered origin: public addresses only, unless the operator allows named
+    /// A merchant's registered origin: public addresses only, unless the configuration allows named
     /// networks.
     Merchant,
 }
 
-/// A network that the operator allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
+/// A network that the configuration allows although it is not public: `127.0.0.0/8`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllowedNetwork {
     address: IpAddr,

@@ -111,14 +111,14 @@ pub enum PublicDocument {
     OpenApi,
 }
 
-/// A path with at most one parameter in braces, which matches anything without a slash.
+/// A path with parameters in braces, each of which matches anything without a slash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathPattern {
     text: &'static str,
-    /// What precedes the parameter; the whole path where there is none.
+    /// What precedes the first parameter; the whole path where there is none.
     before: &'static str,
-    /// What follows the parameter.
-    after: Option<&'static str>,
+    /// The first parameter and what follows it; empty where there is none.
+    rest: &'static str,
 }
 
 /// What the first line of a request leads to.
@@ -222,18 +222,8 @@ impl EndpointMethods {
 impl PathPattern {
     /// Reads a path such as `/pay/{token}/status`.
     pub(super) const fn of(text: &'static str) -> Self {
-        let (before, parameter) = split_at_byte(text, b'{');
-        let (parameter, after) = split_at_byte(parameter, b'}');
-        let after = if parameter.is_empty() {
-            None
-        } else {
-            Some(after.split_at(1).1)
-        };
-        Self {
-            text,
-            before,
-            after,
-        }
+        let (before, rest) = split_at_byte(text, b'{');
+        Self { text, before, rest }
     }
 
     /// As it is written in the table and in `docs/openapi.yaml`.
@@ -242,26 +232,42 @@ impl PathPattern {
     }
 
     fn matches(&self, path: &[u8]) -> bool {
-        let Some(after) = self.after else {
-            return path == self.before.as_bytes();
+        let Some(found) = path.strip_prefix(self.before.as_bytes()) else {
+            return false;
         };
-        let rest = path.strip_prefix(self.before.as_bytes());
-        let parameter = rest.and_then(|rest| rest.strip_suffix(after.as_bytes()));
-        parameter.is_some_and(|parameter| !parameter.contains(&b'/'))
+        if self.rest.is_empty() {
+            return found.is_empty();
+        }
+        let mut found = found.split(|byte| *byte == b'/');
+        let mut own = self.rest.split('/');
+        own.all(|own| {
+            let found = found.next();
+            found.is_some_and(|found| is_parameter(own) || found == own.as_bytes())
+        }) && found.next().is_none()
     }
 
-    /// The parameter in a path that matches; empty where there is none.
+    /// The parameters in a path that matches.
+    pub(super) fn parameters<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        let found = path.strip_prefix(self.before).unwrap_or_default();
+        let both = self.rest.split('/').zip(found.split('/'));
+        both.filter(|(own, _)| is_parameter(own))
+            .map(|(_, found)| found)
+    }
+
+    /// The first parameter in a path that matches; empty where there is none.
     pub(super) fn parameter<'p>(&self, path: &'p str) -> &'p str {
-        let rest = path.strip_prefix(self.before);
-        let parameter = rest.and_then(|rest| rest.strip_suffix(self.after.unwrap_or_default()));
-        parameter.unwrap_or_default()
+        self.parameters(path).next().unwrap_or_default()
     }
 
-    /// The path with this parameter, behind an origin.
+    /// The path with this first parameter, behind an origin.
     pub(super) fn address(&self, origin: &str, parameter: &str) -> String {
-        let after = self.after.unwrap_or_default();
+        let (_, after) = self.rest.split_once('}').unwrap_or_default();
         format!("{origin}{}{parameter}{after}", self.before)
     }
+}
+
+fn is_parameter(segment: &str) -> bool {
+    segment.starts_with('{')
 }
 
 /// Splits before the first such byte; at the end where there is none.
@@ -298,6 +304,7 @@ mod tests {
             ("/pay/a/b/status", None),
             ("/pay/a/b", None),
             ("/pay", None),
+            ("/pay/a/stat", None),
             ("/v1/orders", None),
         ] {
             assert_eq!(found("GET", path), row, "{path}");
@@ -336,5 +343,19 @@ mod tests {
         assert!(pattern.matches(path.as_bytes()));
         assert_eq!(pattern.parameter(&path), "a.b");
         assert_eq!(PathPattern::of("/v1/orders").parameter("/v1/orders"), "");
+        let pattern = PathPattern::of("/v1/callbacks/{institution}/{account}");
+        let path = "/v1/callbacks/bank/tea";
+        assert!(pattern.matches(path.as_bytes()));
+        assert_eq!(
+            pattern.parameters(path).collect::<Vec<_>>(),
+            ["bank", "tea"]
+        );
+        for other in [
+            "/v1/callbacks/bank",
+            "/v1/callbacks/bank/tea/",
+            "/v1/callbacks/",
+        ] {
+            assert!(!pattern.matches(other.as_bytes()), "{other}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A merchant's events by sequence number: what it missed while it was down (`docs/openapi.yaml`).
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -33,8 +35,8 @@ const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 pub(super) fn read_fields(
     request: &AuthenticatedFields<'_>,
 ) -> Result<(u64, EventPageLimit), Refusal> {
-    let after = whole(request, "afterSequence", (0, SEQUENCE_MAX))?;
-    let limit = whole(request, "limit", (1, u64::from(COUNT_MAX)))?;
+    let after = whole(request, "afterSequence", 0..=SEQUENCE_MAX)?;
+    let limit = whole(request, "limit", 1..=u64::from(COUNT_MAX))?;
     let count = limit.and_then(|limit| u32::try_from(limit).ok());
     let page = EventPageLimit {
         count: count.unwrap_or(COUNT_DEFAULT),
@@ -46,14 +48,14 @@ pub(super) fn read_fields(
 fn whole(
     request: &AuthenticatedFields<'_>,
     field: &'static str,
-    (least, most): (u64, u64),
+    bounds: RangeInclusive<u64>,
 ) -> Result<Option<u64>, Refusal> {
     let Some(text) = request.scalar(field)? else {
         return Ok(None);
     };
     let number = text.parse().ok().filter(|number: &u64| {
         // In canonical form: `+1` and `01` are not.
-        (least..=most).contains(number) && number.to_string() == text
+        bounds.contains(number) && number.to_string() == text
     });
     let expected = if field == "limit" {
         "a whole number from 1 to 500"

@@ -9,6 +9,7 @@ use crate::api::endpoint::MerchantFunction::{
     self, CloseOrder, ListEvents, ListInstitutions, PlaceOrder, QueryOrder, QueryRefund,
     RefundOrder, SelectInstitution,
 };
+use crate::api::exchange_log::AnsweredRequest;
 use crate::api::order::reply::{self, ResponseExtras};
 use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS};
 use crate::api::{AnsweredCaller, Api, ApiResponse, Peer, events, order, query, refund};
@@ -41,7 +42,8 @@ impl Api {
     pub(in crate::api) async fn merchant(
         &self,
         endpoint: &'static Endpoint,
-        (purpose, function): (RequestPurpose, MerchantFunction),
+        purpose: RequestPurpose,
+        function: MerchantFunction,
         request: &Request<Bytes>,
         peer: Peer,
     ) -> ApiResponse {
@@ -100,17 +102,17 @@ impl Api {
         };
         if is_unauthorized_or_forbidden(&answer.response) {
             let key = proven.as_ref().map(|proven| &*proven.key);
-            self.count_refused((peer, key), interface, answer.result);
+            self.count_refused(peer, key, interface, answer.result);
         }
         if let Some(proven) = proven {
             answer.caller = AnsweredCaller::Merchant;
-            let question = (request, &*proven.label);
             let (pool, platform) = (&self.world.signing, &snapshot.platform);
-            sign_answer(pool, platform, question, &mut answer.response, now).await;
+            let response = &mut answer.response;
+            sign_answer(pool, platform, request, &proven.label, response, now).await;
         }
         if self.world.exchange_log.is_on() {
-            let sent = (request, &*snapshot.platform.origin);
-            self.log_exchange(endpoint, &fields, merchant.as_ref(), sent, (now, &answer));
+            let answered = AnsweredRequest::new(endpoint, request, now, &answer);
+            self.log_exchange(&answered, &fields, merchant.as_ref());
         }
         answer
     }
@@ -127,10 +129,10 @@ impl Api {
             PlaceOrder => self.place_order(snapshot, fields, caller).await,
             ListInstitutions => self.list_institutions(snapshot, fields, caller).await,
             SelectInstitution => self.select_institution(snapshot, fields, caller).await,
-            QueryOrder => self.query_order(snapshot, fields, caller).await,
+            QueryOrder => self.query_order(fields, caller).await,
             CloseOrder => self.close_order(snapshot, fields, caller).await,
             RefundOrder => self.refund_order(snapshot, fields, caller).await,
-            QueryRefund => self.query_refund(snapshot, fields, caller).await,
+            QueryRefund => self.query_refund(fields, caller).await,
             ListEvents => self.list_events(fields, caller).await,
         }
     }
@@ -143,12 +145,12 @@ impl Api {
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
         let (caller, (terms, payer, options)) = caller.with(&self.store, read).await?;
-        let placed = place_order(self.context(snapshot), caller, terms, &payer).await?;
+        let placed = place_order(self.scope(), caller, terms, &payer).await?;
         let (order_reply, spent) = placed;
         let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
             && order_reply.order.state == OrderState::Open;
         let offers = if listed {
-            Some(list_institutions(self.context(snapshot), &order_reply.order, &payer).await)
+            Some(list_institutions(self.scope(), &order_reply.order, &payer).await)
         } else {
             None
         };
@@ -183,8 +185,7 @@ impl Api {
         };
         let order_reply = OrderReply::of(found, outcome);
         let payer = &PayerContext::UNKNOWN;
-        let offers =
-            Some(list_institutions(self.context(snapshot), &order_reply.order, payer).await);
+        let offers = Some(list_institutions(self.scope(), &order_reply.order, payer).await);
         Ok(listing(
             snapshot,
             &order_reply,
@@ -201,24 +202,20 @@ impl Api {
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
         let (caller, (named, choice, payer, options)) = caller.with(&self.store, read).await?;
-        let (context, cause) = (self.context(snapshot), caller.into_cause());
-        let selected = select_institution(context, &named, cause, choice, &payer).await?;
+        let (scope, cause) = (self.scope(), caller.into_cause());
+        let (institution, mode) = choice;
+        let selected = select_institution(scope, &named, cause, institution, mode, &payer).await?;
         let (order_reply, spent) = selected;
         Ok(listing(snapshot, &order_reply, &options.with(None), spent))
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn query_order(
-        &self,
-        snapshot: &ConfigurationSnapshot,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> MerchantResult {
+    async fn query_order(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
         let reply = async {
             let request = AuthenticatedFields::of(fields, &merchant, &ORDER_KEY_FIELDS)?;
             let found = read_order(&self.store, &request.order()?).await?;
-            refresh(&self.store, &self.world, snapshot, found).await
+            refresh(self.scope(), found).await
         };
         match reply.await {
             Ok(found) => {
@@ -238,7 +235,7 @@ impl Api {
         let read = AuthenticatedFields::of(fields, caller.merchant(), &ORDER_KEY_FIELDS)
             .and_then(|request| request.order());
         let (caller, named) = caller.with(&self.store, read).await?;
-        let closed = close_order(&self.store, &self.world, snapshot, caller, &named).await?;
+        let closed = close_order(self.scope(), caller, &named).await?;
         let (found, spent) = closed;
         let outcome = match found.state {
             OrderState::Closed => OrderOutcome::Closed,
@@ -261,34 +258,26 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let (store, now) = (&self.store, self.world.clock.now());
-        let made = (
-            RefundOrderNo::mint(now, self.world.entropy.draw()),
-            store.epoch,
-        );
+        let no = RefundOrderNo::mint(now, self.world.entropy.draw());
         let merchant = caller.merchant().clone();
         let enrolled = snapshot.routing.merchants.get(&merchant);
         let read = async {
             let request = AuthenticatedFields::of(fields, &merchant, &refund::FIELDS)?;
-            refund::read_refund_request(&request, store, enrolled, made).await
+            refund::read_refund_request(&request, store, enrolled, no).await
         };
         let (caller, (paid, request)) = caller.with(store, read.await).await?;
-        let refunded = refund_order(store, &self.world, snapshot, caller, (&paid, request)).await?;
+        let refunded = refund_order(self.scope(), caller, &paid, request).await?;
         let (refunded, spent) = refunded;
         spent_result(refund::answer(&refunded), spent)
     }
 
     /// Reads only: the nonce is spent in memory (Q5).
-    async fn query_refund(
-        &self,
-        snapshot: &ConfigurationSnapshot,
-        fields: &Fields<'_>,
-        caller: Admitted,
-    ) -> MerchantResult {
+    async fn query_refund(&self, fields: &Fields<'_>, caller: Admitted) -> MerchantResult {
         let (merchant, spent) = caller.into_reader(&self.reads)?;
         let reply = async {
             let request = AuthenticatedFields::of(fields, &merchant, &refund::QUERY_FIELDS)?;
             let key = refund::key(&request)?;
-            let refunded = read_refund(&self.store, &self.world, snapshot, &key).await?;
+            let refunded = read_refund(self.scope(), &key).await?;
             refund::answer(&refunded)
         };
         spent_result(reply.await, spent)

@@ -35,7 +35,7 @@ use crate::api::endpoint::QueryRule::{AnyQuery, NoQuery};
 use crate::api::endpoint::{Endpoint, QueryRule, row};
 use crate::api::priority::Priority::{NewOrder, Other, Selection, Unrouted};
 use crate::api::response::no_store;
-use crate::domain::identifiers::{InstitutionId, PayOrderNo, Timestamp, hex};
+use crate::domain::identifiers::{AccountId, InstitutionId, PayOrderNo, Timestamp, hex};
 use crate::domain::merchant::ShownCertificate;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
@@ -44,6 +44,7 @@ use crate::flow::admit_request::refused_callers::{RefusedCaller, RefusedCallers}
 use crate::flow::admit_request::{AdmissionPolicy, ReadNonces, check_rate};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::receive_callback::receive_callback;
+use crate::institution::Callback;
 use crate::store::{InboxStatus, Store};
 use crate::world::World;
 
@@ -104,6 +105,9 @@ pub enum AnsweredCaller {
 const PAGE: &str = "/pay/{token}";
 const PAGE_STATUS: &str = "/pay/{token}/status";
 
+/// Where callbacks of kinds come to that have an address for each account.
+const CALLBACK_OF_ACCOUNT: &str = "/v1/callbacks/{institution}/{account}";
+
 /// The whole public surface. No other place matches a path: edge, metrics, exchange log and the coverage
 /// test of `docs/openapi.yaml` read this.
 #[rustfmt::skip]
@@ -118,6 +122,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row(Post,      "/v1/refunds/query",           "X-5",     Other,     NoQuery,  Refused, Merchant(Read, QueryRefund)),
     row(Post,      "/v1/events",                  "events",  Other,     NoQuery,  Refused, Merchant(Read, ListEvents)),
     row(Post,      "/v1/callbacks/{institution}", "X-11",    Other,     NoQuery,  Every,   Institution),
+    row(Post,      CALLBACK_OF_ACCOUNT,           "X-11",    Other,     NoQuery,  Every,   Institution),
     row(GetOrHead, PAGE,                          "page",    Other,     AnyQuery, Never,   Payer(ShowPage)),
     row(Post,      PAGE,                          "page",    Selection, AnyQuery, Every,   Payer(Select)),
     row(GetOrHead, PAGE_STATUS,                   "X-6",     Other,     AnyQuery, Never,   Payer(ShowStatus)),
@@ -162,7 +167,7 @@ impl Api {
         }
         match endpoint.function {
             Merchant(purpose, function) => {
-                self.merchant(endpoint, (purpose, function), &request, peer)
+                self.merchant(endpoint, purpose, function, &request, peer)
                     .await
             }
             Institution => self.callback(endpoint, &request, peer).await,
@@ -171,7 +176,8 @@ impl Api {
         }
     }
 
-    /// untouched bytes to the right adapter; the path names the institution (C1).
+    /// untouched bytes to the right adapter; the path names the institution, and the account where
+    /// the kind has an address for each (C1).
     async fn callback(
         &self,
         endpoint: &'static Endpoint,
@@ -179,17 +185,25 @@ impl Api {
         peer: Peer,
     ) -> ApiResponse {
         let (interface, snapshot) = (endpoint.interface, &*self.snapshot);
-        let institution = endpoint.path.parameter(request.uri().path());
-        let Ok(institution) = InstitutionId::parse(institution) else {
+        let mut parameters = endpoint.path.parameters(request.uri().path());
+        let institution = InstitutionId::parse(parameters.next().unwrap_or_default());
+        let account = parameters.next().map(AccountId::parse).transpose();
+        let (Ok(institution), Ok(account)) = (institution, account) else {
             return self.refused(interface, &Refusal::PathUnknown);
         };
-        let received =
-            receive_callback(&self.store, &self.world, snapshot, &institution, request).await;
+        if !snapshot.has_callback_address(&institution, account.as_ref()) {
+            return self.refused(interface, &Refusal::PathUnknown);
+        }
+        let callback = Callback {
+            message: request,
+            account: account.as_ref(),
+        };
+        let received = receive_callback(self.scope(), &institution, callback).await;
         match received {
             Some(received) => {
                 let (status, result) = (received.status, received.status.name());
                 if status == InboxStatus::Forged {
-                    self.count_refused((peer, None), interface, result);
+                    self.count_refused(peer, None, interface, result);
                     if self.refused_callers.may_log(self.now()) {
                         tracing::warn!(institution.id = %institution, why = received.why,
                             request.id = received.request_id, "callback not proven");
@@ -205,10 +219,7 @@ impl Api {
                 }
             }
             // Enrolled, and none of its keys is in force: the institution may repeat it later.
-            None if snapshot.routing.institutions.contains_key(&institution) => {
-                self.refused(interface, &Refusal::Unavailable)
-            }
-            None => self.refused(interface, &Refusal::PathUnknown),
+            None => self.refused(interface, &Refusal::Unavailable),
         }
     }
 
@@ -244,7 +255,8 @@ impl Api {
     /// connection shows.
     fn count_refused(
         &self,
-        (peer, key): (Peer, Option<&str>),
+        peer: Peer,
+        key: Option<&str>,
         interface: &'static str,
         code: &'static str,
     ) {
@@ -254,11 +266,11 @@ impl Api {
     }
 
     /// What a flow works with, under one version of the configuration.
-    fn context<'a>(&'a self, snapshot: &'a ConfigurationSnapshot) -> FlowScope<'a> {
+    pub fn scope(&self) -> FlowScope<'_> {
         FlowScope {
             store: &self.store,
             world: &self.world,
-            snapshot,
+            snapshot: &self.snapshot,
         }
     }
 

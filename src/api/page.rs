@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::api::endpoint::{Endpoint, PayerFunction};
+use crate::api::exchange_log::AnsweredRequest;
 use crate::api::response::{json, no_store, with_body};
 use crate::api::{AnsweredCaller, Api, ApiResponse};
 use crate::crypto::digest::sha256;
@@ -93,8 +94,8 @@ pub(super) async fn answer(
     }
     // A caller who knows an order's number but not its secret must not add to that order's log.
     if answer.result != Refusal::OrderUnknown.code() {
-        let origin = &snapshot.platform.origin;
-        api.log_choice(endpoint, &token, (request, origin), (began, &answer));
+        let answered = AnsweredRequest::new(endpoint, request, began, &answer);
+        api.log_choice(&answered, &token);
     }
     answer.caller = AnsweredCaller::Payer(token.order().clone());
     answer
@@ -140,7 +141,7 @@ async fn institutions_with_page<'a>(
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Vec::new(),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(api.context(snapshot), order, &PayerContext::UNKNOWN).await;
+    let offers = list_institutions(api.scope(), order, &PayerContext::UNKNOWN).await;
     let has_page = |institution: &&InstitutionProfile| {
         let modes = snapshot
             .routing
@@ -164,9 +165,9 @@ async fn choose(
     request: &Request<Bytes>,
 ) -> PageResult {
     let institution = chosen(request)?;
-    let (context, wanted) = (api.context(snapshot), (institution, Some(Mode::Webview)));
+    let (scope, mode) = (api.scope(), Some(Mode::Webview));
     let payer = &PayerContext::UNKNOWN;
-    let selected = select_institution(context, named, ChangeCause::Page, wanted, payer);
+    let selected = select_institution(scope, named, ChangeCause::Page, institution, mode, payer);
     let selected = match selected.await {
         Ok((selected, _)) => selected,
         Err(refused) => {

@@ -8,7 +8,6 @@ use crate::api::reading::{AuthenticatedFields, text};
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::api::response::json;
 use crate::domain::amount::Amount;
-use crate::domain::attempt::Epoch;
 use crate::domain::evidence::Reason;
 use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, RefundOrderNo, RefundRequestNo};
 use crate::domain::merchant::Merchant;
@@ -46,7 +45,7 @@ pub async fn read_refund_request(
     fields: &AuthenticatedFields<'_>,
     store: &Store,
     merchant: Option<&Merchant>,
-    (no, epoch): (RefundOrderNo, Epoch),
+    no: RefundOrderNo,
 ) -> Result<(PaidOrderReference, order::RefundRequest), Refusal> {
     let number = fields.required("merchantOrderNo", MerchantOrderNo::parse)?;
     let order_date = fields.required("orderDate", CalendarDay::parse)?;
@@ -76,7 +75,7 @@ pub async fn read_refund_request(
         amount,
         reason,
         notice_url,
-        epoch,
+        epoch: store.epoch,
     };
     Ok((PaidOrderReference { named, order_date }, request))
 }

@@ -50,7 +50,7 @@ enum BreaksCommand {
 pub fn run(args: &BreaksArgs) -> anyhow::Result<ExitCode> {
     let request = match &args.command {
         BreaksCommand::List => ManualReviewRequest::Breaks,
-        BreaksCommand::Assign { id, to } => ManualReviewRequest::HandOver {
+        BreaksCommand::Assign { id, to } => ManualReviewRequest::Assign {
             id: *id,
             to: to.clone(),
         },

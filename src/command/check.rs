@@ -194,7 +194,7 @@ fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestam
         let word = format!(
             "{}{}",
             institution.id,
-            unavailable_reason(routing, (institution, contract), is_stopped, now)
+            unavailable_reason(routing, institution, contract, is_stopped, now)
         );
         if !words.contains(&word) {
             words.push(word);
@@ -210,7 +210,8 @@ fn served(routing: &RoutingTable, merchant: &Merchant, mode: Mode, now: Timestam
 /// Why an institution is unavailable: stopped (itself, its contract or route), or no credentials.
 fn unavailable_reason(
     routing: &RoutingTable,
-    (institution, contract): (&InstitutionProfile, Option<&Contract>),
+    institution: &InstitutionProfile,
+    contract: Option<&Contract>,
     is_stopped: bool,
     now: Timestamp,
 ) -> String {

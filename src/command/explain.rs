@@ -109,7 +109,7 @@ fn lines(read: &Timeline) -> Vec<TimelineRow> {
     });
     let entries = read.entries.iter().map(|entry| {
         let posted = format!("{} {} -> {}", entry.minor, entry.debit, entry.credit);
-        TimelineRow::new(entry.at, "journal", &entry.happening, posted)
+        TimelineRow::new(entry.at, "journal", &entry.kind, posted)
     });
     let created = read.events.iter().map(|event| {
         let delivery = match (&event.origin, event.delivered) {

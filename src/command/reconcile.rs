@@ -76,7 +76,7 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(alone(config, &request, &operator(), |message| {
+            runtime.block_on(alone(config, &request, &caller(), |message| {
                 output.receive(&message);
             }))?;
         }
@@ -90,10 +90,10 @@ pub fn run(args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The actor, as recorded in the audit log.
-fn operator() -> String {
+fn caller() -> String {
     match std::fs::metadata("/proc/self") {
-        Ok(of) => format!("operator:uid={}", of.uid()),
-        Err(_) => "operator".to_owned(),
+        Ok(of) => format!("local:uid={}", of.uid()),
+        Err(_) => "local".to_owned(),
     }
 }
 

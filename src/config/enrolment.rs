@@ -4,11 +4,11 @@
 //! cause another.
 
 mod contracts;
-mod operators;
 pub(super) mod owners;
 mod products;
-mod public_keys;
+pub(super) mod public_keys;
 pub(super) mod served;
+mod staff;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::domain::institutions::{
     AccountKey, AccountProfile, Contract, InstitutionProfile as Enrolled, Mode, Route, Validity,
 };
 use crate::domain::merchant::{Admission, Merchant};
-use crate::institution::{Institution, InstitutionKind};
+use crate::institution::{Institution, InstitutionKind, SettingValues};
 use crate::signature::EnrolledKey;
 
 pub(super) const NAME: ExpectedValue = shape("a name of 1 to 64 characters", "\"Tea House\"");
@@ -47,7 +47,7 @@ pub(super) struct Enrolment {
     pub(super) institution_ids: BTreeMap<String, usize>,
     pub(super) merchants: HashMap<MerchantId, Merchant>,
     pub(super) merchant_keys: Vec<EnrolledKey>,
-    pub(super) operator_keys: Vec<EnrolledKey>,
+    pub(super) staff_keys: Vec<EnrolledKey>,
     pub(super) institutions: HashMap<InstitutionId, Enrolled>,
     /// The dialect of every institution whose table names one.
     pub(super) kinds: HashMap<InstitutionId, &'static InstitutionKind>,
@@ -60,6 +60,8 @@ pub(super) struct Enrolment {
     pub(super) adapters: HashMap<InstitutionId, Arc<dyn Institution>>,
     pub(super) connections: HashMap<InstitutionId, InstitutionConnection>,
     pub(super) contracts: HashMap<(MerchantId, InstitutionId), Contract>,
+    /// The `sub` of contracts with a provider's account.
+    pub(super) sub_merchants: HashMap<(MerchantId, InstitutionId), SettingValues>,
     pub(super) routes: Vec<Route>,
     pub(super) notes: Vec<KeyNote>,
     pub(super) admission_reviews: Vec<AdmissionReview>,
@@ -81,7 +83,7 @@ impl Enrolment {
         const STATE: ExpectedValue = shape("one of applied, admitted, suspended", "\"applied\"");
         const EVIDENCE: ExpectedValue = shape(
             "where the evidence of this state is (R-4-3)",
-            "\"contract 2026-17, reviewed by the operator\"",
+            "\"contract 2026-17, reviewed by staff\"",
         );
         let state = s.mandatory(r, "state", STATE, |v| match v.as_str()? {
             "applied" => Some(Admission::Applied),

@@ -19,7 +19,7 @@ pub enum KeyClass {
     /// An institution's signatures.
     Institution,
     /// Decisions signed by staff.
-    Operator,
+    Staff,
     /// The certificate of the public listener.
     Server,
     /// Our client certificate towards an institution.
@@ -35,7 +35,7 @@ impl KeyClass {
         Self::OursAtInstitution,
         Self::Merchant,
         Self::Institution,
-        Self::Operator,
+        Self::Staff,
         Self::Server,
         Self::Client,
         Self::Authority,
@@ -48,7 +48,7 @@ impl KeyClass {
             Self::OursAtInstitution => "towards_institution",
             Self::Merchant => "merchant",
             Self::Institution => "institution",
-            Self::Operator => "staff",
+            Self::Staff => "staff",
             Self::Server => "server_certificate",
             Self::Client => "client_certificate",
             Self::Authority => "authority",

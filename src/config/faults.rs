@@ -46,7 +46,7 @@ pub enum PartyKind {
     /// An institution.
     Institution,
     /// A member of staff, who signs decisions.
-    Operator,
+    Staff,
     /// The gateway, for one of several keys while the others remain usable.
     Gateway,
 }
@@ -56,7 +56,7 @@ impl PartyKind {
     pub const ALL: [Self; 4] = [
         Self::Merchant,
         Self::Institution,
-        Self::Operator,
+        Self::Staff,
         Self::Gateway,
     ];
 
@@ -65,7 +65,7 @@ impl PartyKind {
         match self {
             Self::Merchant => "merchant",
             Self::Institution => "institution",
-            Self::Operator => "staff",
+            Self::Staff => "staff",
             Self::Gateway => "gateway",
         }
     }

@@ -71,7 +71,8 @@ impl Enrolment {
         }
         self.connections.extend(leg.map(|leg| (id.clone(), leg)));
         let known = dialect.zip(facts.clone());
-        let pending = known.map(|known| PendingInstitution::new(known, read.values, s.line));
+        let pending =
+            known.map(|(kind, facts)| PendingInstitution::new(kind, facts, read.values, s.line));
         self.kinds.extend(dialect.map(|kind| (id.clone(), kind)));
         self.pending.extend(pending.map(|it| (id.clone(), it)));
         let (Some(chinese), Some(english), Some(admission), Some(facts)) =
@@ -272,6 +273,7 @@ fn facts(
             ..declared.rates
         },
         repeatable_refund: declared.repeatable_refund,
+        callback_path: declared.callback_path,
     })
 }
 

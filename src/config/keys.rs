@@ -62,7 +62,7 @@ impl Section<'_> {
             let expected = "a public key, SubjectPublicKeyInfo in PEM";
             let advice = "ask its owner for the public half";
             let subject = self.subject("file");
-            r.unusable(file.line, &subject, (expected, &fault.to_string()), advice);
+            r.unusable(file.line, &subject, expected, &fault.to_string(), advice);
         }
     }
 
@@ -78,7 +78,7 @@ impl Section<'_> {
             let found = "something else (not shown)";
             let advice = "make one: openssl rand -hex 32";
             let subject = self.subject("secret");
-            r.unusable(secret.line, &subject, (expected, found), advice);
+            r.unusable(secret.line, &subject, expected, found, advice);
         }
         key
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::reading::ConfigReader;
-use crate::config::section::Section;
+use crate::config::section::{BoundsReason, Section};
 use crate::flow::admit_request::SignatureWindow;
 
 /// Default maximum of concurrent connections, if enough files can be open.
@@ -179,21 +179,26 @@ fn waiting(numbers: &mut LimitReader<'_, '_, '_>, orders_max: u64) -> [u32; 3] {
     let half = |of: u64| of.checked_div(2).unwrap_or(0);
     let most = half(orders_max);
     let in_all = numbers.share(
-        ("permits_waiting_in_all_max", most),
-        (most, "half of in_flight_orders_max", "in_flight_orders_max"),
+        "permits_waiting_in_all_max",
+        most,
+        most,
+        "half of in_flight_orders_max",
+        "in_flight_orders_max",
     );
     let most = half(in_all);
     let at_one = numbers.share(
-        ("permits_waiting_max", most),
-        (
-            most,
-            "half of permits_waiting_in_all_max",
-            "permits_waiting_in_all_max",
-        ),
+        "permits_waiting_max",
+        most,
+        most,
+        "half of permits_waiting_in_all_max",
+        "permits_waiting_in_all_max",
     );
     let of_merchant = numbers.share(
-        ("permits_waiting_per_merchant_max", half(at_one)),
-        (at_one, "permits_waiting_max", "permits_waiting_max"),
+        "permits_waiting_per_merchant_max",
+        half(at_one),
+        at_one,
+        "permits_waiting_max",
+        "permits_waiting_max",
     );
     [in_all, at_one, of_merchant].map(|number| u32::try_from(number).unwrap_or(u32::MAX))
 }
@@ -231,14 +236,20 @@ impl LimitReader<'_, '_, '_> {
     /// A number bounded by another, which may be raised instead.
     fn share(
         &mut self,
-        (name, default): (&'static str, u64),
-        (most, in_words, other): (u64, &str, &str),
+        name: &'static str,
+        default: u64,
+        most: u64,
+        in_words: &str,
+        other: &str,
     ) -> u64 {
         let advice =
             format!("write {most} or less, or raise {other}; without the line it is {default}");
         let why = format!(", {in_words}");
-        self.s
-            .number_for(self.r, (name, default), 0..=most, (&why, Some(&advice)))
+        let reason = BoundsReason {
+            why: &why,
+            advice: Some(&advice),
+        };
+        self.s.number_for(self.r, name, default, 0..=most, reason)
     }
 
     fn seconds(&mut self, name: &'static str, default: u64, bounds: NumberRange) -> i64 {

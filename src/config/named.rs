@@ -13,7 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use toml::de::DeValue;
 
-use crate::config::reading::{ConfigReader, EXPIRY_WARNING_S, ExpectedValue, Located, shape};
+use crate::config::reading::{
+    ConfigReader, EXPIRY_WARNING_S, ExpectedValue, Located, NotInForce, shape,
+};
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
 use crate::files::{self, access};
@@ -111,7 +113,7 @@ impl Section<'_> {
         if text.is_none() {
             let expected = format!("the environment variable {variable}");
             let advice = "set it before starting";
-            r.unusable(line, &subject, (&expected, "nothing"), advice);
+            r.unusable(line, &subject, &expected, "nothing", advice);
         }
         text.map(|text| NamedSecret { text, line })
     }
@@ -128,7 +130,7 @@ impl Section<'_> {
             let advice = "make one: openssl rand -hex 32";
             let found = "something else (not shown)";
             let expected = "32 bytes as 64 hexadecimal digits";
-            r.unusable(secret.line, &self.subject(name), (expected, found), advice);
+            r.unusable(secret.line, &self.subject(name), expected, found, advice);
         }
         bytes
     }
@@ -152,7 +154,7 @@ impl Section<'_> {
                 let advice = "make one with paymux keys make";
                 let subject = self.subject(name);
                 let found = fault.to_string();
-                r.unusable(secret.line, &subject, (expected, &found), advice);
+                r.unusable(secret.line, &subject, expected, &found, advice);
                 None
             }
         }
@@ -197,19 +199,24 @@ impl Section<'_> {
         for read in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let Ok(der) = read else {
                 let found = "one that is no PEM";
-                r.skipped(line, &subject, (expected, found), "request a new one");
+                r.skipped(line, &subject, expected, found, "request a new one");
                 continue;
             };
             let is_root = |der| RootCertStore::empty().add(der).is_ok();
             match validity_s(&der).filter(|_| is_root(der.clone())) {
                 None => {
                     let found = "one that cannot be read";
-                    r.skipped(line, &subject, (expected, found), "request a new one");
+                    r.skipped(line, &subject, expected, found, "request a new one");
                 }
                 Some((from, until)) => {
-                    let (at, found) = ((line, &*subject), span_text((from, until)));
-                    let both = (expected, &*found);
-                    if r.in_force_or_skipped(from..=until, at, both, "remove it") {
+                    let fault = NotInForce {
+                        line,
+                        subject: &subject,
+                        expected,
+                        found: &span_text(from, until),
+                        advice: "remove it",
+                    };
+                    if r.in_force_or_skipped(from..=until, fault) {
                         ends_soon(r, line, &subject, until);
                         counting.push(from..=until);
                         believed.push(der);
@@ -218,7 +225,14 @@ impl Section<'_> {
             }
         }
         let advice = "name a file with the certificates of authorities that are in force";
-        r.in_force(counting, (line, &subject), (expected, "none"), advice);
+        let fault = NotInForce {
+            line,
+            subject: &subject,
+            expected,
+            found: "none",
+            advice,
+        };
+        r.in_force(counting, fault);
         Some(believed)
     }
 
@@ -255,7 +269,8 @@ impl Section<'_> {
             r.unusable(
                 private.line,
                 &key_subject,
-                ("a private key in PEM", "none"),
+                "a private key in PEM",
+                "none",
                 advice,
             );
             return None;
@@ -266,7 +281,7 @@ impl Section<'_> {
                 let expected = "the private key of the certificate";
                 let advice = "name the two files that belong together";
                 let found = fault.to_string();
-                r.unusable(private.line, &key_subject, (expected, &found), advice);
+                r.unusable(private.line, &key_subject, expected, &found, advice);
                 None
             }
         }
@@ -289,25 +304,30 @@ pub(super) fn certificates(
     let expected = "certificates in PEM";
     let Some(ders) = read.ok().filter(|ders| !ders.is_empty()) else {
         let advice = "name a file with BEGIN CERTIFICATE in it";
-        r.unusable(line, subject, (expected, "none"), advice);
+        r.unusable(line, subject, expected, "none", advice);
         return None;
     };
     for der in &ders {
         let Some((from, until)) = validity_s(der) else {
             let found = "one that cannot be read";
-            r.unusable(line, subject, (expected, found), "request a new one");
+            r.unusable(line, subject, expected, found, "request a new one");
             return None;
         };
-        let found = span_text((from, until));
-        let both = ("a certificate in force", &*found);
-        if r.in_force(vec![from..=until], (line, subject), both, "renew it") {
+        let fault = NotInForce {
+            line,
+            subject,
+            expected: "a certificate in force",
+            found: &span_text(from, until),
+            advice: "renew it",
+        };
+        if r.in_force(vec![from..=until], fault) {
             ends_soon(r, line, subject, until);
         }
     }
     Some(ders)
 }
 
-fn span_text((from, until): (i64, i64)) -> String {
+fn span_text(from: i64, until: i64) -> String {
     format!("one from {} to {}", day(from), day(until))
 }
 
@@ -373,7 +393,7 @@ pub(super) fn read_file(
             let found = fault.to_string();
             if is_fault_of_the_file(&fault) {
                 let advice = "name the right file, or make it: paymux keys dev";
-                r.unusable(line, subject, (&expected, &found), advice);
+                r.unusable(line, subject, &expected, &found, advice);
             } else {
                 // A shortage of this process or machine must not disable a party's key.
                 let advice = "fix this on the machine, then read the file again";

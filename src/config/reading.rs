@@ -57,6 +57,16 @@ pub(super) fn parse_leniently(text: &str) -> DeTable<'_> {
     DeTable::parse_recoverable(text).0.into_inner()
 }
 
+/// What is recorded of keys or certificates of which none is in force.
+#[derive(Clone, Copy)]
+pub(super) struct NotInForce<'a> {
+    pub(super) line: usize,
+    pub(super) subject: &'a str,
+    pub(super) expected: &'a str,
+    pub(super) found: &'a str,
+    pub(super) advice: &'a str,
+}
+
 impl<'e> ConfigReader<'e> {
     pub(super) fn new(
         path: &Path,
@@ -156,7 +166,8 @@ impl<'e> ConfigReader<'e> {
         &mut self,
         line: usize,
         subject: &str,
-        (expected, found): (&str, &str),
+        expected: &str,
+        found: &str,
         advice: &str,
     ) {
         let note = self.note(line, subject, expected, found, advice);
@@ -172,17 +183,18 @@ impl<'e> ConfigReader<'e> {
 
     /// Records keys or certificates of which one must be in force; returns whether one is. This is evaluated
     /// again while they are in use.
-    pub(super) fn in_force(
-        &mut self,
-        any_of: Vec<Validity>,
-        (line, subject): (usize, &str),
-        (expected, found): (&str, &str),
-        advice: &str,
-    ) -> bool {
+    pub(super) fn in_force(&mut self, any_of: Vec<Validity>, fault: NotInForce<'_>) -> bool {
         let is_in_force = self.is_dated(any_of);
         if !is_in_force {
             let before = self.unusable.len();
-            self.unusable(line, subject, (expected, found), advice);
+            let NotInForce {
+                line,
+                subject,
+                expected,
+                found,
+                advice,
+            } = fault;
+            self.unusable(line, subject, expected, found, advice);
             let added = self.unusable.iter_mut().skip(before);
             added.for_each(|it| it.is_dated = true);
         }
@@ -193,14 +205,19 @@ impl<'e> ConfigReader<'e> {
     pub(super) fn in_force_or_skipped(
         &mut self,
         validity: Validity,
-        (line, subject): (usize, &str),
-        (expected, found): (&str, &str),
-        advice: &str,
+        fault: NotInForce<'_>,
     ) -> bool {
         let is_in_force = self.is_dated(vec![validity]);
         if !is_in_force {
             let before = self.unusable.len();
-            self.skipped(line, subject, (expected, found), advice);
+            let NotInForce {
+                line,
+                subject,
+                expected,
+                found,
+                advice,
+            } = fault;
+            self.skipped(line, subject, expected, found, advice);
             let added = self.unusable.iter_mut().skip(before);
             added.for_each(|it| it.is_dated = true);
         }
@@ -219,7 +236,8 @@ impl<'e> ConfigReader<'e> {
         &mut self,
         line: usize,
         subject: &str,
-        (expected, found): (&str, &str),
+        expected: &str,
+        found: &str,
         advice: &str,
     ) {
         let note = self.note(line, subject, expected, found, advice);

@@ -27,6 +27,15 @@ pub(super) struct Section<'d> {
     known: Vec<&'static str>,
 }
 
+/// Why a number has its bounds.
+#[derive(Default, Clone, Copy)]
+pub(super) struct BoundsReason<'a> {
+    /// What follows the bounds in the fault.
+    pub(super) why: &'a str,
+    /// What to do; `None` for the usual advice on a number.
+    pub(super) advice: Option<&'a str>,
+}
+
 impl<'d> Section<'d> {
     pub(super) fn whole(table: &'d DeTable<'d>) -> Self {
         Self {
@@ -125,16 +134,17 @@ impl<'d> Section<'d> {
         default: u64,
         bounds: RangeInclusive<u64>,
     ) -> u64 {
-        self.number_for(r, (name, default), bounds, ("", None))
+        self.number_for(r, name, default, bounds, BoundsReason::default())
     }
 
     /// The same with a reason for the bounds and advice.
     pub(super) fn number_for(
         &mut self,
         r: &mut ConfigReader<'_>,
-        (name, default): (&'static str, u64),
+        name: &'static str,
+        default: u64,
         bounds: RangeInclusive<u64>,
-        (why, advice): (&str, Option<&str>),
+        reason: BoundsReason<'_>,
     ) -> u64 {
         let Some(Located { value, line }) = self.value(r, name) else {
             return default;
@@ -146,10 +156,10 @@ impl<'d> Section<'d> {
             return number;
         }
         let (first, last) = (bounds.start(), bounds.end());
-        let expected = format!("a whole number from {first} to {last}{why}");
+        let expected = format!("a whole number from {first} to {last}{}", reason.why);
         let text = value.as_str().and_then(|text| text.trim().parse().ok());
         let fits = text.is_some_and(|number| bounds.contains(&number));
-        let advice = match advice {
+        let advice = match reason.advice {
             Some(advice) => advice.to_owned(),
             None => advice::on_number(name, default, value, fits),
         };

@@ -14,7 +14,7 @@ const DOMAIN: &[u8] = b"paymux audit record 1";
 /// One audit entry. Contains no secrets and no personal data (L4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Actor: `merchant:…`, `institution:…`, `payer`, `clock`, `operator:…`.
+    /// Actor: `merchant:…`, `institution:…`, `payer`, `clock`, `staff:…`.
     pub actor: String,
     /// Action, as a stable name: `order.place`, `attempt.start` …
     pub action: Cow<'static, str>,

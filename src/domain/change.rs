@@ -11,7 +11,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::event::{Event, EventType};
 use crate::domain::evidence::EvidenceSource;
 use crate::domain::identifiers::{
-    FreshNonce, InstitutionId, OperatorId, PayOrderNo, ReceiverId, Timestamp,
+    FreshNonce, InstitutionId, PayOrderNo, ReceiverId, StaffId, Timestamp,
 };
 use crate::domain::institutions::{AccountKey, InstitutionEndpoint};
 use crate::domain::journal::JournalEntry;
@@ -31,9 +31,9 @@ pub enum ChangeCause {
     /// Evidence from an institution.
     Evidence(InstitutionId, EvidenceSource),
     /// Whoever runs the gateway; the audit entry names them.
-    Operator,
+    Staff,
     /// A signed staff decision, and the other person who decided the same before.
-    Decision(OperatorId, Option<OperatorId>),
+    Decision(StaffId, Option<StaffId>),
 }
 
 impl ChangeCause {
@@ -43,9 +43,9 @@ impl ChangeCause {
             Self::Page => "payer".into(),
             Self::Clock => "clock".into(),
             Self::Evidence(institution, _) => format!("institution:{institution}"),
-            Self::Operator => "operator".into(),
-            Self::Decision(operator, None) => format!("operator:{operator}"),
-            Self::Decision(operator, Some(other)) => format!("operators:{other},{operator}"),
+            Self::Staff => "staff".into(),
+            Self::Decision(staff, None) => format!("staff:{staff}"),
+            Self::Decision(staff, Some(other)) => format!("staff:{other},{staff}"),
         }
     }
 }
@@ -132,7 +132,7 @@ impl Change {
     pub fn configured(configured: ConfigurationChange, at: Timestamp) -> Self {
         Self {
             at,
-            cause: ChangeCause::Operator,
+            cause: ChangeCause::Staff,
             rows: None,
             configured: Some(configured),
         }
@@ -154,7 +154,7 @@ impl Change {
         let rows = ChangeRows {
             before: before.map(|order| order.version),
             due: after.due(),
-            entries: entries(before, &after, (&attempts, &refunds)),
+            entries: entries(before, &after, &attempts, &refunds),
             events: events(before, &after, &refunds),
             breaks: breaks(before, &after, &refunds),
             audit_entry: AuditEntry {
@@ -188,7 +188,7 @@ impl Change {
             ChangeCause::Page
             | ChangeCause::Clock
             | ChangeCause::Evidence(..)
-            | ChangeCause::Operator
+            | ChangeCause::Staff
             | ChangeCause::Decision(..) => None,
         }
     }
@@ -234,7 +234,8 @@ fn changed<T: PartialEq>(before: Option<&[T]>, after: &[T]) -> Vec<usize> {
 fn entries(
     before: Option<&Order>,
     after: &Order,
-    (attempts, refunds): (&[usize], &[usize]),
+    attempts: &[usize],
+    refunds: &[usize],
 ) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     for at in attempts {

@@ -14,7 +14,7 @@ mod products;
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub use accounts::{AccountKey, AccountProfile, AccountRole};
+pub use accounts::{AccountKey, AccountProfile, AccountRole, CallbackPath};
 pub use callback_reliability::CallbackReliability;
 pub use circuit_breaker::{
     BegunCall, BreakerDecision, BreakerState, BreakerWindow, CallEnd, CallPurpose, CircuitBreaker,
@@ -32,7 +32,6 @@ use crate::domain::identifiers::{
 };
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
-use crate::domain::personal::payer_context::PayerAppId;
 
 /// How the payer pays through one institution (5.1.1 to 5.1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -371,22 +370,6 @@ impl RoutingTable {
     ) -> impl Iterator<Item = &'a AccountProfile> {
         let all = self.accounts.values();
         all.filter(move |account| account.institution == *institution)
-    }
-
-    /// Whether a payer's id in this application means something there: it is one of the account's
-    /// that the merchant is paid through.
-    pub fn is_app_enrolled(
-        &self,
-        merchant: &MerchantId,
-        institution: &InstitutionId,
-        app: &PayerAppId,
-    ) -> bool {
-        let contract = self.contract(merchant, institution);
-        let account = contract.and_then(|contract| {
-            let key = (institution.clone(), contract.account.clone());
-            self.accounts.get(&key)
-        });
-        account.is_some_and(|account| account.apps.contains(app))
     }
 
     /// What a merchant agreed with an institution, if it did.

@@ -40,7 +40,7 @@ impl JournalAccount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
     /// Name of the event in the journal.
-    pub happening: &'static str,
+    pub kind: &'static str,
     /// The debited account.
     pub debit: JournalAccount,
     /// The credited account.
@@ -53,7 +53,7 @@ impl JournalEntry {
     /// An order was paid: institution receivable against merchant payable.
     pub fn paid(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "ORDER_PAID",
+            kind: "ORDER_PAID",
             debit: JournalAccount::InstitutionReceivable(institution.clone()),
             credit: JournalAccount::MerchantPayable(order.clone()),
             amount,
@@ -63,7 +63,7 @@ impl JournalEntry {
     /// A refund was reserved: moved from merchant payable to reserved.
     pub fn reserved(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "REFUND_RESERVED",
+            kind: "REFUND_RESERVED",
             debit: JournalAccount::MerchantPayable(order.clone()),
             credit: JournalAccount::RefundReserved(order.clone()),
             amount,
@@ -73,7 +73,7 @@ impl JournalEntry {
     /// A reserved refund succeeded.
     pub fn refunded(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "REFUND_SUCCEEDED",
+            kind: "REFUND_SUCCEEDED",
             debit: JournalAccount::RefundReserved(order.clone()),
             credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
@@ -83,7 +83,7 @@ impl JournalEntry {
     /// A refund definitely failed: the reserved amount returns to merchant payable.
     pub fn released(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "REFUND_FAILED",
+            kind: "REFUND_FAILED",
             debit: JournalAccount::RefundReserved(order.clone()),
             credit: JournalAccount::MerchantPayable(order.clone()),
             amount,
@@ -93,7 +93,7 @@ impl JournalEntry {
     /// A failed refund succeeded after all, charged to merchant payable (V4).
     pub fn refunded_late(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "REFUND_LATE",
+            kind: "REFUND_LATE",
             debit: JournalAccount::MerchantPayable(order.clone()),
             credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
@@ -103,7 +103,7 @@ impl JournalEntry {
     /// More was refunded than was refundable (R9).
     pub fn lost(institution: &InstitutionId, order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "REFUND_EXCESS",
+            kind: "REFUND_EXCESS",
             debit: JournalAccount::OverRefundLoss(order.clone()),
             credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
@@ -113,7 +113,7 @@ impl JournalEntry {
     /// An over-refund is covered, because another refund failed and freed that amount (R9).
     pub fn covered(order: &PayOrderNo, amount: Amount) -> Self {
         Self {
-            happening: "REFUND_COVERED",
+            kind: "REFUND_COVERED",
             debit: JournalAccount::MerchantPayable(order.clone()),
             credit: JournalAccount::OverRefundLoss(order.clone()),
             amount,
@@ -127,7 +127,7 @@ impl JournalEntry {
         amount: Amount,
     ) -> Self {
         Self {
-            happening: "SURPLUS_REFUNDED",
+            kind: "EXCESS_REFUNDED",
             debit: JournalAccount::ExcessPayable(attempt.clone()),
             credit: JournalAccount::InstitutionReceivable(institution.clone()),
             amount,
@@ -137,7 +137,7 @@ impl JournalEntry {
     /// An excess payment was received and is payable to its payer.
     pub fn excess(institution: &InstitutionId, attempt: &AttemptId, amount: Amount) -> Self {
         Self {
-            happening: "SURPLUS",
+            kind: "EXCESS",
             debit: JournalAccount::InstitutionReceivable(institution.clone()),
             credit: JournalAccount::ExcessPayable(attempt.clone()),
             amount,

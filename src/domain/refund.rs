@@ -6,9 +6,7 @@ use std::time::Duration;
 use crate::domain::amount::Amount;
 use crate::domain::attempt::{Contradiction, Epoch, Transition, again};
 use crate::domain::evidence::{Evidence, EvidenceSource, Finding, Reason, Receipt};
-use crate::domain::identifiers::{
-    AttemptId, OperatorId, RefundOrderNo, RefundRequestNo, Timestamp,
-};
+use crate::domain::identifiers::{AttemptId, RefundOrderNo, RefundRequestNo, StaffId, Timestamp};
 use crate::domain::schedule::Schedule;
 
 /// Wait before a refund of an excess payment is sent again after the institution was unreachable.
@@ -147,7 +145,7 @@ pub enum SendStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundDecision {
     /// Who decided.
-    pub operator: OperatorId,
+    pub staff: StaffId,
     /// Whether the money was refunded.
     pub succeeded: bool,
     /// SHA-256 of the statement.
@@ -162,7 +160,7 @@ impl RefundDecision {
     /// Whether another decision has the same content.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let Self {
-            operator: _,
+            staff: _,
             succeeded,
             statement,
             institution_no,

@@ -114,7 +114,7 @@ pub enum Refusal {
     #[error("the client certificate is not enrolled for the merchant of this key")]
     CertificateForeign,
     /// The merchant may not transact (R-4-3).
-    #[error("this merchant is currently not admitted; contact the gateway's operator")]
+    #[error("this merchant is currently not admitted; contact the people who run the gateway")]
     MerchantNotAdmitted,
     /// `merchantId` is not the caller's (Q4).
     #[error("merchantId is not the merchant that signed the request")]
@@ -196,7 +196,9 @@ pub enum Refusal {
     )]
     InstitutionRequired,
     /// The merchant has no contract with the institution.
-    #[error("this merchant has no contract with the institution; contact the gateway's operator")]
+    #[error(
+        "this merchant has no contract with the institution; contact the people who run the gateway"
+    )]
     InstitutionNotContracted,
     /// The institution is not available for this payment.
     #[error("the institution is not available for this payment ({})", .0.word())]

@@ -79,7 +79,7 @@ impl ListenerConnections {
             }
         };
         let _counted = self.metrics.front.connection();
-        let serving = self.converse((tcp, address), &place, &mut stopped);
+        let serving = self.converse(tcp, address, &place, &mut stopped);
         tokio::select! {
             () = serving => (),
             () = place.is_taken() => self.metrics.front.connection_cut("unproven"),
@@ -88,7 +88,8 @@ impl ListenerConnections {
 
     async fn converse(
         &self,
-        (tcp, address): (TcpStream, IpAddr),
+        tcp: TcpStream,
+        address: IpAddr,
         place: &ConnectionPlace<'_>,
         stopped: &mut StopReceiver,
     ) {

@@ -163,7 +163,7 @@ impl ListenerConnections {
         self.wait_out(caller, priority, stopped).await;
         let who = self.who(caller);
         if let Err(why) = self.overload.check(priority, who, &bounds) {
-            return self.reject(caller, &head, (rejected, why), stopped).await;
+            return self.reject(caller, &head, rejected, why, stopped).await;
         }
         let request = match self.read_request(caller, &head, &bounds).await {
             Ok(request) => request,
@@ -174,9 +174,9 @@ impl ListenerConnections {
         };
         let permit = match self.overload.enter(priority, who, &bounds).await {
             Ok(permit) => permit,
-            Err(why) => return self.ask_to_retry(caller, (rejected, why), stopped).await,
+            Err(why) => return self.ask_to_retry(caller, rejected, why, stopped).await,
         };
-        let response = self.respond((request, matched), caller, permit).await;
+        let response = self.respond(request, matched, caller, permit).await;
         let options = WriteOptions {
             secure: self.acceptor.is_some(),
             keep: !last && !*stopped.borrow(),
@@ -285,7 +285,8 @@ impl ListenerConnections {
     /// connection interrupts an order in progress.
     async fn respond(
         &self,
-        (request, matched): (Request<Bytes>, EndpointMatch),
+        request: Request<Bytes>,
+        matched: EndpointMatch,
         caller: &mut ClientConnection<'_>,
         permit: InFlight,
     ) -> Response<Bytes> {

@@ -94,6 +94,15 @@ pub(super) struct InFlight {
     _taken: [Option<Taken>; 2],
 }
 
+/// A request that waited, or would wait.
+struct RequestWait {
+    priority: Priority,
+    caller: Caller,
+    /// How long, up to `now`.
+    waited: Duration,
+    now: Instant,
+}
+
 impl Overload {
     pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
@@ -136,12 +145,13 @@ impl Overload {
             return Err(self.reject(priority, Cause::InFlight));
         }
         let now = Instant::now();
-        self.judge(
-            (priority, caller),
-            (self.left(now), now),
-            bounds,
-            Codel::is_flooded,
-        )
+        let waits = RequestWait {
+            priority,
+            caller,
+            waited: self.left(now),
+            now,
+        };
+        self.judge(&waits, bounds, Codel::is_flooded)
     }
 
     /// A permit for a request that was read whole; acquired earlier, slow senders could hold them all.
@@ -173,7 +183,13 @@ impl Overload {
         let waited = now
             .saturating_duration_since(began)
             .saturating_add(self.delay());
-        self.judge((priority, caller), (waited, now), bounds, Codel::rejects)?;
+        let waits = RequestWait {
+            priority,
+            caller,
+            waited,
+            now,
+        };
+        self.judge(&waits, bounds, Codel::rejects)?;
         Ok(InFlight {
             _taken: [own, Some(taken)],
         })
@@ -200,11 +216,16 @@ impl Overload {
     /// What `CoDel` decides about a request that waited, or would wait, so long.
     fn judge(
         &self,
-        (priority, caller): (Priority, Caller),
-        (waited, now): (Duration, Instant),
+        waits: &RequestWait,
         bounds: &Bounds,
         says: fn(&Codel, Duration, Duration, Instant) -> bool,
     ) -> Result<(), Cause> {
+        let RequestWait {
+            priority,
+            caller,
+            waited,
+            now,
+        } = *waits;
         if self.requests_open() <= CROWD_MIN {
             return Ok(());
         }
@@ -213,7 +234,7 @@ impl Overload {
         let is_first = caller == Caller::Unauthenticated
             && self.is_unauthenticated_crowd.load(Ordering::Relaxed);
         if is_first && says(of_unauthenticated, waited, quarter(target), now) {
-            return Err(self.reject_by_codel((priority, now), Cause::Unauthenticated));
+            return Err(self.reject_by_codel(priority, now, Cause::Unauthenticated));
         }
         let is_rejected = match priority {
             Priority::Unrouted => self.is_over(now),
@@ -222,12 +243,12 @@ impl Overload {
             Priority::Other => false,
         };
         if is_rejected {
-            return Err(self.reject_by_codel((priority, now), Cause::Delay));
+            return Err(self.reject_by_codel(priority, now, Cause::Delay));
         }
         Ok(())
     }
 
-    fn reject_by_codel(&self, (priority, now): (Priority, Instant), cause: Cause) -> Cause {
+    fn reject_by_codel(&self, priority: Priority, now: Instant, cause: Cause) -> Cause {
         // Unrouted requests are rejected for as long as others are: they must not prolong that.
         if priority != Priority::Unrouted {
             self.rejected_us.store(self.us(now), Ordering::Relaxed);

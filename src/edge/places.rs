@@ -91,7 +91,7 @@ impl Places {
         bounds: &Bounds,
     ) -> Result<ConnectionPlace<'_>, Full> {
         let share = bounds.connections_per_address_max;
-        let networks = networks(address, (bounds.connections_max, share));
+        let networks = networks(address, bounds.connections_max, share);
         let mut table = self.table();
         for (network, max) in &networks {
             let connections = table.by_network.get(network).copied().unwrap_or(0);

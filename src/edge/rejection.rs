@@ -97,7 +97,8 @@ impl ListenerConnections {
         &self,
         caller: &mut ClientConnection<'_>,
         head: &RequestHead,
-        (rejected, why): (RejectedRequest, Cause),
+        rejected: RejectedRequest,
+        why: Cause,
         stopped: &StopReceiver,
     ) -> ConnectionReuse {
         let bounds = self.bounds();
@@ -110,7 +111,7 @@ impl ListenerConnections {
         }
         let ClientConnection { stream, read, .. } = &mut *caller;
         match read_body(stream, read, head.framing, &bounds).await {
-            Ok(_) => self.ask_to_retry(caller, (rejected, why), stopped).await,
+            Ok(_) => self.ask_to_retry(caller, rejected, why, stopped).await,
             Err(ReadFailure::Disconnected) => ConnectionReuse::Disconnected,
             Err(ReadFailure::Refused(refusal)) => {
                 self.answer_last(caller, &refusal, rejected.head_only).await
@@ -123,7 +124,8 @@ impl ListenerConnections {
     pub(super) async fn ask_to_retry(
         &self,
         caller: &mut ClientConnection<'_>,
-        (rejected, why): (RejectedRequest, Cause),
+        rejected: RejectedRequest,
+        why: Cause,
         stopped: &StopReceiver,
     ) -> ConnectionReuse {
         let bounds = self.bounds();

@@ -105,7 +105,7 @@ impl Admitted {
             Ok(read) => Ok((self, read)),
             Err(refusal) => {
                 let at = self.at;
-                Err(refuse(store, (refusal, self.into_cause()), at).await)
+                Err(refuse(store, refusal, self.into_cause(), at).await)
             }
         }
     }
@@ -254,7 +254,7 @@ impl NonceSpending<'_> {
     ) -> Refusal {
         let refused = match purpose {
             RequestPurpose::Start | RequestPurpose::Continue => {
-                refuse(self.store, (refusal, ChangeCause::Request(nonce)), now).await
+                refuse(self.store, refusal, ChangeCause::Request(nonce), now).await
             }
             RequestPurpose::Read => match spend_in_memory(self.reads, &nonce, now) {
                 Ok(spent) => spent.refuse(refusal),

@@ -7,10 +7,11 @@ use crate::domain::attempt::Contradiction;
 use crate::domain::evidence::{Evidence, EvidenceSource, EvidenceSubject, Finding};
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::order::{Applied, Order};
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::payment_signals::signal_moved;
 use crate::flow::call_institution::{QUERY_TIMEOUTS, call_institution};
-use crate::institution::{Call, Institution};
-use crate::store::{Committed, OrderKey, Store, StoreError};
+use crate::institution::{Institution, Operation};
+use crate::store::{Committed, OrderKey, StoreError};
 use crate::world::World;
 
 /// How often evidence is decided again after concurrent writes to the same order, for example by
@@ -49,12 +50,12 @@ impl EvidenceOutcome {
 /// `known` is the order as the caller last read it, if any. The commit is guarded by its version,
 /// so an order that changed since (a callback may be faster than the reply) is read again.
 pub async fn apply_evidence(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     evidence: Evidence,
     known: Option<Order>,
 ) -> Result<EvidenceOutcome, StoreError> {
+    let FlowScope { store, world, .. } = scope;
     let key = order_key(&evidence.institution, &evidence.about);
     let mut evidence = evidence;
     let mut is_from_caller = known.is_some();
@@ -98,7 +99,7 @@ pub async fn apply_evidence(
                 return Ok(EvidenceOutcome::Quarantined(why));
             }
             Applied::ConfirmByQuery => {
-                let confirmed = confirm(world, adapter, &order, &evidence).await;
+                let confirmed = confirm(scope, adapter, &order, &evidence).await;
                 match confirmed.filter(says_money_moved) {
                     Some(confirmed) => evidence = confirmed,
                     // Anything else changes no ended attempt and would be reported as `Known`: the
@@ -151,7 +152,7 @@ pub(in crate::flow) fn is_not_found_conclusive(
     let quiet = world.sends.quiet(&evidence.about, asked_at);
     let ago = world.clock.uptime().since(asked_at);
     let asked = world.clock.now().minus(ago);
-    order.is_not_found_conclusive(&evidence.about, (quiet, asked), adapter.facts())
+    order.is_not_found_conclusive(&evidence.about, quiet, asked, adapter.facts())
 }
 
 fn says_money_moved(answer: &Evidence) -> bool {
@@ -161,7 +162,7 @@ fn says_money_moved(answer: &Evidence) -> bool {
 /// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply
 /// to our own query counts, so evidence that came from a query needs no second one.
 async fn confirm(
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     order: &Order,
     evidence: &Evidence,
@@ -172,12 +173,16 @@ async fn confirm(
     let call = match &evidence.about {
         EvidenceSubject::Attempt(id) => {
             let attempt = order.attempts.iter().find(|attempt| attempt.id == *id)?;
-            Call::Query(attempt, &order.terms)
+            scope.snapshot.call(Operation::Query, attempt, &order.terms)
         }
         EvidenceSubject::Refund(no) => {
             let refund = order.refund(no)?;
-            Call::RefundQuery(refund, order.attempt_of(refund)?, &order.terms)
+            scope.snapshot.call(
+                Operation::RefundQuery(refund),
+                order.attempt_of(refund)?,
+                &order.terms,
+            )
         }
     };
-    Some(call_institution(world, adapter, &call, QUERY_TIMEOUTS).await)
+    Some(call_institution(scope.world, adapter, &call, QUERY_TIMEOUTS).await)
 }

@@ -17,7 +17,9 @@ use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, OrderKey,
 use crate::domain::institutions::{CallEnd, CallPurpose};
 use crate::domain::order::{INTENT_TIMEOUT, Order};
 use crate::domain::refund::SendStatus;
-use crate::institution::{Call, CallState, Institution, OwnedCall, SigningParty, Step, Unmade};
+use crate::institution::{
+    Call, CallState, Institution, Operation, OwnedCall, SigningParty, Step, Unmade,
+};
 use crate::world::sends::InFlightSend;
 use crate::world::signing::{SigningOverloaded, SigningPlace, SigningPool};
 use crate::world::{CallTimeouts, Permit, PermitUnavailable, World};
@@ -137,7 +139,7 @@ pub async fn make_action(
             call: create,
         },
     );
-    match made.begin(stamp, (&*world.signing, place)).await {
+    match made.begin(stamp, &world.signing, place).await {
         Step::Done(Evidence {
             finding: Finding::Accepted(Some(action)),
             ..
@@ -210,14 +212,15 @@ impl Conversation for PaymentCall<'_> {
     async fn begin(
         &self,
         stamp: Stamp,
-        signing: (&SigningPool, Option<SigningPlace>),
+        pool: &SigningPool,
+        place: Option<SigningPlace>,
     ) -> Step<Evidence> {
-        let party = SigningParty::Account(&self.call.attempt().account);
+        let party = SigningParty::Account(&self.call.attempt.account);
         let Some(slow) = self.adapter.slow(party) else {
             return self.adapter.begin(self.call, &stamp);
         };
         let own = OwnedCall::of(self.call);
-        let signed = sign_in(signing, move || {
+        let signed = sign_in(pool, place, move || {
             own.call().map(|call| slow.begin(&call, &stamp))
         });
         signed
@@ -238,20 +241,21 @@ impl Conversation for PaymentCall<'_> {
     }
 
     fn purpose(&self) -> Option<CallPurpose> {
-        Some(match self.call {
-            Call::Create(..) => CallPurpose::Create,
-            Call::Query(..) | Call::Close(..) | Call::Refund(..) | Call::RefundQuery(..) => {
-                CallPurpose::Query
-            }
+        Some(match self.call.operation {
+            Operation::Create => CallPurpose::Create,
+            Operation::Query
+            | Operation::Close
+            | Operation::Refund(_)
+            | Operation::RefundQuery(_) => CallPurpose::Query,
         })
     }
 
     fn about(&self) -> Option<(EvidenceSubject, &MerchantId)> {
-        Some((self.call.about(), &self.call.terms().merchant))
+        Some((self.call.about(), &self.call.terms.merchant))
     }
 
     fn order(&self) -> Option<OrderKey> {
-        let attempt = self.call.attempt().id.clone();
+        let attempt = self.call.attempt.id.clone();
         Some(OrderKey::Attempt(self.adapter.id().clone(), attempt))
     }
 
@@ -291,10 +295,10 @@ impl PaymentCall<'_> {
         if let Finding::NotExecuted(why) = &read.finding
             && why.concerns_credentials()
         {
-            tracing::error!(institution.id = %id, account.id = %self.call.attempt().account, call,
+            tracing::error!(institution.id = %id, account.id = %self.call.attempt.account, call,
                 why = why.word(), "the institution rejects our credentials or our clock");
         }
-        let product = self.adapter.facts().product(&self.call.attempt().product);
+        let product = self.adapter.facts().product(&self.call.attempt.product);
         if let (Finding::Accepted(Some(action)), Some(life)) =
             (&mut read.finding, product.action_life)
             && self.call.means() == EvidenceSource::Create
@@ -309,11 +313,11 @@ impl PaymentCall<'_> {
         let call = self.call;
         let amount = call
             .refund()
-            .map_or(call.attempt().amount, |refund| refund.amount);
+            .map_or(call.attempt.amount, |refund| refund.amount);
         let found = read.checked_against(amount);
         if found.finding == Finding::Ambiguous(Ambiguity::Mismatch) {
             tracing::error!(institution.id = %found.institution, call = call.word(),
-                attempt.id = %call.attempt().id,
+                attempt.id = %call.attempt.id,
                 "a reply was rejected: it does not match the call");
         }
         found
@@ -323,8 +327,8 @@ impl PaymentCall<'_> {
     fn evidence(&self, finding: Finding) -> Evidence {
         Evidence {
             institution: self.adapter.id().clone(),
-            accounts: Some(vec![self.call.attempt().account.clone()]),
-            receiver: Some(self.call.attempt().receiver.clone()),
+            accounts: Some(vec![self.call.attempt.account.clone()]),
+            receiver: Some(self.call.attempt.receiver.clone()),
             about: self.call.about(),
             by: self.call.means(),
             sum: None,
@@ -350,22 +354,22 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Op
     // payer may have given up, so it must not be sent (Q9). Nor must a send that is not registered.
     let is_fresh =
         in_flight.is_some_and(|one| world.clock.uptime().since(one.begun()) < INTENT_TIMEOUT);
-    match call {
-        Call::Create(..) | Call::Refund(..) if !is_fresh => None,
+    match call.operation {
+        Operation::Create | Operation::Refund(_) if !is_fresh => None,
         // A repeated create must be equal (A3): the stored nonce, and the time of the last intent.
-        Call::Create(attempt, _) => Some(Stamp {
-            now: attempt.sent_at,
-            nonce: attempt.stamp.nonce,
+        Operation::Create => Some(Stamp {
+            now: call.attempt.sent_at,
+            nonce: call.attempt.stamp.nonce,
         }),
         // A refund likewise has the time of its last intent to send (R4).
-        Call::Refund(refund, ..) => match refund.sending {
+        Operation::Refund(refund) => match refund.sending {
             SendStatus::Left(left) => Some(Stamp {
                 now: left,
                 nonce: world.entropy.draw(),
             }),
             SendStatus::Waits(_) => None,
         },
-        Call::Query(..) | Call::Close(..) | Call::RefundQuery(..) => Some(Stamp {
+        Operation::Query | Operation::Close | Operation::RefundQuery(_) => Some(Stamp {
             now: world.clock.now(),
             nonce: world.entropy.draw(),
         }),

@@ -50,11 +50,11 @@ pub(in crate::flow) struct EligibilityCheck<'a> {
 }
 
 impl<'a> EligibilityCheck<'a> {
-    pub(in crate::flow) fn new(context: FlowScope<'a>) -> Self {
+    pub(in crate::flow) fn new(scope: FlowScope<'a>) -> Self {
         Self {
-            snapshot: context.snapshot,
-            now: context.world.clock.now(),
-            world: context.world,
+            snapshot: scope.snapshot,
+            now: scope.world.clock.now(),
+            world: scope.world,
         }
     }
 
@@ -103,7 +103,9 @@ impl<'a> EligibilityCheck<'a> {
         let identity = payment.payer.identity.as_ref();
         if product.wants.contains(&PayerDetail::OpenId)
             && let Some(PayerIdentity { app, .. }) = identity
-            && !routing.is_app_enrolled(query.merchant, institution, app)
+            && !self
+                .snapshot
+                .is_app_enrolled(query.merchant, institution, app)
         {
             return Err(Refusal::AppNotEnrolled);
         }

@@ -10,7 +10,7 @@ use crate::flow::judge::{EligibilityCheck, Prospect};
 /// ineligible for what is known of the payer. Sorted: first the one this payer last paid through, or else the merchant's default;
 /// then by health; then in configuration order.
 pub async fn list_institutions<'a>(
-    context: FlowScope<'a>,
+    scope: FlowScope<'a>,
     order: &Order,
     payer: &PayerContext,
 ) -> Vec<Offer<'a>> {
@@ -19,20 +19,16 @@ pub async fn list_institutions<'a>(
         BusinessType::Aggregated => None,
     };
     // Only a convenience: a failed read must not fail the request.
-    let last_paid = context
+    let last_paid = scope
         .store
         .orders
         .last_institution(&order.terms.merchant, &order.terms.mobile)
         .await
         .unwrap_or_default();
-    let check = EligibilityCheck::new(context);
+    let check = EligibilityCheck::new(scope);
     let payment = Prospect::of_order(order, payer);
     let query = payment.query(mode, PayerTelling::MayFollow, check.now);
-    let merchant = context
-        .snapshot
-        .routing
-        .merchants
-        .get(&order.terms.merchant);
+    let merchant = scope.snapshot.routing.merchants.get(&order.terms.merchant);
     let default = merchant
         .zip(mode)
         .and_then(|(merchant, mode)| merchant.default_institutions.get(&mode));

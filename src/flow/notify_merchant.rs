@@ -17,9 +17,10 @@ use crate::domain::identifiers::Timestamp;
 use crate::domain::institutions::MessageFormat;
 use crate::domain::merchant::origin;
 use crate::domain::schedule;
+use crate::flow::FlowScope;
 use crate::flow::configuration_snapshot::PlatformIdentity;
 use crate::signature::{self, Covering, SigningKey};
-use crate::store::{DeliveryOutcome, Lease, LeaseCompletion, LeasedWork, Outbox, StoreError};
+use crate::store::{DeliveryOutcome, Lease, LeaseCompletion, LeasedWork, StoreError};
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 use crate::world::{CallTimeouts, OutboundParty, SendError, World};
 
@@ -50,27 +51,26 @@ pub enum Delivery {
 }
 
 /// Delivers one leased event once, and completes its lease.
-pub async fn notify_merchant(
-    outbox: &dyn Outbox,
-    world: &World,
-    platform: &PlatformIdentity,
-    lease: &Lease,
-) -> Result<Delivery, StoreError> {
+pub async fn notify_merchant(scope: FlowScope<'_>, lease: &Lease) -> Result<Delivery, StoreError> {
     let LeasedWork::Event(event, born) = &lease.of else {
         return Ok(Delivery::LeaseLost);
     };
+    let world = scope.world;
     let attempt = lease.tries.saturating_add(1);
-    let acknowledged = match request(world, platform, event, attempt).await {
+    let acknowledged = match request(world, &scope.snapshot.platform, event, attempt).await {
         Ok(request) => {
-            let (at, is_logged) = (world.clock.now(), world.exchange_log.is_on());
-            let copy = is_logged.then(|| RequestCopy::of(&request, shown(event)));
+            let logged = world.exchange_log.is_on().then(|| LoggedDelivery {
+                at: world.clock.now(),
+                attempt,
+                request: RequestCopy::of(&request, shown(event)),
+            });
             let answer = world
                 .outbound
                 .send(&OutboundParty::Merchant, request, timeouts(attempt).into())
                 .await;
             let acknowledged = is_acknowledged(&answer);
-            if let Some(copy) = copy {
-                log_exchange(world, event, (at, attempt), copy, (&acknowledged, &answer));
+            if let Some(logged) = logged {
+                log_exchange(world, event, logged, &acknowledged, &answer);
             }
             acknowledged
         }
@@ -96,7 +96,7 @@ pub async fn notify_merchant(
             (DeliveryOutcome::Dead, Delivery::Dead)
         }
     };
-    Ok(match outbox.complete(lease, outcome).await? {
+    Ok(match scope.store.outbox.complete(lease, outcome).await? {
         LeaseCompletion::Done => delivery,
         LeaseCompletion::LeaseLost => Delivery::LeaseLost,
     })
@@ -168,16 +168,25 @@ async fn request(
         .ok_or(Unacknowledged::NotSent)
 }
 
+/// A delivery that is written to the exchange log.
+struct LoggedDelivery {
+    at: Timestamp,
+    attempt: u32,
+    request: RequestCopy,
+}
+
 fn log_exchange(
     world: &World,
     event: &Event,
-    (at, attempt): (Timestamp, u32),
-    request: RequestCopy,
-    (acknowledged, answer): (
-        &Result<(), Unacknowledged>,
-        &Result<Response<Bytes>, SendError>,
-    ),
+    logged: LoggedDelivery,
+    acknowledged: &Result<(), Unacknowledged>,
+    answer: &Result<Response<Bytes>, SendError>,
 ) {
+    let LoggedDelivery {
+        at,
+        attempt,
+        request,
+    } = logged;
     let result = match acknowledged {
         Ok(()) => "acknowledged".to_owned(),
         Err(reason) => format!("not acknowledged: {reason}"),

@@ -31,7 +31,7 @@ use crate::store::OrderKey;
 /// All errors that `docs/openapi.yaml` lists for A3.1; each spends the nonce except 429, 500 and
 /// 503 (Q5).
 pub async fn place_order(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     caller: Admitted,
     terms: OrderTerms,
     payer: &PayerContext,
@@ -40,42 +40,42 @@ pub async fn place_order(
         store,
         world,
         snapshot,
-    } = context;
+    } = scope;
     let now = world.clock.now();
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let judged = judge(&EligibilityCheck::new(context), &terms, payer);
+    let judged = judge(&EligibilityCheck::new(scope), &terms, payer);
     // An order that is no longer eligible may be a repeat of one placed earlier. A request that
     // would wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
         return match judged {
-            _ if *order.terms == terms => repeated(context, order, cause, payer).await,
-            Ok(_) => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
-            Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
+            _ if *order.terms == terms => repeated(scope, order, cause, payer).await,
+            Ok(_) => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
+            Err(refusal) => Err(refuse(store, refusal, cause, now).await),
         };
     }
     let choice = match judged {
         Ok(choice) => choice,
-        Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+        Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
     };
     let (mut permits, mut probe) = (CreatePermits::default(), ProbePermit::default());
     if let Some(choice) = &choice {
-        permits = CreatePermits::acquire(context, &terms.merchant, choice).await?;
+        permits = CreatePermits::acquire(scope, &terms.merchant, choice).await?;
         // Checked again after the wait; the probe permit is taken only then.
-        let check = EligibilityCheck::new(context);
+        let check = EligibilityCheck::new(scope);
         match check.admit(Prospect::of_terms(&terms, payer, check.now), choice) {
             Ok(admitted) => probe = admitted,
             Err(refusal) => {
                 drop(permits);
-                return Err(refuse(store, (refusal, cause), check.now).await);
+                return Err(refuse(store, refusal, cause, check.now).await);
             }
         }
     }
     let now = world.clock.now();
     let sends = choice.as_ref().is_some_and(Choice::sends);
-    let first = choice.and_then(|choice| new_attempt(context, &terms.merchant, &choice, payer));
+    let first = choice.and_then(|choice| new_attempt(scope, &terms.merchant, &choice, payer));
     let opening = NewOrder {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
@@ -84,11 +84,11 @@ pub async fn place_order(
     };
     let change = Order::open(opening, first, cause, now);
     let in_flight = begin_create(world, &change).filter(|_| sends);
-    let (order, spent) = match begin(context, change).await? {
+    let (order, spent) = match begin(scope, change).await? {
         CommitOutcome::Done(order, spent) => (*order, spent),
         CommitOutcome::Stale(change) => {
-            let refused = (Refusal::Contended, change.into_cause());
-            return Err(refuse(store, refused, now).await);
+            let cause = change.into_cause();
+            return Err(refuse(store, Refusal::Contended, cause, now).await);
         }
         CommitOutcome::KeyTaken(change) => {
             drop(permits);
@@ -96,13 +96,13 @@ pub async fn place_order(
             let cause = change.into_cause();
             return match store.orders.order(&key).await? {
                 Some(order) if Some(&order.terms) == terms.as_ref() => {
-                    repeated(context, order, cause, payer).await
+                    repeated(scope, order, cause, payer).await
                 }
-                _ => Err(refuse(store, (Refusal::OrderConflict, cause), now).await),
+                _ => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
             };
         }
     };
-    let reply = carry_out_create(context, order, (probe, permits), in_flight).await;
+    let reply = carry_out_create(scope, order, probe, permits, in_flight).await;
     Ok((reply, spent))
 }
 
@@ -161,22 +161,22 @@ fn notice_url(snapshot: &ConfigurationSnapshot, merchant: &MerchantId) -> Option
 /// names an institution, the payer gets a usable payment action (R-6.1.1-1), created again if the
 /// stored one has expired.
 async fn repeated(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: Order,
     cause: ChangeCause,
     payer: &PayerContext,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let now = context.world.clock.now();
+    let now = scope.world.clock.now();
     if let Some(live) = order.live_attempt()
         && names_institution(&order.terms)
         && order.accepts_attempts(now)
     {
         let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
         let reference = OrderReference::by(key);
-        let wanted = (live.institution.clone(), Some(live.mode));
-        return select_institution(context, &reference, cause, wanted, payer).await;
+        let (institution, mode) = (live.institution.clone(), Some(live.mode));
+        return select_institution(scope, &reference, cause, institution, mode, payer).await;
     }
-    let spent = spend(context.store, cause, now).await?;
+    let spent = spend(scope.store, cause, now).await?;
     let reply = match order.state {
         OrderState::Paid => OrderReply::paid(order),
         OrderState::Closed => OrderReply::of(order, OrderOutcome::Closed),

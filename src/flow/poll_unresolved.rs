@@ -12,12 +12,12 @@ use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::{Evidence, Finding};
 use crate::domain::order::{Order, PollTarget, Urgency};
 use crate::domain::schedule;
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, is_not_found_conclusive};
 use crate::flow::call_institution::{QUERY_TIMEOUTS, ask_with_permit, call_institution};
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::refunds::poll_refunds::poll_refund;
-use crate::institution::{Call, Institution};
-use crate::store::{Committed, Lease, LeasedWork, Store, StoreError};
+use crate::institution::{Institution, Operation};
+use crate::store::{Committed, Lease, LeasedWork, StoreError};
 use crate::world::{Permit, World};
 pub use closing::close_due_order;
 pub(in crate::flow) use latest::latest;
@@ -29,15 +29,11 @@ pub use signalled::poll_signalled_order;
 /// Does the due work of one leased order: begins closing it, then polls the object that is most
 /// overdue, and reschedules. One object per lease: however many are open, the work fits within the
 /// lease, and no other worker takes the order in that time.
-pub async fn poll_order(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    lease: &Lease,
-) -> Result<(), StoreError> {
+pub async fn poll_order(scope: FlowScope<'_>, lease: &Lease) -> Result<(), StoreError> {
     let LeasedWork::Order(order) = &lease.of else {
         return Ok(());
     };
+    let FlowScope { store, world, .. } = scope;
     let now = world.clock.now();
     let mut order = order.clone();
     let mut ours = 0;
@@ -53,9 +49,7 @@ pub async fn poll_order(
         *order = after;
     }
     let polled = match order.next_poll_target(now) {
-        Some((object, _, urgency)) => {
-            poll_target(store, world, snapshot, *order, (&object, urgency)).await?
-        }
+        Some((object, _, urgency)) => poll_target(scope, *order, &object, urgency).await?,
         None => PollResult::Stands(order, 0),
     };
     return_lease(&*store.unresolved, lease, polled, ours).await
@@ -63,39 +57,37 @@ pub async fn poll_order(
 
 /// Polls one object of an order.
 async fn poll_target(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     order: Order,
-    (object, urgency): (&PollTarget, Urgency),
+    object: &PollTarget,
+    urgency: Urgency,
 ) -> Result<PollResult, StoreError> {
     let through = match object {
         PollTarget::Attempt(id) => order.attempts.iter().find(|one| one.id == *id),
         PollTarget::Refund(no) => order.refund(no).and_then(|one| order.attempt_of(one)),
     };
-    let adapter = through.and_then(|one| snapshot.adapters.get(&one.institution));
+    let adapter = through.and_then(|one| scope.snapshot.adapters.get(&one.institution));
     let Some(adapter) = adapter else {
         tracing::error!(order.no = %order.no,
             "an institution with unfinished orders is missing from the configuration");
-        return Ok(counted(world, order, object));
+        return Ok(counted(scope.world, order, object));
     };
     let adapter = adapter.as_ref();
     match object {
-        PollTarget::Attempt(_) => {
-            poll_attempt(store, world, adapter, order, (object, urgency)).await
-        }
-        PollTarget::Refund(no) => poll_refund(store, world, adapter, order, (no, urgency)).await,
+        PollTarget::Attempt(_) => poll_attempt(scope, adapter, order, object, urgency).await,
+        PollTarget::Refund(no) => poll_refund(scope, adapter, order, no, urgency).await,
     }
 }
 
 /// Polls one live attempt.
 async fn poll_attempt(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     order: Order,
-    (object, urgency): (&PollTarget, Urgency),
+    object: &PollTarget,
+    urgency: Urgency,
 ) -> Result<PollResult, StoreError> {
+    let FlowScope { store, world, .. } = scope;
     let PollTarget::Attempt(id) = object else {
         return Ok(counted(world, order, object));
     };
@@ -119,7 +111,7 @@ async fn poll_attempt(
         Err(unavailable) => return Ok(kept_back(world, order, object, unavailable)),
     };
     let is_throttled = permit.watch();
-    let evidence = query_or_close(world, adapter, (&order, &attempt), permit).await;
+    let evidence = query_or_close(scope, adapter, &order, &attempt, permit).await;
     if is_throttled.is_set() {
         return Ok(postpone_unsent(world, order, object));
     }
@@ -138,7 +130,7 @@ async fn poll_attempt(
     }
     let known = Some((*order).clone());
     Ok(
-        match apply_evidence(store, world, adapter, evidence, known).await? {
+        match apply_evidence(scope, adapter, evidence, known).await? {
             EvidenceOutcome::Moved(_) => PollResult::Moved,
             EvidenceOutcome::Known(_)
             | EvidenceOutcome::Unconfirmed(_)
@@ -151,17 +143,19 @@ async fn poll_attempt(
 
 /// Calls the institution about a live attempt: a close if it is closing, a query otherwise.
 async fn query_or_close(
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
-    (order, attempt): (&Order, &Attempt),
+    order: &Order,
+    attempt: &Attempt,
     permit: Permit,
 ) -> Evidence {
+    let world = scope.world;
     let ending = adapter.facts().product(&attempt.product).ending;
     let closing = attempt.state == AttemptState::Closing && ending.closes(attempt.named);
     let call = if closing {
-        Call::Close(attempt, &order.terms)
+        scope.snapshot.call(Operation::Close, attempt, &order.terms)
     } else {
-        Call::Query(attempt, &order.terms)
+        scope.snapshot.call(Operation::Query, attempt, &order.terms)
     };
     let is_throttled = permit.watch();
     let evidence = ask_with_permit(world, adapter, &call, permit).await;
@@ -169,14 +163,14 @@ async fn query_or_close(
         evidence
     } else if closing && evidence.finding != Finding::Closed {
         // The close did not succeed: perhaps it was paid first.
-        let call = Call::Query(attempt, &order.terms);
+        let call = scope.snapshot.call(Operation::Query, attempt, &order.terms);
         latest(
             evidence,
             call_institution(world, adapter, &call, QUERY_TIMEOUTS).await,
         )
-    } else if is_unseen(world, adapter, (order, attempt), &evidence) {
+    } else if is_unseen(world, adapter, order, attempt, &evidence) {
         // A5: no send can still be in flight, so a close makes sure that it never arrives.
-        let call = Call::Close(attempt, &order.terms);
+        let call = scope.snapshot.call(Operation::Close, attempt, &order.terms);
         call_institution(world, adapter, &call, QUERY_TIMEOUTS).await
     } else {
         evidence
@@ -187,7 +181,8 @@ async fn query_or_close(
 fn is_unseen(
     world: &World,
     adapter: &dyn Institution,
-    (order, attempt): (&Order, &Attempt),
+    order: &Order,
+    attempt: &Attempt,
     evidence: &Evidence,
 ) -> bool {
     let ending = adapter.facts().product(&attempt.product).ending;

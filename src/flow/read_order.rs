@@ -6,12 +6,11 @@ use crate::domain::identifiers::{CalendarDay, MerchantOrderNo, PayOrderNo};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::refusal::Refusal;
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{READ_TIMEOUTS, call_institution};
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::institution::Call;
+use crate::institution::Operation;
 use crate::store::{OrderKey, Store, StoreError};
-use crate::world::World;
 
 /// How a caller names an order: by one number; any other given field must match.
 #[derive(Debug, Clone)]
@@ -78,12 +77,7 @@ pub async fn read_order(store: &Store, named: &OrderReference) -> Result<Order, 
 
 /// Queries the institution about an unresolved order, within a small time budget (R-A3.2-3), and
 /// returns the current order.
-pub async fn refresh(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    order: Order,
-) -> Result<Order, Refusal> {
+pub async fn refresh(scope: FlowScope<'_>, order: Order) -> Result<Order, Refusal> {
     let unresolved = |state| matches!(state, AttemptState::Unknown | AttemptState::Closing);
     let Some(attempt) = order
         .live_attempt()
@@ -91,13 +85,13 @@ pub async fn refresh(
     else {
         return Ok(order);
     };
-    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+    let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return Ok(order);
     };
-    let call = Call::Query(attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
+    let call = scope.snapshot.call(Operation::Query, attempt, &order.terms);
+    let evidence = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let committed = order.clone();
-    let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let applied = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     // The committed state is valid whatever happened to the evidence (Q8).
     let order = applied.ok().and_then(EvidenceOutcome::into_order);
     Ok(order.unwrap_or(committed))

@@ -6,21 +6,19 @@ mod recording;
 mod rejecting;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 
 use crate::domain::amount::CNY;
 use crate::domain::attempt::Stamp;
 use crate::domain::evidence::{EvidenceSubject, Finding};
-use crate::domain::identifiers::OrderKey;
-use crate::domain::identifiers::{InstitutionId, Timestamp, hex};
+use crate::domain::identifiers::{InstitutionId, OrderKey, hex};
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::payment_signals::signal_callback;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence, order_key};
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::institution::{Acknowledgement, Institution};
-use crate::store::{InboxStatus, Store};
-use crate::world::World;
+use crate::institution::{Acknowledgement, Callback, Institution};
+use crate::store::InboxStatus;
 use acknowledging::{acknowledgement, acknowledgement_of};
-use recording::{log_exchange, message};
+use recording::log_exchange;
 use rejecting::reject_callback;
 
 /// The result of a callback: the reply, and its status for metrics and logs.
@@ -43,25 +41,45 @@ pub struct CallbackResponse {
 /// changes no state, but may be recorded as proof of arrival (V5). All are counted by status and
 /// archived sealed, forged ones as a bounded sample.
 pub async fn receive_callback(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     institution: &InstitutionId,
-    callback: &Request<Bytes>,
+    callback: Callback<'_>,
 ) -> Option<CallbackResponse> {
+    let FlowScope {
+        world, snapshot, ..
+    } = scope;
     let now = world.clock.now();
-    let adapter = snapshot.verifying_adapter(institution, now)?;
-    let parties = (institution, adapter.as_ref());
-    let outcome = apply_callback(store, world, parties, callback, now).await;
+    let adapter = snapshot.verifying_adapter(institution, callback.account, now)?;
+    let incoming = IncomingCallback {
+        institution,
+        adapter: adapter.as_ref(),
+        callback,
+        request_id: hex(&world.entropy.draw::<8>()),
+        stamp: Stamp {
+            now,
+            nonce: world.entropy.draw(),
+        },
+    };
+    let outcome = apply_callback(scope, &incoming).await;
     let is_unproven = outcome.received.status == InboxStatus::Forged;
-    if is_unproven && !snapshot.proves_every_account(institution, now) {
+    if is_unproven && !snapshot.proves_every_account(institution, callback.account, now) {
         return None;
     }
     if world.exchange_log.is_on() {
-        let parties = (adapter.as_ref(), callback);
-        log_exchange(world, snapshot, parties, (now, &outcome));
+        log_exchange(scope, &incoming, &outcome);
     }
     Some(outcome.received)
+}
+
+/// A callback as it arrived: from whom, and what its reply is made with.
+struct IncomingCallback<'a> {
+    institution: &'a InstitutionId,
+    adapter: &'a dyn Institution,
+    callback: Callback<'a>,
+    /// Its id in the log.
+    request_id: String,
+    /// The time of its arrival, and the nonce of its reply.
+    stamp: Stamp,
 }
 
 /// The result of a callback, with the fields of its exchange log entry.
@@ -72,28 +90,23 @@ struct CallbackOutcome {
     has_paid: bool,
 }
 
-async fn apply_callback(
-    store: &Store,
-    world: &World,
-    (institution, adapter): (&InstitutionId, &dyn Institution),
-    callback: &Request<Bytes>,
-    now: Timestamp,
-) -> CallbackOutcome {
-    let request_id = hex(&world.entropy.draw::<8>());
-    let nonce = world.entropy.draw();
-    let known_by = (request_id.as_str(), Stamp { now, nonce });
-    let read = match adapter.read_callback(callback, now) {
+async fn apply_callback(scope: FlowScope<'_>, incoming: &IncomingCallback<'_>) -> CallbackOutcome {
+    let store = scope.store;
+    let (institution, adapter) = (incoming.institution, incoming.adapter);
+    let now = incoming.stamp.now;
+    let read = match adapter.read_callback(incoming.callback, now) {
         Ok(read) => read,
-        Err(why) => {
-            let (pool, parties) = (&*world.signing, (institution, adapter));
-            return reject_callback(store, pool, parties, callback, why, known_by).await;
-        }
+        Err(why) => return reject_callback(scope, incoming, why).await,
     };
     let about = order_key(institution, &read.about);
     let known = store.orders.order(&about).await;
     let order = known.as_ref().ok().and_then(Option::as_ref);
     let currency = order.map_or(CNY, |order| order.terms.amount.currency());
-    let evidence = read.evidence(currency);
+    let mut evidence = read.evidence(currency);
+    // C1, C2: whatever the message says, it is evidence of no account but that of its address.
+    if let (Some(own), Some(accounts)) = (incoming.callback.account, &mut evidence.accounts) {
+        accounts.retain(|account| account == own);
+    }
     let class = evidence.finding.class();
     // An unreadable finding must not be acknowledged as a repeat: an order in a final state is no
     // longer polled, so nothing would query it again (C3, C4).
@@ -102,12 +115,12 @@ async fn apply_callback(
         (&evidence.about, &evidence.finding),
         (EvidenceSubject::Attempt(_), Finding::Succeeded(_))
     );
-    let genuine = message(institution, callback, InboxStatus::Genuine, now);
+    let genuine = incoming.archived_as(InboxStatus::Genuine);
     // Written concurrently; the reply waits for both.
     let received = evidence.clone();
     let outcome = async {
         match known {
-            Ok(known) => apply_evidence(store, world, adapter, evidence, known).await,
+            Ok(known) => apply_evidence(scope, adapter, evidence, known).await,
             Err(fault) => Err(fault),
         }
     };
@@ -118,7 +131,7 @@ async fn apply_callback(
         Ok(EvidenceOutcome::Moved(_) | EvidenceOutcome::Known(_))
     );
     if is_known {
-        signal_callback(world, &received, (now, has_paid));
+        signal_callback(scope.world, &received, now, has_paid);
     }
     if unclear && is_known {
         tracing::error!(institution.id = %institution,
@@ -126,8 +139,7 @@ async fn apply_callback(
     }
     let (acknowledged, status) = acknowledgement_of(&outcome, unclear);
     if status == InboxStatus::Quarantined {
-        let message = message(institution, callback, status, now);
-        let _ = store.archive.archive(&message).await;
+        let _ = store.archive.archive(&incoming.archived_as(status)).await;
     }
     let acknowledged = if archived.is_err() && acknowledged == Acknowledgement::Recorded {
         Acknowledgement::TryAgain
@@ -135,16 +147,16 @@ async fn apply_callback(
         acknowledged
     };
     if acknowledged != Acknowledgement::Recorded {
-        tracing::warn!(institution.id = %institution, request.id = request_id, ?acknowledged,
+        tracing::warn!(institution.id = %institution, request.id = incoming.request_id, ?acknowledged,
             "an authenticated callback was not acknowledged");
     }
-    let answer = acknowledgement(&world.signing, adapter, callback, acknowledged, known_by).await;
+    let answer = acknowledgement(scope.world, incoming, acknowledged).await;
     CallbackOutcome {
         received: CallbackResponse {
             answer,
             status,
             why: "",
-            request_id,
+            request_id: incoming.request_id.clone(),
         },
         about: Some(about),
         status: format!("{}: {class}", status.name()),

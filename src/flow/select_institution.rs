@@ -37,29 +37,30 @@ const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 /// All errors that `docs/openapi.yaml` lists for X-2; each spends the nonce except 429, 500 and 503
 /// (Q5).
 pub async fn select_institution(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     reference: &OrderReference,
     cause: ChangeCause,
-    (institution, mode): (InstitutionId, Option<Mode>),
+    institution: InstitutionId,
+    mode: Option<Mode>,
     payer: &PayerContext,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let store = context.store;
-    let now = context.world.clock.now();
+    let store = scope.store;
+    let now = scope.world.clock.now();
     let Some(order) = reference.load(store).await? else {
-        return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+        return Err(refuse(store, Refusal::OrderUnknown, cause, now).await);
     };
     if order.state == OrderState::Paid {
         let spent = spend(store, cause, now).await?;
         return Ok((OrderReply::paid(order), spent));
     }
     if !order.accepts_attempts(now) {
-        return Err(refuse(store, (Refusal::OrderClosed, cause), now).await);
+        return Err(refuse(store, Refusal::OrderClosed, cause, now).await);
     }
     let mode = match order.terms.business_type {
         BusinessType::Single(only) => match mode {
             Some(other) if other != only => {
                 let refusal = Refusal::FieldsDisagree("mode must equal the order's businessType");
-                return Err(refuse(store, (refusal, cause), now).await);
+                return Err(refuse(store, refusal, cause, now).await);
             }
             _ => Some(only),
         },
@@ -70,7 +71,7 @@ pub async fn select_institution(
         .live_attempt()
         .filter(|attempt| attempt.institution == institution)
         .filter(|attempt| mode.is_none_or(|mode| mode == attempt.mode));
-    let adapter = context.snapshot.adapters.get(&institution);
+    let adapter = scope.snapshot.adapters.get(&institution);
     let declared = |id| adapter.map(|adapter| *adapter.facts().product(id));
     let choice = if let Some(attempt) = under_way {
         Ok(Choice {
@@ -80,23 +81,24 @@ pub async fn select_institution(
         })
     } else {
         let payment = Prospect::of_order(&order, payer);
-        EligibilityCheck::new(context).check(payment, &institution, mode)
+        EligibilityCheck::new(scope).check(payment, &institution, mode)
     };
     match choice {
-        Ok(choice) => carry_out(context, &reference.key, cause, order, (choice, payer)).await,
-        Err(refusal) => Err(refuse(store, (refusal, cause), now).await),
+        Ok(choice) => carry_out(scope, &reference.key, cause, order, choice, payer).await,
+        Err(refusal) => Err(refuse(store, refusal, cause, now).await),
     }
 }
 
 /// Carries out the selection of an eligible institution, starting from the order as it was read.
 async fn carry_out(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     key: &OrderKey,
     cause: ChangeCause,
     read: Order,
-    (choice, payer): (Choice, &PayerContext),
+    choice: Choice,
+    payer: &PayerContext,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
-    let FlowScope { store, world, .. } = context;
+    let FlowScope { store, world, .. } = scope;
     let mut cause = cause;
     let mut read = Some(read);
     let mut permits = None;
@@ -107,12 +109,12 @@ async fn carry_out(
             Some(order) => order,
             None => match store.orders.order(key).await? {
                 Some(order) => order,
-                None => return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await),
+                None => return Err(refuse(store, Refusal::OrderUnknown, cause, now).await),
             },
         };
-        let step = next_step(context, &order, (&choice, payer));
+        let step = next_step(scope, &order, &choice, payer);
         if step.calls() && permits.is_none() {
-            permits = Some(CreatePermits::acquire(context, &order.terms.merchant, &choice).await?);
+            permits = Some(CreatePermits::acquire(scope, &order.terms.merchant, &choice).await?);
             if world.clock.now().since(now) >= DECIDED_FOR {
                 continue;
             }
@@ -120,23 +122,23 @@ async fn carry_out(
         let change = match step {
             SelectionStep::Answer => {
                 let spent = spend(store, cause, now).await?;
-                return Ok((current_reply(context, order, None).await, spent));
+                return Ok((current_reply(scope, order, None).await, spent));
             }
             // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
                 let payment = Prospect::of_order(&order, payer);
-                match EligibilityCheck::new(context).admit(payment, &choice) {
-                    Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+                match EligibilityCheck::new(scope).admit(payment, &choice) {
+                    Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
                     Ok(admitted) => probe = admitted,
                 }
                 match order.start_attempt(*attempt, cause, now) {
                     Ok(change) => change,
-                    Err(refused) => return Err(refuse(store, refused, now).await),
+                    Err((refusal, cause)) => return Err(refuse(store, refusal, cause, now).await),
                 }
             }
             SelectionStep::CreateAgain => match order.live_attempt() {
                 Some(attempt) => order.repeat_create(&attempt.id, cause, now),
-                None => return Err(refuse(store, (Refusal::Contended, cause), now).await),
+                None => return Err(refuse(store, Refusal::Contended, cause, now).await),
             },
             SelectionStep::CloseFirst => match order.begin_closing(cause, now) {
                 Ok(change) => change,
@@ -146,16 +148,16 @@ async fn carry_out(
                 }
             },
             SelectionStep::NotContracted => {
-                let refused = (Refusal::InstitutionNotContracted, cause);
-                return Err(refuse(store, refused, now).await);
+                let refusal = Refusal::InstitutionNotContracted;
+                return Err(refuse(store, refusal, cause, now).await);
             }
         };
         // Durable before a byte is sent (A1): after a crash the intent is still stored.
         let in_flight = begin_create(world, &change).filter(|_| choice.sends());
-        match begin(context, change).await? {
+        match begin(scope, change).await? {
             CommitOutcome::Done(order, spent) => {
-                let begun = (probe, permits.unwrap_or_default());
-                let reply = carry_out_create(context, *order, begun, in_flight).await;
+                let permits = permits.unwrap_or_default();
+                let reply = carry_out_create(scope, *order, probe, permits, in_flight).await;
                 return Ok((reply, spent));
             }
             // Another request wrote first: decide again on the current order.
@@ -164,7 +166,7 @@ async fn carry_out(
             }
         }
     }
-    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+    Err(refuse(store, Refusal::Contended, cause, world.clock.now()).await)
 }
 
 /// The next step that a selection requires.
@@ -192,22 +194,23 @@ impl SelectionStep {
 }
 
 fn next_step(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: &Order,
-    (choice, payer): (&Choice, &PayerContext),
+    choice: &Choice,
+    payer: &PayerContext,
 ) -> SelectionStep {
     if order.state != OrderState::Open {
         return SelectionStep::Answer;
     }
-    let now = context.world.clock.now();
+    let now = scope.world.clock.now();
     let Some(live) = order.live_attempt() else {
-        return match new_attempt(context, &order.terms.merchant, choice, payer) {
+        return match new_attempt(scope, &order.terms.merchant, choice, payer) {
             Some(attempt) => SelectionStep::Start(Box::new(attempt)),
             None => SelectionStep::NotContracted,
         };
     };
     let same = live.institution == choice.institution && live.mode == choice.mode;
-    let adapter = context.snapshot.adapters.get(&live.institution);
+    let adapter = scope.snapshot.adapters.get(&live.institution);
     let create = adapter.map(|adapter| adapter.facts().product(&live.product).create);
     let repeatable = create == Some(CreateSend::Repeatable);
     match live.state {

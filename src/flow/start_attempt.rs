@@ -17,7 +17,7 @@ use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{SendOptions, make_action, send_once};
 use crate::flow::judge::Choice;
 use crate::health::ProbePermit;
-use crate::institution::Call;
+use crate::institution::Operation;
 use crate::world::sends::InFlightSend;
 use crate::world::signing::SigningPlace;
 pub(in crate::flow) use order_reply::is_usable;
@@ -26,7 +26,7 @@ pub(in crate::flow) use permits::CreatePermits;
 
 /// Builds a new attempt for this choice; `None` without a contract.
 pub(in crate::flow) fn new_attempt(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     merchant: &MerchantId,
     choice: &Choice,
     payer: &PayerContext,
@@ -35,7 +35,7 @@ pub(in crate::flow) fn new_attempt(
         store,
         world,
         snapshot,
-    } = context;
+    } = scope;
     let now = world.clock.now();
     let contract = snapshot.routing.contract(merchant, &choice.institution)?;
     Some(NewAttempt {
@@ -62,27 +62,27 @@ pub(in crate::flow) fn new_attempt(
 /// # Errors
 /// The disk is nearly full and nothing was written; the nonce is already spent; the store failed.
 pub(in crate::flow) async fn begin(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     change: Change,
 ) -> Result<CommitOutcome, Refused> {
-    if context.world.disk.is_short() {
-        let now = context.world.clock.now();
-        let refused = (Refusal::Unavailable, change.into_cause());
-        return Err(refuse(context.store, refused, now).await);
+    if scope.world.disk.is_short() {
+        let now = scope.world.clock.now();
+        let cause = change.into_cause();
+        return Err(refuse(scope.store, Refusal::Unavailable, cause, now).await);
     }
-    commit(context.store, change).await
+    commit(scope.store, change).await
 }
 
 /// The current state of an order. The payment action of a product that sends nothing is made for this
 /// reply: an address or order string that was signed earlier may be too old.
 pub(in crate::flow) async fn current_reply(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: Order,
     place: Option<SigningPlace>,
 ) -> OrderReply {
     let FlowScope {
         world, snapshot, ..
-    } = context;
+    } = scope;
     let now = world.clock.now();
     if !order.accepts_attempts(now) {
         return OrderReply::current(order, now);
@@ -95,7 +95,7 @@ pub(in crate::flow) async fn current_reply(
     if adapter.facts().product(&attempt.product).create != CreateSend::Nothing {
         return OrderReply::current(order, now);
     }
-    let create = Call::Create(attempt, &order.terms);
+    let create = snapshot.call(Operation::Create, attempt, &order.terms);
     match make_action(world, adapter.as_ref(), &create, place).await {
         Some(made) => OrderReply::payable(order, made),
         None => OrderReply::pending(order),
@@ -104,40 +104,39 @@ pub(in crate::flow) async fn current_reply(
 
 /// Carries out what a commit has begun: the create that it registered, or none, where nothing is sent.
 pub(in crate::flow) async fn carry_out_create(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: Order,
-    (probe, permits): (ProbePermit, CreatePermits),
+    probe: ProbePermit,
+    permits: CreatePermits,
     in_flight: Option<InFlightSend>,
 ) -> OrderReply {
     match in_flight {
-        Some(in_flight) => create(context, order, probe, permits.sending(in_flight)).await,
-        None => current_reply(context, order, permits.place).await,
+        Some(in_flight) => create(scope, order, probe, permits.sending(in_flight)).await,
+        None => current_reply(scope, order, permits.place).await,
     }
 }
 
 /// Calls the institution for the live attempt of a committed order and applies the reply. The probe
 /// permit is held until then.
 async fn create(
-    context: FlowScope<'_>,
+    scope: FlowScope<'_>,
     order: Order,
     _probe: ProbePermit,
     send: SendOptions,
 ) -> OrderReply {
     let FlowScope {
-        store,
-        world,
-        snapshot,
-    } = context;
+        world, snapshot, ..
+    } = scope;
     let Some(attempt) = order.live_attempt() else {
         return OrderReply::current(order, world.clock.now());
     };
     let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
         return OrderReply::pending(order);
     };
-    let call = Call::Create(attempt, &order.terms);
+    let call = snapshot.call(Operation::Create, attempt, &order.terms);
     let evidence = send_once(world, adapter.as_ref(), &call, send).await;
     let committed = order.clone();
-    let applied = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let applied = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     match applied.ok().and_then(EvidenceOutcome::into_order) {
         Some(order) => OrderReply::current(order, world.clock.now()),
         // The intent is durable whatever happened to the reply: the answer is never "nothing was

@@ -4,40 +4,55 @@ use crate::domain::attempt::Attempt;
 use crate::domain::evidence::{EvidenceSource, EvidenceSubject};
 use crate::domain::order::OrderTerms;
 use crate::domain::refund::Refund;
+use crate::institution::settings::SettingValues;
 use crate::institution::step::Effect;
 
 /// A call to an institution. Borrows from a committed order: nothing else can be sent (A1).
 #[derive(Debug, Clone, Copy)]
-pub enum Call<'a> {
-    /// Create this payment; the reply has the payment action.
-    Create(&'a Attempt, &'a OrderTerms),
-    /// Query the payment's state.
-    Query(&'a Attempt, &'a OrderTerms),
-    /// Close the payment.
-    Close(&'a Attempt, &'a OrderTerms),
-    /// Refund this amount of the payment.
-    Refund(&'a Refund, &'a Attempt, &'a OrderTerms),
-    /// Query the refund's state.
-    RefundQuery(&'a Refund, &'a Attempt, &'a OrderTerms),
+pub struct Call<'a> {
+    /// What it asks for.
+    pub operation: Operation<'a>,
+    /// The attempt it is about, or whose payment is refunded (R5).
+    pub attempt: &'a Attempt,
+    /// The terms of its order.
+    pub terms: &'a OrderTerms,
+    /// What the contract says of the sub-merchant who receives the money of this attempt
+    /// (`sub_settings` of the kind). `None` for a direct account, and once the contract names
+    /// another receiver.
+    pub sub_merchant: Option<&'a SettingValues>,
 }
 
-impl Call<'_> {
-    /// The attempt it is about, or whose payment is refunded (R5).
-    pub fn attempt(&self) -> &Attempt {
-        match self {
-            Self::Create(attempt, _)
-            | Self::Query(attempt, _)
-            | Self::Close(attempt, _)
-            | Self::Refund(_, attempt, _)
-            | Self::RefundQuery(_, attempt, _) => attempt,
+/// What a call asks an institution for.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation<'a> {
+    /// Create this payment; the reply has the payment action.
+    Create,
+    /// Query the payment's state.
+    Query,
+    /// Close the payment.
+    Close,
+    /// Refund this amount of the payment.
+    Refund(&'a Refund),
+    /// Query the refund's state.
+    RefundQuery(&'a Refund),
+}
+
+impl<'a> Call<'a> {
+    /// A call without a sub-merchant.
+    pub fn new(operation: Operation<'a>, attempt: &'a Attempt, terms: &'a OrderTerms) -> Self {
+        Self {
+            operation,
+            attempt,
+            terms,
+            sub_merchant: None,
         }
     }
 
     /// The refund it is about, if any.
-    pub fn refund(&self) -> Option<&Refund> {
-        match self {
-            Self::Refund(refund, ..) | Self::RefundQuery(refund, ..) => Some(refund),
-            Self::Create(..) | Self::Query(..) | Self::Close(..) => None,
+    pub fn refund(&self) -> Option<&'a Refund> {
+        match self.operation {
+            Operation::Refund(refund) | Operation::RefundQuery(refund) => Some(refund),
+            Operation::Create | Operation::Query | Operation::Close => None,
         }
     }
 
@@ -45,15 +60,15 @@ impl Call<'_> {
     pub fn about(&self) -> EvidenceSubject {
         match self.refund() {
             Some(refund) => EvidenceSubject::Refund(refund.no.clone()),
-            None => EvidenceSubject::Attempt(self.attempt().id.clone()),
+            None => EvidenceSubject::Attempt(self.attempt.id.clone()),
         }
     }
 
     /// Whether it may move money, so that its send must be tracked; the others only query or close.
     pub fn is_send(&self) -> bool {
-        match self {
-            Self::Create(..) | Self::Refund(..) => true,
-            Self::Query(..) | Self::Close(..) | Self::RefundQuery(..) => false,
+        match self.operation {
+            Operation::Create | Operation::Refund(_) => true,
+            Operation::Query | Operation::Close | Operation::RefundQuery(_) => false,
         }
     }
 
@@ -68,33 +83,22 @@ impl Call<'_> {
 
     /// The source of evidence that its reply is.
     pub fn means(&self) -> EvidenceSource {
-        match self {
-            Self::Create(..) => EvidenceSource::Create,
-            Self::Query(..) | Self::RefundQuery(..) => EvidenceSource::Query,
-            Self::Close(..) => EvidenceSource::Close,
-            Self::Refund(..) => EvidenceSource::Refund,
-        }
-    }
-
-    /// The terms of its order.
-    pub fn terms(&self) -> &OrderTerms {
-        match self {
-            Self::Create(_, terms)
-            | Self::Query(_, terms)
-            | Self::Close(_, terms)
-            | Self::Refund(_, _, terms)
-            | Self::RefundQuery(_, _, terms) => terms,
+        match self.operation {
+            Operation::Create => EvidenceSource::Create,
+            Operation::Query | Operation::RefundQuery(_) => EvidenceSource::Query,
+            Operation::Close => EvidenceSource::Close,
+            Operation::Refund(_) => EvidenceSource::Refund,
         }
     }
 
     /// A stable label for metrics and logs.
     pub fn word(&self) -> &'static str {
-        match self {
-            Self::Create(..) => "create",
-            Self::Query(..) => "query",
-            Self::Close(..) => "close",
-            Self::Refund(..) => "refund",
-            Self::RefundQuery(..) => "refund_query",
+        match self.operation {
+            Operation::Create => "create",
+            Operation::Query => "query",
+            Operation::Close => "close",
+            Operation::Refund(_) => "refund",
+            Operation::RefundQuery(_) => "refund_query",
         }
     }
 }
@@ -104,34 +108,35 @@ pub struct OwnedCall {
     attempt: Attempt,
     terms: OrderTerms,
     refund: Option<Refund>,
-    borrow: for<'a> fn(&'a Self) -> Option<Call<'a>>,
+    sub_merchant: Option<SettingValues>,
+    operation: for<'a> fn(&'a Self) -> Option<Operation<'a>>,
 }
 
 impl OwnedCall {
     /// Copies what the call borrows.
     pub fn of(call: &Call<'_>) -> Self {
         Self {
-            attempt: call.attempt().clone(),
-            terms: call.terms().clone(),
+            attempt: call.attempt.clone(),
+            terms: call.terms.clone(),
             refund: call.refund().cloned(),
-            borrow: match call {
-                Call::Create(..) => |own| Some(Call::Create(&own.attempt, &own.terms)),
-                Call::Query(..) => |own| Some(Call::Query(&own.attempt, &own.terms)),
-                Call::Close(..) => |own| Some(Call::Close(&own.attempt, &own.terms)),
-                Call::Refund(..) => |own| {
-                    let refund = own.refund.as_ref()?;
-                    Some(Call::Refund(refund, &own.attempt, &own.terms))
-                },
-                Call::RefundQuery(..) => |own| {
-                    let refund = own.refund.as_ref()?;
-                    Some(Call::RefundQuery(refund, &own.attempt, &own.terms))
-                },
+            sub_merchant: call.sub_merchant.cloned(),
+            operation: match call.operation {
+                Operation::Create => |_| Some(Operation::Create),
+                Operation::Query => |_| Some(Operation::Query),
+                Operation::Close => |_| Some(Operation::Close),
+                Operation::Refund(_) => |own| own.refund.as_ref().map(Operation::Refund),
+                Operation::RefundQuery(_) => |own| own.refund.as_ref().map(Operation::RefundQuery),
             },
         }
     }
 
     /// The call; always there, because it was built from one.
     pub fn call(&self) -> Option<Call<'_>> {
-        (self.borrow)(self)
+        Some(Call {
+            operation: (self.operation)(self)?,
+            attempt: &self.attempt,
+            terms: &self.terms,
+            sub_merchant: self.sub_merchant.as_ref(),
+        })
     }
 }

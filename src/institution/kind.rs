@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
 use crate::domain::institutions::{
-    AccountRole, BodyFormat, Facts, MessageFormat, Product, Rates, ShownFields,
+    AccountRole, BodyFormat, CallbackPath, Facts, MessageFormat, Product, Rates, ShownFields,
 };
 use crate::institution::Institution;
 use crate::institution::settings::{Setting, SettingValues};
@@ -27,6 +27,8 @@ pub struct InstitutionKind {
     pub repeatable_refund: bool,
     /// How often it may be called, unless the configuration overrides it.
     pub rates: Rates,
+    /// Where its callbacks come to.
+    pub callback_path: CallbackPath,
     /// The format of its messages' bodies.
     pub body: BodyFormat,
     /// The fields of its messages whose values may be shown.
@@ -62,6 +64,7 @@ impl InstitutionKind {
             refund_visibility: self.refund_visibility,
             repeatable_refund: self.repeatable_refund,
             rates: self.rates,
+            callback_path: self.callback_path,
         }
     }
 }
@@ -75,7 +78,7 @@ pub struct ConfiguredInstitution {
     /// Its name in calls, paths and tables.
     pub id: InstitutionId,
     /// Our public origin for its callbacks, `https://host[:port]`, in lower case, without the
-    /// default port. Callbacks come to `{callback_origin}/v1/callbacks/{id}`.
+    /// default port.
     pub callback_origin: String,
     /// Its capabilities; those of [`InstitutionKind::facts`] unless overridden.
     pub facts: Facts,
@@ -83,6 +86,15 @@ pub struct ConfiguredInstitution {
     pub values: SettingValues,
     /// Our accounts there.
     pub accounts: Vec<ConfiguredAccount>,
+}
+
+impl ConfiguredInstitution {
+    /// The address that its callbacks come to: its own, or that of this account, where
+    /// [`Facts::callback_path`] says so.
+    pub fn callback_url(&self, account: Option<&AccountId>) -> String {
+        let own = format!("{}/v1/callbacks/{}", self.callback_origin, self.id);
+        account.map_or(own.clone(), |account| format!("{own}/{account}"))
+    }
 }
 
 /// One account as configured.

@@ -19,7 +19,7 @@ use crate::domain::evidence::{Evidence, EvidenceSubject};
 use crate::domain::identifiers::{AccountId, InstitutionId, Timestamp};
 use crate::domain::institutions::Facts;
 
-pub use call::{Call, OwnedCall};
+pub use call::{Call, Operation, OwnedCall};
 pub use kind::{
     Build, ConfiguredAccount, ConfiguredInstitution, InstitutionKind, SettingsFault, URL,
 };
@@ -91,7 +91,7 @@ pub trait Institution: Send + Sync {
     /// Neither ever quotes the content.
     fn read_callback<'c>(
         &'c self,
-        callback: &'c Request<Bytes>,
+        callback: Callback<'c>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified>;
 
@@ -99,11 +99,31 @@ pub trait Institution: Send + Sync {
     /// if the format has a field for it.
     fn acknowledge(
         &self,
-        callback: &Request<Bytes>,
+        callback: Callback<'_>,
         acknowledged: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
     ) -> Response<Bytes>;
+}
+
+/// A callback as it arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Callback<'a> {
+    /// The message, untouched.
+    pub message: &'a Request<Bytes>,
+    /// The account of its path, where the kind has one address for each account: the message can be
+    /// verified and read with its keys only, and is evidence of that account only (C1).
+    pub account: Option<&'a AccountId>,
+}
+
+impl<'a> Callback<'a> {
+    /// One that came to the address of its institution.
+    pub fn of_institution(message: &'a Request<Bytes>) -> Self {
+        Self {
+            message,
+            account: None,
+        }
+    }
 }
 
 /// The party that signs.
@@ -112,7 +132,7 @@ pub enum SigningParty<'a> {
     /// This account, for a call.
     Account(&'a AccountId),
     /// The account that this callback is for, for the reply to it.
-    Answer(&'a Request<Bytes>),
+    Answer(Callback<'a>),
 }
 
 /// A callback that is not evidence. Holds a stable code for metrics; never quotes the content.

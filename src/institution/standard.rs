@@ -28,8 +28,8 @@ use crate::domain::institutions::Facts;
 use crate::domain::order::OrderTerms;
 use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, InstitutionKind, Outgoing,
-    ProvenCallback, SigningParty, Statements, Step, Unmade, Unverified,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
+    Operation, Outgoing, ProvenCallback, SigningParty, Statements, Step, Unmade, Unverified,
 };
 use crate::signature::{Covering, Proven, Question, sign_request, sign_response, verify_response};
 
@@ -46,7 +46,10 @@ const CALLBACK_AGE_S_MAX: i64 = 300;
 const CALLBACK_LEAD_S_MAX: i64 = 30;
 
 /// The parties of a callback: the accounts whose key signed it, and the receiver that it names.
-type Whose = (Vec<AccountId>, Option<ReceiverId>);
+struct CallbackParties {
+    accounts: Vec<AccountId>,
+    receiver: Option<ReceiverId>,
+}
 
 /// A signed request, and the binding that its reply must have.
 type Signed = (Request<Bytes>, Question);
@@ -90,7 +93,7 @@ impl Institution for StandardAdapter {
     fn slow(&self, party: SigningParty<'_>) -> Option<Arc<dyn Institution>> {
         let account = match party {
             SigningParty::Account(account) => self.0.accounts.get(account),
-            SigningParty::Answer(callback) => self.0.accounts.answering(callback),
+            SigningParty::Answer(callback) => self.0.accounts.answering(callback.message),
         };
         let is_slow = account?.own_key()?.is_slow();
         is_slow.then(|| -> Arc<dyn Institution> { Arc::new(self.clone()) })
@@ -117,14 +120,14 @@ impl Institution for StandardAdapter {
         stamp: &Stamp,
     ) -> Step<Evidence> {
         let (status, now) = (reply.status(), stamp.now);
-        let account = &call.attempt().account;
-        let (finding, proves_arrival) = match self.proven(account, (state, reply), now) {
+        let account = &call.attempt.account;
+        let (finding, proves_arrival) = match self.proven(account, state, reply, now) {
             Ok(fields) => {
                 let finding = match call.refund() {
-                    Some(refund) => refunds::reply(call, refund, (status, &fields), now),
+                    Some(refund) => refunds::reply(call, refund, status, &fields, now),
                     None => reading::reply(call, status, &fields),
                 };
-                let proves_arrival = reading::proves_arrival(call, (status, &fields), &finding);
+                let proves_arrival = reading::proves_arrival(call, status, &fields, &finding);
                 (finding, proves_arrival)
             }
             Err(why) => (Err(why), false),
@@ -134,7 +137,7 @@ impl Institution for StandardAdapter {
             // An authenticated reply is bound to our request, which names the receiver and is
             // signed as the account.
             accounts: finding.is_ok().then(|| vec![account.clone()]),
-            receiver: finding.is_ok().then(|| call.attempt().receiver.clone()),
+            receiver: finding.is_ok().then(|| call.attempt.receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
@@ -147,9 +150,10 @@ impl Institution for StandardAdapter {
 
     fn read_callback<'c>(
         &'c self,
-        callback: &'c Request<Bytes>,
+        callback: Callback<'c>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
+        let callback = callback.message;
         let verified = self.0.accounts.prove(callback, &self.0.callback_url, now);
         let (proven, accounts) = verified.ok_or(Unverified::Unverified("signature"))?;
         if !is_recent(&proven, now) {
@@ -159,7 +163,7 @@ impl Institution for StandardAdapter {
         let fields = Fields::parse(callback.body());
         let fields = fields.map_err(|_| Unverified::Unreadable("unreadable"))?;
         let receiver = reading::receiver(&fields);
-        let whose = (accounts, receiver);
+        let parties = CallbackParties { accounts, receiver };
         if let Some(about) = refunds::refund_no(&fields).map(EvidenceSubject::Refund) {
             return Ok(ProvenCallback::new(about.clone(), move |absent| {
                 let sum = reading::sum(&fields, refunds::SUM, absent);
@@ -169,7 +173,7 @@ impl Institution for StandardAdapter {
                 };
                 Evidence {
                     along,
-                    ..self.evidence(about, (whose, sum), finding)
+                    ..self.evidence(about, parties, sum, finding)
                 }
             }));
         }
@@ -180,13 +184,13 @@ impl Institution for StandardAdapter {
         Ok(ProvenCallback::new(about.clone(), move |absent| {
             let sum = reading::sum(&fields, "orderAmount", absent);
             let finding = reading::notice(&fields, absent);
-            self.evidence(about, (whose, sum), finding)
+            self.evidence(about, parties, sum, finding)
         }))
     }
 
     fn acknowledge(
         &self,
-        callback: &Request<Bytes>,
+        callback: Callback<'_>,
         acknowledged: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
@@ -195,6 +199,7 @@ impl Institution for StandardAdapter {
         if acknowledged == Acknowledgement::Unverified {
             return answer;
         }
+        let callback = callback.message;
         let account = self.0.accounts.answering(callback);
         // TLS authenticates us as well: an unsigned reply is better than none.
         let Some(key) = account.and_then(|account| account.signing(stamp.now)) else {
@@ -211,9 +216,11 @@ impl StandardAdapter {
     fn evidence(
         &self,
         about: EvidenceSubject,
-        ((accounts, receiver), sum): (Whose, Result<Amount, Ambiguity>),
+        parties: CallbackParties,
+        sum: Result<Amount, Ambiguity>,
         read: reading::FindingResult,
     ) -> Evidence {
+        let CallbackParties { accounts, receiver } = parties;
         // Without a readable amount it could be about anything.
         let finding = match (&receiver, sum) {
             (Some(_), Ok(_)) => read.unwrap_or_else(Finding::Ambiguous),
@@ -234,32 +241,35 @@ impl StandardAdapter {
     }
 
     fn signed(&self, call: &Call<'_>, stamp: &Stamp) -> Result<Signed, Unmade> {
-        let (path, body) = match call {
-            Call::Create(attempt, terms) => (
+        let (attempt, terms) = (call.attempt, call.terms);
+        let (path, body) = match call.operation {
+            Operation::Create => (
                 "/v1/orders",
                 serde_json::to_vec(&self.placing(attempt, terms)),
             ),
-            Call::Query(attempt, _) => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
-            Call::Close(attempt, _) => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
-            Call::Refund(refund, attempt, terms) => {
-                let asking = refunds::asking((refund, attempt, terms), &self.0.callback_url);
+            Operation::Query => ("/v1/orders/query", serde_json::to_vec(&naming(attempt))),
+            Operation::Close => ("/v1/orders/close", serde_json::to_vec(&naming(attempt))),
+            Operation::Refund(refund) => {
+                let asking = refunds::asking(refund, attempt, terms, &self.0.callback_url);
                 ("/v1/refunds", serde_json::to_vec(&asking))
             }
-            Call::RefundQuery(refund, attempt, _) => {
+            Operation::RefundQuery(refund) => {
                 let naming = refunds::naming(refund, attempt);
                 ("/v1/refunds/query", serde_json::to_vec(&naming))
             }
         };
         let body = body.map_err(|_| Unmade::Malformed)?;
-        let account = &call.attempt().account;
-        self.post((path, body), account, (call.word(), stamp))
+        let account = &call.attempt.account;
+        self.post(path, body, account, call.word(), stamp)
     }
 
     fn post(
         &self,
-        (path, body): (&str, Vec<u8>),
+        path: &str,
+        body: Vec<u8>,
         account: &AccountId,
-        (word, stamp): (&str, &Stamp),
+        word: &str,
+        stamp: &Stamp,
     ) -> Result<Signed, Unmade> {
         let account = self.0.accounts.get(account);
         let key = account.and_then(|account| account.signing(stamp.now));
@@ -310,10 +320,11 @@ impl StandardAdapter {
     fn proven<'r>(
         &self,
         account: &AccountId,
-        (state, reply): (&CallState, &'r Response<Bytes>),
+        state: &CallState,
+        reply: &'r Response<Bytes>,
         now: Timestamp,
     ) -> Result<Fields<'r>, Ambiguity> {
-        self.prove(account, (state, reply), now)?;
+        self.prove(account, state, reply, now)?;
         Fields::parse(reply.body()).map_err(|_| Ambiguity::Unreadable)
     }
 
@@ -321,7 +332,8 @@ impl StandardAdapter {
     fn prove(
         &self,
         account: &AccountId,
-        (state, reply): (&CallState, &Response<Bytes>),
+        state: &CallState,
+        reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Result<(), Ambiguity> {
         // Signed or not, a server error says nothing about what was done before it.

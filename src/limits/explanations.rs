@@ -13,7 +13,8 @@ use crate::world::Clock;
 
 /// Counts of explanations, per caller and in total.
 pub struct ExplanationLimits {
-    rates: (Rate, Rate),
+    rate_of_caller: Rate,
+    rate_of_all: Rate,
     ticks: GovernorClock,
     callers: Arc<Keyed<ExplainedCaller>>,
     all: Arc<Keyed<()>>,
@@ -31,7 +32,8 @@ impl ExplanationLimits {
     pub fn new(caller: Rate, all: Rate, clock: Arc<dyn Clock>) -> Self {
         let ticks = GovernorClock::new(clock);
         Self {
-            rates: (caller, all),
+            rate_of_caller: caller,
+            rate_of_all: all,
             callers: keyed(caller, &ticks),
             all: keyed(all, &ticks),
             ticks,
@@ -41,11 +43,11 @@ impl ExplanationLimits {
     /// The same counts under changed rates (F1): counts under an unchanged rate continue.
     #[must_use]
     pub fn renewed(&self, caller: Rate, all: Rate) -> Self {
-        let (callers, together) = self.rates;
         Self {
-            rates: (caller, all),
-            callers: renewed(&self.callers, (callers, caller), &self.ticks),
-            all: renewed(&self.all, (together, all), &self.ticks),
+            rate_of_caller: caller,
+            rate_of_all: all,
+            callers: renewed(&self.callers, self.rate_of_caller, caller, &self.ticks),
+            all: renewed(&self.all, self.rate_of_all, all, &self.ticks),
             ticks: self.ticks.clone(),
         }
     }

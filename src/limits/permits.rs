@@ -141,7 +141,8 @@ impl Permits {
     pub async fn behind(
         &self,
         institution: &InstitutionId,
-        (urgency, within): (Urgency, Duration),
+        urgency: Urgency,
+        within: Duration,
     ) -> Result<Permit, Wait> {
         let Some(share) = self.share(urgency) else {
             return self.soon(institution, within).await;
@@ -182,7 +183,7 @@ impl Permits {
             Urgency::Refund => 88,
             Urgency::Payer => 75,
         };
-        Some((part, percent))
+        Some(Share { part, percent })
     }
 
     fn refused(&self, wait: Duration) -> Wait {

@@ -1,4 +1,4 @@
-//! The addresses that a merchant's origin may have: public ones, and networks the operator allows.
+//! The addresses that a merchant's origin may have: public ones, and networks that the configuration allows.
 //!
 //! A merchant's address makes this gateway send requests; an address inside our own network would
 //! allow server-side request forgery.

@@ -220,7 +220,9 @@ mod tests {
     }
 
     async fn raced(
-        (addresses, company, within): (&[u8], usize, Duration),
+        addresses: &[u8],
+        company: usize,
+        within: Duration,
         attempt: impl Fn(u8) -> Option<Result<u8, SendError>>,
     ) -> Result<u8, SendError> {
         let company = Arc::new(Semaphore::new(company));
@@ -249,9 +251,9 @@ mod tests {
     async fn silent_addresses_delay_no_other_address() {
         for company in [0, 1, 64] {
             let third = |last| (last == 3).then_some(Ok(last));
-            assert_eq!(raced((&[1, 2, 3], company, PLENTY), third).await, Ok(3));
+            assert_eq!(raced(&[1, 2, 3], company, PLENTY, third).await, Ok(3));
             let briefly = Duration::from_millis(20);
-            let nobody = raced((&[1, 2], company, briefly), |_| None).await;
+            let nobody = raced(&[1, 2], company, briefly, |_| None).await;
             assert!(matches!(nobody, Err(SendError::NotSent(_))), "{nobody:?}");
         }
         let refused = |last| {
@@ -261,7 +263,7 @@ mod tests {
                 Err(not_sent("refused"))
             })
         };
-        assert_eq!(raced((&[1, 2, 3], 64, PLENTY), refused).await, Ok(3));
+        assert_eq!(raced(&[1, 2, 3], 64, PLENTY, refused).await, Ok(3));
     }
 
     /// Addresses that accept the connection and then stay silent delay none, however many there
@@ -294,7 +296,7 @@ mod tests {
                 };
                 Some(Err(result))
             };
-            let sent = raced((&order, 1, PLENTY), short).await;
+            let sent = raced(&order, 1, PLENTY, short).await;
             assert!(matches!(sent, Err(SendError::LocalShortage(_))), "{sent:?}");
         }
     }

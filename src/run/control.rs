@@ -62,7 +62,7 @@ pub enum ControlReply {
         is_same_text: bool,
         /// The differences.
         changes: Vec<ConfigDifference>,
-        /// Warnings for the operator.
+        /// Warnings for whoever runs the gateway.
         warnings: Vec<String>,
     },
     /// Rejected; nothing was changed (F1).
@@ -278,7 +278,7 @@ async fn read_request(mut stream: UnixStream, owner: u32) -> Option<ControlReque
     Some(ControlRequest {
         stream,
         word,
-        by: format!("operator:uid={caller}"),
+        by: format!("local:uid={caller}"),
     })
 }
 
@@ -366,10 +366,10 @@ async fn answer_events(reloading: &ReloadScope, line: &str, by: &str) -> Option<
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let which = dead_lettered::parse_filter(rest)?;
     let outbox = &*reloading.store.outbox;
-    let signals = (&*reloading.clock, &*reloading.worker_signals);
+    let (clock, signals) = (&*reloading.clock, &*reloading.worker_signals);
     match word {
         DEAD => Some(dead_lettered::dead(outbox, &which).await),
-        RESEND => Some(dead_lettered::resend(outbox, signals, (&which, by)).await),
+        RESEND => Some(dead_lettered::resend(outbox, clock, signals, &which, by).await),
         _ => None,
     }
 }

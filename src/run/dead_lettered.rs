@@ -71,8 +71,10 @@ pub(super) async fn dead(outbox: &dyn Outbox, which: &DeadEventFilter) -> Contro
 /// Resends them; the audit entry records by whom, for whom and how many (L5).
 pub(super) async fn resend(
     outbox: &dyn Outbox,
-    (clock, worker_signals): (&dyn Clock, &WorkerSignals),
-    (which, by): (&DeadEventFilter, &str),
+    clock: &dyn Clock,
+    worker_signals: &WorkerSignals,
+    which: &DeadEventFilter,
+    by: &str,
 ) -> ControlReply {
     match outbox.resend(which, by, clock.now()).await {
         Ok(count) => {

@@ -18,6 +18,7 @@ use crate::limits::permits::{PermitSettings, Permits};
 use crate::metrics::Metrics;
 use crate::outbound::HyperOutbound;
 use crate::store::Store;
+use crate::workers::exchange_log::ExchangeLogWriter;
 use crate::workers::{BudgetSettings, WorkerResources};
 use crate::world::exchange_log::Recorder;
 use crate::world::sends::SendLog;
@@ -43,9 +44,43 @@ pub(super) struct TunableSettings {
     limits: LimitSettings,
     permits: PermitSettings,
     health: HealthSettings,
-    exchange_log: (u32, u64),
+    exchange_log_days: u32,
+    exchange_log_bytes_max: u64,
     /// For the edge.
     pub(super) bounds: Bounds,
+}
+
+/// What every version shares.
+pub(super) struct SharedParts {
+    /// Durable state.
+    store: Arc<Store>,
+    /// The clock.
+    clock: Arc<dyn Clock>,
+    /// Metrics.
+    metrics: Arc<Metrics>,
+    /// Takes entries of the exchange log.
+    exchange_log: Arc<dyn Recorder>,
+    /// Counts of refused callers, for the audit log.
+    refused_callers: Arc<RefusedCallers>,
+}
+
+impl SharedParts {
+    /// These parts.
+    pub(super) fn of(
+        store: &Arc<Store>,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+        exchange_log: &Arc<ExchangeLogWriter>,
+        refused_callers: &Arc<RefusedCallers>,
+    ) -> Self {
+        Self {
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+            exchange_log: Arc::<ExchangeLogWriter>::clone(exchange_log),
+            refused_callers: Arc::clone(refused_callers),
+        }
+    }
 }
 
 impl ActiveConfiguration {
@@ -54,34 +89,39 @@ impl ActiveConfiguration {
     /// # Errors
     /// A certificate or key of a connection cannot be used.
     pub(super) fn first(
-        (config, files): (Config, ConnectionBudget),
-        store: &Arc<Store>,
-        clock: &Arc<dyn Clock>,
-        metrics: &Arc<Metrics>,
-        (exchange_log, refused_callers): (Arc<dyn Recorder>, Arc<RefusedCallers>),
+        config: Config,
+        files: ConnectionBudget,
+        shared: SharedParts,
     ) -> Result<Self, rustls::Error> {
-        let permits = Permits::new(&settings::permits(&config), Arc::clone(metrics));
+        let SharedParts {
+            store,
+            clock,
+            metrics,
+            exchange_log,
+            refused_callers,
+        } = shared;
+        let permits = Permits::new(&settings::permits(&config), Arc::clone(&metrics));
         let door = Arc::new(RateLimited {
             hyper: HyperOutbound::new(settings::outbound(&config, &files))?,
             permits: Arc::new(permits),
-            metrics: Arc::clone(metrics),
+            metrics: Arc::clone(&metrics),
         });
-        let admission = settings::admission(&config, Arc::clone(clock), metrics);
+        let admission = settings::admission(&config, Arc::clone(&clock), &metrics);
         let budget = settings::budget(&config.limits);
         let world = World {
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&clock),
             entropy: Arc::new(SystemEntropy),
             outbound: Arc::<RateLimited>::clone(&door),
             health: Arc::new(HealthTracker::new(config.health)),
             // This process holds the store by now: no other process sends (S1).
-            sends: Arc::new(SendLog::start(Arc::clone(clock))),
+            sends: Arc::new(SendLog::start(clock)),
             signals: Arc::default(),
             exchange_log,
             disk: Arc::default(),
             signing: Arc::default(),
         };
         let api = Api {
-            store: Arc::clone(store),
+            store,
             world,
             snapshot: Arc::new(config.snapshot),
             admission,
@@ -103,17 +143,16 @@ impl ActiveConfiguration {
     /// As [`Self::first`]; this version is left unchanged.
     pub(super) fn next(
         &self,
-        (config, files): (Config, ConnectionBudget),
+        config: Config,
+        files: ConnectionBudget,
     ) -> Result<(Self, TunableSettings), rustls::Error> {
         let (old, door) = (&self.api, &self.door);
         let numbers = TunableSettings {
             limits: settings::limits(&config),
             permits: settings::permits(&config),
             health: config.health,
-            exchange_log: (
-                config.limits.exchange_log_days,
-                config.limits.exchange_log_bytes_max,
-            ),
+            exchange_log_days: config.limits.exchange_log_days,
+            exchange_log_bytes_max: config.limits.exchange_log_bytes_max,
             bounds: settings::bounds(&config.limits, &files, config.listen.drain),
         };
         let budget = settings::budget(&config.limits);
@@ -156,7 +195,7 @@ impl ActiveConfiguration {
         self.api.admission.limits.replace(&numbers.limits);
         self.door.permits.replace(&numbers.permits);
         self.api.world.health.apply_settings(numbers.health);
-        let (days, bytes_max) = numbers.exchange_log;
+        let (days, bytes_max) = (numbers.exchange_log_days, numbers.exchange_log_bytes_max);
         self.api.world.exchange_log.keep_within(days, bytes_max);
     }
 

@@ -127,9 +127,9 @@ pub fn share_out(config: &Config, allowed: u64) -> Result<ConnectionBudget, Conf
     }
     let needed = besides.saturating_add(requested);
     if configured.is_some() {
-        return Err(too_few(config, (needed, allowed)));
+        return Err(too_few(config, needed, allowed));
     }
-    few(wide(institutions.len()), allowed).ok_or_else(|| too_few(config, (needed, allowed)))
+    few(wide(institutions.len()), allowed).ok_or_else(|| too_few(config, needed, allowed))
 }
 
 /// Fewer files than the limits add up to: half for callers, a quarter each for institutions and
@@ -148,7 +148,7 @@ fn few(institutions: u64, allowed: u64) -> Option<ConnectionBudget> {
     })
 }
 
-fn too_few(config: &Config, (needed, allowed): (u64, u64)) -> ConfigFaults {
+fn too_few(config: &Config, needed: u64, allowed: u64) -> ConfigFaults {
     ConfigFaults(vec![ConfigFault {
         file: config.file.display().to_string(),
         line: 0,

@@ -49,7 +49,7 @@ pub enum ManualReviewRequest {
     /// Lists the open breaks.
     Breaks,
     /// Assigns a break to an owner.
-    HandOver {
+    Assign {
         /// Which.
         id: i64,
         /// The new owner.
@@ -233,7 +233,7 @@ pub(super) async fn answer(reloading: &ReloadScope, line: &str, by: String) -> M
     let answered = match request {
         ManualReviewRequest::Manual => manual(ledger).await,
         ManualReviewRequest::Breaks => breaks(ledger).await,
-        ManualReviewRequest::HandOver { id, to } => match check_text(&to) {
+        ManualReviewRequest::Assign { id, to } => match check_text(&to) {
             Ok(()) => ledger.hand_over(id, &to, &by).await.map(done),
             Err(refused) => Ok(refused),
         },
@@ -307,12 +307,12 @@ fn of_refund(left: &ManualReviewRefund) -> ManualRefund {
             RefundState::Failed
         };
         let statement = crate::domain::identifiers::hex(&found.statement);
-        let (operator, decision) = (&found.operator, decision.name());
+        let (staff, decision) = (&found.staff, decision.name());
         let number = found.institution_no.as_ref();
         let number = number.map_or_else(String::new, |no| format!(" as {no}"));
         let moved = found.moved_at.map(|at| format!(" at {}", at.rfc3339()));
         let moved = moved.unwrap_or_default();
-        format!("{operator} found {decision}{number}{moved} on the statement {statement}")
+        format!("{staff} found {decision}{number}{moved} on the statement {statement}")
     });
     ManualRefund {
         refund_order_no: left.refund.to_string(),
@@ -364,8 +364,7 @@ async fn decide(
         return refused("expected the output of paymux refunds sign, unchanged".into());
     };
     let in_force = reloading.in_force.load_full();
-    let (world, snapshot) = (&in_force.api.world, &in_force.api.snapshot);
-    match decide_refund(&reloading.store, world, snapshot, &signed, statement).await {
+    match decide_refund(in_force.api.scope(), &signed, statement).await {
         Ok(DecisionOutcome::First) => Ok(ManualReviewReply::Kept),
         Ok(DecisionOutcome::Ended(state)) => Ok(ManualReviewReply::Ended {
             state: state.name().to_owned(),

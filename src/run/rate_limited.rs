@@ -82,7 +82,7 @@ impl Outbound for RateLimited {
         institution: &InstitutionId,
         urgency: Urgency,
     ) -> Result<Permit, PermitUnavailable> {
-        let permit = self.permits.behind(institution, (urgency, SOON)).await;
+        let permit = self.permits.behind(institution, urgency, SOON).await;
         permit.map_err(|Wait(wait)| PermitUnavailable { wait })
     }
 

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::request::{INSTITUTION_UNKNOWN, of, source};
-use super::in_force::ActiveConfiguration;
+use super::in_force::{ActiveConfiguration, SharedParts};
 use super::machine::ConnectionBudget;
 use super::{open_store, wall_clock};
 use crate::config::Config;
@@ -30,10 +30,8 @@ use crate::flow::reconcile_statement::{
     ReconciliationStep, reconcile_statement,
 };
 use crate::metrics::Metrics;
-use crate::store::Store;
 use crate::store::ledger::{Reconciliation, ReconciliationLedger};
-use crate::workers::exchange_log::ExchangeLogWriter;
-use crate::world::exchange_log::Recorder;
+
 use crate::world::{Clock, SystemClock};
 
 /// The prefix of such a request on the control socket; the rest of the line is a
@@ -171,7 +169,6 @@ impl ReconcileMessage {
 
 /// The gateway's reconciliations, one at a time.
 pub(super) struct Reconciler {
-    pub(super) store: Arc<Store>,
     pub(super) ledger: Arc<dyn ReconciliationLedger>,
     pub(super) in_force: Arc<ArcSwap<ActiveConfiguration>>,
     running: tokio::sync::Mutex<()>,
@@ -180,12 +177,10 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(
-        store: Arc<Store>,
         ledger: Arc<dyn ReconciliationLedger>,
         in_force: Arc<ArcSwap<ActiveConfiguration>>,
     ) -> Self {
         Self {
-            store,
             ledger,
             in_force,
             running: tokio::sync::Mutex::default(),
@@ -226,10 +221,8 @@ impl Reconciler {
             };
             let in_force = self.in_force.load_full();
             let scope = ReconciliationScope {
-                store: &self.store,
+                flow: in_force.api.scope(),
                 ledger: &*self.ledger,
-                world: &in_force.api.world,
-                snapshot: &in_force.api.snapshot,
             };
             carry_out(&scope, &request, by, &sender).await;
         };
@@ -349,16 +342,13 @@ pub async fn alone(
     let entries = super::settings::entries(&config, &metrics);
     // Nobody sends requests here, so nobody is rejected.
     let refused_callers = Arc::new(RefusedCallers::new(Box::new(|_| [0; 32])));
-    let recorder: Arc<dyn Recorder> = Arc::<ExchangeLogWriter>::clone(&entries);
-    let observers = (recorder, refused_callers);
+    let shared = SharedParts::of(&store, &clock, &metrics, &entries, &refused_callers);
     let files = ConnectionBudget::without_callers();
-    let first = ActiveConfiguration::first((config, files), &store, &clock, &metrics, observers);
+    let first = ActiveConfiguration::first(config, files, shared);
     let in_force = first.context("[outbound]")?;
     let scope = ReconciliationScope {
-        store: &store,
+        flow: in_force.api.scope(),
         ledger: &*ledger,
-        world: &in_force.api.world,
-        snapshot: &in_force.api.snapshot,
     };
     let (sender, mut messages) = unbounded_channel();
     let work = async {

@@ -86,7 +86,7 @@ impl Reload {
     /// Reloads at each SIGHUP, with the result in the log.
     pub async fn on_hangups(self, mut hangups: HangupSignal) {
         while hangups.next().await.is_some() {
-            self.by("operator:signal").await;
+            self.by("local:signal").await;
         }
     }
 }
@@ -191,7 +191,8 @@ impl ReloadScope {
         faults.extend(removal_guard::stored_needs(&next, &dependents));
         faults.extend(removal_guard::moved_while_in_service(
             &before.api.snapshot,
-            (&next, &dependents),
+            &next,
+            &dependents,
             &loaded.earlier,
         ));
         if !faults.is_empty() {
@@ -217,7 +218,7 @@ impl ReloadScope {
         );
         let expiries = std::mem::take(&mut next.expiries);
         let (next, numbers) = before
-            .next((next, files))
+            .next(next, files)
             .map_err(|fault| ConfigFaults(vec![broken(&name, &fault.to_string())]))?;
         Ok(PreparedReload {
             next: Arc::new(next),

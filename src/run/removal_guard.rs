@@ -87,7 +87,8 @@ fn moved(config: &Config, dependents: &RemovalGuard) -> Vec<ConfigFault> {
 /// Institutions that a reload would move although a payment could have begun there a moment ago.
 pub(super) fn moved_while_in_service<T>(
     before: &ConfigurationSnapshot,
-    (next, dependents): (&Config, &RemovalGuard),
+    next: &Config,
+    dependents: &RemovalGuard,
     earlier: &[Weak<T>],
 ) -> Vec<ConfigFault> {
     let is_in_use = earlier.iter().any(|version| version.strong_count() > 0);

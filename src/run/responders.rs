@@ -18,12 +18,13 @@ use crate::api::refusal::problem;
 use crate::api::{AnsweredCaller, ApiResponse, EndpointMatch, Peer};
 use crate::config::PartyKind;
 use crate::domain::identifiers::{PayOrderNo, hex};
-use crate::domain::order::{CallbackDelivery, PollLane, Urgency};
+use crate::domain::order::{CallbackDelivery, Urgency};
 use crate::edge::{ConnectionProof, EdgeResponse, EnrolmentCheck, Refuse, Responder, Responding};
 use crate::metrics::{CallerClass, Metrics, RequestLabels};
 use crate::store::ledger::ReconciliationLedger;
 use crate::store::nonce_cache::NonceCacheStats;
-use crate::store::outbox::{DESTINATION_SHARE, DeadEventFilter};
+use crate::store::outbox::{DESTINATION_SHARE, DeadEventFilter, DeliveryShares};
+use crate::store::unresolved::{LaneShares, UrgencyShares};
 use crate::store::{InboxStatus, LeaseKind};
 use crate::world::{Entropy, SystemEntropy};
 
@@ -137,9 +138,11 @@ impl OperationsState {
             memory.nonces(cache, hits, misses, entries);
         }
         // Work that waits for payers' requests is not late.
-        let unresolved = |lane: PollLane<'_>| u32::from(lane.urgency == Urgency::Unresolved);
+        let unresolved = LaneShares::only(Urgency::Unresolved, UrgencyShares::same(1));
         let orders = api.store.unresolved.next_order(&unresolved).await;
-        let events = api.store.outbox.next_event(&|_| DESTINATION_SHARE).await;
+        let orders = orders.map(|next| next.due);
+        let shares = DeliveryShares::same(DESTINATION_SHARE);
+        let events = api.store.outbox.next_event(&shares).await;
         for (work, due) in [(LeaseKind::Orders, orders), (LeaseKind::Events, events)] {
             if let Ok(due) = due {
                 let lag = due.map(|due| api.now().since(due));
@@ -179,7 +182,8 @@ impl OperationsState {
 
     async fn is_ready(&self) -> bool {
         let store = Arc::clone(&self.in_force.load().api.store);
-        *self.ready.borrow() && store.unresolved.next_order(&|_| u32::MAX).await.is_ok()
+        let all = LaneShares::same(u32::MAX);
+        *self.ready.borrow() && store.unresolved.next_order(&all).await.is_ok()
     }
 }
 
@@ -193,7 +197,7 @@ pub(super) fn enrolled(in_force: Arc<ArcSwap<ActiveConfiguration>>) -> Enrolment
 }
 
 /// Why the operations listener rejects a request: it answers only reads, under one of its own
-/// names. A page in an operator's browser can send requests too, but only under its own host name,
+/// names. A page in a staff member's browser can send requests too, but only under its own host name,
 /// which its owner points here (DNS rebinding). A request without a name, as old health checks
 /// send, comes from no browser.
 fn misdirected(request: &Request<Bytes>, hosts: &[String]) -> Option<(StatusCode, &'static str)> {

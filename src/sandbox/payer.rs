@@ -89,7 +89,7 @@ impl SimulatedPayer {
     /// # Errors
     /// [`PayerFault`] of any step.
     pub async fn pay(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
-        self.press(pay_url, ("outcome", "pay")).await
+        self.press(pay_url, "outcome", "pay").await
     }
 
     /// Opens an institution's page and makes the payment fail.
@@ -97,7 +97,7 @@ impl SimulatedPayer {
     /// # Errors
     /// [`PayerFault`] of any step.
     pub async fn fail(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
-        self.press(pay_url, ("outcome", "fail")).await
+        self.press(pay_url, "outcome", "fail").await
     }
 
     /// Opens the gateway's page, chooses an institution, and returns where it redirects to (303).
@@ -105,7 +105,7 @@ impl SimulatedPayer {
     /// # Errors
     /// [`PayerFault`] of any step; [`PayerFault::NoRedirect`] if there is no redirect yet.
     pub async fn choose(&self, page_url: &str, institution: &str) -> Result<String, PayerFault> {
-        let page = self.press(page_url, ("institutionId", institution)).await?;
+        let page = self.press(page_url, "institutionId", institution).await?;
         let location = page.headers.get(LOCATION).and_then(|to| to.to_str().ok());
         match location {
             Some(location) if page.status == 303 => absolute(&page.url, location)
@@ -118,10 +118,15 @@ impl SimulatedPayer {
     ///
     /// # Errors
     /// [`PayerFault`] of any step.
-    pub async fn press(&self, url: &str, button: (&str, &str)) -> Result<BrowserPage, PayerFault> {
+    pub async fn press(
+        &self,
+        url: &str,
+        name: &str,
+        value: &str,
+    ) -> Result<BrowserPage, PayerFault> {
         let page = self.open(url).await?;
         let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
-        fields.push((button.0.to_owned(), button.1.to_owned()));
+        fields.push((name.to_owned(), value.to_owned()));
         let body: Vec<String> = fields
             .iter()
             .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))

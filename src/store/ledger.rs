@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use crate::domain::amount::Amount;
 use crate::domain::audit::AuditEntry;
 use crate::domain::identifiers::{
-    InstitutionId, MerchantId, OperatorId, PayOrderNo, RefundOrderNo, Timestamp,
+    InstitutionId, MerchantId, PayOrderNo, RefundOrderNo, StaffId, Timestamp,
 };
 use crate::domain::statement::{
     AccountReceiver, Movement, OurMovement, SettlementDay, StatementDifference, StatementLine,
@@ -99,12 +99,12 @@ pub struct WalSize {
 }
 
 /// The owner of a break that no reconciliation found, until it is assigned.
-pub const UNASSIGNED_OWNER: &str = "operators";
+pub const UNASSIGNED_OWNER: &str = "unassigned";
 
 /// Who acted on a break, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaffAct {
-    /// The staff member, as `operator:…`.
+    /// The staff member, as `staff:…`.
     pub who: String,
     /// When.
     pub at: Timestamp,
@@ -135,7 +135,7 @@ pub struct ManualReviewRefund {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstDecision {
     /// The staff member who decided.
-    pub operator: OperatorId,
+    pub staff: StaffId,
     /// Whether the money was returned.
     pub succeeded: bool,
     /// SHA-256 of the institution's statement file.
@@ -153,7 +153,7 @@ pub struct Reconciliation {
     pub institution: InstitutionId,
     /// The day reconciled.
     pub day: SettlementDay,
-    /// Who started it, as `operator:…`; the initial owner of the breaks it finds.
+    /// Who started it, as `staff:…`; the initial owner of the breaks it finds.
     pub by: String,
     /// When it started; distinguishes one run from the next.
     pub at: Timestamp,

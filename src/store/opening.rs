@@ -80,7 +80,7 @@ pub fn open(
     on_fatal: OnFatal,
     on_commit: OnCommit,
 ) -> Result<Arc<Store>, OpenError> {
-    let opened = open_for_all(path, seal, (on_fatal, on_commit), Duration::ZERO)?;
+    let opened = open_for_all(path, seal, on_fatal, on_commit, Duration::ZERO)?;
     Ok(Arc::new(opened.store))
 }
 
@@ -92,10 +92,17 @@ pub fn open(
 pub fn open_for_all(
     path: &Path,
     seal: Arc<Seal>,
-    callbacks: (OnFatal, OnCommit),
+    on_fatal: OnFatal,
+    on_commit: OnCommit,
     begin_every: Duration,
 ) -> Result<OpenedStore, OpenError> {
-    let store = Arc::new(sqlite::Sqlite::open(path, seal, callbacks, begin_every)?);
+    let store = Arc::new(sqlite::Sqlite::open(
+        path,
+        seal,
+        on_fatal,
+        on_commit,
+        begin_every,
+    )?);
     Ok(OpenedStore {
         store: Store::of(&store, store.epoch()),
         ledger: store.clone(),
@@ -121,7 +128,7 @@ pub fn open_to_verify(url: &StoreUrl) -> Result<Box<dyn StoreVerifier>, OpenErro
     Ok(Box::new(FileVerifier::open(url.path())?))
 }
 
-/// Stops the process (S3); called with the reason, for operators.
+/// Stops the process (S3); called with the reason, for the log.
 pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Called with the number of changes in a commit and its duration, including synchronisation.

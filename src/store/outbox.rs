@@ -1,15 +1,42 @@
 //! The outbox of events for merchants: leased for delivery, listed by sequence number, resent after
 //! they were dead-lettered (N1 to N9).
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::domain::event::EventType;
 use crate::domain::identifiers::{EventId, MerchantId, PayOrderNo, Timestamp};
 use crate::store::{Lease, LeaseCompletion, StoreError};
 
-/// How many events of a destination, identified by its origin, may be in flight at once; 0 if the
-/// caller does not serve it (N7).
-pub type DeliveryShares = dyn Fn(&str) -> u32 + Send + Sync;
+/// How many events of each destination, identified by its origin, may be in flight at once; 0 if
+/// the caller does not serve it (N7).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryShares {
+    /// Of these destinations.
+    pub destinations: HashMap<Arc<str>, u32>,
+    /// Of every other one.
+    pub others: u32,
+}
+
+impl DeliveryShares {
+    /// The same share for every destination.
+    pub fn same(share: u32) -> Self {
+        Self {
+            destinations: HashMap::new(),
+            others: share,
+        }
+    }
+
+    /// The share of one destination.
+    pub fn of(&self, origin: &str) -> u32 {
+        self.destinations
+            .get(origin)
+            .copied()
+            .unwrap_or(self.others)
+    }
+}
 
 /// Maximum number of leased events of one healthy destination (N7).
 pub const DESTINATION_SHARE: u32 = 8;

@@ -111,7 +111,8 @@ impl Sqlite {
     pub(super) fn open(
         path: &Path,
         seal: Arc<Seal>,
-        (on_fatal, on_commit): (OnFatal, OnCommit),
+        on_fatal: OnFatal,
+        on_commit: OnCommit,
         begin_every: Duration,
     ) -> Result<Self, OpenError> {
         let held = store_lock::hold(path)?;

@@ -1,4 +1,4 @@
-//! Everything the store has about one order, in chronological order, for an operator who has to
+//! Everything the store has about one order, in chronological order, for whoever has to
 //! explain it.
 
 use crate::domain::audit::AuditEntry;
@@ -28,7 +28,7 @@ pub struct PostedEntry {
     /// When it was posted.
     pub at: Timestamp,
     /// The business event that caused it.
-    pub happening: String,
+    pub kind: String,
     /// The account that was debited.
     pub debit: String,
     /// The account that was credited.

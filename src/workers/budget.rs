@@ -70,7 +70,8 @@ impl PollBudget {
         &self,
         urgency: Urgency,
         settings: BudgetSettings,
-        (delay, now): (Duration, Instant),
+        delay: Duration,
+        now: Instant,
     ) -> u32 {
         let quarter = settings.delay_max.checked_div(4).unwrap_or_default();
         let is_paused = match urgency {
@@ -188,7 +189,7 @@ mod tests {
         let mut begun = 0_u32;
         for ms in (0..1_000).step_by(50) {
             let now = from.checked_add(Duration::from_millis(ms)).unwrap();
-            for _ in 0..budget.allows(urgency, SETTINGS, (CALM, now)).min(1_000) {
+            for _ in 0..budget.allows(urgency, SETTINGS, CALM, now).min(1_000) {
                 let paid = budget.begin(Some(urgency));
                 budget.end(paid, busy);
                 begun = begun.saturating_add(1);
@@ -230,12 +231,12 @@ mod tests {
             others = 0;
             for ms in (0..1_000).step_by(50) {
                 let now = second(n) + Duration::from_millis(ms);
-                assert!(budget.allows(Urgency::Unresolved, SETTINGS, (CALM, now)) > 0);
+                assert!(budget.allows(Urgency::Unresolved, SETTINGS, CALM, now) > 0);
                 for _ in 0..100 {
                     let paid = budget.begin(Some(Urgency::Unresolved));
                     budget.end(paid, busy);
                 }
-                let allowed = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
+                let allowed = budget.allows(Urgency::Payer, SETTINGS, CALM, now);
                 for _ in 0..allowed {
                     let paid = budget.begin(Some(Urgency::Payer));
                     budget.end(paid, busy);
@@ -245,12 +246,12 @@ mod tests {
         }
         assert!((100..=220).contains(&others), "{others} in a second");
         let now = second(11);
-        let calm = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
+        let calm = budget.allows(Urgency::Payer, SETTINGS, CALM, now);
         for _ in 0..100 {
             let paid = budget.begin(Some(Urgency::Unresolved));
             budget.end(paid, busy);
         }
-        let beside = budget.allows(Urgency::Payer, SETTINGS, (CALM, now));
+        let beside = budget.allows(Urgency::Payer, SETTINGS, CALM, now);
         assert!(
             beside < calm,
             "unresolved polls are charged: {beside} of {calm}"
@@ -270,7 +271,7 @@ mod tests {
             let paid = budget.begin(Some(Urgency::Payer));
             budget.end(paid, Duration::from_mins(1));
             let later = start + Duration::from_secs(10);
-            assert!(budget.allows(Urgency::Payer, settings, (CALM, later)) > 0);
+            assert!(budget.allows(Urgency::Payer, settings, CALM, later) > 0);
         }
     }
 
@@ -283,7 +284,7 @@ mod tests {
         let now = start + Duration::from_secs(1);
         let allowed = |ms| {
             let delay = Duration::from_millis(ms);
-            let allows = |one| budget.allows(one, SETTINGS, (delay, now)) > 0;
+            let allows = |one| budget.allows(one, SETTINGS, delay, now) > 0;
             Urgency::ALL.map(allows)
         };
         assert_eq!(allowed(5), [true, true, true, true]);

@@ -5,12 +5,13 @@
 //! In memory only: after a restart it is learned again from one event per address.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::domain::identifiers::Timestamp;
+use crate::store::outbox::DeliveryShares;
 
 /// Events in flight to one destination at first, after a late reply, and while it is failing.
 pub(super) const SHARE_FIRST: u32 = 1;
@@ -60,6 +61,14 @@ impl DestinationHealth {
         failing: None,
     };
 
+    fn share_in(&self, lane: DeliveryLane, now: Timestamp) -> u32 {
+        match (lane, self.failing) {
+            (DeliveryLane::Prompt, None) => self.share,
+            (DeliveryLane::Failing, Some(_)) if !self.rests(now) => SHARE_FIRST,
+            (DeliveryLane::Prompt, Some(_)) | (DeliveryLane::Failing, _) => 0,
+        }
+    }
+
     fn rests(&self, now: Timestamp) -> bool {
         let rest = REST.saturating_mul(self.failures).min(BACKOFF_MAX);
         // A clock that was set back must not extend the backoff (T2).
@@ -71,24 +80,30 @@ impl DestinationHealth {
 /// The health of all destinations.
 #[derive(Debug, Default)]
 pub(super) struct DestinationLanes {
-    known: Mutex<HashMap<Box<str>, DestinationHealth>>,
+    known: Mutex<HashMap<Arc<str>, DestinationHealth>>,
     /// Wakes the failing lane.
     pub(super) wake_up: Notify,
 }
 
 impl DestinationLanes {
-    fn known(&self) -> MutexGuard<'_, HashMap<Box<str>, DestinationHealth>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, DestinationHealth>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many events to a destination may be in flight in this lane.
-    pub(super) fn share(&self, lane: DeliveryLane, origin: &str, now: Timestamp) -> u32 {
+    /// How many events to each destination may be in flight in this lane.
+    pub(super) fn shares(&self, lane: DeliveryLane, now: Timestamp) -> DeliveryShares {
+        let others = DestinationHealth::NEW.share_in(lane, now);
         let known = self.known();
-        let health = known.get(origin).copied().unwrap_or(DestinationHealth::NEW);
-        match (lane, health.failing) {
-            (DeliveryLane::Prompt, None) => health.share,
-            (DeliveryLane::Failing, Some(_)) if !health.rests(now) => SHARE_FIRST,
-            (DeliveryLane::Prompt, Some(_)) | (DeliveryLane::Failing, _) => 0,
+        let shares = known
+            .iter()
+            .map(|(origin, health)| (origin, health.share_in(lane, now)));
+        // What an unknown destination has too need not be listed.
+        let differing = shares.filter(|(_, share)| *share != others);
+        DeliveryShares {
+            destinations: differing
+                .map(|(origin, share)| (Arc::clone(origin), share))
+                .collect(),
+            others,
         }
     }
 
@@ -157,27 +172,29 @@ mod tests {
         Timestamp::from_s(seconds)
     }
 
+    /// The share of [`TEA`].
+    fn share(lanes: &DestinationLanes, lane: DeliveryLane, now: Timestamp) -> u32 {
+        lanes.shares(lane, now).of(TEA)
+    }
+
     /// N7: each prompt reply raises the share by one, up to a bound; one late reply resets it.
     #[test]
     fn a_share_grows_with_prompt_answers_alone() {
         let lanes = DestinationLanes::default();
-        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_FIRST);
+        assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), SHARE_FIRST);
         for _ in 0..5 {
             assert!(!lanes.ended(TEA, true, false, at(0)));
         }
-        assert_eq!(
-            lanes.share(DeliveryLane::Prompt, TEA, at(0)),
-            SHARE_FIRST + 5
-        );
+        assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), SHARE_FIRST + 5);
         for _ in 0..1_000 {
             lanes.ended(TEA, true, false, at(0));
         }
-        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_MAX);
+        assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), SHARE_MAX);
         lanes.mark_late(TEA);
-        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_FIRST);
+        assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), SHARE_FIRST);
         assert!(!lanes.ended(TEA, true, true, at(0)));
-        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), SHARE_FIRST);
-        assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(0)), 0);
+        assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), SHARE_FIRST);
+        assert_eq!(share(&lanes, DeliveryLane::Failing, at(0)), 0);
     }
 
     /// N7: a destination that fails late, or repeatedly, is only in the failing lane, with one
@@ -189,30 +206,27 @@ mod tests {
             for failure in 1..=fails {
                 assert_eq!(lanes.ended(TEA, false, late, at(0)), failure == fails);
             }
-            assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), 0);
+            assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), 0);
             assert_eq!(
-                lanes.share(DeliveryLane::Failing, TEA, at(0)),
+                share(&lanes, DeliveryLane::Failing, at(0)),
                 0,
                 "it backs off"
             );
             let rested = at(i64::from(fails));
-            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, rested), SHARE_FIRST);
+            assert_eq!(share(&lanes, DeliveryLane::Failing, rested), SHARE_FIRST);
             assert_eq!(
-                lanes.share(DeliveryLane::Failing, TEA, at(-9)),
+                share(&lanes, DeliveryLane::Failing, at(-9)),
                 SHARE_FIRST,
                 "T2"
             );
             for _ in 0..1_000 {
                 assert!(!lanes.ended(TEA, false, true, at(0)));
             }
-            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(29)), 0);
-            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(30)), SHARE_FIRST);
+            assert_eq!(share(&lanes, DeliveryLane::Failing, at(29)), 0);
+            assert_eq!(share(&lanes, DeliveryLane::Failing, at(30)), SHARE_FIRST);
             assert!(lanes.ended(TEA, true, false, at(31)));
-            assert_eq!(
-                lanes.share(DeliveryLane::Prompt, TEA, at(31)),
-                SHARE_FIRST + 1
-            );
-            assert_eq!(lanes.share(DeliveryLane::Failing, TEA, at(99)), 0);
+            assert_eq!(share(&lanes, DeliveryLane::Prompt, at(31)), SHARE_FIRST + 1);
+            assert_eq!(share(&lanes, DeliveryLane::Failing, at(99)), 0);
         }
     }
 
@@ -225,6 +239,6 @@ mod tests {
             lanes.ended(&format!("https://shop{n}.example"), true, false, at(0));
         }
         assert!(lanes.known().len() <= ADDRESSES_MAX);
-        assert_eq!(lanes.share(DeliveryLane::Prompt, TEA, at(0)), 0);
+        assert_eq!(share(&lanes, DeliveryLane::Prompt, at(0)), 0);
     }
 }

@@ -3,7 +3,6 @@
 //! written for it and nothing is counted.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use super::budget::{CpuCharge, MeteredFuture, PollBudget};
 use super::slots::{PollSlot, PollSlots};
 use super::{FAULT_WAIT, PROMPT, SLEEP_MAX, WorkerResources, Workers, bounded_sleep, permits};
 use crate::domain::identifiers::{InstitutionId, PayOrderNo};
-use crate::domain::order::{PollLane, Urgency};
+use crate::domain::order::Urgency;
 use crate::flow::poll_unresolved::{close_due_order, poll_order, poll_signalled_order, put_off};
+use crate::store::unresolved::{LaneShares, UrgencyShares};
 use crate::store::{Lease, LeaseKind, LeasedWork, StoreError};
 
 /// Maximum number of orders polled concurrently.
@@ -34,6 +34,9 @@ const CAPACITY_WAIT: Duration = Duration::from_millis(250);
 
 /// How long a leased order that cannot be polled now is postponed; each time costs two writes.
 const POSTPONED_FOR: Duration = Duration::from_secs(1);
+
+/// The urgencies of orders in the store, the most urgent first.
+const STORED: [Urgency; 3] = [Urgency::Unresolved, Urgency::Refund, Urgency::Payer];
 
 /// Maximum number of signals taken at once.
 const SIGNALS_AT_ONCE: usize = 64;
@@ -120,7 +123,7 @@ impl Poller {
         let delay = self.workers.metrics.front.last_delay();
         let allowed = self
             .budget
-            .allows(urgency, tools.budget, (delay, Instant::now()));
+            .allows(urgency, tools.budget, delay, Instant::now());
         allowed.min(permits(self.places.available_permits()))
     }
 
@@ -137,10 +140,19 @@ impl Poller {
         free.min(world.outbound.room(institution, urgency))
     }
 
-    fn share(&self, tools: &WorkerResources, lane: PollLane<'_>) -> u32 {
-        match lane.institution {
-            Some(institution) => self.capacity(tools, institution, lane.urgency),
-            None => EXPIRING_AT_ONCE,
+    /// How many orders of each lane of an urgency may be leased.
+    fn shares(&self, tools: &WorkerResources, urgency: Urgency) -> UrgencyShares {
+        let configured = tools.snapshot.routing.institutions.keys().cloned();
+        let known: HashSet<_> = configured.chain(self.slots.institutions()).collect();
+        let with_capacity = |id| {
+            let capacity = self.capacity(tools, &id, urgency);
+            (id, capacity)
+        };
+        UrgencyShares {
+            own: EXPIRING_AT_ONCE,
+            institutions: known.into_iter().map(with_capacity).collect(),
+            // Leased, so that it is found out and reported that the institution is missing.
+            others: self.slots.free_at_others(),
         }
     }
 
@@ -149,19 +161,13 @@ impl Poller {
     async fn start_due(self: &Arc<Self>) -> Result<usize, StoreError> {
         let unresolved = &self.workers.store.unresolved;
         let mut count = 0_usize;
-        for urgency in [Urgency::Unresolved, Urgency::Refund, Urgency::Payer] {
+        for urgency in STORED {
             let (tools, now) = ((self.workers.in_force)(), self.workers.clock.now());
             let allowed = self.allowed(&tools, urgency);
             if allowed == 0 {
                 continue;
             }
-            let shares = |lane: PollLane<'_>| {
-                if lane.urgency == urgency {
-                    self.share(&tools, lane)
-                } else {
-                    0
-                }
-            };
+            let shares = LaneShares::only(urgency, self.shares(&tools, urgency));
             let leases = unresolved.lease_orders(&shares, now, allowed).await?;
             count = count.saturating_add(leases.len());
             for lease in leases {
@@ -195,7 +201,7 @@ impl Poller {
         let until = now.plus(POSTPONED_FOR);
         let workers = Arc::clone(&self.workers);
         tokio::spawn(async move {
-            match put_off(&*workers.store.unresolved, &lease, (&object, until)).await {
+            match put_off(&*workers.store.unresolved, &lease, &object, until).await {
                 Ok(()) => workers.worker_signals.orders.notify_one(),
                 Err(fault) => tracing::error!(%fault, "a leased order could not be postponed"),
             }
@@ -221,18 +227,16 @@ impl Poller {
             .metrics
             .memory
             .work_in_progress(LeaseKind::Orders.word());
-        let WorkerResources {
-            snapshot, world, ..
-        } = (workers.in_force)();
-        let store = &workers.store;
+        let resources = (workers.in_force)();
+        let (scope, world) = (resources.scope(&workers.store), &resources.world);
         let poll = async {
             match task {
-                PollTask::Close => match close_due_order(store, &world, &lease).await {
-                    Ok(false) => poll_order(store, &world, &snapshot, &lease).await,
+                PollTask::Close => match close_due_order(scope, &lease).await {
+                    Ok(false) => poll_order(scope, &lease).await,
                     done => done.map(|_| ()),
                 },
-                PollTask::Poll(_) => poll_order(store, &world, &snapshot, &lease).await,
-                PollTask::Signal => poll_signalled_order(store, &world, &snapshot, &lease).await,
+                PollTask::Poll(_) => poll_order(scope, &lease).await,
+                PollTask::Signal => poll_signalled_order(scope, &lease).await,
             }
         };
         let mut poll = std::pin::pin!(MeteredFuture::new(poll));
@@ -262,29 +266,27 @@ impl Poller {
     }
 
     async fn until_next(&self) -> Duration {
-        let (tools, is_short) = ((self.workers.in_force)(), AtomicBool::new(false));
-        let allowed = Urgency::ALL.map(|urgency| (urgency, self.allowed(&tools, urgency)));
-        let shares = |lane: PollLane<'_>| {
-            let allowed = allowed.iter().find(|(one, _)| *one == lane.urgency);
-            let allowed = allowed.map_or(0, |(_, many)| *many);
-            let share = self.share(&tools, lane).min(allowed);
-            if share == 0 {
-                is_short.store(true, Ordering::Relaxed);
-            }
-            share
+        let tools = (self.workers.in_force)();
+        let shares = STORED.map(|urgency| {
+            let allowed = self.allowed(&tools, urgency);
+            (urgency, self.shares(&tools, urgency).at_most(allowed))
+        });
+        let shares = LaneShares {
+            urgencies: shares.into(),
         };
-        let due = self.workers.store.unresolved.next_order(&shares).await;
-        let longest = if is_short.load(Ordering::Relaxed) {
+        let Ok(next) = self.workers.store.unresolved.next_order(&shares).await else {
+            return FAULT_WAIT;
+        };
+        let longest = if next.is_held_back {
             CAPACITY_WAIT
         } else {
             SLEEP_MAX
         };
-        match due {
-            Ok(Some(due)) => due
+        match next.due {
+            Some(due) => due
                 .since(self.workers.clock.now())
                 .clamp(Duration::from_millis(20), longest),
-            Ok(None) => longest,
-            Err(_) => FAULT_WAIT,
+            None => longest,
         }
     }
 

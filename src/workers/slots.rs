@@ -45,30 +45,21 @@ impl PollSlots {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The institutions that have been polled.
+    pub(super) fn institutions(&self) -> Vec<InstitutionId> {
+        self.held().keys().cloned().collect()
+    }
+
     /// How many more orders may be polled at an institution.
     pub(super) fn free(&self, institution: &InstitutionId, health: Health) -> u32 {
         let held = self.held();
         let its = held.get(institution).copied().unwrap_or_default();
-        let most = match health {
-            Health::Open => SLOTS_OPEN,
-            Health::Healthy | Health::Slow | Health::HalfOpen if its.is_late => SLOTS_LATE,
-            Health::Healthy | Health::Slow | Health::HalfOpen => SLOTS,
-        };
-        let all = held.values();
-        let all = all.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
-        let most = if all < LATE_TOTAL {
-            most
-        } else {
-            most.min(SLOTS_LATE)
-        };
-        let free = most.saturating_sub(its.in_flight);
-        if its.is_late {
-            let late = held.values().filter(|one| one.is_late);
-            let late = late.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
-            free.min(LATE_TOTAL.saturating_sub(late))
-        } else {
-            free
-        }
+        free(&held, its, health)
+    }
+
+    /// The same for one that has never been polled and of which nothing is known.
+    pub(super) fn free_at_others(&self) -> u32 {
+        free(&self.held(), SlotUsage::default(), Health::Healthy)
     }
 
     /// Takes a free slot.
@@ -81,6 +72,30 @@ impl PollSlots {
             institution: institution.clone(),
             is_late: None,
         }
+    }
+}
+
+/// How many more orders may be polled at the institution that holds these slots.
+fn free(held: &HashMap<InstitutionId, SlotUsage>, its: SlotUsage, health: Health) -> u32 {
+    let most = match health {
+        Health::Open => SLOTS_OPEN,
+        Health::Healthy | Health::Slow | Health::HalfOpen if its.is_late => SLOTS_LATE,
+        Health::Healthy | Health::Slow | Health::HalfOpen => SLOTS,
+    };
+    let all = held.values();
+    let all = all.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
+    let most = if all < LATE_TOTAL {
+        most
+    } else {
+        most.min(SLOTS_LATE)
+    };
+    let free = most.saturating_sub(its.in_flight);
+    if its.is_late {
+        let late = held.values().filter(|one| one.is_late);
+        let late = late.fold(0_u32, |all, one| all.saturating_add(one.in_flight));
+        free.min(LATE_TOTAL.saturating_sub(late))
+    } else {
+        free
     }
 }
 

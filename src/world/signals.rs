@@ -96,7 +96,8 @@ impl PaymentSignals {
     /// Records a sign about an order that waits for its payer at this institution.
     pub fn raise(
         &self,
-        (order, institution): (&PayOrderNo, &InstitutionId),
+        order: &PayOrderNo,
+        institution: &InstitutionId,
         signal: Signal,
         now: Timestamp,
     ) {
@@ -105,7 +106,7 @@ impl PaymentSignals {
         if state.orders.len() >= ADDRESSES_MAX && !state.orders.contains_key(order) {
             return;
         }
-        let known = state.known((order, institution), now);
+        let known = state.known(order, institution, now);
         let last = known.asked.back();
         let first = match signal {
             Signal::Accepted => now.plus(POLL_GAP_MIN),
@@ -167,7 +168,7 @@ impl PaymentSignals {
         if state.orders.len() >= POLLED_KNOWN_MAX && !state.orders.contains_key(order) {
             return;
         }
-        state.known((order, institution), now).asked.push_back(now);
+        state.known(order, institution, now).asked.push_back(now);
     }
 
     /// An order no longer waits for its payer: drops the polls that signals asked for.
@@ -224,7 +225,8 @@ impl SignalState {
     /// The entry of an order whose payer is at this institution; the payer may have changed it.
     fn known(
         &mut self,
-        (order, institution): (&PayOrderNo, &InstitutionId),
+        order: &PayOrderNo,
+        institution: &InstitutionId,
         now: Timestamp,
     ) -> &mut SignalledOrder {
         if let Some(known) = self.orders.remove(order) {
@@ -293,7 +295,7 @@ mod tests {
         let mut polls = Vec::new();
         for ms in (0..60_000).step_by(100) {
             for (_, signal) in raised.iter().filter(|(when, _)| *when == ms) {
-                signals.raise((&order(1), &bank()), *signal, at(ms));
+                signals.raise(&order(1), &bank(), *signal, at(ms));
             }
             for (no, institution) in signals.due(at(ms), 10, |_| 10) {
                 signals.asked(&no, &institution, at(ms));
@@ -329,7 +331,7 @@ mod tests {
     fn an_order_that_moved_is_forgotten() {
         let signals = PaymentSignals::default();
         for n in 1..=2 {
-            signals.raise((&order(n), &bank()), Signal::Returned, at(0));
+            signals.raise(&order(n), &bank(), Signal::Returned, at(0));
         }
         assert_eq!(signals.due(at(0), 10, |_| 10).len(), 2);
         signals.forget(&order(1));
@@ -346,10 +348,10 @@ mod tests {
             InstitutionId::parse("other").unwrap(),
         );
         for n in 0..50 {
-            signals.raise((&order(n), &bank()), Signal::Looked, at(0));
+            signals.raise(&order(n), &bank(), Signal::Looked, at(0));
         }
         for n in 50..60 {
-            signals.raise((&order(n), &other), Signal::Looked, at(1));
+            signals.raise(&order(n), &other, Signal::Looked, at(1));
         }
         let of_other = |id: &InstitutionId| if *id == other { 4 } else { 0 };
         let taken = signals.due(at(1), 10, of_other);
@@ -377,7 +379,7 @@ mod tests {
             InstitutionId::parse("other").unwrap(),
         );
         signals.asked(&order(1), &bank(), at(0));
-        signals.raise((&order(1), &other), Signal::Looked, at(10_000));
+        signals.raise(&order(1), &other, Signal::Looked, at(10_000));
         assert_eq!(signals.due(at(10_000), 10, |_| 10), [(order(1), other)]);
     }
 
@@ -387,9 +389,9 @@ mod tests {
         let signals = PaymentSignals::default();
         let ahead = polled(&signals, &[(0, Signal::Returned)]);
         assert_eq!(ahead.len(), 4);
-        signals.raise((&order(1), &bank()), Signal::Returned, at(60_000));
+        signals.raise(&order(1), &bank(), Signal::Returned, at(60_000));
         let hour_ago = at(-3_600_000);
-        signals.raise((&order(1), &bank()), Signal::Looked, hour_ago);
+        signals.raise(&order(1), &bank(), Signal::Looked, hour_ago);
         assert_eq!(signals.due(hour_ago, 10, |_| 10).len(), 1);
     }
 
@@ -405,7 +407,7 @@ mod tests {
         for n in 0..110_000 {
             signals.asked(&many(n), &bank(), at(0));
         }
-        signals.raise((&many(200_000), &bank()), Signal::Looked, at(0));
+        signals.raise(&many(200_000), &bank(), Signal::Looked, at(0));
         assert_eq!(signals.due(at(0), 10, |_| 10).len(), 1);
     }
 
@@ -415,7 +417,7 @@ mod tests {
         let signals = PaymentSignals::default();
         polled(&signals, &[(0, Signal::Returned)]);
         assert_eq!(signals.next(), None);
-        signals.raise((&order(2), &bank()), Signal::Looked, at(120_000));
+        signals.raise(&order(2), &bank(), Signal::Looked, at(120_000));
         assert_eq!(signals.state().orders.len(), 1);
         assert_eq!(signals.next(), Some(at(120_000)));
         signals.due(at(120_000), 1, |_| 1);

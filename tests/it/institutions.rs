@@ -1,6 +1,7 @@
 //! One contract for every kind of institution, checked against recorded exchanges. The recordings
 //! hold unsigned messages and the evidence expected of them; keys are made here for each run.
 
+mod by_account;
 mod front;
 mod recorded;
 mod standard;
@@ -14,7 +15,9 @@ use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding};
 use paymux::domain::identifiers::{AccountId, ReceiverId, Timestamp};
 use paymux::domain::institutions::Mode;
 use paymux::domain::order::Applied;
-use paymux::institution::{Acknowledgement, Call, CallState, Institution, KINDS, Step, Unverified};
+use paymux::institution::{
+    Acknowledgement, Call, CallState, Callback, Institution, KINDS, Step, Unverified,
+};
 use serde_json::Value;
 
 use recorded::{NOW_S, Recording, describe, order_with, order_with_refund, recordings};
@@ -134,7 +137,9 @@ fn evidence_of(
     callback: &Request<Bytes>,
     now: Timestamp,
 ) -> Result<Evidence, Unverified> {
-    let message = rig.adapter().read_callback(callback, now);
+    let message = rig
+        .adapter()
+        .read_callback(Callback::of_institution(callback), now);
     message.map(|message| message.evidence(CNY))
 }
 
@@ -401,9 +406,12 @@ fn only_what_may_succeed_later_is_answered_503() {
             (Acknowledgement::Unreadable, 400),
             (Acknowledgement::Unverified, 401),
         ] {
-            let answer =
-                rig.adapter()
-                    .acknowledge(&callback, acknowledgement, "ab12", &stamp(NOW_S));
+            let answer = rig.adapter().acknowledge(
+                Callback::of_institution(&callback),
+                acknowledgement,
+                "ab12",
+                &stamp(NOW_S),
+            );
             assert_eq!(answer.status(), status, "{acknowledgement:?}");
             assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
             let fields: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
@@ -433,25 +441,34 @@ fn only_what_is_recorded_is_acknowledged() {
             (Acknowledgement::Quarantined, false),
             (Acknowledgement::Unreadable, false),
         ] {
-            let answer = rig
-                .adapter()
-                .acknowledge(&callback, acknowledgement, "1", &stamp(NOW_S));
+            let answer = rig.adapter().acknowledge(
+                Callback::of_institution(&callback),
+                acknowledgement,
+                "1",
+                &stamp(NOW_S),
+            );
             assert!(rig.is_ours(&answer, &callback));
             assert!(!rig.is_ours(&answer, &other));
             assert_eq!(answer.status().is_success(), acknowledged);
         }
         let unsigned = rig.callback(Bytes::new());
-        let answer =
-            rig.adapter()
-                .acknowledge(&unsigned, Acknowledgement::Unverified, "1", &stamp(NOW_S));
+        let answer = rig.adapter().acknowledge(
+            Callback::of_institution(&unsigned),
+            Acknowledgement::Unverified,
+            "1",
+            &stamp(NOW_S),
+        );
         assert!(answer.status().is_client_error());
         // Q1: an unauthenticated caller gets no signature of ours, however slow a key makes it.
         for name in ["signature", "signature-input"] {
             assert!(!answer.headers().contains_key(name));
         }
-        let answer =
-            rig.adapter()
-                .acknowledge(&callback, Acknowledgement::Unverified, "1", &stamp(NOW_S));
+        let answer = rig.adapter().acknowledge(
+            Callback::of_institution(&callback),
+            Acknowledgement::Unverified,
+            "1",
+            &stamp(NOW_S),
+        );
         assert!(!answer.headers().contains_key("signature"));
     });
 }

@@ -258,20 +258,13 @@ fn a_clock_ahead_dead_letters_no_event() {
 fn a_lost_lease_repeats_and_does_not_lose() {
     let gateway = paid();
     let (store, world) = (&gateway.api.store, &gateway.api.world);
-    let snapshot = gateway.snapshot();
     let slow = now(lease(store, LeaseKind::Events, world.clock.now(), 1)).unwrap();
     assert!(gateway.deliver().is_empty(), "leased");
     gateway.advance_s(31);
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::ServerError);
     assert_eq!(gateway.deliver(), [Delivery::Again]);
     gateway.inbox(|inbox| inbox.behaviour = FakeMerchantBehaviour::Acknowledges);
-    let delivery = now(notify_merchant(
-        &*store.outbox,
-        world,
-        &snapshot.platform,
-        &slow[0],
-    ))
-    .unwrap();
+    let delivery = now(notify_merchant(gateway.api.scope(), &slow[0])).unwrap();
     assert_eq!(delivery, Delivery::LeaseLost);
     gateway.advance_s(2);
     assert!(matches!(gateway.deliver()[..], [Delivery::Delivered(_)]));

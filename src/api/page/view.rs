@@ -110,7 +110,7 @@ pub fn page(
     let excess = if order.refunds.is_empty() {
         String::new()
     } else {
-        format!("<p id=\"surplus\">{}</p>", both(EXCESS_PAYMENT))
+        format!("<p id=\"excess\">{}</p>", both(EXCESS_PAYMENT))
     };
     let lines: String = lines.iter().map(paragraph).collect();
     let body = [

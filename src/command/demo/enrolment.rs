@@ -236,16 +236,18 @@ fn accounts(profile: DemoInstitutionProfile, year: i64) -> String {
     if profile.has_account_each() {
         let each = [TEA, BOOKS].map(|role| {
             let number = receiver(role, profile);
-            account(profile, (role.id, "direct", &number), year)
+            account(profile, role.id, "direct", &number, year)
         });
         return each.concat();
     }
-    account(profile, (PROVIDER, "provider", "paymux"), year)
+    account(profile, PROVIDER, "provider", "paymux", year)
 }
 
 fn account(
     profile: DemoInstitutionProfile,
-    (account, role, number): (&str, &str, &str),
+    account: &str,
+    role: &str,
+    number: &str,
     year: i64,
 ) -> String {
     let id = profile.id;

@@ -94,13 +94,13 @@ impl DevelopmentKeys {
             }),
             NamedFile::Private { id, path } => {
                 let algorithm = Algorithm::default();
-                self.key_pair((id, algorithm), path, &path.with_extension("pub"))
+                self.key_pair(id, algorithm, path, &path.with_extension("pub"))
             }
             NamedFile::Public {
                 id,
                 algorithm,
                 path,
-            } => self.key_pair((id, *algorithm), &path.with_extension("key"), path),
+            } => self.key_pair(id, *algorithm, &path.with_extension("key"), path),
             NamedFile::Secret(path) if path.exists() => Ok(()),
             NamedFile::Secret(path) => {
                 let mut bytes = [0_u8; 32];
@@ -121,7 +121,8 @@ impl DevelopmentKeys {
     /// Creates the key pair `id`. An existing private key is kept, and its public half created.
     fn key_pair(
         &mut self,
-        (id, algorithm): (&str, Algorithm),
+        id: &str,
+        algorithm: Algorithm,
         private: &Path,
         public: &Path,
     ) -> anyhow::Result<()> {

@@ -58,14 +58,16 @@ impl Enrolment {
                 advice,
             );
         }
-        let (Some((account, receiver)), Some(sums)) = (account, sums) else {
+        let (Some(paid), Some(sums)) = (account, sums) else {
             return;
         };
+        let sub = paid.sub.map(|sub| (key.clone(), sub));
+        self.sub_merchants.extend(sub);
         let contract = Contract {
             merchant: key.0.clone(),
             institution: key.1.clone(),
-            account,
-            receiver,
+            account: paid.account,
+            receiver: paid.receiver,
             modes,
             products,
             fee,

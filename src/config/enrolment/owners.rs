@@ -73,7 +73,7 @@ fn owner(note: &KeyNote) -> Option<(KeyClass, &str)> {
         | KeyClass::Server
         | KeyClass::Client
         | KeyClass::Authority => None,
-        class @ (KeyClass::Merchant | KeyClass::Institution | KeyClass::Operator) => {
+        class @ (KeyClass::Merchant | KeyClass::Institution | KeyClass::Staff) => {
             Some((class, &note.party))
         }
     }
@@ -83,7 +83,7 @@ fn subject(class: KeyClass) -> &'static str {
     match class {
         KeyClass::Platform => "[[platform.keys]] key",
         KeyClass::Merchant => "[[merchant.keys]] file",
-        KeyClass::Operator => "[[staff.keys]] file",
+        KeyClass::Staff => "[[staff.keys]] file",
         KeyClass::Institution => "[[account.keys]] file",
         KeyClass::OursAtInstitution | KeyClass::Server | KeyClass::Client | KeyClass::Authority => {
             "[[account]] key"

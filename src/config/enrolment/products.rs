@@ -40,7 +40,7 @@ pub(super) fn products(
                 r.fault(*line, &subject, "each product once", &found, "remove one");
             }
             Some(product) => agreed.push(*product),
-            None => unknown_product(r, s, kind, (value, *line)),
+            None => unknown_product(r, s, kind, value, *line),
         }
     }
     if r.faults.len() == before {
@@ -53,7 +53,8 @@ fn unknown_product(
     r: &mut ConfigReader<'_>,
     s: &Section<'_>,
     kind: &InstitutionKind,
-    (word, line): (&str, usize),
+    word: &str,
+    line: usize,
 ) {
     let ids: Vec<&'static str> = kind.products.iter().map(|one| one.id).collect();
     let expected = format!("a product of {}: {}", kind.name, ids.join(", "));

@@ -6,11 +6,20 @@ use crate::config::enrolment::owners::{KeyHolder, KeyNote};
 use crate::config::enrolment::{Enrolment, validities};
 use crate::config::gateway::KEY_ID;
 use crate::config::named::day;
-use crate::config::reading::ConfigReader;
+use crate::config::reading::{ConfigReader, NotInForce};
 use crate::config::section::Section;
 use crate::config::{KeyClass, KeySummary};
 use crate::domain::identifiers::KeyId;
 use crate::signature::EnrolledKey;
+
+/// Whose keys are read.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct KeysOf<'a> {
+    /// `None` if the holder's own id could not be read.
+    pub(in crate::config) holder: Option<KeyHolder<'a>>,
+    /// What kind of party it is.
+    pub(in crate::config) class: KeyClass,
+}
 
 impl Enrolment {
     /// `keys[]` of a merchant or of staff, whose ids are unique in the file.
@@ -22,8 +31,11 @@ impl Enrolment {
         class: KeyClass,
     ) -> Vec<EnrolledKey> {
         let mut key_ids = std::mem::take(&mut self.key_ids);
-        let of = (owner.map(KeyHolder::of), class);
-        let keys = self.public_keys(r, (s, "keys"), of, &mut key_ids);
+        let of = KeysOf {
+            holder: owner.map(KeyHolder::of),
+            class,
+        };
+        let keys = self.public_keys(r, s, "keys", of, &mut key_ids);
         self.key_ids = key_ids;
         keys
     }
@@ -32,10 +44,12 @@ impl Enrolment {
     pub(in crate::config) fn public_keys(
         &mut self,
         r: &mut ConfigReader<'_>,
-        (s, name): (&mut Section<'_>, &'static str),
-        (holder, class): (Option<KeyHolder<'_>>, KeyClass),
+        s: &mut Section<'_>,
+        name: &'static str,
+        of: KeysOf<'_>,
         key_ids: &mut BTreeMap<String, usize>,
     ) -> Vec<EnrolledKey> {
+        let KeysOf { holder, class } = of;
         let mut keys = Vec::new();
         let tables = s.tables(r, name);
         if tables.is_empty() {
@@ -89,9 +103,14 @@ impl Enrolment {
                 Some(from_s) => format!("the first day of the next one on {}", day(from_s)),
                 None => format!("the end of the last one on {}", day(last_s)),
             };
-            let both = ("a key in force", &*found);
-            let advice = "enrol one in force today";
-            if r.in_force(validities(&keys), (s.line, &subject), both, advice) {
+            let fault = NotInForce {
+                line: s.line,
+                subject: &subject,
+                expected: "a key in force",
+                found: &found,
+                advice: "enrol one in force today",
+            };
+            if r.in_force(validities(&keys), fault) {
                 r.ends_soon(s.line, &subject, last);
             }
         }

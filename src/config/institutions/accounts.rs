@@ -8,7 +8,7 @@ use crate::config::institutions::settings::SettingsReader;
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
 use crate::config::section::Section;
 use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
-use crate::domain::institutions::{AccountProfile, AccountRole, Facts};
+use crate::domain::institutions::{AccountProfile, AccountRole, CallbackPath, Facts};
 use crate::institution::{
     ConfiguredAccount, ConfiguredInstitution, InstitutionKind, KINDS, SettingValues,
 };
@@ -31,7 +31,8 @@ pub(in crate::config) struct PendingInstitution {
 impl PendingInstitution {
     /// Without accounts yet.
     pub(in crate::config) fn new(
-        (kind, facts): (&'static InstitutionKind, Facts),
+        kind: &'static InstitutionKind,
+        facts: Facts,
         values: SettingValues,
         line: usize,
     ) -> Self {
@@ -54,6 +55,17 @@ pub(in crate::config) struct KnownAccount {
     pub(in crate::config) receiver: Option<ReceiverId>,
     pub(in crate::config) line: usize,
 }
+
+/// The account that a contract names, with who receives the money.
+pub(in crate::config) struct ContractAccount {
+    pub(in crate::config) account: AccountId,
+    pub(in crate::config) receiver: ReceiverId,
+    /// The sub-merchant's settings, of a provider's account.
+    pub(in crate::config) sub: Option<SettingValues>,
+}
+
+/// The longest callback address. Unit: characters.
+const CALLBACK_URL_CHARS_MAX: usize = 255;
 
 impl Enrolment {
     pub(in crate::config) fn account(&mut self, r: &mut ConfigReader<'_>, mut s: Section<'_>) {
@@ -124,13 +136,13 @@ impl Enrolment {
         }
     }
 
-    /// The account that a contract names, and the receiver.
+    /// The account that a contract names, and who receives the money.
     pub(in crate::config) fn contract_account(
         &mut self,
         r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
         institution: Option<&InstitutionId>,
-    ) -> Option<(AccountId, ReceiverId)> {
+    ) -> Option<ContractAccount> {
         let found = s.mandatory(r, "account", ACCOUNT, |v| {
             AccountId::parse(v.as_str()?).ok()
         });
@@ -163,8 +175,16 @@ impl Enrolment {
             s.knows(&["sub"]);
             return None;
         };
-        let receiver = match role {
-            AccountRole::Provider => self.sub_merchant(r, s, kind, &id),
+        match role {
+            AccountRole::Provider => {
+                let sub = self.sub_merchant(r, s, kind, &id)?;
+                let receiver = sub.text(kind.sub_receiver)?;
+                Some(ContractAccount {
+                    receiver: ReceiverId::parse(receiver).ok()?,
+                    account: id,
+                    sub: Some(sub),
+                })
+            }
             AccountRole::Direct => {
                 if s.has("sub") {
                     let expected = format!("no sub, because account {id} is direct");
@@ -173,20 +193,23 @@ impl Enrolment {
                     r.fault(line, &s.subject("sub"), &expected, "one", advice);
                 }
                 s.knows(&["sub"]);
-                known.receiver
+                Some(ContractAccount {
+                    account: id,
+                    receiver: known.receiver?,
+                    sub: None,
+                })
             }
-        };
-        Some((id, receiver?))
+        }
     }
 
-    /// The receiver through a provider's account.
+    /// The sub-merchant of a contract with a provider's account.
     fn sub_merchant(
         &mut self,
         r: &mut ConfigReader<'_>,
         s: &mut Section<'_>,
         kind: &InstitutionKind,
         account: &AccountId,
-    ) -> Option<ReceiverId> {
+    ) -> Option<SettingValues> {
         if !s.has("sub") {
             s.knows(&["sub"]);
             let expected = format!("the sub-merchant, because account {account} is a provider's");
@@ -206,8 +229,7 @@ impl Enrolment {
         };
         let read = self.settings(r, reader, kind.sub_settings);
         sub.end(r);
-        let receiver = read.values.text(kind.sub_receiver)?;
-        ReceiverId::parse(receiver).ok()
+        Some(read.values)
     }
 
     /// Builds the adapter of each institution at which we have an account.
@@ -230,6 +252,19 @@ impl Enrolment {
                 values: pending.values,
                 accounts: pending.accounts,
             };
+            if settings.facts.callback_path == CallbackPath::OfAccount {
+                for account in &settings.accounts {
+                    let chars = settings.callback_url(Some(&account.id)).len();
+                    if chars > CALLBACK_URL_CHARS_MAX {
+                        let expected = format!(
+                            "ids whose callback address is at most {CALLBACK_URL_CHARS_MAX} \
+                             characters long"
+                        );
+                        let (line, found) = (pending.line, format!("{chars} of {}", account.id));
+                        r.fault(line, "[[institution]]", &expected, &found, "shorten them");
+                    }
+                }
+            }
             match (pending.kind.build)(settings) {
                 Ok(adapter) => {
                     self.adapters.insert(id, adapter);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::enrolment::owners::{KeyHolder, KeyNote};
+use crate::config::enrolment::public_keys::KeysOf;
 use crate::config::enrolment::{Enrolment, NAME, name, validities};
 use crate::config::faults::nearest;
 use crate::config::gateway::{KEY_ID, ORIGIN, plain_origin};
 use crate::config::named::{CertificateRole, NamedFile, certificates, day, text};
 use crate::config::outline::mark;
-use crate::config::reading::{ConfigReader, Located, shape};
+use crate::config::reading::{ConfigReader, Located, NotInForce, shape};
 use crate::config::section::Section;
 use crate::config::{KeyClass, KeySummary};
 use crate::domain::identifiers::{KeyId, ReceiverId};
@@ -139,8 +140,11 @@ impl Enrolment {
         name: &'static str,
         read: &mut ReadSettings,
     ) -> Option<KeyRing> {
-        let of = (at.holder, KeyClass::Institution);
-        let keys = self.public_keys(r, (&mut *at.section, name), of, at.key_ids);
+        let of = KeysOf {
+            holder: at.holder,
+            class: KeyClass::Institution,
+        };
+        let keys = self.public_keys(r, at.section, name, of, at.key_ids);
         if keys.iter().any(|it| it.key.algorithm().is_shared()) {
             // V3, R-6.3.1-1b: its messages can move money, so nobody else may be able to sign them.
             let advice = "ask the institution for one: a shared secret proves nothing to others";
@@ -272,7 +276,7 @@ fn public_key(
             let expected = format!("a public key for {algorithm}, SubjectPublicKeyInfo in PEM");
             let advice = "ask its owner for the public half";
             let subject = s.subject(setting.name);
-            r.unusable(file.line, &subject, (&expected, &fault.to_string()), advice);
+            r.unusable(file.line, &subject, &expected, &fault.to_string(), advice);
             None
         }
     }
@@ -314,9 +318,14 @@ fn own_key_span(
     }
     let span = s.span(r, names)?;
     let found = format!("one from {} to {}", day(span.0), day(span.1));
-    let both = ("a key in force today", &*found);
-    let advice = "nothing can be signed: name the key that is in force, or its days";
-    if r.in_force(vec![span.0..=span.1], (s.line, &subject), both, advice) {
+    let fault = NotInForce {
+        line: s.line,
+        subject: &subject,
+        expected: "a key in force today",
+        found: &found,
+        advice: "nothing can be signed: name the key that is in force, or its days",
+    };
+    if r.in_force(vec![span.0..=span.1], fault) {
         r.ends_soon(s.line, &subject, Some(span.1));
     }
     Some(span)

@@ -27,9 +27,9 @@ pub(super) fn action(before: Option<&Order>, after: &Order) -> &'static str {
         return "refund.move";
     }
     match after.refunds.get(were.len()) {
-        Some(refund) if refund.excess().is_some() => return "surplus.booked",
+        Some(refund) if refund.excess().is_some() => return "excess.booked",
         Some(_) => return "refund.reserve",
-        None if decisions(before) != decisions(after) => return "refund.verdict",
+        None if decisions(before) != decisions(after) => return "refund.decide",
         None if named(before) != named(after) => return "refund.named",
         None if before.refunds != after.refunds => return "refund.send",
         None => (),

@@ -101,7 +101,7 @@ name!(
 );
 name!(
     /// A person who runs the gateway, as enrolled.
-    OperatorId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
+    StaffId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
 );
 name!(
     /// Id of a signing key (`keyid`).

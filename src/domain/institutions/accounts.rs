@@ -45,3 +45,12 @@ pub struct AccountProfile {
 
 /// By which an account is found.
 pub type AccountKey = (InstitutionId, AccountId);
+
+/// Which of our addresses an institution's callbacks come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackPath {
+    /// One for the institution: the message says whose it is.
+    OfInstitution,
+    /// One for each account: only its keys can read the message (C1).
+    OfAccount,
+}

@@ -45,7 +45,8 @@ impl CallbackReliability {
     pub fn reported(
         &mut self,
         attempt: &AttemptId,
-        (paid_at, is_first): (Timestamp, bool),
+        paid_at: Timestamp,
+        is_first: bool,
         now: Timestamp,
     ) {
         // A repeat for a payment that is no longer recorded is ignored.
@@ -114,13 +115,13 @@ mod tests {
     /// `lost`-th.
     fn after(payments: usize, lost: usize) -> (CallbackReliability, Timestamp) {
         let mut observed = CallbackReliability::default();
-        observed.reported(&attempt(usize::MAX), (at(0), true), at(0));
+        observed.reported(&attempt(usize::MAX), at(0), true, at(0));
         for n in 0..payments {
             let paid = at(i64::try_from(n).unwrap().saturating_add(1_000));
             if n.is_multiple_of(lost) {
                 observed.found(&attempt(n), paid, paid.plus(Duration::from_mins(1)));
             } else {
-                observed.reported(&attempt(n), (paid, true), paid.plus(Duration::from_secs(1)));
+                observed.reported(&attempt(n), paid, true, paid.plus(Duration::from_secs(1)));
             }
         }
         (observed, at(100_000))
@@ -144,7 +145,7 @@ mod tests {
         }
         let (mut observed, now) = after(200, 2);
         for n in 1_000..1_200 {
-            observed.reported(&attempt(n), (now, true), now);
+            observed.reported(&attempt(n), now, true, now);
         }
         assert_eq!(
             observed.callbacks(now),
@@ -173,10 +174,10 @@ mod tests {
             observed.found(&attempt(n), at(0), at(3_600));
         }
         for n in 100..300 {
-            observed.reported(&attempt(n), (at(4_000), true), at(4_001));
+            observed.reported(&attempt(n), at(4_000), true, at(4_001));
         }
         for n in 300..400 {
-            observed.reported(&attempt(n), (at(3_900), false), at(7_000));
+            observed.reported(&attempt(n), at(3_900), false, at(7_000));
         }
         assert_eq!(observed.callbacks(at(9_000)), CallbackDelivery::Arriving);
         assert_eq!(observed.last.len(), PAYMENTS_MAX);
@@ -195,11 +196,11 @@ mod tests {
             "they may still arrive"
         );
         for n in 0..100 {
-            observed.reported(&attempt(n), (at(2_000), true), at(2_003));
+            observed.reported(&attempt(n), at(2_000), true, at(2_003));
         }
         assert_eq!(observed.callbacks(at(9_000)), CallbackDelivery::Arriving);
         for n in 100..200 {
-            observed.reported(&attempt(n), (at(2_002), true), at(2_033));
+            observed.reported(&attempt(n), at(2_002), true, at(2_033));
         }
         assert_eq!(
             observed.callbacks(at(9_000)),

@@ -222,7 +222,8 @@ impl CircuitBreaker {
         &mut self,
         settings: &HealthSettings,
         begun: BegunCall,
-        (purpose, end): (CallPurpose, CallEnd),
+        purpose: CallPurpose,
+        end: CallEnd,
         now: Timestamp,
     ) {
         let now_ms = self.advance(now);
@@ -232,7 +233,7 @@ impl CircuitBreaker {
         }
         let took_ms = now_ms.saturating_sub(begun.at_ms);
         match (self.state, purpose, end) {
-            (BreakerPhase::Closed, ..) => self.record(settings, (purpose, end), took_ms, now_ms),
+            (BreakerPhase::Closed, ..) => self.record(settings, purpose, end, took_ms, now_ms),
             (
                 BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. },
                 CallPurpose::Create,
@@ -280,7 +281,8 @@ impl CircuitBreaker {
     fn record(
         &mut self,
         settings: &HealthSettings,
-        (purpose, end): (CallPurpose, CallEnd),
+        purpose: CallPurpose,
+        end: CallEnd,
         took_ms: u64,
         now_ms: u64,
     ) {

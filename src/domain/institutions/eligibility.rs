@@ -338,10 +338,11 @@ fn product(
 }
 
 fn product_excluded_reason(product: &Product, query: &OfferQuery<'_>) -> Option<IneligibleReason> {
-    let is_told = query.telling == PayerTelling::MayFollow || product.is_told(query.surroundings);
+    let is_complete =
+        query.telling == PayerTelling::MayFollow || product.has_what_it_wants(query.surroundings);
     if !product.works_for(query.surroundings) {
         Some(IneligibleReason::NotInThisWallet)
-    } else if !is_told {
+    } else if !is_complete {
         Some(IneligibleReason::PayerContextMissing)
     } else if query.expires.since(query.now) < product.least_left {
         Some(IneligibleReason::OrderExpiresSoon)
@@ -379,7 +380,7 @@ fn temporary_reason(
     query: &OfferQuery<'_>,
     health: Health,
 ) -> Option<IneligibleReason> {
-    let is_closed = |hours| !is_open(hours, query.now);
+    let is_closed = |(from, until)| !is_open(from, until, query.now);
     if contract.stopped {
         Some(IneligibleReason::ContractStopped)
     } else if is_down {
@@ -398,7 +399,7 @@ fn of(sums: &[AmountRange], currency: Currency) -> Option<&AmountRange> {
 }
 
 /// Hours may span midnight: 22:00 to 06:00.
-fn is_open((from, until): (u16, u16), now: Timestamp) -> bool {
+fn is_open(from: u16, until: u16, now: Timestamp) -> bool {
     let minute = now.minute_of_day();
     if from <= until {
         (from..until).contains(&minute)

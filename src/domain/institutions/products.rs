@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::domain::identifiers::{ProductId, Timestamp};
-use crate::domain::institutions::Mode;
+use crate::domain::institutions::{CallbackPath, Mode};
 use crate::domain::personal::payer_context::{PayerContext, PayerDetail, PayerDevice, PayerWallet};
 
 /// What an adapter declares about its institution's API.
@@ -21,6 +21,8 @@ pub struct Facts {
     pub repeatable_refund: bool,
     /// How often it may be called.
     pub rates: Rates,
+    /// Where its callbacks come to.
+    pub callback_path: CallbackPath,
 }
 
 /// How often an institution may be called.
@@ -182,7 +184,7 @@ impl Product {
     }
 
     /// Whether everything it wants of the payer is known.
-    pub fn is_told(&self, payer: &PayerContext) -> bool {
+    pub fn has_what_it_wants(&self, payer: &PayerContext) -> bool {
         self.wants.iter().all(|detail| payer.has(*detail))
     }
 }

@@ -260,7 +260,8 @@ impl Order {
     pub fn is_not_found_conclusive(
         &self,
         about: &EvidenceSubject,
-        (quiet, asked): (Option<Duration>, Timestamp),
+        quiet: Option<Duration>,
+        asked: Timestamp,
         facts: &Facts,
     ) -> bool {
         match about {

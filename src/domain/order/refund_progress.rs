@@ -100,12 +100,10 @@ impl Order {
         }
         let before = refund.decision.as_ref();
         let agrees = before.filter(|known| known.agrees_with(&decision));
-        let cause = ChangeCause::Decision(
-            decision.operator.clone(),
-            agrees.map(|one| one.operator.clone()),
-        );
+        let cause =
+            ChangeCause::Decision(decision.staff.clone(), agrees.map(|one| one.staff.clone()));
         let decided = match agrees {
-            Some(known) if known.operator == decision.operator => {
+            Some(known) if known.staff == decision.staff => {
                 return Err(DecisionIneffective::SameStaff);
             }
             // A succeeded refund needs a receipt to compare with its day's statement (M7): as read

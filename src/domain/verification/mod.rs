@@ -147,7 +147,7 @@ pub struct EntryRow {
     /// Its number in the journal.
     pub id: i64,
     /// Name of the event that caused it.
-    pub happening: String,
+    pub kind: String,
     /// The debited account.
     pub debit: String,
     /// The credited account.

@@ -19,17 +19,17 @@ type Posting = (String, String, String, i64, &'static str);
 pub(super) fn entries(of: &StoredOrder, report: &mut BreachSink<'_>) {
     let mut open: BTreeMap<Posting, i64> = BTreeMap::new();
     let covered = covered_minor(of);
-    let is_summed = |happening: &str| covered > 0 && LATE.contains(&happening);
+    let is_summed = |kind: &str| covered > 0 && LATE.contains(&kind);
     if covered > 0 {
         late_sums(of, covered, report);
     }
-    for entry in required(of).iter().filter(|one| !is_summed(one.happening)) {
+    for entry in required(of).iter().filter(|one| !is_summed(one.kind)) {
         let open = open.entry(posting(entry)).or_default();
         *open = open.saturating_add(1);
     }
-    for row in of.entries.iter().filter(|one| !is_summed(&one.happening)) {
+    for row in of.entries.iter().filter(|one| !is_summed(&one.kind)) {
         let posted = (
-            row.happening.clone(),
+            row.kind.clone(),
             row.debit.clone(),
             row.credit.clone(),
             row.amount.minor(),
@@ -46,12 +46,12 @@ pub(super) fn entries(of: &StoredOrder, report: &mut BreachSink<'_>) {
             ));
         }
     }
-    for ((happening, debit, credit, minor, currency), missing) in open {
+    for ((kind, debit, credit, minor, currency), missing) in open {
         if missing > 0 {
             report(Breach::of(
                 "M1",
                 of.order.no.as_str(),
-                format!("an entry {happening} {minor} {currency} {debit} -> {credit}"),
+                format!("an entry {kind} {minor} {currency} {debit} -> {credit}"),
                 format!("{missing} missing"),
             ));
         }
@@ -65,7 +65,7 @@ const COVERED: &str = "REFUND_COVERED";
 
 /// Covered part of over-refunds (R9), as posted. Unit: minor units.
 fn covered_minor(of: &StoredOrder) -> i64 {
-    let covered = of.entries.iter().filter(|one| one.happening == COVERED);
+    let covered = of.entries.iter().filter(|one| one.kind == COVERED);
     covered.fold(0, |sum, one| sum.saturating_add(one.amount.minor()))
 }
 
@@ -74,16 +74,13 @@ fn covered_minor(of: &StoredOrder) -> i64 {
 fn late_sums(of: &StoredOrder, covered: i64, report: &mut BreachSink<'_>) {
     let no = &of.order.no;
     let mut open: BTreeMap<(&str, String, String), i64> = BTreeMap::new();
-    let mut add = |happening, debit: String, credit: String, minor: i64| {
-        let sum: &mut i64 = open.entry((happening, debit, credit)).or_default();
+    let mut add = |kind, debit: String, credit: String, minor: i64| {
+        let sum: &mut i64 = open.entry((kind, debit, credit)).or_default();
         *sum = sum.saturating_add(minor);
     };
-    for entry in required(of)
-        .iter()
-        .filter(|one| LATE.contains(&one.happening))
-    {
+    for entry in required(of).iter().filter(|one| LATE.contains(&one.kind)) {
         let (debit, credit) = (entry.debit.name(), entry.credit.name());
-        add(entry.happening, debit, credit, entry.amount.minor());
+        add(entry.kind, debit, credit, entry.amount.minor());
     }
     let is_paying = |one: &&AttemptRow| of.order.paying_attempt_id.as_ref() == Some(&one.id);
     let whole = Amount::from_minor(covered, of.order.amount.currency());
@@ -98,20 +95,20 @@ fn late_sums(of: &StoredOrder, covered: i64, report: &mut BreachSink<'_>) {
             (JournalEntry::covered(no, whole), covered),
         ] {
             let (debit, credit) = (entry.debit.name(), entry.credit.name());
-            add(entry.happening, debit, credit, minor);
+            add(entry.kind, debit, credit, minor);
         }
     }
     let late = of.entries.iter();
-    for row in late.filter(|one| LATE.contains(&one.happening.as_str())) {
+    for row in late.filter(|one| LATE.contains(&one.kind.as_str())) {
         let minor = row.amount.minor().saturating_neg();
-        add(&row.happening, row.debit.clone(), row.credit.clone(), minor);
+        add(&row.kind, row.debit.clone(), row.credit.clone(), minor);
     }
-    for ((happening, debit, credit), missing) in open {
+    for ((kind, debit, credit), missing) in open {
         if missing != 0 {
             report(Breach::of(
                 "M1",
                 no.as_str(),
-                format!("the total of {happening} {debit} -> {credit} that its refunds require"),
+                format!("the total of {kind} {debit} -> {credit} that its refunds require"),
                 format!("{missing} missing"),
             ));
         }
@@ -182,7 +179,7 @@ fn required(of: &StoredOrder) -> Vec<JournalEntry> {
 
 fn posting(entry: &JournalEntry) -> Posting {
     (
-        entry.happening.to_owned(),
+        entry.kind.to_owned(),
         entry.debit.name(),
         entry.credit.name(),
         entry.amount.minor(),
@@ -193,7 +190,7 @@ fn posting(entry: &JournalEntry) -> Posting {
 fn written(row: &EntryRow) -> String {
     format!(
         "{} {} {} {} -> {}",
-        row.happening,
+        row.kind,
         row.amount.minor(),
         row.amount.currency().code(),
         row.debit,

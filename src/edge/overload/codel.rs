@@ -82,23 +82,20 @@ fn step(count: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     const TARGET: Duration = Duration::from_millis(20);
     const OVER: Duration = Duration::from_millis(30);
 
     /// When requests are rejected that wait so long, one a millisecond, for so many of them.
-    fn rejected(
-        codel: &Codel,
-        began: Instant,
-        (from, to): (u64, u64),
-        waited: Duration,
-    ) -> Vec<u64> {
+    fn rejected(codel: &Codel, began: Instant, ms: Range<u64>, waited: Duration) -> Vec<u64> {
         let rejects = |ms: &u64| {
             let now = began.checked_add(Duration::from_millis(*ms)).unwrap();
             codel.rejects(waited, TARGET, now)
         };
-        (from..to).filter(rejects).collect()
+        ms.filter(rejects).collect()
     }
 
     /// A burst is served; in a standing queue requests are rejected ever more often, by the square root,
@@ -106,10 +103,10 @@ mod tests {
     #[test]
     fn a_standing_wait_is_met_ever_more_often() {
         let (codel, began) = (Codel::default(), Instant::now());
-        let times = rejected(&codel, began, (0, 500), OVER);
+        let times = rejected(&codel, began, 0..500, OVER);
         assert_eq!(times, [100, 200, 271, 329, 379, 424, 465]);
-        assert!(rejected(&codel, began, (500, 501), TARGET / 2).is_empty());
-        assert_eq!(rejected(&codel, began, (501, 602), OVER), [601]);
+        assert!(rejected(&codel, began, 500..501, TARGET / 2).is_empty());
+        assert_eq!(rejected(&codel, began, 501..602, OVER), [601]);
     }
 
     /// Callers do not slow down: while the queue stands, a request that would wait twice the target is
@@ -118,7 +115,7 @@ mod tests {
     fn a_flood_is_rejected_as_it_comes() {
         let (codel, began) = (Codel::default(), Instant::now());
         assert!(!codel.is_flooded(OVER * 2, TARGET, began));
-        assert_eq!(rejected(&codel, began, (0, 150), OVER * 2), [100]);
+        assert_eq!(rejected(&codel, began, 0..150, OVER * 2), [100]);
         let last = began.checked_add(Duration::from_millis(150)).unwrap();
         assert!(codel.is_flooded(OVER * 2, TARGET, last));
         assert!(!codel.is_flooded(OVER, TARGET, last));
@@ -130,7 +127,7 @@ mod tests {
     #[test]
     fn a_long_silence_is_no_standing_wait() {
         let (codel, began) = (Codel::default(), Instant::now());
-        assert!(rejected(&codel, began, (0, 1), OVER).is_empty());
-        assert!(rejected(&codel, began, (5_000, 5_001), OVER).is_empty());
+        assert!(rejected(&codel, began, 0..1, OVER).is_empty());
+        assert!(rejected(&codel, began, 5_000..5_001, OVER).is_empty());
     }
 }

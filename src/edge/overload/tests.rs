@@ -47,10 +47,20 @@ fn at(overload: &Overload, ms: u64) -> Instant {
 }
 
 /// What is decided about a request that need not wait for a permit.
-fn judged(overload: &Overload, who: (Priority, Caller), now: Instant) -> Result<(), Cause> {
-    let left = (overload.left(now), now);
-    overload.judge(who, left, &bounds(), Codel::is_flooded)?;
-    overload.judge(who, (overload.delay(), now), &bounds(), Codel::rejects)
+fn judged(
+    overload: &Overload,
+    priority: Priority,
+    caller: Caller,
+    now: Instant,
+) -> Result<(), Cause> {
+    let waits = |waited| RequestWait {
+        priority,
+        caller,
+        waited,
+        now,
+    };
+    overload.judge(&waits(overload.left(now)), &bounds(), Codel::is_flooded)?;
+    overload.judge(&waits(overload.delay()), &bounds(), Codel::rejects)
 }
 
 /// How many of each priority were admitted, of one a millisecond.
@@ -66,7 +76,7 @@ fn let_in(
         overload.tick(delay, now);
         for (count, priority) in counts.iter_mut().zip(priorities) {
             overload.count(caller);
-            let is_let_in = judged(overload, (priority, caller), now).is_ok();
+            let is_let_in = judged(overload, priority, caller, now).is_ok();
             *count = count.saturating_add(u64::from(is_let_in));
         }
     }
@@ -187,7 +197,8 @@ async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
         );
         let order = judged(
             &overload,
-            (Priority::NewOrder, Caller::Proven),
+            Priority::NewOrder,
+            Caller::Proven,
             at(&overload, ms),
         );
         assert!(order.is_ok(), "at {ms} ms");
@@ -206,8 +217,8 @@ async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
     assert_eq!(orders, [0; 4]);
     let now = at(&overload, 401);
     overload.tick(very_late, now);
-    let payer = (Priority::Other, Caller::Unauthenticated);
-    assert!(judged(&overload, payer, now).is_ok());
+    let payer = Caller::Unauthenticated;
+    assert!(judged(&overload, Priority::Other, payer, now).is_ok());
 }
 
 /// The wait for the processor shrinks as tasks run: only as many requests are rejected as necessary.
@@ -220,7 +231,8 @@ async fn orders_are_let_in_again_before_the_processor_runs_dry() {
     let order = |ms| {
         judged(
             &overload,
-            (Priority::NewOrder, Caller::Proven),
+            Priority::NewOrder,
+            Caller::Proven,
             at(&overload, ms),
         )
     };

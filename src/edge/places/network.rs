@@ -13,7 +13,7 @@ pub(super) type Network = (IpAddr, u8);
 pub(super) const ALL: Network = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// An address's networks, each with the connections it may hold, the widest last.
-pub(super) fn networks(address: IpAddr, (all, share): (u32, u32)) -> Vec<(Network, u32)> {
+pub(super) fn networks(address: IpAddr, all: u32, share: u32) -> Vec<(Network, u32)> {
     let mut found = vec![(ALL, all)];
     match address.to_canonical() {
         IpAddr::V4(v4) => found.push(((IpAddr::V4(v4), 32), share)),

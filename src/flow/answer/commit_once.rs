@@ -97,7 +97,8 @@ pub(in crate::flow) async fn commit(
 /// the refusal to send: the given one, unless the nonce turns out to be spent already.
 pub async fn refuse(
     store: &Store,
-    (refusal, cause): (Refusal, ChangeCause),
+    refusal: Refusal,
+    cause: ChangeCause,
     now: Timestamp,
 ) -> Refused {
     if spends_none(&refusal) {

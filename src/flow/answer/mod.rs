@@ -19,7 +19,8 @@ use crate::world::signing::SigningPool;
 pub async fn sign_answer(
     pool: &SigningPool,
     platform: &PlatformIdentity,
-    (request, label): (&Request<Bytes>, &str),
+    request: &Request<Bytes>,
+    label: &str,
     answer: &mut Response<Bytes>,
     now: Timestamp,
 ) {

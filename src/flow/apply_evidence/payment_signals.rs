@@ -22,14 +22,14 @@ pub(in crate::flow) fn signal_moved(world: &World, evidence: &Evidence, order: &
             Finding::Succeeded(receipt),
             EvidenceSource::Query | EvidenceSource::Create | EvidenceSource::Close,
         ) => {
-            let payment = (attempt, receipt.paid_at);
-            world.health.found(institution, payment, now);
+            let health = &world.health;
+            health.found(institution, attempt, receipt.paid_at, now);
         }
         (Finding::Accepted(_), EvidenceSource::Create)
             if world.health.callbacks(institution, now) == CallbackDelivery::Missing =>
         {
-            let signalled = (&order.no, institution);
-            world.signals.raise(signalled, Signal::Accepted, now);
+            let signals = &world.signals;
+            signals.raise(&order.no, institution, Signal::Accepted, now);
         }
         _ => (),
     }
@@ -39,22 +39,23 @@ pub(in crate::flow) fn signal_moved(world: &World, evidence: &Evidence, order: &
 pub(in crate::flow) fn signal_callback(
     world: &World,
     evidence: &Evidence,
-    (now, is_first): (Timestamp, bool),
+    now: Timestamp,
+    is_first: bool,
 ) {
     if let (EvidenceSubject::Attempt(attempt), Finding::Succeeded(receipt)) =
         (&evidence.about, &evidence.finding)
     {
-        let payment = (attempt, receipt.paid_at);
-        world
-            .health
-            .reported(&evidence.institution, payment, (now, is_first));
+        let (institution, paid_at) = (&evidence.institution, receipt.paid_at);
+        let health = &world.health;
+        health.reported(institution, attempt, paid_at, is_first, now);
     }
 }
 
 /// Raises a signal for an order that waits for its payer: somebody read it, or the payer came back.
 pub fn signal_look(world: &World, order: &Order, signal: Signal) {
     if let Some(attempt) = order.waiting_attempt() {
-        let signalled = (&order.no, &attempt.institution);
-        world.signals.raise(signalled, signal, world.clock.now());
+        let now = world.clock.now();
+        let institution = &attempt.institution;
+        world.signals.raise(&order.no, institution, signal, now);
     }
 }

@@ -33,7 +33,8 @@ pub(in crate::flow) trait Conversation: Sync {
     fn begin(
         &self,
         stamp: Stamp,
-        signing: (&SigningPool, Option<SigningPlace>),
+        pool: &SigningPool,
+        place: Option<SigningPlace>,
     ) -> impl Future<Output = Step<Self::Outcome>> + Send;
 
     /// The next step after a reply.
@@ -107,8 +108,7 @@ pub(in crate::flow) async fn execute<C: Conversation>(
         steps: 0,
     };
     let mut asked_at = run.begun;
-    let signing = (&*world.signing, start.place);
-    let mut step = call.begin(start.stamp, signing).await;
+    let mut step = call.begin(start.stamp, &world.signing, start.place).await;
     loop {
         let outgoing = match step {
             Step::Done(outcome) => return Ok((outcome, asked_at)),
@@ -196,7 +196,7 @@ impl<C: Conversation> Run<'_, C> {
             self.log(at, request, class, reply);
         }
         if let Some((purpose, end)) = self.call.purpose().zip(end) {
-            world.health.end(id, health, (purpose, end), stamp.now);
+            world.health.end(id, health, purpose, end, stamp.now);
         }
         step.map(|step| (step, asked_at))
     }
@@ -361,7 +361,8 @@ fn origin(request: &Request<Bytes>) -> Option<String> {
 
 /// Signs in a place of the pool, or in the next that comes free; `None` if none did in time.
 pub(in crate::flow) async fn sign_in<T: Send + 'static>(
-    (pool, place): (&SigningPool, Option<SigningPlace>),
+    pool: &SigningPool,
+    place: Option<SigningPlace>,
     sign: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     match place {

@@ -130,9 +130,9 @@ mod tests {
 
     const NAMES: &[&str] = &["out_trade_no", "total_fee", "biz_content", "respCode"];
 
-    type Writer = fn(&mut Vec<u8>, &[u8], ShownFields) -> Option<()>;
+    type FlatWriter = fn(&mut Vec<u8>, &[u8], ShownFields) -> Option<()>;
 
-    fn shown(write: Writer, bytes: &str) -> Option<Value> {
+    fn shown(write: FlatWriter, bytes: &str) -> Option<Value> {
         let mut out = Vec::new();
         write(&mut out, bytes.as_bytes(), ShownFields::Listed(NAMES))?;
         Some(serde_json::from_slice(&out).unwrap())

@@ -19,7 +19,8 @@ pub(in crate::flow) enum PollResult {
 pub async fn put_off(
     unresolved: &dyn Unresolved,
     lease: &Lease,
-    (object, until): (&PollTarget, Timestamp),
+    object: &PollTarget,
+    until: Timestamp,
 ) -> Result<(), StoreError> {
     let LeasedWork::Order(order) = &lease.of else {
         return Ok(());
@@ -75,7 +76,8 @@ pub(in crate::flow) fn kept_back(
 }
 
 /// The shortest and the longest wait after a query that could not be sent.
-const SHORTAGE_WAITS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+const SHORTAGE_WAIT_MIN: Duration = Duration::from_secs(3);
+const SHORTAGE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Postpones a query that was not sent for a local reason: it is not counted, and retried after its
 /// usual interval, within bounds.
@@ -88,7 +90,7 @@ pub(in crate::flow) fn postpone_unsent(
     let mut as_polled = order.clone();
     as_polled.count_poll(object, CallbackDelivery::default(), now);
     let next = as_polled.schedule_of(object).map(|schedule| schedule.next);
-    let wait = next.map_or(SHORTAGE_WAITS.0, |next| next.since(now));
-    let wait = wait.clamp(SHORTAGE_WAITS.0, SHORTAGE_WAITS.1);
+    let wait = next.map_or(SHORTAGE_WAIT_MIN, |next| next.since(now));
+    let wait = wait.clamp(SHORTAGE_WAIT_MIN, SHORTAGE_WAIT_MAX);
     kept_back(world, order, object, PermitUnavailable { wait })
 }

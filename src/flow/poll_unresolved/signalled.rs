@@ -3,35 +3,24 @@
 use super::pacing::{PollResult, return_lease};
 use super::poll_target;
 use crate::domain::order::{CallbackDelivery, PollTarget, Urgency};
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::store::{Lease, LeasedWork, Store, StoreError};
-use crate::world::World;
+use crate::flow::FlowScope;
+use crate::store::{Lease, LeasedWork, StoreError};
 use crate::world::signals::POLL_GAP_MIN;
 
 /// Polls a leased order that waits for its payer, because of a signal. While callbacks arrive, this
 /// does not count in its schedule, so scheduled queries still happen.
-pub async fn poll_signalled_order(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    lease: &Lease,
-) -> Result<(), StoreError> {
+pub async fn poll_signalled_order(scope: FlowScope<'_>, lease: &Lease) -> Result<(), StoreError> {
     let LeasedWork::Order(order) = &lease.of else {
         return Ok(());
     };
+    let FlowScope { store, world, .. } = scope;
     let Some(attempt) = order.waiting_attempt() else {
         let stands = PollResult::Stands(order.clone(), 0);
         return return_lease(&*store.unresolved, lease, stands, 0).await;
     };
     let object = PollTarget::Attempt(attempt.id.clone());
     let (schedule, through) = (attempt.schedule, attempt.institution.clone());
-    let polled = poll_target(
-        store,
-        world,
-        snapshot,
-        (**order).clone(),
-        (&object, Urgency::Signal),
-    );
+    let polled = poll_target(scope, (**order).clone(), &object, Urgency::Signal);
     let polled = match polled.await? {
         PollResult::Stands(mut order, commits) => {
             let now = world.clock.now();

@@ -1,13 +1,13 @@
 //! How a callback is acknowledged: the classification, and the reply in the institution's format.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 
-use crate::domain::attempt::Stamp;
+use super::IncomingCallback;
 use crate::flow::apply_evidence::EvidenceOutcome;
-use crate::institution::{Acknowledgement, Institution, SigningParty};
+use crate::institution::{Acknowledgement, Callback, SigningParty};
 use crate::store::{InboxStatus, StoreError};
-use crate::world::signing::SigningPool;
+use crate::world::World;
 
 /// How an authenticated callback is acknowledged, and the status it is archived with.
 pub(super) fn acknowledgement_of(
@@ -37,20 +37,30 @@ pub(super) fn acknowledgement_of(
 
 /// The reply in the institution's own format; signed in the signing pool if the key is slow.
 pub(super) async fn acknowledgement(
-    pool: &SigningPool,
-    adapter: &dyn Institution,
-    callback: &Request<Bytes>,
+    world: &World,
+    incoming: &IncomingCallback<'_>,
     acknowledged: Acknowledgement,
-    known_by: (&str, Stamp),
 ) -> Response<Bytes> {
-    let (request_id, stamp) = known_by;
-    if let Some(slow) = adapter.slow(SigningParty::Answer(callback)) {
-        let (callback, request_id) = (callback.clone(), request_id.to_owned());
-        let signed =
-            pool.sign(move || slow.acknowledge(&callback, acknowledged, &request_id, &stamp));
+    let IncomingCallback {
+        adapter,
+        callback,
+        request_id,
+        stamp,
+        ..
+    } = incoming;
+    if let Some(slow) = adapter.slow(SigningParty::Answer(*callback)) {
+        let (message, account) = (callback.message.clone(), callback.account.cloned());
+        let (request_id, stamp) = (request_id.clone(), *stamp);
+        let signed = world.signing.sign(move || {
+            let callback = Callback {
+                message: &message,
+                account: account.as_ref(),
+            };
+            slow.acknowledge(callback, acknowledged, &request_id, &stamp)
+        });
         if let Some(signed) = signed.await {
             return signed;
         }
     }
-    adapter.acknowledge(callback, acknowledged, request_id, &stamp)
+    adapter.acknowledge(*callback, acknowledged, request_id, stamp)
 }

@@ -1,30 +1,25 @@
 //! Callbacks that are not evidence: forged, or authentic and unreadable.
 
-use bytes::Bytes;
-use http::Request;
-
 use super::acknowledging::acknowledgement;
-use super::recording::message;
-use super::{CallbackOutcome, CallbackResponse};
-use crate::domain::attempt::Stamp;
-use crate::domain::identifiers::InstitutionId;
+use super::{CallbackOutcome, CallbackResponse, IncomingCallback};
+use crate::flow::FlowScope;
 use crate::flow::exchange_log::mentioned;
-use crate::institution::{Acknowledgement, Institution, Unverified};
-use crate::store::{InboxStatus, Store};
-use crate::world::signing::SigningPool;
+use crate::institution::{Acknowledgement, Unverified};
+use crate::store::InboxStatus;
 
 /// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
 /// for manual review if it is.
 pub(super) async fn reject_callback(
-    store: &Store,
-    pool: &SigningPool,
-    (institution, adapter): (&InstitutionId, &dyn Institution),
-    callback: &Request<Bytes>,
+    scope: FlowScope<'_>,
+    incoming: &IncomingCallback<'_>,
     why: Unverified,
-    known_by: (&str, Stamp),
 ) -> CallbackOutcome {
-    let (request_id, stamp) = known_by;
-    let now = stamp.now;
+    let IncomingCallback {
+        institution,
+        callback,
+        request_id,
+        ..
+    } = incoming;
     let acknowledged = why.received();
     let status = match acknowledged {
         Acknowledgement::Unverified => InboxStatus::Forged,
@@ -39,14 +34,18 @@ pub(super) async fn reject_callback(
         tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
             "an authenticated callback is not evidence");
     }
-    let _ = store
+    let _ = scope
+        .store
         .archive
-        .archive(&message(institution, callback, status, now))
+        .archive(&incoming.archived_as(status))
         .await;
     let answer = match status {
-        InboxStatus::Forged => adapter.acknowledge(callback, acknowledged, request_id, &stamp),
+        InboxStatus::Forged => {
+            let (adapter, stamp) = (incoming.adapter, &incoming.stamp);
+            adapter.acknowledge(*callback, acknowledged, request_id, stamp)
+        }
         InboxStatus::Genuine | InboxStatus::Quarantined => {
-            acknowledgement(pool, adapter, callback, acknowledged, known_by).await
+            acknowledgement(scope.world, incoming, acknowledged).await
         }
     };
     CallbackOutcome {
@@ -54,9 +53,9 @@ pub(super) async fn reject_callback(
             answer,
             status,
             why: why.word(),
-            request_id: request_id.to_owned(),
+            request_id: request_id.clone(),
         },
-        about: mentioned(institution, callback.body()),
+        about: mentioned(institution, callback.message.body()),
         status: format!("{}: {}", status.name(), why.word()),
         has_paid: false,
     }

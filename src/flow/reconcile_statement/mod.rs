@@ -21,13 +21,12 @@ use crate::domain::statement::{
     DifferenceKind, LINES_MAX, StatementDifference, StatementLine, StatementTotals,
     UnusableStatement, compare, mark, missing,
 };
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::apply_evidence;
 use crate::flow::call_institution::{acquire_permit, ask_with_permit};
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::institution::{Call, Institution};
+use crate::institution::{Institution, Operation};
 use crate::store::ledger::{BREAKS_AT_ONCE, MovementCursor, Reconciliation, ReconciliationLedger};
-use crate::store::{OrderKey, Store, StoreError};
-use crate::world::World;
+use crate::store::{OrderKey, StoreError};
 
 /// Lines compared in one read of the store.
 pub const LINES_AT_ONCE: usize = 1_000;
@@ -52,14 +51,10 @@ pub trait StatementSource: Send {
 
 /// The dependencies of reconciliation.
 pub struct ReconciliationScope<'a> {
-    /// Orders.
-    pub store: &'a Store,
+    /// What every flow works with.
+    pub flow: FlowScope<'a>,
     /// Movements and reconciliation breaks.
     pub ledger: &'a dyn ReconciliationLedger,
-    /// Clock and network.
-    pub world: &'a World,
-    /// The configuration, with the adapters.
-    pub snapshot: &'a ConfigurationSnapshot,
 }
 
 /// Progress of a reconciliation.
@@ -150,6 +145,7 @@ pub async fn reconcile_statement(
                 audit_entry: of.audit_entry("statement.reconcile", result),
             };
             scope
+                .flow
                 .store
                 .changes
                 .commit(&Change::configured(refused, of.at))
@@ -342,18 +338,23 @@ async fn query_movement(
         EvidenceSubject::Attempt(attempt) => OrderKey::Attempt(id, attempt.clone()),
         EvidenceSubject::Refund(no) => OrderKey::Refund(id, no.clone()),
     };
-    let adapter = scope.snapshot.adapters.get(&of.institution);
-    let (Some(adapter), Some(order)) = (adapter, scope.store.orders.order(&key).await?) else {
+    let FlowScope {
+        store,
+        world,
+        snapshot,
+    } = scope.flow;
+    let adapter = snapshot.adapters.get(&of.institution);
+    let (Some(adapter), Some(order)) = (adapter, store.orders.order(&key).await?) else {
         return Ok(());
     };
     let call = match &about {
         EvidenceSubject::Attempt(id) => {
             let attempt = order.attempts.iter().find(|attempt| attempt.id == *id);
-            attempt.map(|attempt| Call::Query(attempt, &order.terms))
+            attempt.map(|attempt| snapshot.call(Operation::Query, attempt, &order.terms))
         }
         EvidenceSubject::Refund(no) => order.refund(no).and_then(|refund| {
             let attempt = order.attempt_of(refund)?;
-            Some(Call::RefundQuery(refund, attempt, &order.terms))
+            Some(snapshot.call(Operation::RefundQuery(refund), attempt, &order.terms))
         }),
     };
     let Some(call) = call else {
@@ -361,12 +362,11 @@ async fn query_movement(
     };
     let adapter: &dyn Institution = adapter.as_ref();
     for _ in 0..PERMIT_TRIES {
-        let Ok(permit) = acquire_permit(scope.world, &of.institution, &order.terms.merchant).await
-        else {
+        let Ok(permit) = acquire_permit(world, &of.institution, &order.terms.merchant).await else {
             continue;
         };
-        let evidence = ask_with_permit(scope.world, adapter, &call, permit).await;
-        apply_evidence(scope.store, scope.world, adapter, evidence, None).await?;
+        let evidence = ask_with_permit(world, adapter, &call, permit).await;
+        apply_evidence(scope.flow, adapter, evidence, None).await?;
         break;
     }
     Ok(())

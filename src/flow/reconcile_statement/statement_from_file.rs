@@ -84,7 +84,9 @@ impl<R: BufRead + Send> FromFile<R> {
 
     fn end(
         &mut self,
-        (institution, date, lines): (&str, &str, u64),
+        institution: &str,
+        date: &str,
+        lines: u64,
         buffer: &mut Vec<u8>,
     ) -> Result<(), UnusableStatement> {
         if institution != self.institution.as_str() {
@@ -148,7 +150,7 @@ impl<R: BufRead + Send> StatementSource for FromFile<R> {
                     institution,
                     date,
                     lines,
-                } => self.end((&institution, &date, lines), &mut buffer)?,
+                } => self.end(&institution, &date, lines, &mut buffer)?,
             }
         }
         Ok((!lines.is_empty()).then_some(lines))

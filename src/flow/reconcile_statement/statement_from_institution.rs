@@ -65,7 +65,7 @@ impl<'a> FromInstitution<'a> {
         scope: &'a ReconciliationScope<'_>,
         of: &Reconciliation,
     ) -> Result<Self, NotReconciled> {
-        let adapter = scope.snapshot.adapters.get(&of.institution);
+        let adapter = scope.flow.snapshot.adapters.get(&of.institution);
         let adapter = adapter.ok_or_else(|| {
             let detail = format!(
                 "expected a configured institution, found {}",
@@ -78,7 +78,7 @@ impl<'a> FromInstitution<'a> {
             return Err(UnusableStatement::new("no_statement", detail).into());
         }
         let moved = scope.ledger.receivers(&of.institution, &of.day).await?;
-        let contracts = scope.snapshot.routing.contracts.values();
+        let contracts = scope.flow.snapshot.routing.contracts.values();
         let agreed = contracts
             .filter(|contract| contract.institution == of.institution)
             .map(|contract| AccountReceiver {
@@ -94,7 +94,7 @@ impl<'a> FromInstitution<'a> {
         let receivers = receivers.map(|(receiver, account)| AccountReceiver { account, receiver });
         let receivers: BTreeSet<AccountReceiver> = receivers.collect();
         Ok(Self {
-            world: scope.world,
+            world: scope.flow.world,
             adapter: Arc::clone(adapter),
             date: of.day.date.clone(),
             receivers: receivers.into_iter(),
@@ -141,7 +141,8 @@ impl Conversation for PageCall<'_> {
     async fn begin(
         &self,
         stamp: Stamp,
-        signing: (&SigningPool, Option<SigningPlace>),
+        pool: &SigningPool,
+        place: Option<SigningPlace>,
     ) -> Step<Self::Outcome> {
         let party = SigningParty::Account(&self.query.of.account);
         let Some(slow) = self.adapter.slow(party) else {
@@ -151,7 +152,7 @@ impl Conversation for PageCall<'_> {
             });
         };
         let query = self.query.clone();
-        let signed = sign_in(signing, move || {
+        let signed = sign_in(pool, place, move || {
             let statements = slow.statements();
             statements.map(|statements| statements.begin_page(&query, &stamp))
         });

@@ -7,14 +7,13 @@ use http::Request;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::digest::sha256;
-use crate::domain::identifiers::{MerchantId, OperatorId, RefundOrderNo, Timestamp, hex, unhex};
+use crate::domain::identifiers::{MerchantId, RefundOrderNo, StaffId, Timestamp, hex, unhex};
 use crate::domain::order::Order;
 use crate::domain::refund::{DecisionIneffective, RefundDecision, RefundState};
 use crate::domain::statement::is_number;
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
+use crate::flow::FlowScope;
 use crate::signature::verify_request;
-use crate::store::{Committed, InboxMessage, InboxStatus, OrderKey, Store, StoreError};
-use crate::world::World;
+use crate::store::{Committed, InboxMessage, InboxStatus, OrderKey, StoreError};
 
 /// The target URI that staff sign: no real host, so that the signature is valid nowhere else.
 pub const TARGET: &str = "https://control.paymux.invalid/refunds/decide";
@@ -91,13 +90,12 @@ pub enum DecisionRefused {
 /// # Errors
 /// [`DecisionRefused`].
 pub async fn decide_refund(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     signed: &Request<Bytes>,
     statement: Bytes,
 ) -> Result<DecisionOutcome, DecisionRefused> {
-    let (key, no, decision) = read(world, snapshot, signed)?;
+    let FlowScope { store, world, .. } = scope;
+    let (key, no, decision) = read(scope, signed)?;
     let found = sha256(&statement);
     if found != decision.statement {
         return Err(DecisionRefused::AnotherStatement {
@@ -144,12 +142,14 @@ fn state(order: &Order, no: &RefundOrderNo) -> Option<RefundState> {
 }
 
 fn read(
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     signed: &Request<Bytes>,
 ) -> Result<(OrderKey, RefundOrderNo, RefundDecision), DecisionRefused> {
+    let FlowScope {
+        world, snapshot, ..
+    } = scope;
     let now_s = world.clock.now().seconds();
-    let proven = verify_request(signed, TARGET, &snapshot.operators, now_s)
+    let proven = verify_request(signed, TARGET, &snapshot.staff, now_s)
         .map_err(|fault| DecisionRefused::Unproven(fault.to_string()))?;
     let recent = now_s.saturating_sub(VALID_FOR_S)..=now_s.saturating_add(AHEAD_S);
     if !recent.contains(&proven.created_s) {
@@ -160,7 +160,7 @@ fn read(
     let body: RefundDecisionBody = serde_json::from_slice(signed.body())
         .map_err(|_| DecisionRefused::Unreadable("expected the fields of a decision"))?;
     let unreadable = |what| move |_| DecisionRefused::Unreadable(what);
-    let operator = OperatorId::parse(&proven.owner).map_err(unreadable("operator"))?;
+    let staff = StaffId::parse(&proven.owner).map_err(unreadable("staff"))?;
     let merchant = MerchantId::parse(&body.merchant_id).map_err(unreadable("merchantId"))?;
     let no = RefundOrderNo::parse(&body.refund_order_no).map_err(unreadable("refundOrderNo"))?;
     let statement = unhex(&body.statement_sha256);
@@ -177,7 +177,7 @@ fn read(
         ));
     }
     let decision = RefundDecision {
-        operator,
+        staff,
         succeeded: body.succeeded,
         statement,
         institution_no: number.map(Into::into),

@@ -9,23 +9,25 @@ use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::order::{INTENT_TIMEOUT, Order, PollTarget, Urgency};
 use crate::domain::refund::{Refund, RefundState, SendStatus};
 use crate::domain::schedule;
+use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{
     QUERY_TIMEOUTS, SendOptions, acquire_signing_place, ask_with_permit, send_once,
 };
 use crate::flow::poll_unresolved::pacing::{PollResult, counted, kept_back, postpone_unsent};
-use crate::institution::{Call, Institution};
+use crate::institution::{Institution, Operation};
 use crate::store::{Committed, Store, StoreError};
-use crate::world::{Permit, World};
+use crate::world::Permit;
 
 /// Does the due work of a refund that is not final.
 pub(in crate::flow) async fn poll_refund(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
     order: Order,
-    (no, urgency): (&RefundOrderNo, Urgency),
+    no: &RefundOrderNo,
+    urgency: Urgency,
 ) -> Result<PollResult, StoreError> {
+    let FlowScope { store, world, .. } = scope;
     let object = PollTarget::Refund(no.clone());
     let Some(refund) = order.refund(no).cloned() else {
         return Ok(counted(world, order, &object));
@@ -54,9 +56,9 @@ pub(in crate::flow) async fn poll_refund(
     };
     match (refund.state, refund.sending) {
         (RefundState::Reserved, SendStatus::Waits(_)) => {
-            send(store, world, adapter, (order, no), permit).await
+            send(scope, adapter, order, no, permit).await
         }
-        _ => query(store, world, adapter, (order, &refund), permit).await,
+        _ => query(scope, adapter, order, &refund, permit).await,
     }
 }
 
@@ -77,12 +79,13 @@ fn put_off_until(mut order: Order, object: &PollTarget, until: Timestamp) -> Pol
 
 /// Sends a due refund, after committing its intent (R4).
 async fn send(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
-    (order, no): (Order, &RefundOrderNo),
+    order: Order,
+    no: &RefundOrderNo,
     permit: Permit,
 ) -> Result<PollResult, StoreError> {
+    let FlowScope { store, world, .. } = scope;
     let object = PollTarget::Refund(no.clone());
     let now = world.clock.now();
     let mut order = order;
@@ -112,7 +115,9 @@ async fn send(
     let Some((sent, attempt)) = sent.and_then(|one| Some((one, order.attempt_of(one)?))) else {
         return Ok(PollResult::Moved);
     };
-    let call = Call::Refund(sent, attempt, &order.terms);
+    let call = scope
+        .snapshot
+        .call(Operation::Refund(sent), attempt, &order.terms);
     let options = SendOptions {
         timeouts: QUERY_TIMEOUTS,
         permit: Some(permit),
@@ -121,7 +126,7 @@ async fn send(
     };
     let evidence = send_once(world, adapter, &call, options).await;
     let known = Some(order.clone());
-    let outcome = apply_evidence(store, world, adapter, evidence, known).await?;
+    let outcome = apply_evidence(scope, adapter, evidence, known).await?;
     if outcome.has_moved() {
         return Ok(PollResult::Moved);
     }
@@ -134,17 +139,20 @@ async fn send(
 
 /// Queries a refund that was sent.
 async fn query(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     adapter: &dyn Institution,
-    (order, refund): (Order, &Refund),
+    order: Order,
+    refund: &Refund,
     permit: Permit,
 ) -> Result<PollResult, StoreError> {
+    let world = scope.world;
     let object = PollTarget::Refund(refund.no.clone());
     let Some(attempt) = order.attempt_of(refund) else {
         return Ok(counted(world, order, &object));
     };
-    let call = Call::RefundQuery(refund, attempt, &order.terms);
+    let call = scope
+        .snapshot
+        .call(Operation::RefundQuery(refund), attempt, &order.terms);
     let is_throttled = permit.watch();
     let evidence = ask_with_permit(world, adapter, &call, permit).await;
     if is_throttled.is_set() {
@@ -168,7 +176,7 @@ async fn query(
             .acquire_question_permit(adapter.id(), urgency)
             .await
         {
-            Ok(permit) => send(store, world, adapter, (*order, &refund.no), permit).await,
+            Ok(permit) => send(scope, adapter, *order, &refund.no, permit).await,
             // The query is done; the next poll sends it.
             Err(_) => Ok(PollResult::Stands(order, commits)),
         };
@@ -177,7 +185,7 @@ async fn query(
     // A refund that the institution reports as accepted needs no manual review, however long it
     // takes.
     let is_accepted = matches!(evidence.finding, Finding::Accepted(_));
-    let outcome = apply_evidence(store, world, adapter, evidence, known).await?;
+    let outcome = apply_evidence(scope, adapter, evidence, known).await?;
     if outcome.has_moved() {
         return Ok(PollResult::Moved);
     }
@@ -191,7 +199,7 @@ async fn query(
     if let Some(refund) = refund.filter(|one| schedule::awaits_manual_review(one.schedule.asked)) {
         tracing::error!(order.no = %order.no, refund.no = %refund.no,
             "a refund is still unresolved after the whole schedule; manual review needed");
-        if move_to_manual_review(store, world, &order, &refund.no).await? {
+        if move_to_manual_review(scope, &order, &refund.no).await? {
             return Ok(PollResult::Moved);
         }
     }
@@ -200,11 +208,11 @@ async fn query(
 
 /// Moves a refund to manual review, step by step. Returns whether anything changed.
 async fn move_to_manual_review(
-    store: &Store,
-    world: &World,
+    scope: FlowScope<'_>,
     order: &Order,
     no: &RefundOrderNo,
 ) -> Result<bool, StoreError> {
+    let FlowScope { store, world, .. } = scope;
     let first = order.move_to_manual_review(no, world.clock.now());
     let mut current = commit(store, first).await?;
     let moved = current.is_some();

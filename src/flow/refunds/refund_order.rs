@@ -10,6 +10,7 @@ use crate::domain::institutions::{RefundKinds, RefundRules};
 use crate::domain::order::{Order, RefundRequest};
 use crate::domain::refund::{Refund, RefundState};
 use crate::domain::refusal::Refusal;
+use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, commit, refuse, spend};
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
@@ -18,7 +19,7 @@ use crate::flow::call_institution::{
 };
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::read_order::OrderReference;
-use crate::institution::Call;
+use crate::institution::Operation;
 use crate::store::{OrderKey, Store, StoreError};
 use crate::world::signing::SigningPlace;
 use crate::world::{Permit, World};
@@ -63,18 +64,22 @@ impl PaidOrderReference {
 /// what is refundable, or the institution or the window does not allow it. Nothing has changed
 /// then.
 pub async fn refund_order(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
+    scope: FlowScope<'_>,
     caller: Admitted,
-    (paid, requested): (&PaidOrderReference, RefundRequest),
+    paid: &PaidOrderReference,
+    requested: RefundRequest,
 ) -> Result<(RefundReply, SpentNonce), Refused> {
+    let FlowScope {
+        store,
+        world,
+        snapshot,
+    } = scope;
     let mut cause = caller.into_cause();
     let mut permits: Option<RefundPermits> = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let Some(order) = paid.load(store).await? else {
-            return Err(refuse(store, (Refusal::OrderUnknown, cause), now).await);
+            return Err(refuse(store, Refusal::OrderUnknown, cause, now).await);
         };
         match order.find_repeated_request(&requested) {
             Ok(None) => (),
@@ -88,13 +93,13 @@ pub async fn refund_order(
                 };
                 return Ok((refunded, spent));
             }
-            Err(refusal) => return Err(refuse(store, (refusal, cause), now).await),
+            Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
         }
         // Checked before waiting for a permit, and again on the order as it is then.
         let rules = rules(snapshot, &order);
         let change = match order.reserve_refund(requested.clone(), &rules, cause, now) {
             Ok(change) => change,
-            Err(refused) => return Err(refuse(store, refused, now).await),
+            Err((refusal, cause)) => return Err(refuse(store, refusal, cause, now).await),
         };
         let is_usable = |one: &&Attempt| {
             let adapter = snapshot.usable_adapter(&one.institution, &one.account, now);
@@ -102,12 +107,11 @@ pub async fn refund_order(
         };
         let paying = order.paying_attempt().filter(is_usable);
         let Some(through) = paying else {
-            return Err(refuse(store, (Refusal::Unavailable, change.into_cause()), now).await);
+            return Err(refuse(store, Refusal::Unavailable, change.into_cause(), now).await);
         };
-        let account = (&through.institution, &through.account);
-        if permits.as_ref().is_none_or(|one| !one.are_for(account)) {
+        if permits.as_ref().is_none_or(|one| !one.are_for(through)) {
             let merchant = &order.terms.merchant;
-            permits = Some(RefundPermits::acquire(world, snapshot, account, merchant).await?);
+            permits = Some(RefundPermits::acquire(world, snapshot, through, merchant).await?);
             cause = change.into_cause();
             continue;
         }
@@ -118,19 +122,19 @@ pub async fn refund_order(
             CommitOutcome::Done(order, spent) => {
                 let (permit, place) = permits.map(|one| (one.permit, one.place)).unzip();
                 let options = SendOptions::at_once(permit, in_flight).signed_in(place.flatten());
-                let refunded = call(store, world, snapshot, (*order, requested.no), options).await;
+                let refunded = call(scope, *order, requested.no, options).await;
                 return Ok((refunded, spent));
             }
             CommitOutcome::Stale(change) => cause = change.into_cause(),
             CommitOutcome::KeyTaken(change) => {
                 cause = change.into_cause();
                 if let Err(refusal) = check_number_owner(store, paid, &requested).await {
-                    return Err(refuse(store, (refusal, cause), now).await);
+                    return Err(refuse(store, refusal, cause, now).await);
                 }
             }
         }
     }
-    Err(refuse(store, (Refusal::Contended, cause), world.clock.now()).await)
+    Err(refuse(store, Refusal::Contended, cause, world.clock.now()).await)
 }
 
 /// What a refund needs before anything is written.
@@ -147,9 +151,14 @@ impl RefundPermits {
     async fn acquire(
         world: &World,
         snapshot: &ConfigurationSnapshot,
-        (institution, account): (&InstitutionId, &AccountId),
+        through: &Attempt,
         merchant: &MerchantId,
     ) -> Result<Self, Refused> {
+        let Attempt {
+            institution,
+            account,
+            ..
+        } = through;
         let adapter = snapshot.adapters.get(institution).map(AsRef::as_ref);
         Ok(Self {
             permit: acquire_permit(world, institution, merchant).await?,
@@ -159,8 +168,8 @@ impl RefundPermits {
         })
     }
 
-    fn are_for(&self, account: (&InstitutionId, &AccountId)) -> bool {
-        account == (&self.institution, &self.account)
+    fn are_for(&self, through: &Attempt) -> bool {
+        through.institution == self.institution && through.account == self.account
     }
 }
 
@@ -193,10 +202,9 @@ fn rules(snapshot: &ConfigurationSnapshot, order: &Order) -> RefundRules {
 /// Makes the first call, with the permit acquired before. The committed state is valid whatever
 /// happened to the evidence (Q8).
 async fn call(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    (order, no): (Order, RefundOrderNo),
+    scope: FlowScope<'_>,
+    order: Order,
+    no: RefundOrderNo,
     options: SendOptions,
 ) -> RefundReply {
     let as_reserved = |order| RefundReply {
@@ -210,13 +218,15 @@ async fn call(
     let Some((refund, attempt)) = parts else {
         return as_reserved(order);
     };
-    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+    let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return as_reserved(order);
     };
-    let call = Call::Refund(refund, attempt, &order.terms);
-    let evidence = send_once(world, adapter.as_ref(), &call, options).await;
+    let call = scope
+        .snapshot
+        .call(Operation::Refund(refund), attempt, &order.terms);
+    let evidence = send_once(scope.world, adapter.as_ref(), &call, options).await;
     let committed = order.clone();
-    let outcome = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let outcome = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     as_reserved(current(outcome, committed))
 }
 
@@ -229,19 +239,15 @@ fn current(outcome: Result<EvidenceOutcome, StoreError>, committed: Order) -> Or
 ///
 /// # Errors
 /// There is no such refund of this merchant (K3).
-pub async fn read_refund(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    key: &OrderKey,
-) -> Result<RefundReply, Refusal> {
-    let order = store
+pub async fn read_refund(scope: FlowScope<'_>, key: &OrderKey) -> Result<RefundReply, Refusal> {
+    let order = scope
+        .store
         .orders
         .order(key)
         .await?
         .ok_or(Refusal::RefundUnknown)?;
     let no = named(&order, key).ok_or(Refusal::RefundUnknown)?.no.clone();
-    let order = refresh(store, world, snapshot, (order, &no)).await;
+    let order = refresh(scope, order, &no).await;
     Ok(RefundReply {
         order,
         no,
@@ -267,12 +273,7 @@ fn named<'a>(order: &'a Order, key: &OrderKey) -> Option<&'a Refund> {
     }
 }
 
-async fn refresh(
-    store: &Store,
-    world: &World,
-    snapshot: &ConfigurationSnapshot,
-    (order, no): (Order, &RefundOrderNo),
-) -> Order {
+async fn refresh(scope: FlowScope<'_>, order: Order, no: &RefundOrderNo) -> Order {
     let parts = order
         .refund(no)
         .and_then(|one| Some((one, order.attempt_of(one)?)));
@@ -281,12 +282,14 @@ async fn refresh(
     let Some((refund, attempt)) = parts.filter(|(one, _)| unresolved(one)) else {
         return order;
     };
-    let Some(adapter) = snapshot.adapters.get(&attempt.institution) else {
+    let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
-    let call = Call::RefundQuery(refund, attempt, &order.terms);
-    let evidence = call_institution(world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
+    let call = scope
+        .snapshot
+        .call(Operation::RefundQuery(refund), attempt, &order.terms);
+    let evidence = call_institution(scope.world, adapter.as_ref(), &call, READ_TIMEOUTS).await;
     let committed = order.clone();
-    let outcome = apply_evidence(store, world, adapter.as_ref(), evidence, Some(order)).await;
+    let outcome = apply_evidence(scope, adapter.as_ref(), evidence, Some(order)).await;
     current(outcome, committed)
 }

@@ -26,13 +26,13 @@ impl CreatePermits {
     /// # Errors
     /// One was not available in time: nothing was recorded, no nonce spent.
     pub(in crate::flow) async fn acquire(
-        context: FlowScope<'_>,
+        scope: FlowScope<'_>,
         merchant: &MerchantId,
         choice: &Choice,
     ) -> Result<Self, Refused> {
         let FlowScope {
             world, snapshot, ..
-        } = context;
+        } = scope;
         let permit = match choice.product.create {
             CreateSend::Nothing => None,
             CreateSend::Repeatable | CreateSend::Once => {

@@ -12,8 +12,8 @@ use crate::domain::evidence::{
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{ReceiverId, Timestamp};
 use crate::domain::institutions::Mode;
-use crate::institution::Call;
 use crate::institution::standard::refunds;
+use crate::institution::{Call, Operation};
 
 /// The longest page address and the longest SDK parameters. Unit: bytes.
 const LINK_BYTES_MAX: usize = 2_048;
@@ -61,15 +61,15 @@ pub(super) type FindingResult = Result<Finding, Ambiguity>;
 
 /// The finding of an authenticated reply.
 pub(super) fn reply(call: &Call<'_>, status: StatusCode, fields: &Fields<'_>) -> FindingResult {
-    let attempt = call.attempt();
+    let attempt = call.attempt;
     match status.as_u16() {
         200 | 202 => {
             is_about(attempt, fields)?;
-            match call {
-                Call::Create(..) => created(attempt, fields),
-                Call::Query(..) => queried(attempt, fields),
-                Call::Close(..) => closed(attempt, fields),
-                Call::Refund(..) | Call::RefundQuery(..) => Err(Ambiguity::Mismatch),
+            match call.operation {
+                Operation::Create => created(attempt, fields),
+                Operation::Query => queried(attempt, fields),
+                Operation::Close => closed(attempt, fields),
+                Operation::Refund(_) | Operation::RefundQuery(_) => Err(Ambiguity::Mismatch),
             }
         }
         400..=499 => refused(call, status.as_u16(), needed(fields, "code")?),
@@ -85,21 +85,23 @@ const REFUSALS_OF_KNOWN: [&str; 2] = ["close_refused", "order_paid"];
 /// may still be lost inside the institution.
 pub(super) fn proves_arrival(
     call: &Call<'_>,
-    (status, fields): (StatusCode, &Fields<'_>),
+    status: StatusCode,
+    fields: &Fields<'_>,
     read: &FindingResult,
 ) -> bool {
     let answers = matches!(status.as_u16(), 200 | 202);
     let code = || needed(fields, "code").is_ok_and(|code| REFUSALS_OF_KNOWN.contains(&code));
-    match call {
-        Call::Create(..) | Call::Refund(..) => matches!(
+    let attempt = call.attempt;
+    match call.operation {
+        Operation::Create | Operation::Refund(_) => matches!(
             read,
             Ok(Finding::Accepted(_) | Finding::Succeeded(_) | Finding::Closed)
         ),
-        Call::Query(attempt, _) => answers && is_about(attempt, fields).is_ok(),
-        Call::Close(attempt, _) if answers => is_about(attempt, fields).is_ok(),
-        Call::Close(..) => status == StatusCode::CONFLICT && code(),
-        Call::RefundQuery(refund, attempt, _) => {
-            answers && refunds::is_about((refund, attempt), fields).is_ok()
+        Operation::Query => answers && is_about(attempt, fields).is_ok(),
+        Operation::Close if answers => is_about(attempt, fields).is_ok(),
+        Operation::Close => status == StatusCode::CONFLICT && code(),
+        Operation::RefundQuery(refund) => {
+            answers && refunds::is_about(refund, attempt, fields).is_ok()
         }
     }
 }
@@ -169,18 +171,18 @@ fn closed(attempt: &Attempt, fields: &Fields<'_>) -> FindingResult {
 }
 
 fn refused(call: &Call<'_>, status: u16, code: &str) -> FindingResult {
-    match (call, status, code) {
-        (Call::Create(..), 401 | 408 | 409 | 421 | 429, _) => Err(Ambiguity::UnlistedWord),
+    match (call.operation, status, code) {
+        (Operation::Create, 401 | 408 | 409 | 421 | 429, _) => Err(Ambiguity::UnlistedWord),
         // The refusal of a repeat says nothing about the earlier create, which may have arrived:
         // fields and admission are checked before the number is looked up.
-        (Call::Create(attempt, _), _, code)
-            if attempt.state == AttemptState::Intent && FINAL_REFUSALS.contains(&code) =>
+        (Operation::Create, _, code)
+            if call.attempt.state == AttemptState::Intent && FINAL_REFUSALS.contains(&code) =>
         {
             Ok(Finding::Refused(Reason::from_code(code)))
         }
-        (Call::Query(..) | Call::Close(..), 404, "order_unknown") => Ok(Finding::NotFound),
+        (Operation::Query | Operation::Close, 404, "order_unknown") => Ok(Finding::NotFound),
         // It has the order and does not close it: the attempt keeps its state.
-        (Call::Close(..), 409, "close_refused") => Ok(Finding::Accepted(None)),
+        (Operation::Close, 409, "close_refused") => Ok(Finding::Accepted(None)),
         // `order_paid` among them: the query that follows brings the receipt.
         _ => Err(Ambiguity::UnlistedWord),
     }

@@ -11,10 +11,10 @@ use crate::domain::fields::Fields;
 use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::order::OrderTerms;
 use crate::domain::refund::{Refund, RefundState};
-use crate::institution::Call;
 use crate::institution::standard::reading::{
     FINAL_REFUSALS, FindingResult, INSTITUTION_NO_BYTES_MAX, moment, needed, optional, sum,
 };
+use crate::institution::{Call, Operation};
 
 /// Codes that finally refuse a refund, and only a refund (E2). Some come with status 409, which
 /// decides nothing for other calls: here the number was new, or the stored refund would have been
@@ -45,7 +45,9 @@ pub(super) struct RefundRequestFields<'a> {
 }
 
 pub(super) fn asking<'a>(
-    (refund, attempt, terms): (&'a Refund, &'a Attempt, &'a OrderTerms),
+    refund: &'a Refund,
+    attempt: &'a Attempt,
+    terms: &'a OrderTerms,
     callback_url: &'a str,
 ) -> RefundRequestFields<'a> {
     RefundRequestFields {
@@ -78,12 +80,13 @@ pub(super) fn naming<'a>(refund: &'a Refund, attempt: &'a Attempt) -> RefundIden
 pub(super) fn reply(
     call: &Call<'_>,
     refund: &Refund,
-    (status, fields): (StatusCode, &Fields<'_>),
+    status: StatusCode,
+    fields: &Fields<'_>,
     now: Timestamp,
 ) -> FindingResult {
     match status.as_u16() {
         200 | 202 => {
-            is_about((refund, call.attempt()), fields)?;
+            is_about(refund, call.attempt, fields)?;
             // The domain compares the refunded amount and quarantines a mismatch (V3).
             let absent = refund.amount.currency();
             let found = refund_state(fields, absent, now)?;
@@ -105,7 +108,8 @@ pub(super) fn reply(
 }
 
 pub(super) fn is_about(
-    (refund, attempt): (&Refund, &Attempt),
+    refund: &Refund,
+    attempt: &Attempt,
     fields: &Fields<'_>,
 ) -> Result<(), Ambiguity> {
     let number = needed(fields, "merchantRefundNo")?;
@@ -133,23 +137,25 @@ pub(super) fn along(fields: &Fields<'_>, absent: Currency) -> Result<OriginalPay
 
 /// Whether it is a repeated refund call: an earlier one may have arrived.
 fn is_repeat(call: &Call<'_>, refund: &Refund) -> bool {
-    matches!(call, Call::Refund(..)) && refund.state != RefundState::Reserved
+    matches!(call.operation, Operation::Refund(_)) && refund.state != RefundState::Reserved
 }
 
 fn refused(call: &Call<'_>, refund: &Refund, status: u16, code: &str) -> FindingResult {
     let is_final = FINAL_REFUSALS_OF_REFUNDS.contains(&code)
         || (!matches!(status, 401 | 408 | 409 | 421 | 429) && FINAL_REFUSALS.contains(&code))
         || code == "order_unknown";
-    match call {
-        Call::Refund(..) if !is_repeat(call, refund) && is_final => {
+    match call.operation {
+        Operation::Refund(_) if !is_repeat(call, refund) && is_final => {
             Ok(Finding::Refused(Reason::from_code(code)))
         }
-        Call::RefundQuery(..) if status == 404 && code == "refund_unknown" => Ok(Finding::NotFound),
-        Call::Create(..)
-        | Call::Query(..)
-        | Call::Close(..)
-        | Call::Refund(..)
-        | Call::RefundQuery(..) => Err(Ambiguity::UnlistedWord),
+        Operation::RefundQuery(_) if status == 404 && code == "refund_unknown" => {
+            Ok(Finding::NotFound)
+        }
+        Operation::Create
+        | Operation::Query
+        | Operation::Close
+        | Operation::Refund(_)
+        | Operation::RefundQuery(_) => Err(Ambiguity::UnlistedWord),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::institutions::{
-    BodyFormat, CreateSend, Ending, Product, Rates, ShownFields, Visibility,
+    BodyFormat, CallbackPath, CreateSend, Ending, Product, Rates, ShownFields, Visibility,
 };
 use crate::domain::merchant;
 use crate::institution::standard::accounts::StandardAccounts;
@@ -50,6 +50,7 @@ pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
         calls_per_second: 50,
         refund_question_gap: Duration::ZERO,
     },
+    callback_path: CallbackPath::OfInstitution,
     body: BodyFormat::Json,
     // It speaks this gateway's own interface.
     shown: ShownFields::OfInterface,
@@ -110,7 +111,7 @@ fn build(settings: ConfiguredInstitution) -> Result<Arc<dyn Institution>, Settin
     if !is_origin(&settings.callback_origin) {
         return Err(SettingsFault::NotAnOrigin("callback_origin"));
     }
-    let callback_url = format!("{}/v1/callbacks/{}", settings.callback_origin, settings.id);
+    let callback_url = settings.callback_url(None);
     let merchant_name = settings.values.text(MERCHANT_NAME);
     Ok(Arc::new(StandardAdapter(Arc::new(StandardInstitution {
         origin: origin.to_owned(),

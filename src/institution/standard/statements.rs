@@ -79,9 +79,11 @@ impl Statements for StandardAdapter {
             return Step::Unmade(Unmade::Malformed);
         };
         self.post(
-            ("/v1/statements", body),
+            "/v1/statements",
+            body,
             &query.of.account,
-            ("statement", stamp),
+            "statement",
+            stamp,
         )
         .map_or_else(Step::Unmade, |signed| sending(signed, Effect::None))
     }
@@ -108,7 +110,7 @@ impl StandardAdapter {
         reply: &Response<Bytes>,
         now: Timestamp,
     ) -> Read {
-        self.prove(&query.of.account, (state, reply), now)
+        self.prove(&query.of.account, state, reply, now)
             .map_err(|why| {
                 if why == Ambiguity::Unproven {
                     let detail = "expected a reply signed by the institution, found another";

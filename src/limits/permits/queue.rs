@@ -54,9 +54,14 @@ struct Lane {
     first: Arc<Bound>,
 }
 
-/// The share of the permits that background queries may fill, and what it is a share of while
-/// payments begin. Both in percent.
-pub(super) type Share = (u32, u32);
+/// The share of the permits that background queries may fill.
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    /// Its size. Unit: percent.
+    pub(super) part: u32,
+    /// What it is a share of while payments begin. Unit: percent of all permits.
+    pub(super) percent: u32,
+}
 
 /// The purpose of a call.
 #[derive(Clone, Copy)]
@@ -130,16 +135,16 @@ impl Limit {
         bounds.map(|bound| bound.take_now(1)).collect()
     }
 
-    fn background_room(&self, (part, percent): Share, payments_wait: bool) -> u32 {
+    fn background_room(&self, share: Share, payments_wait: bool) -> u32 {
         let taken = self.background.taken();
         let payments_begin = payments_wait || self.unkept.taken() > taken;
         let percent = if payments_begin {
-            percent
+            share.percent
         } else {
             ALONE_PERCENT
         };
         let of = |count: u32, percent: u32| count.saturating_mul(percent).div_ceil(100);
-        let allowed = of(of(self.all.size(), percent), part);
+        let allowed = of(of(self.all.size(), percent), share.part);
         let free = self.unkept.free().min(self.all.free());
         allowed.saturating_sub(taken).min(free)
     }

@@ -80,7 +80,7 @@ fn query_permit(permits: &Permits) -> Option<Permit> {
 
 /// All background queries' permits that are granted at once.
 fn background_permits(permits: &Permits, urgency: Urgency) -> Vec<Permit> {
-    let query = || now(permits.behind(&bank(), (urgency, Duration::ZERO)));
+    let query = || now(permits.behind(&bank(), urgency, Duration::ZERO));
     std::iter::from_fn(query).collect()
 }
 
@@ -99,7 +99,8 @@ type WaitingPayment<'a> = Pin<Box<dyn Future<Output = Result<Permit, Wait>> + 'a
 /// A payment that waits.
 fn queue_payment<'a>(
     permits: &'a Permits,
-    (bank, who): (&'a InstitutionId, &'a MerchantId),
+    bank: &'a InstitutionId,
+    who: &'a MerchantId,
 ) -> WaitingPayment<'a> {
     let mut waiting: WaitingPayment<'a> = Box::pin(permits.wait(bank, who));
     assert!(poll(waiting.as_mut()).is_none());
@@ -117,7 +118,7 @@ async fn a_permit_is_held_until_the_call_has_ended() {
     let copy = permit.clone();
     assert!(permits.soon(&bank, Duration::ZERO).await.is_err());
     assert!(permits.soon(&id("purse"), Duration::ZERO).await.is_ok());
-    let mut next = queue_payment(&permits, (&bank, &one));
+    let mut next = queue_payment(&permits, &bank, &one);
     let page = metrics.render();
     assert!(page.contains(r#"paymux_institution_permits_waiting{institution="bank"} 1"#));
     assert!(page.contains(r#"paymux_limited_total{kind="institution"} 1"#));
@@ -161,7 +162,7 @@ async fn a_question_has_the_next_permit_where_there_is_only_one() {
         let permits = with_long_queue(rate, at_once);
         let (bank, one) = (bank(), merchant("M1"));
         let permit = payment_permit(&permits).unwrap();
-        let mut payment = queue_payment(&permits, (&bank, &one));
+        let mut payment = queue_payment(&permits, &bank, &one);
         {
             let mut given_up = pin!(permits.soon(&bank, TEST_TIMEOUT));
             assert!(poll(given_up.as_mut()).is_none());
@@ -191,16 +192,16 @@ async fn waiting_is_bounded_over_all_institutions() {
     let [one, two, three] = ["M1", "M2", "M3"].map(merchant);
     let permit = permits.wait(&bank, &one).await.unwrap();
     {
-        let _first = queue_payment(&permits, (&bank, &one));
-        let _second = queue_payment(&permits, (&bank, &two));
+        let _first = queue_payment(&permits, &bank, &one);
+        let _second = queue_payment(&permits, &bank, &two);
         assert!(is_refused(&permits, &bank, &three), "its share");
         let other = permits.wait(&purse, &one).await.unwrap();
-        let third = queue_payment(&permits, (&purse, &one));
+        let third = queue_payment(&permits, &purse, &one);
         assert!(is_refused(&permits, &purse, &two), "three in all");
         drop(other);
         drop(third.await.unwrap());
         let _busy = permits.wait(&purse, &two).await.unwrap();
-        let _again = queue_payment(&permits, (&purse, &two));
+        let _again = queue_payment(&permits, &purse, &two);
         assert!(is_refused(&permits, &purse, &three));
     }
     drop(permit);
@@ -217,8 +218,8 @@ async fn waiting_ends() {
     assert!(permits.wait(&bank, &one).await.is_err());
     permits.replace(&settings(1, TEST_TIMEOUT));
     {
-        let _first = queue_payment(&permits, (&bank, &one));
-        let _second = queue_payment(&permits, (&bank, &one));
+        let _first = queue_payment(&permits, &bank, &one);
+        let _second = queue_payment(&permits, &bank, &one);
         assert!(is_refused(&permits, &bank, &one), "two of one merchant");
         // The first has its permit, and is dropped before it is polled.
         drop(permit);
@@ -236,7 +237,7 @@ async fn a_refused_caller_learns_how_long_the_queue_is() {
     let names = ["M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8"].map(merchant);
     let _waiting: Vec<_> = names
         .iter()
-        .map(|who| queue_payment(&permits, (&bank, who)))
+        .map(|who| queue_payment(&permits, &bank, who))
         .collect();
     let ninth = poll(pin!(permits.wait(&bank, &merchant("M9"))));
     assert_eq!(ninth.unwrap().err(), Some(Wait(Duration::from_secs(4))));
@@ -249,10 +250,10 @@ async fn a_flood_of_one_merchant_does_not_starve_another() {
     let (bank, [one, two]) = (bank(), ["M1", "M2"].map(merchant));
     let permit = payment_permit(&permits).unwrap();
     let mut flood: Vec<_> = (0..5)
-        .map(|_| queue_payment(&permits, (&bank, &one)))
+        .map(|_| queue_payment(&permits, &bank, &one))
         .collect();
     assert!(is_refused(&permits, &bank, &one));
-    let mut other = queue_payment(&permits, (&bank, &two));
+    let mut other = queue_payment(&permits, &bank, &two);
     drop(permit);
     assert!(poll(other.as_mut()).is_none());
     let first = poll(flood[0].as_mut()).unwrap().unwrap();
@@ -270,7 +271,7 @@ async fn calls_at_once_are_bounded() {
     let permits = with_long_queue(0, 2);
     let (bank, one) = (bank(), merchant("M1"));
     let permit = payment_permit(&permits).unwrap();
-    let mut second = queue_payment(&permits, (&bank, &one));
+    let mut second = queue_payment(&permits, &bank, &one);
     let query = query_permit(&permits).expect("one is reserved for queries");
     assert!(query_permit(&permits).is_none());
     drop(query);
@@ -291,7 +292,7 @@ async fn questions_and_payments_do_not_starve_each_other() {
         drop((payments, queries));
         let mut queries: Vec<_> = std::iter::from_fn(|| query_permit(&permits)).collect();
         let (bank, one) = (bank(), merchant("M1"));
-        let mut payment = queue_payment(&permits, (&bank, &one));
+        let mut payment = queue_payment(&permits, &bank, &one);
         drop(queries.pop());
         assert!(query_permit(&permits).is_none(), "{rate} in a second");
         assert!(poll(payment.as_mut()).is_some());
@@ -345,7 +346,7 @@ async fn a_permit_counts_from_when_it_was_sent() {
     let permits = with_long_queue(1, 9);
     let (bank, one) = (bank(), merchant("M1"));
     let first = payment_permit(&permits).unwrap();
-    let mut next = queue_payment(&permits, (&bank, &one));
+    let mut next = queue_payment(&permits, &bank, &one);
     drop(first);
     let second = poll(next.as_mut())
         .expect("the call before was never sent")
@@ -357,7 +358,7 @@ async fn a_permit_counts_from_when_it_was_sent() {
     send(&third);
     let left = Instant::now();
     drop(third);
-    let mut last = queue_payment(&permits, (&bank, &one));
+    let mut last = queue_payment(&permits, &bank, &one);
     send(&last.as_mut().await.unwrap());
     assert!(left.elapsed() >= Duration::from_secs(1));
 }
@@ -396,7 +397,7 @@ async fn numbers_are_replaced_while_somebody_waits() {
     let permits = permits(&settings(1, TEST_TIMEOUT));
     let (bank, one) = (bank(), merchant("M1"));
     let _held = payment_permit(&permits).unwrap();
-    let next = queue_payment(&permits, (&bank, &one));
+    let next = queue_payment(&permits, &bank, &one);
     permits.replace(&settings(3, TEST_TIMEOUT));
     let _second = next.await.unwrap();
     assert!(permits.soon(&bank, Duration::ZERO).await.is_ok());

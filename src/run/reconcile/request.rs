@@ -22,7 +22,7 @@ pub(super) fn of(
     by: &str,
 ) -> Result<Reconciliation, UnusableStatement> {
     let institution = InstitutionId::parse(&request.institution).ok();
-    let (snapshot, at) = (scope.snapshot, scope.world.clock.now());
+    let (snapshot, at) = (scope.flow.snapshot, scope.flow.world.clock.now());
     let known = institution.filter(|id| snapshot.routing.institutions.contains_key(id));
     let found = &request.institution;
     let institution = known.ok_or_else(|| {

@@ -23,7 +23,7 @@ use crate::store::{OpenError, StoreError};
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number applied is stored in the file's `user_version`.
-const MIGRATIONS: [&str; 19] = [
+const MIGRATIONS: [&str; 20] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -42,6 +42,7 @@ const MIGRATIONS: [&str; 19] = [
     include_str!("../schema/sqlite/0016_trade_words.sql"),
     include_str!("../schema/sqlite/0017_nodes.sql"),
     include_str!("../schema/sqlite/0018_accounts.sql"),
+    include_str!("../schema/sqlite/0019_staff.sql"),
     include_str!("../schema/sqlite/0020_products.sql"),
 ];
 

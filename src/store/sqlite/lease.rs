@@ -16,7 +16,7 @@ use crate::domain::order::Order;
 use crate::seal::Seal;
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::{Sqlite, SqliteFault, loading, sealed};
-use crate::store::unresolved::{LaneShares, Unresolved};
+use crate::store::unresolved::{LaneShares, NextOrder, Unresolved};
 use crate::store::{
     DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Nodes, StoreError,
 };
@@ -95,15 +95,15 @@ impl Nodes for Sqlite {
 impl Unresolved for Sqlite {
     async fn lease_orders(
         &self,
-        shares: &LaneShares<'_>,
+        shares: &LaneShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
         let due = self.read(|connection| lanes::due(connection, shares, now, count))?;
-        self.take_orders(due, (now, lanes::LeaseReason::Due)).await
+        self.take_orders(due, now, lanes::LeaseReason::Due).await
     }
 
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_order(&self, shares: &LaneShares) -> Result<NextOrder, StoreError> {
         self.read(|connection| lanes::next_due(connection, shares))
     }
 
@@ -113,8 +113,7 @@ impl Unresolved for Sqlite {
         now: Timestamp,
     ) -> Result<Vec<Lease>, StoreError> {
         let free = self.read(|connection| lanes::free(connection, orders, now))?;
-        self.take_orders(free, (now, lanes::LeaseReason::Named))
-            .await
+        self.take_orders(free, now, lanes::LeaseReason::Named).await
     }
 
     async fn reschedule(&self, order: &Order, fence: u64) -> Result<LeaseCompletion, StoreError> {
@@ -128,12 +127,14 @@ impl Sqlite {
     async fn take_orders(
         &self,
         orders: Vec<String>,
-        which: (Timestamp, lanes::LeaseReason),
+        now: Timestamp,
+        reason: lanes::LeaseReason,
     ) -> Result<Vec<Lease>, StoreError> {
         if orders.is_empty() {
             return Ok(Vec::new());
         }
-        let take = move |writing: &mut WriteTransaction<'_>| lanes::take(writing, &orders, which);
+        let take =
+            move |writing: &mut WriteTransaction<'_>| lanes::take(writing, &orders, now, reason);
         let taken = self.write(take).await?;
         self.read(|connection| load(connection, &self.seal, LeaseKind::Orders, &taken))
     }

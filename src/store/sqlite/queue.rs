@@ -63,7 +63,7 @@ impl Outbox for Sqlite {
         after: u64,
         limit: EventPageLimit,
     ) -> Result<Vec<NumberedEvent>, StoreError> {
-        self.read(|connection| dead_events::after(connection, &self.seal, merchant, (after, limit)))
+        self.read(|connection| dead_events::after(connection, &self.seal, merchant, after, limit))
     }
 
     async fn dead_lettered(
@@ -104,7 +104,7 @@ fn due(
 ) -> Result<Vec<String>, SqliteFault> {
     let mut due: Vec<(u32, i64, String)> = Vec::new();
     for_each_origin(connection, |origin| {
-        let share = shares(origin);
+        let share = shares.of(origin);
         if share == 0 {
             return Ok(());
         }
@@ -162,7 +162,7 @@ fn next_due(
     };
     let mut next: Option<i64> = None;
     for_each_origin(connection, |origin| {
-        let share = shares(origin);
+        let share = shares.of(origin);
         if share == 0 {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use crate::domain::attempt::Epoch;
 use crate::domain::change::ChangeRows;
 use crate::domain::evidence::{Reason, Receipt};
 use crate::domain::identifiers::{
-    AttemptId, OperatorId, PayOrderNo, RefundOrderNo, RefundRequestNo, Timestamp,
+    AttemptId, PayOrderNo, RefundOrderNo, RefundRequestNo, StaffId, Timestamp,
 };
 use crate::domain::order::Order;
 use crate::domain::refund::{
@@ -22,7 +22,7 @@ use crate::store::sqlite::sealed::{open_maybe, refund_place, seal_maybe};
 const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no, seq, attempt_id,
     minor, currency, state, cause, merchant_id, request_no, notice_sealed, sealed, created,
     waits_until, left_at, epoch, receipt_minor, receipt_currency, institution_no, refunded_at,
-    reason_sealed, late_success, excess_minor, operator, found_back, statement, named, found_no,
+    reason_sealed, late_success, excess_minor, staff, found_back, statement, named, found_no,
     found_at, asked, next_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
     ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
@@ -31,7 +31,7 @@ const UPSERT_REFUND: &str = "INSERT INTO refunds (refund_order_no, pay_order_no,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
     institution_no = excluded.institution_no, refunded_at = excluded.refunded_at,
     reason_sealed = excluded.reason_sealed, late_success = excluded.late_success,
-    excess_minor = excluded.excess_minor, operator = excluded.operator,
+    excess_minor = excluded.excess_minor, staff = excluded.staff,
     found_back = excluded.found_back, statement = excluded.statement, named = excluded.named,
     found_no = excluded.found_no, found_at = excluded.found_at,
     asked = excluded.asked, next_at = excluded.next_at";
@@ -100,7 +100,7 @@ pub(super) fn refund_row(
         reason.into(),
         i64::from(refund.late_success).into(),
         refund.over_refunded_minor.into(),
-        maybe(decision.map(|decision| decision.operator.as_str())),
+        maybe(decision.map(|decision| decision.staff.as_str())),
         decision
             .map(|decision| i64::from(decision.succeeded))
             .into(),
@@ -122,7 +122,7 @@ pub(super) fn refunds(
 ) -> Result<Vec<Refund>, SqliteFault> {
     let sql = "SELECT refund_order_no, attempt_id, minor, currency, state, cause, request_no,
         notice_sealed, sealed, created, waits_until, left_at, epoch, receipt_minor, receipt_currency,
-        institution_no, refunded_at, reason_sealed, late_success, excess_minor, operator, found_back,
+        institution_no, refunded_at, reason_sealed, late_success, excess_minor, staff, found_back,
         statement, named, found_no, found_at, asked, next_at
         FROM refunds WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -182,9 +182,9 @@ fn refund(columns: &Columns<'_>, seal: &Seal) -> Result<Refund, SqliteFault> {
         reason: reason.as_deref().map(Reason::from_code),
         late_success: columns.get(18)?,
         over_refunded_minor: columns.get(19)?,
-        decision: match columns.parse_maybe(20, OperatorId::parse)? {
-            Some(operator) => Some(RefundDecision {
-                operator,
+        decision: match columns.parse_maybe(20, StaffId::parse)? {
+            Some(staff) => Some(RefundDecision {
+                staff,
                 succeeded: columns.get(21)?,
                 statement: columns.get(22)?,
                 institution_no: columns.get(24)?,

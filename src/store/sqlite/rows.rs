@@ -68,7 +68,7 @@ const INSERT_EVENT: &str = "INSERT INTO events (event_id, merchant_id, sequence,
     VALUES (?1, ?2, (SELECT last FROM sequences WHERE merchant_id = ?2), ?3, ?4, ?5, ?6, ?7, ?8,
     ?9, 'PENDING', ?10)";
 
-const INSERT_ENTRY: &str = "INSERT INTO journal (at, happening, pay_order_no, debit, credit, minor,
+const INSERT_ENTRY: &str = "INSERT INTO journal (at, kind, pay_order_no, debit, credit, minor,
     currency) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const UPSERT_PAYER: &str = "INSERT INTO payers (payer_digest, institution_id, at)
@@ -125,8 +125,8 @@ impl ChangeWrite {
         if let Some((row, otherwise)) = &self.guard
             && row.write(writing)? == 0
         {
-            if let Some(spent) = spent {
-                writing.nonces.take_back(writing.connection, spent)?;
+            if let Some((nonce, row)) = spent {
+                writing.nonces.take_back(writing.connection, nonce, row)?;
             }
             return Ok(*otherwise);
         }
@@ -355,7 +355,7 @@ fn entry_row(order: &Order, entry: &JournalEntry, at: Timestamp) -> RowWrite {
         sql: INSERT_ENTRY,
         values: vec![
             at.ms().into(),
-            text(entry.happening),
+            text(entry.kind),
             text(order.no.as_str()),
             entry.debit.name().into(),
             entry.credit.name().into(),

@@ -55,11 +55,11 @@ impl TimelineReader {
         let audit_entries = audit_entries(&snapshot, &order)?;
         let last = audit_entries.last().map_or(order.created, |(at, _)| *at);
         let events = events(&snapshot, &order)?;
-        let span = span(&order, last, &events);
+        let (from, until) = span(&order, last, &events);
         Ok(Some(Timeline {
             entries: entries(&snapshot, &order, last)?,
             events,
-            exchanges: reading::read(&snapshot, &self.seal, &order, span)?,
+            exchanges: reading::read(&snapshot, &self.seal, &order, from, until)?,
             audit_entries,
             order,
         }))
@@ -167,13 +167,13 @@ fn entries(
     let first = first_at(connection, moment, last, begin)?;
     let end = until.ms().saturating_add(DISORDER_MS_MAX);
     let behind = first_at(connection, moment, last, end)?;
-    let sql = "SELECT at, happening, debit, credit, minor FROM journal
+    let sql = "SELECT at, kind, debit, credit, minor FROM journal
         WHERE entry_id >= ?1 AND entry_id <= ?2 AND pay_order_no = ?3 ORDER BY entry_id";
     let mut statement = connection.prepare(sql)?;
     let posted = |row: &Row<'_>| {
         Ok(PostedEntry {
             at: Timestamp::from_ms(row.get(0)?),
-            happening: row.get(1)?,
+            kind: row.get(1)?,
             debit: row.get(2)?,
             credit: row.get(3)?,
             minor: row.get(4)?,

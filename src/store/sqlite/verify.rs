@@ -42,7 +42,7 @@ const REFUNDS: &str =
     cause, late_success, excess_minor, receipt_minor IS NOT NULL AND receipt_currency IS NOT NULL
     AND refunded_at IS NOT NULL FROM refunds ORDER BY pay_order_no, seq";
 
-const ENTRIES: &str = "SELECT pay_order_no, entry_id, happening, debit, credit, minor, currency
+const ENTRIES: &str = "SELECT pay_order_no, entry_id, kind, debit, credit, minor, currency
     FROM journal ORDER BY pay_order_no";
 
 /// An event's id begins with its order's number, except for the first letter.
@@ -354,7 +354,7 @@ fn refund(columns: &Columns<'_>) -> Result<RefundRow, SqliteFault> {
 fn entry(columns: &Columns<'_>) -> Result<EntryRow, SqliteFault> {
     Ok(EntryRow {
         id: columns.get(1)?,
-        happening: columns.get(2)?,
+        kind: columns.get(2)?,
         debit: columns.get(3)?,
         credit: columns.get(4)?,
         amount: columns.amount(5)?,

@@ -386,7 +386,7 @@ mod tests {
             // Fails only at the commit, like a failed synchronisation.
             writing.connection.execute_batch(
                 "PRAGMA defer_foreign_keys = ON;
-                 INSERT INTO journal (at, happening, pay_order_no, debit, credit, minor, currency)
+                 INSERT INTO journal (at, kind, pay_order_no, debit, credit, minor, currency)
                  VALUES (1, 'ORDER_PAID', 'nowhere', 'RECV:a', 'MERCH:b', 1, 'CNY');",
             )?;
             Ok(())

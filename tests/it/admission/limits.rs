@@ -183,8 +183,8 @@ impl Outbound for FailingNetwork {
         let now = self.2.now();
         while self.1.standing(institution, now) != Health::Open {
             let begun = self.1.begin(institution, now);
-            let fared = (CallPurpose::Query, CallEnd::Unreachable);
-            self.1.end(institution, begun, fared, now);
+            let (purpose, end) = (CallPurpose::Query, CallEnd::Unreachable);
+            self.1.end(institution, begun, purpose, end, now);
         }
         Ok(Permit::free())
     }

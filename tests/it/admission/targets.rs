@@ -69,6 +69,7 @@ fn a_query_is_refused_and_not_quoted() {
         "/v1/refunds/query",
         "/v1/events",
         "/v1/callbacks/bank",
+        "/v1/callbacks/bank/shop",
     ] {
         for query in ["?mobileNo=13812345678", "?"] {
             let target = format!("{path}{query}");

@@ -112,6 +112,10 @@ fn a_sub_merchant_stands_where_the_role_wants_it() {
     let mut receivers: Vec<_> = contracts.map(|it| it.receiver.to_string()).collect();
     receivers.sort();
     assert_eq!(receivers, ["R-77-1001", "SUB-7"]);
+    // The adapter gets it whole, with each call.
+    let subs: Vec<_> = config.snapshot.sub_merchants.values().collect();
+    let numbers: Vec<_> = subs.iter().map(|sub| sub.text("merchant_id")).collect();
+    assert_eq!(numbers, [Some("SUB-7")]);
 
     let unknown =
         "account = \"tea-blue\"\nsub = { seller_id = \"SUB-7\", merchant_id = \"SUB-7\" }\n#";

@@ -209,17 +209,17 @@ fn a_shared_secret_is_made_and_not_shown() {
 /// cannot share one, nor staff with any other party. Two ids of one owner may have one key.
 #[test]
 fn a_key_has_one_owner() {
-    let operator = |name: &str, file: &str| {
+    let staff = |name: &str, file: &str| {
         format!(
             "[[staff]]\nid = \"{name}\"\n\n[[staff.keys]]\nid = \"{name}-1\"\n\
              algorithm = \"ed25519\"\nfile = \"certs/{file}.pub\"\n\
              not_before = 2026-01-01\nnot_after = 2035-12-31\n\n"
         )
     };
-    let li_wei = operator("li-wei", "li-wei-1");
-    let two = |file: &str| format!("{li_wei}{}", operator("wang-fang", file));
+    let li_wei = staff("li-wei", "li-wei-1");
+    let two = |file: &str| format!("{li_wei}{}", staff("wang-fang", file));
     let institution = "[[institution]]\nid = \"bluebank\"";
-    let enrolled = |operators: &str| (institution, format!("{operators}{institution}"));
+    let enrolled = |staff: &str| (institution, format!("{staff}{institution}"));
     let file = |name: &str| format!("file = \"certs/{name}.pub\"");
     let same = further("M1001-2", "ed25519", &file("M1001-1"));
     let redpay = file("redpay-1");
@@ -227,13 +227,13 @@ fn a_key_has_one_owner() {
         (enrolled(&two("wang-fang-1")), None),
         ((AFTER_KEYS, format!("{same}{AFTER_KEYS}")), None),
         (enrolled(&two("li-wei-1")), Some("li-wei")),
-        (enrolled(&operator("li-wei", "M1001-1")), Some("M1001")),
+        (enrolled(&staff("li-wei", "M1001-1")), Some("M1001")),
         (
-            enrolled(&operator("li-wei", "bluebank-1")),
+            enrolled(&staff("li-wei", "bluebank-1")),
             Some("tea-blue at bluebank"),
         ),
         (
-            enrolled(&operator("li-wei", "platform-1")),
+            enrolled(&staff("li-wei", "platform-1")),
             Some("this gateway"),
         ),
         ((&*redpay, file("bluebank-1")), Some("tea-blue at bluebank")),

@@ -61,12 +61,11 @@ const CANNOT_CLOSE: FakeInstitutionAbility = FakeInstitutionAbility {
 fn polling(gateway: &TestGateway) -> PendingOperation<'_, usize> {
     gateway.network.parties().held = true;
     PendingOperation::new(async {
-        let snapshot = gateway.snapshot();
         let (store, world) = (&gateway.api.store, &gateway.api.world);
         let due = lease(store, LeaseKind::Orders, world.clock.now(), 100);
         let leases = due.await.unwrap();
         for lease in &leases {
-            poll_order(store, world, &snapshot, lease).await.unwrap();
+            poll_order(gateway.api.scope(), lease).await.unwrap();
         }
         leases.len()
     })

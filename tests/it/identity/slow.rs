@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http::Response;
 use paymux::domain::identifiers::{AttemptId, Timestamp};
+use paymux::flow::FlowScope;
 use paymux::flow::answer::sign_answer;
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
 use paymux::flow::configuration_snapshot::{DatedKey, PlatformIdentity, SigningKeys};
 use paymux::flow::notify_merchant::{Delivery, notify_merchant};
 use paymux::flow::receive_callback::receive_callback;
-use paymux::institution::{Call, SigningParty, kind};
+use paymux::institution::{Call, Callback, Operation, SigningParty, kind};
 use paymux::signature::{
     Algorithm, Covering, Question, SigningKey, VerifyingKey, sign_request, verify_request,
     verify_response,
@@ -62,11 +63,11 @@ async fn a_reply_is_signed_with_any_key() {
             .header("content-type", "application/json")
             .body(Bytes::from_static(b"{}"))
             .unwrap();
-        let signed_request = (&request, "sig");
         sign_answer(
             &gateway.api.world.signing,
             &platform(key),
-            signed_request,
+            &request,
+            "sig",
             &mut answer,
             gateway.api.now(),
         )
@@ -102,14 +103,8 @@ async fn a_key_signs_in_its_time() {
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
         let now = Timestamp::from_s(now_s);
-        sign_answer(
-            &gateway.api.world.signing,
-            &platform,
-            (&request, "sig"),
-            &mut answer,
-            now,
-        )
-        .await;
+        let pool = &gateway.api.world.signing;
+        sign_answer(pool, &platform, &request, "sig", &mut answer, now).await;
         let input = answer.headers().get("signature-input");
         let input = input.map_or("", |input| input.to_str().unwrap());
         let named = input.split("keyid=\"").nth(1);
@@ -130,11 +125,11 @@ fn a_fast_key_needs_no_permit() {
         let mut answer = Response::new(Bytes::new());
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
-        let signed_request = (&request, "sig");
         crate::world::test_gateway::now(sign_answer(
             &gateway.api.world.signing,
             &platform(key),
-            signed_request,
+            &request,
+            "sig",
             &mut answer,
             gateway.api.now(),
         ));
@@ -159,11 +154,11 @@ async fn a_slow_key_signs_with_a_permit() {
     answer.headers_mut().insert("content-type", json);
     let mut held = Box::pin(held.sign(move || wait.recv()));
     assert!(still_waits(held.as_mut()).await, "the pool is busy");
-    let signed_request = (&request, "sig");
     let mut signing = Box::pin(sign_answer(
         &pool,
         &platform,
-        signed_request,
+        &request,
+        "sig",
         &mut answer,
         gateway.api.now(),
     ));
@@ -196,7 +191,13 @@ async fn a_slow_key_signs_notifications() {
     let leases = lease(store, LeaseKind::Events, world.clock.now(), 1).await;
     let (key, ring) = pair("platform", "rsa-pss-sha512");
     let lease = &leases.unwrap()[0];
-    let delivery = notify_merchant(&*store.outbox, world, &platform(key), lease).await;
+    let mut signing = snapshot(&ONE);
+    signing.platform = platform(key);
+    let scope = FlowScope {
+        snapshot: &signing,
+        ..gateway.api.scope()
+    };
+    let delivery = notify_merchant(scope, lease).await;
     assert!(
         matches!(delivery, Ok(Delivery::Delivered(_))),
         "{delivery:?}"
@@ -229,13 +230,16 @@ async fn a_slow_key_signs_what_institutions_get() {
 
     let lost = ScriptedOutcome::NotSent;
     for (call, path) in [
-        (Call::Create(&order.attempts[0], &order.terms), "/v1/orders"),
         (
-            Call::Query(&order.attempts[0], &order.terms),
+            Call::new(Operation::Create, &order.attempts[0], &order.terms),
+            "/v1/orders",
+        ),
+        (
+            Call::new(Operation::Query, &order.attempts[0], &order.terms),
             "/v1/orders/query",
         ),
         (
-            Call::Close(&order.attempts[0], &order.terms),
+            Call::new(Operation::Close, &order.attempts[0], &order.terms),
             "/v1/orders/close",
         ),
     ] {
@@ -270,8 +274,11 @@ async fn a_slow_key_signs_what_institutions_get() {
     };
     sign_request(&mut callback, &target, &theirs, &with).unwrap();
     let question = Question::of(&callback, &target).unwrap();
-    let (store, world) = (&gateway.api.store, &gateway.api.world);
-    let received = receive_callback(store, world, &enrolled, &bank, &callback).await;
+    let scope = FlowScope {
+        snapshot: &enrolled,
+        ..gateway.api.scope()
+    };
+    let received = receive_callback(scope, &bank, Callback::of_institution(&callback)).await;
     let answer = received.unwrap().answer;
     verify_response(&answer, &question, &our_ring, gateway.now_s()).unwrap();
 }

@@ -17,8 +17,8 @@ use paymux::domain::institutions::{CreateSend, Ending, Facts, Mode, Product, Vis
 use paymux::domain::order::{Applied, Order, OrderState};
 use paymux::domain::personal::payer_context::{PayerAppId, PayerContext, PayerDetail, PayerWallet};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Host, Institution, InstitutionKind, ProvenCallback, Step,
-    Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, Host, Institution, InstitutionKind, Operation,
+    ProvenCallback, Step, Unverified, kind,
 };
 use serde_json::{Value, json};
 
@@ -84,9 +84,10 @@ impl Institution for FrontDialect {
     }
 
     fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
-        let Call::Create(attempt, _) = call else {
+        let Operation::Create = call.operation else {
             return self.plain.begin(call, stamp);
         };
+        let attempt = call.attempt;
         let fields = [
             ("orderId", attempt.id.as_str().to_owned()),
             ("payBy", attempt.pay_by.rfc3339()),
@@ -118,10 +119,10 @@ impl Institution for FrontDialect {
 
     fn read_callback<'c>(
         &'c self,
-        callback: &'c Request<Bytes>,
+        callback: Callback<'c>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
-        let Some(hinted) = callback.headers().get("x-hint") else {
+        let Some(hinted) = callback.message.headers().get("x-hint") else {
             return self.plain.read_callback(callback, now);
         };
         let about = AttemptId::parse(hinted.to_str().unwrap()).unwrap();
@@ -134,7 +135,7 @@ impl Institution for FrontDialect {
 
     fn acknowledge(
         &self,
-        callback: &Request<Bytes>,
+        callback: Callback<'_>,
         acknowledged: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,
@@ -303,8 +304,8 @@ fn money_that_was_given_back_is_booked_both_ways() {
         panic!("it is a change");
     };
     let entries = &change.rows().unwrap().entries;
-    let names: Vec<_> = entries.iter().map(|entry| entry.happening).collect();
-    assert_eq!(names, ["SURPLUS", "SURPLUS_REFUNDED"]);
+    let names: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
+    assert_eq!(names, ["EXCESS", "EXCESS_REFUNDED"]);
     let after = change.into_order().unwrap();
     assert_eq!(after.attempts[0].state, AttemptState::Closed);
     assert!(after.attempts[0].is_returned() && after.refunds.is_empty());

@@ -17,7 +17,7 @@ use paymux::domain::personal::MobileNo;
 use paymux::domain::personal::payer_context::PayerContext;
 use paymux::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use paymux::domain::schedule::Schedule;
-use paymux::institution::{Call, Unverified};
+use paymux::institution::{Call, Operation, Unverified};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -115,11 +115,19 @@ impl Recording {
     pub(super) fn call<'a>(&self, order: &'a Order) -> Option<Call<'a>> {
         let (attempt, terms) = (&order.attempts[0], &*order.terms);
         match self.call.as_str() {
-            "create" => Some(Call::Create(attempt, terms)),
-            "query" => Some(Call::Query(attempt, terms)),
-            "close" => Some(Call::Close(attempt, terms)),
-            "refund" => Some(Call::Refund(&order.refunds[0], attempt, terms)),
-            "refund_query" => Some(Call::RefundQuery(&order.refunds[0], attempt, terms)),
+            "create" => Some(Call::new(Operation::Create, attempt, terms)),
+            "query" => Some(Call::new(Operation::Query, attempt, terms)),
+            "close" => Some(Call::new(Operation::Close, attempt, terms)),
+            "refund" => Some(Call::new(
+                Operation::Refund(&order.refunds[0]),
+                attempt,
+                terms,
+            )),
+            "refund_query" => Some(Call::new(
+                Operation::RefundQuery(&order.refunds[0]),
+                attempt,
+                terms,
+            )),
             "callback" => None,
             other => panic!("{}: there is no call {other}", self.file),
         }

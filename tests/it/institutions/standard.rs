@@ -11,8 +11,8 @@ use paymux::domain::identifiers::{AccountId, ReceiverId, Timestamp};
 use paymux::domain::institutions::{AccountRole, Mode};
 use paymux::domain::order::Applied;
 use paymux::institution::{
-    Acknowledgement, Call, CallState, ConfiguredAccount, ConfiguredInstitution, Institution,
-    SettingValue, SettingValues, SettingsFault, Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, ConfiguredAccount, ConfiguredInstitution,
+    Institution, Operation, SettingValue, SettingValues, SettingsFault, Unverified, kind,
 };
 use paymux::signature::{
     Covering, EnrolledKey, KeyRing, Question, SigningKey, VerifyingKey, sign_request,
@@ -146,13 +146,13 @@ fn each_call_has_a_nonce_of_its_own() {
     let rig = rig();
     let order = order_with(AttemptState::Intent, Mode::Webview);
     let (attempt, terms) = (&order.attempts[0], &*order.terms);
-    let create = Call::Create(attempt, terms);
+    let create = Call::new(Operation::Create, attempt, terms);
     let mut nonces = Vec::new();
     for (call, at_s) in [
         (create, NOW_S),
         (create, NOW_S + 1),
-        (Call::Query(attempt, terms), NOW_S),
-        (Call::Close(attempt, terms), NOW_S),
+        (Call::new(Operation::Query, attempt, terms), NOW_S),
+        (Call::new(Operation::Close, attempt, terms), NOW_S),
     ] {
         let (request, _) = sent(&rig, &call, &stamp(at_s));
         let input = request.headers()["signature-input"].to_str().unwrap();
@@ -201,9 +201,9 @@ fn an_amount_without_a_currency_is_in_the_calls() {
         assert!(found, "{finding:?}");
     };
     for call in [
-        Call::Create(&attempt, terms),
-        Call::Query(&attempt, terms),
-        Call::Close(&attempt, terms),
+        Call::new(Operation::Create, &attempt, terms),
+        Call::new(Operation::Query, &attempt, terms),
+        Call::new(Operation::Close, &attempt, terms),
     ] {
         is(read(&call, paid("")), sum);
         let yuan = Amount::parse("1230", CNY).unwrap();
@@ -213,7 +213,10 @@ fn an_amount_without_a_currency_is_in_the_calls() {
     let mut callback = rig.callback(Bytes::from(body));
     rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
     let now = Timestamp::from_s(NOW_S);
-    let message = rig.adapter().read_callback(&callback, now).unwrap();
+    let message = rig
+        .adapter()
+        .read_callback(Callback::of_institution(&callback), now)
+        .unwrap();
     let message = message.evidence(yen);
     assert_eq!(message.sum, Some(sum));
     is(message.finding, sum);
@@ -234,8 +237,8 @@ fn a_refunded_amount_without_a_currency_is_in_the_calls() {
         attempt.receiver, refund.no
     );
     for call in [
-        Call::Refund(refund, attempt, &order.terms),
-        Call::RefundQuery(refund, attempt, &order.terms),
+        Call::new(Operation::Refund(refund), attempt, &order.terms),
+        Call::new(Operation::RefundQuery(refund), attempt, &order.terms),
     ] {
         let (_, state) = sent(&rig, &call, &stamp(NOW_S));
         let mut reply = Response::new(Bytes::from(body.clone()));
@@ -249,7 +252,10 @@ fn a_refunded_amount_without_a_currency_is_in_the_calls() {
     let mut callback = rig.callback(Bytes::from(body));
     rig.sign_callback(&mut callback, SignedBy::Institution, NOW_S);
     let now = Timestamp::from_s(NOW_S);
-    let message = rig.adapter().read_callback(&callback, now).unwrap();
+    let message = rig
+        .adapter()
+        .read_callback(Callback::of_institution(&callback), now)
+        .unwrap();
     assert_eq!(message.evidence(yen).sum, Some(sum));
 }
 
@@ -338,7 +344,10 @@ fn a_callback_is_of_the_account_whose_key_signed_it() {
         (0, "ACC-2", Some(Contradiction::Receiver)),
     ] {
         let callback = paid_callback(&number, receiver, &theirs[signer]);
-        let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
+        let evidence = adapter
+            .read_callback(Callback::of_institution(&callback), now)
+            .unwrap()
+            .evidence(CNY);
         let account = AccountId::parse(["tea", "books"][signer]).unwrap();
         assert_eq!(evidence.accounts, Some(vec![account]));
         let applied = order.apply(&evidence, adapter.facts(), now);
@@ -347,13 +356,18 @@ fn a_callback_is_of_the_account_whose_key_signed_it() {
             Some(why) => assert_eq!(applied, Applied::Quarantine(why), "{signer} {receiver}"),
         }
         // C4: it is answered as the account that it names.
-        let answer = adapter.acknowledge(&callback, Acknowledgement::Recorded, "r", &stamp(NOW_S));
+        let answer = adapter.acknowledge(
+            Callback::of_institution(&callback),
+            Acknowledgement::Recorded,
+            "r",
+            &stamp(NOW_S),
+        );
         let question = Question::of(&callback, CALLBACK_URL).unwrap();
         let ring = &ours[usize::from(receiver == "ACC-2")];
         assert!(verify_response(&answer, &question, ring, NOW_S).is_ok());
     }
     let unknown_key = paid_callback(&number, "ACC-1", &key("harbour-1"));
-    let read = adapter.read_callback(&unknown_key, now);
+    let read = adapter.read_callback(Callback::of_institution(&unknown_key), now);
     assert_eq!(read.err(), Some(Unverified::Unverified("signature")));
 }
 
@@ -381,7 +395,10 @@ fn a_key_of_several_accounts_is_evidence_of_those_only() {
         order.attempts[0].account = AccountId::parse(account).unwrap();
         order.attempts[0].receiver = ReceiverId::parse(receiver).unwrap();
         let callback = paid_callback(order.attempts[0].id.as_str(), named, &theirs);
-        let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
+        let evidence = adapter
+            .read_callback(Callback::of_institution(&callback), now)
+            .unwrap()
+            .evidence(CNY);
         let applied = order.apply(&evidence, adapter.facts(), now);
         match expected {
             None => assert!(
@@ -406,7 +423,10 @@ fn a_key_enrolled_with_other_days_is_both_accounts() {
     let now = Timestamp::from_s(NOW_S);
     let order = order_with(AttemptState::Accepted, Mode::Webview);
     let callback = paid_callback(order.attempts[0].id.as_str(), "ACC-1", &theirs);
-    let evidence = adapter.read_callback(&callback, now).unwrap().evidence(CNY);
+    let evidence = adapter
+        .read_callback(Callback::of_institution(&callback), now)
+        .unwrap()
+        .evidence(CNY);
     let accounts = ["books", "tea"].map(|id| AccountId::parse(id).unwrap());
     assert_eq!(evidence.accounts, Some(accounts.to_vec()));
 }

@@ -1,6 +1,6 @@
 //! A tiny test dialect that needs what the `standard` one does not: two steps, forms in GBK, a MAC
-//! under a shared secret, parameters signed after the reply. It shows that future dialects fit the
-//! trait.
+//! under a shared secret, parameters signed after the reply, callbacks by account, and a
+//! sub-merchant with a number of its own. It shows that future dialects fit the trait.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,16 +10,20 @@ use bytes::Bytes;
 use encoding_rs::GBK;
 use http::{Request, Response};
 use paymux::crypto::hmac::HmacKey;
+use paymux::domain::amount::Amount;
 use paymux::domain::attempt::{AttemptState, Stamp};
 use paymux::domain::evidence::{
-    Ambiguity, Evidence, Finding, OriginalPayment, PaymentAction, PaymentActionKind, Receipt,
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
+    PaymentActionKind, Receipt,
 };
-use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, hex};
-use paymux::domain::institutions::{Facts, Mode};
+use paymux::domain::identifiers::{
+    AccountId, AttemptId, InstitutionId, MerchantId, ReceiverId, Timestamp, hex,
+};
+use paymux::domain::institutions::{CallbackPath, Facts, Mode};
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, InstitutionKind, Outgoing,
-    ProvenCallback, STEPS_MAX, Step, Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
+    Operation, Outgoing, ProvenCallback, STEPS_MAX, Step, Unverified, kind,
 };
 use paymux::world::{
     Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
@@ -29,11 +33,14 @@ use super::recorded::{order_with, order_with_refund};
 use crate::world::test_gateway::TestGateway;
 
 const ORIGIN: &str = "https://tiny.example";
-const TAG: &str = "x-tag";
+pub(super) const TAG: &str = "x-tag";
+
+/// The setting of a sub-merchant.
+pub(super) const STORE: &str = "store_no";
 
 /// Its misbehaviour.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum TinyQuirk {
+pub(super) enum TinyQuirk {
     No,
     /// Requests a further token after each one.
     Endless,
@@ -41,9 +48,9 @@ enum TinyQuirk {
     Elsewhere,
 }
 
-struct TinyDialect {
-    id: InstitutionId,
-    facts: Facts,
+pub(super) struct TinyDialect {
+    pub(super) id: InstitutionId,
+    pub(super) facts: Facts,
     secret: HmacKey,
     quirk: TinyQuirk,
 }
@@ -56,7 +63,7 @@ enum TinyState {
 }
 
 /// The fields of a form, with text in GBK.
-fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn form(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.encoding_override(Some(&|text| GBK.encode(text).0.into_owned().into()));
     for (name, value) in fields {
@@ -65,8 +72,14 @@ fn form(fields: &[(&str, &str)]) -> Vec<u8> {
     form.finish().into_bytes()
 }
 
+/// The MAC of a callback, under the secret of one account.
+pub(super) fn tag_of(account: &AccountId, body: &[u8]) -> String {
+    let secret = format!("{:*>32}", account.as_str());
+    hex(&HmacKey::new(secret.as_bytes()).sign(body))
+}
+
 /// A form's field, where all its bytes are GBK.
-fn field(body: &[u8], name: &str) -> Option<String> {
+pub(super) fn field(body: &[u8], name: &str) -> Option<String> {
     body.split(|byte| *byte == b'&').find_map(|pair| {
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         let bytes = unescaped(value);
@@ -94,10 +107,13 @@ fn unescaped(value: &[u8]) -> Vec<u8> {
 }
 
 impl TinyDialect {
-    fn new(quirk: TinyQuirk) -> Self {
+    pub(super) fn new(quirk: TinyQuirk) -> Self {
         Self {
             id: InstitutionId::parse("harbour").unwrap(),
-            facts: kind("standard").unwrap().facts(),
+            facts: Facts {
+                callback_path: CallbackPath::OfAccount,
+                ..kind("standard").unwrap().facts()
+            },
             secret: HmacKey::new(b"a secret of thirty-two bytes ok."),
             quirk,
         }
@@ -130,16 +146,18 @@ impl TinyDialect {
     }
 
     fn token(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
-        let name = &*call.terms().merchant_name;
-        let fields = [("name", name), ("nonce", &hex(&stamp.nonce))];
+        let (name, nonce) = (&*call.terms.merchant_name, hex(&stamp.nonce));
+        let mut fields = vec![("name", name), ("nonce", nonce.as_str())];
+        let store = call.sub_merchant.and_then(|sub| sub.text(STORE));
+        fields.extend(store.map(|store| (STORE, store)));
         self.send("/token", &fields, Effect::None, TinyState::Token)
     }
 
     fn evidence(&self, call: &Call<'_>, finding: Finding) -> Step<Evidence> {
         Step::Done(Evidence {
             institution: self.id.clone(),
-            accounts: Some(vec![call.attempt().account.clone()]),
-            receiver: Some(call.attempt().receiver.clone()),
+            accounts: Some(vec![call.attempt.account.clone()]),
+            receiver: Some(call.attempt.receiver.clone()),
             about: call.about(),
             by: call.means(),
             sum: None,
@@ -178,14 +196,14 @@ impl Institution for TinyDialect {
     }
 
     fn begin(&self, call: &Call<'_>, stamp: &Stamp) -> Step<Evidence> {
-        match call {
-            Call::Create(..) | Call::Query(..) => self.token(call, stamp),
-            Call::Refund(refund, ..) => {
+        match call.operation {
+            Operation::Create | Operation::Query => self.token(call, stamp),
+            Operation::Refund(refund) => {
                 let fields = [("refund", refund.no.as_str())];
                 self.send("/refund", &fields, Effect::MayMoveMoney, TinyState::Act)
             }
-            Call::Close(..) => self.send("/close", &[], Effect::None, TinyState::Act),
-            Call::RefundQuery(..) => self.send("/query", &[], Effect::None, TinyState::Query),
+            Operation::Close => self.send("/close", &[], Effect::None, TinyState::Act),
+            Operation::RefundQuery(_) => self.send("/query", &[], Effect::None, TinyState::Query),
         }
     }
 
@@ -206,10 +224,10 @@ impl Institution for TinyDialect {
                 self.token(call, stamp)
             }
             (Some(TinyState::Token), Some(token)) => {
-                let fields = [("token", &*token), ("attempt", call.attempt().id.as_str())];
+                let fields = [("token", &*token), ("attempt", call.attempt.id.as_str())];
                 self.send("/pay", &fields, Effect::MayMoveMoney, TinyState::Act)
             }
-            (Some(TinyState::Act), _) if !matches!(call, Call::Create(..)) => {
+            (Some(TinyState::Act), _) if !matches!(call.operation, Operation::Create) => {
                 self.send("/query", &[], Effect::None, TinyState::Query)
             }
             (Some(TinyState::Act), _) => match form_field("prepay") {
@@ -245,20 +263,53 @@ impl Institution for TinyDialect {
 
     fn read_callback<'c>(
         &'c self,
-        _: &'c Request<Bytes>,
-        _: Timestamp,
+        callback: Callback<'c>,
+        now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
-        Err(Unverified::Unverified("it sends none"))
+        let account = callback.account.ok_or(Unverified::Unverified("account"))?;
+        let body = callback.message.body();
+        let tag = callback.message.headers().get(TAG);
+        if tag.map(http::HeaderValue::as_bytes) != Some(tag_of(account, body).as_bytes()) {
+            return Err(Unverified::Unverified("tag"));
+        }
+        let no = field(body, "attempt").and_then(|no| AttemptId::parse(&no).ok());
+        let no = no.ok_or(Unverified::NamesNothing("attempt"))?;
+        let about = EvidenceSubject::Attempt(no);
+        // Whatever account the message names: only that of the address counts.
+        let named = field(body, "account").and_then(|named| AccountId::parse(&named).ok());
+        Ok(ProvenCallback::new(about.clone(), move |currency| {
+            let minor = field(body, "minor").and_then(|minor| minor.parse().ok());
+            let amount = Amount::from_minor(minor.unwrap(), currency).unwrap();
+            let receiver = field(body, "receiver").unwrap();
+            Evidence {
+                institution: self.id.clone(),
+                accounts: Some(named.into_iter().collect()),
+                receiver: ReceiverId::parse(&receiver).ok(),
+                about,
+                by: EvidenceSource::Callback,
+                sum: Some(amount),
+                along: OriginalPayment::default(),
+                asked_at: None,
+                proves_arrival: true,
+                finding: Finding::Succeeded(Receipt {
+                    amount,
+                    institution_no: Some("T-2".into()),
+                    paid_at: now,
+                    fee: None,
+                }),
+            }
+        }))
     }
 
     fn acknowledge(
         &self,
-        _: &Request<Bytes>,
-        _: Acknowledgement,
+        callback: Callback<'_>,
+        acknowledged: Acknowledgement,
         _: &str,
         _: &Stamp,
     ) -> Response<Bytes> {
-        Response::new(Bytes::new())
+        let account = callback.account.map_or("nobody", AccountId::as_str);
+        Response::new(format!("{acknowledged:?} by {account}").into())
     }
 }
 
@@ -298,17 +349,17 @@ fn not_sent() -> Result<Response<Bytes>, SendError> {
     Err(SendError::NotSent("refused".into()))
 }
 
-fn lost() -> Result<Response<Bytes>, SendError> {
+pub(super) fn lost() -> Result<Response<Bytes>, SendError> {
     Err(SendError::Unknown("silence".into()))
 }
 
-struct StepsTestbed {
+pub(super) struct StepsTestbed {
     gateway: TestGateway,
     tiny: TinyDialect,
 }
 
 impl StepsTestbed {
-    fn new(quirk: TinyQuirk) -> Self {
+    pub(super) fn new(quirk: TinyQuirk) -> Self {
         Self {
             gateway: TestGateway::new(),
             tiny: TinyDialect::new(quirk),
@@ -320,7 +371,7 @@ impl StepsTestbed {
     }
 
     /// The outcome of a call, and what was sent for it.
-    async fn call(
+    pub(super) async fn call(
         &self,
         call: &Call<'_>,
         endings: impl IntoIterator<Item = Result<Response<Bytes>, SendError>>,
@@ -363,7 +414,7 @@ impl StepsTestbed {
 async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
-    let call = Call::Create(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Create, &order.attempts[0], &order.terms);
     let accepted = Ok(bed.tiny.reply(&[("prepay", "P-1")]));
     let (found, sent) = bed.call(&call, [Ok(bed.token()), accepted]).await;
     let paths: Vec<_> = sent.iter().map(|one| one.uri().path()).collect();
@@ -393,7 +444,7 @@ async fn a_create_of_two_steps_ends_in_a_signed_payment_action() {
 async fn not_sent_is_proof_before_money_may_move() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
-    let call = Call::Create(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Create, &order.attempts[0], &order.terms);
     for endings in [
         vec![not_sent()],
         vec![Ok(bed.token()), not_sent()],
@@ -415,7 +466,11 @@ async fn not_sent_is_proof_before_money_may_move() {
 async fn after_money_may_have_moved_nothing_is_called_unsent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with_refund("RESERVED", Mode::Native);
-    let call = Call::Refund(&order.refunds[0], &order.attempts[0], &order.terms);
+    let call = Call::new(
+        Operation::Refund(&order.refunds[0]),
+        &order.attempts[0],
+        &order.terms,
+    );
     let accepted = || Ok(bed.tiny.reply(&[]));
     let unclear = Finding::Ambiguous(Ambiguity::NoAnswer);
     assert_eq!(bed.call(&call, [accepted(), not_sent()]).await.0, unclear);
@@ -433,7 +488,7 @@ async fn after_money_may_have_moved_nothing_is_called_unsent() {
 async fn a_call_of_endless_steps_is_cut_off() {
     let bed = StepsTestbed::new(TinyQuirk::Endless);
     let order = order_with(AttemptState::Unknown, Mode::Native);
-    let call = Call::Query(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Query, &order.attempts[0], &order.terms);
     let endings = std::iter::repeat_with(|| Ok(bed.token())).take(STEPS_MAX * 2);
     let (found, sent) = bed.call(&call, endings).await;
     assert_eq!((found, sent.len()), (Finding::NotSent, STEPS_MAX));
@@ -444,7 +499,7 @@ async fn a_call_of_endless_steps_is_cut_off() {
 async fn a_request_to_another_host_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::Elsewhere);
     let order = order_with(AttemptState::Intent, Mode::Native);
-    let call = Call::Create(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Create, &order.attempts[0], &order.terms);
     let (found, sent) = bed.call(&call, [Ok(bed.token())]).await;
     assert_eq!((found, sent.len()), (Finding::NotSent, 1));
 }
@@ -454,7 +509,7 @@ async fn a_request_to_another_host_is_not_sent() {
 async fn an_intent_that_grew_old_between_two_steps_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
-    let call = Call::Create(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Create, &order.attempts[0], &order.terms);
     let clock = Arc::clone(&bed.gateway.clock);
     let script = ScriptedOutbound {
         endings: Mutex::new([Ok(bed.token())].into()),
@@ -470,7 +525,7 @@ async fn an_intent_that_grew_old_between_two_steps_is_not_sent() {
 async fn an_intent_that_grew_old_before_a_permit_is_not_sent() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with(AttemptState::Intent, Mode::Native);
-    let call = Call::Create(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Create, &order.attempts[0], &order.terms);
     let clock = Arc::clone(&bed.gateway.clock);
     let script = ScriptedOutbound {
         endings: Mutex::new([Ok(bed.token())].into()),
@@ -487,7 +542,11 @@ async fn an_intent_that_grew_old_before_a_permit_is_not_sent() {
 async fn a_damaged_reply_of_a_further_step_proves_nothing() {
     let bed = StepsTestbed::new(TinyQuirk::No);
     let order = order_with_refund("UNKNOWN", Mode::Native);
-    let call = Call::RefundQuery(&order.refunds[0], &order.attempts[0], &order.terms);
+    let call = Call::new(
+        Operation::RefundQuery(&order.refunds[0]),
+        &order.attempts[0],
+        &order.terms,
+    );
     let good = bed.tiny.reply(&[("state", "已退款")]);
     let mut replies = vec![bed.tiny.reply(&[("state", "未知")])];
     for at in 0..good.body().len() {

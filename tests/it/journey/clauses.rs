@@ -81,7 +81,7 @@ impl ClauseMode {
     ) -> BrowserPage {
         let payer = &stage.payer;
         let done = match self {
-            Self::Webview | Self::AggregatedWebview => payer.press(link, ("outcome", what)).await,
+            Self::Webview | Self::AggregatedWebview => payer.press(link, "outcome", what).await,
             Self::Native | Self::AggregatedNative => {
                 let parameters = &answer.json["sdkParameters"];
                 payer

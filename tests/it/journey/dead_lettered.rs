@@ -135,8 +135,8 @@ async fn a_dead_lettered_event_is_sent_again() {
     assert_eq!(
         records(&store),
         [
-            format!("operator:uid={uid} events of M2002 resent=0"),
-            format!("operator:uid={uid} events resent=1"),
+            format!("local:uid={uid} events of M2002 resent=0"),
+            format!("local:uid={uid} events resent=1"),
         ]
     );
     open.close().await.unwrap();

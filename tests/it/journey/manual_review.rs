@@ -212,8 +212,8 @@ async fn two_staff_members_end_a_refund_with_the_program() {
     open.close().await.unwrap();
 
     let store = file(&stage);
-    let by = "SELECT actor FROM audit WHERE actor LIKE 'operators:%'";
-    assert_eq!(text(&store, by), "operators:anna,ben");
+    let by = "SELECT actor FROM audit WHERE actor LIKE 'staff:%,%'";
+    assert_eq!(text(&store, by), "staff:anna,ben");
     let archived = "SELECT sealed FROM inbox ORDER BY at DESC LIMIT 1";
     let archived: Vec<u8> = store.query_row(archived, [], |row| row.get(0)).unwrap();
     let is_plain = archived.windows(8).any(|part| part == b"returned");
@@ -288,7 +288,7 @@ async fn a_break_has_an_owner_and_an_end() {
     let (status, listed) = ask(&["list"]).await;
     assert_eq!(status, 0, "{listed}");
     let line = format!(
-        "1 unknown_line PAYMENT STRAY-1 institution=bluebank day=20260304 owner=operator:uid={uid} "
+        "1 unknown_line PAYMENT STRAY-1 institution=bluebank day=20260304 owner=local:uid={uid} "
     );
     assert!(
         listed.starts_with(&line) && listed.ends_with("\nopen breaks: 1\n"),
@@ -325,8 +325,8 @@ async fn a_break_has_an_owner_and_an_end() {
     let sql = "SELECT GROUP_CONCAT(actor || ' ' || action || ' ' || object || ' ' || result, '; ')
         FROM (SELECT * FROM audit WHERE object LIKE 'break %' ORDER BY seq)";
     let expected = format!(
-        "operator:uid={uid} break.assign break 1 owner=night desk; \
-         operator:uid={uid} break.resolve break 1 because=a test payment of theirs"
+        "local:uid={uid} break.assign break 1 owner=night desk; \
+         local:uid={uid} break.resolve break 1 because=a test payment of theirs"
     );
     assert_eq!(text(&file(&stage), sql), expected);
 }

@@ -132,9 +132,7 @@ impl RaceTestbed {
             .await
             .unwrap();
         for lease in &leases {
-            poll_order(store, world, &self.api.snapshot, lease)
-                .await
-                .unwrap();
+            poll_order(self.api.scope(), lease).await.unwrap();
         }
     }
 }

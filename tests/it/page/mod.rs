@@ -17,7 +17,7 @@ use paymux::domain::merchant::Admission;
 use paymux::domain::order::CloseReason;
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, call_institution};
 use paymux::flow::start_attempt::{OrderOutcome, OrderReply};
-use paymux::institution::Call;
+use paymux::institution::{Call, Operation};
 use paymux::world::SendError;
 
 use crate::world::test_gateway::PEER;
@@ -401,7 +401,7 @@ async fn a_create_that_is_too_old_is_not_sent() {
     let order = open(terms(webview()), Some(late));
     let api = api(&order, lost());
     let adapter = &api.snapshot.adapters[&order.attempts[0].institution];
-    let call = Call::Create(&order.attempts[0], &order.terms);
+    let call = Call::new(Operation::Create, &order.attempts[0], &order.terms);
     let evidence = call_institution(&api.world, &**adapter, &call, CREATE_TIMEOUTS).await;
     assert_eq!(evidence.finding, Finding::NotSent);
 }

@@ -32,8 +32,8 @@ use paymux::domain::personal::MobileNo;
 use paymux::domain::personal::payer_context::PayerContext;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Effect, Host, Institution, InstitutionKind, Outgoing,
-    ProvenCallback, Step, Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
+    Operation, Outgoing, ProvenCallback, Step, Unverified, kind,
 };
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{Changes, Committed, OrderKey, Orders, Store, StoreError};
@@ -345,8 +345,9 @@ impl Institution for LinkInstitution {
         Some("https://teller.example")
     }
     fn begin(&self, call: &Call<'_>, _: &Stamp) -> Step<Evidence> {
-        match (call, self.0.as_str()) {
-            (Call::Create(attempt, _), "harbour") => Step::Done(Evidence {
+        let attempt = call.attempt;
+        match (call.operation, self.0.as_str()) {
+            (Operation::Create, "harbour") => Step::Done(Evidence {
                 institution: self.0.clone(),
                 accounts: Some(vec![attempt.account.clone()]),
                 receiver: Some(attempt.receiver.clone()),
@@ -376,14 +377,14 @@ impl Institution for LinkInstitution {
     }
     fn read_callback<'c>(
         &'c self,
-        _: &'c Request<Bytes>,
+        _: Callback<'c>,
         _: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
         Err(Unverified::Unverified("not signed"))
     }
     fn acknowledge(
         &self,
-        _: &Request<Bytes>,
+        _: Callback<'_>,
         _: Acknowledgement,
         _: &str,
         _: &Stamp,

@@ -39,7 +39,7 @@ impl BreakerTestbed {
         let begun = self.breaker.begin(self.now());
         self.pass(ms);
         let now = self.now();
-        self.breaker.end(&self.settings, begun, (purpose, end), now);
+        self.breaker.end(&self.settings, begun, purpose, end, now);
     }
 
     fn call(&mut self, purpose: CallPurpose, end: CallEnd) {
@@ -221,17 +221,17 @@ fn a_result_from_before_a_transition_decides_nothing() {
     let before = bed.breaker.begin(bed.now());
     bed.calls(3, Create, Unreachable);
     let (settings, now) = (bed.settings, bed.now());
-    bed.breaker.end(&settings, before, (Create, Answered), now);
+    bed.breaker.end(&settings, before, Create, Answered, now);
     assert_eq!(bed.state(), BreakerState::Open);
     let late: Vec<_> = (0..10).map(|_| bed.breaker.begin(bed.now())).collect();
     bed.pause_ms();
     let now = bed.now();
-    bed.breaker.end(&settings, late[0], (Create, Failed), now);
+    bed.breaker.end(&settings, late[0], Create, Failed, now);
     assert_eq!(bed.state(), BreakerState::HalfOpen);
     bed.call(Create, Answered);
     for begun in late {
         let now = bed.now();
-        bed.breaker.end(&settings, begun, (Create, Failed), now);
+        bed.breaker.end(&settings, begun, Create, Failed, now);
     }
     assert_eq!(bed.health(), Health::Healthy);
 }

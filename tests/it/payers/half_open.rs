@@ -254,8 +254,8 @@ fn probe_permits_are_counted_exactly() {
         assert_eq!(health.standing(&id("bank"), now), Health::HalfOpen);
     }
     let begun = health.begin(&id("bank"), clock.now());
-    let answered = (CallPurpose::Create, CallEnd::Answered);
-    health.end(&id("bank"), begun, answered, clock.now());
+    let (purpose, end) = (CallPurpose::Create, CallEnd::Answered);
+    health.end(&id("bank"), begun, purpose, end, clock.now());
     let now = clock.now();
     assert_eq!(health.standing(&id("bank"), now), Health::Healthy);
 }

@@ -274,7 +274,8 @@ fn cut_off(health: &HealthTracker, name: &str, now: Timestamp) {
         health.end(
             &id(name),
             begun,
-            (CallPurpose::Query, CallEnd::Unreachable),
+            CallPurpose::Query,
+            CallEnd::Unreachable,
             now,
         );
     }
@@ -415,8 +416,8 @@ fn slowly(gateway: &TestGateway, name: &str) {
             .begin(&id(name), gateway.clock.now());
         gateway.advance_s(3);
         let health = &gateway.api.world.health;
-        let answered = (CallPurpose::Create, CallEnd::Answered);
-        health.end(&id(name), begun, answered, gateway.clock.now());
+        let (purpose, end) = (CallPurpose::Create, CallEnd::Answered);
+        health.end(&id(name), begun, purpose, end, gateway.clock.now());
     }
 }
 

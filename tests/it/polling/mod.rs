@@ -50,12 +50,12 @@ fn moments(gateway: &TestGateway, word: &str, seconds: i64) -> Vec<i64> {
 
 /// The worker's run for due signals; how many orders were queried.
 fn follow(gateway: &TestGateway) -> usize {
-    let (store, world, snapshot) = (&gateway.api.store, &gateway.api.world, gateway.snapshot());
+    let (store, world) = (&gateway.api.store, &gateway.api.world);
     let due = world.signals.due(world.clock.now(), 100, |_| 100);
     let orders: Vec<_> = due.into_iter().map(|(order, _)| order).collect();
     let leases = now(store.unresolved.lease_named(&orders, world.clock.now())).unwrap();
     for lease in &leases {
-        now(poll_signalled_order(store, world, &snapshot, lease)).unwrap();
+        now(poll_signalled_order(gateway.api.scope(), lease)).unwrap();
     }
     leases.len()
 }
@@ -151,7 +151,7 @@ fn payments_are_queried_more_often_where_callbacks_go_missing() {
     let began = clock.now();
     for n in 0..100_u8 {
         let id = AttemptId::mint(began, [n; 10]);
-        gateway.api.world.health.found(&bank, (&id, began), began);
+        gateway.api.world.health.found(&bank, &id, began, began);
     }
     gateway.advance_s(1_000);
     gateway.place("T1", json!({}));
@@ -251,11 +251,11 @@ fn many_unresolved_refunds_are_queried_one_by_one() {
         );
     }
     gateway.advance_s(1);
-    let (store, world, snapshot) = (&*gateway.api.store, &gateway.api.world, gateway.snapshot());
+    let (store, world) = (&*gateway.api.store, &gateway.api.world);
     for queries in 1..=9 {
         let leases = now(lease(store, LeaseKind::Orders, world.clock.now(), 10)).unwrap();
         assert_eq!(leases.len(), 1);
-        now(poll_order(store, world, &snapshot, &leases[0])).unwrap();
+        now(poll_order(gateway.api.scope(), &leases[0])).unwrap();
         assert_eq!(calls(&gateway, "refund_query"), queries);
     }
     assert_eq!(gateway.poll_unresolved(), 0);

@@ -280,7 +280,7 @@ fn check_images(lost: &Mutex<Receiver<PowerLoss>>, is_over: &AtomicBool) -> Resu
     checked
 }
 
-/// Checks a file with the operators' verification.
+/// Checks a file with the store's own verification.
 fn verify_file(file: &Path) -> Result<(), String> {
     let (_, breaches) = verified(file).map_err(|error| error.to_string())?;
     if breaches.is_empty() {

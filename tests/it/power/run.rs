@@ -131,10 +131,9 @@ async fn end(arena: &RaceTestbed, numbers: &[String]) {
 /// Delivers the outbox.
 async fn deliver(arena: &RaceTestbed, recorder: &AcknowledgementRecorder) {
     let (store, world) = (&*arena.api.store, &arena.api.world);
-    let platform = &arena.api.snapshot.platform;
     let leases = lease(store, LeaseKind::Events, world.clock.now(), 100).await;
     for lease in leases.unwrap() {
-        let delivery = notify_merchant(&*store.outbox, world, platform, &lease).await;
+        let delivery = notify_merchant(arena.api.scope(), &lease).await;
         if let (Delivery::Delivered(_), LeasedWork::Event(event, _)) =
             (delivery.unwrap(), &lease.of)
         {

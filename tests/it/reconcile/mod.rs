@@ -228,7 +228,7 @@ async fn equal_books_have_no_differences() {
         pages,
         "page by page, and nothing else"
     );
-    let record = "audit WHERE action = 'statement.reconcile' AND actor = 'operator:uid=7'
+    let record = "audit WHERE action = 'statement.reconcile' AND actor = 'local:uid=7'
         AND object = 'harbour 20270115' AND result LIKE 'done lines=6 differences=0%'";
     assert_eq!(house.count(record), 2);
 }
@@ -275,7 +275,7 @@ async fn each_difference_is_one_break() {
     assert!(
         breaks
             .iter()
-            .all(|one| one.is_open && one.owner == "operator:uid=7")
+            .all(|one| one.is_open && one.owner == "local:uid=7")
     );
     let sum = &breaks[1].difference;
     assert_eq!((&*sum.expected, &*sum.found), ("12.30 CNY", "12.31 CNY"));
@@ -346,7 +346,7 @@ async fn what_the_institution_confirms_is_repaired() {
     }
     let order = find(&house, &lines[2]).await;
     assert_eq!(order.refunds[0].state, RefundState::Succeeded);
-    assert_eq!(house.count("journal WHERE happening = 'ORDER_PAID'"), 3);
+    assert_eq!(house.count("journal WHERE kind = 'ORDER_PAID'"), 3);
 
     let again = house.by_file(&file(&lines)).await.unwrap();
     assert_eq!(again.recorded, [], "and then the books are equal");

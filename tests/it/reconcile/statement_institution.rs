@@ -11,6 +11,7 @@ use http::{Request, Response};
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::institutions::RoutingTable;
 use paymux::domain::statement::{AccountReceiver, SettlementDay};
+use paymux::flow::FlowScope;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::flow::reconcile_statement::{
     FromFile, FromInstitution, NotReconciled, ReconciliationResult, ReconciliationScope,
@@ -188,8 +189,10 @@ impl ReconciliationTestbed {
         let folder = TempDir::new().unwrap();
         let seal = Seal::new("1", [("1".to_owned(), [1; 32])].into(), [2; 32]).unwrap();
         let file = folder.path().join("paymux.db");
-        let received: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
-        let opened = open_for_all(&file, Arc::new(seal), received, Duration::ZERO).unwrap();
+        let on_fatal: OnFatal = Box::new(|why| panic!("{why}"));
+        let on_commit: OnCommit = Box::new(|_, _| ());
+        let seal = Arc::new(seal);
+        let opened = open_for_all(&file, seal, on_fatal, on_commit, Duration::ZERO).unwrap();
         let (store, ledger) = (Arc::new(opened.store), opened.ledger);
         let clock = Arc::new(ManualClock::new());
         clock.pass(at(100_000).ms() - START_MS);
@@ -239,10 +242,12 @@ impl ReconciliationTestbed {
 
     pub(super) fn books(&self) -> ReconciliationScope<'_> {
         ReconciliationScope {
-            store: &self.store,
+            flow: FlowScope {
+                store: &self.store,
+                world: &self.world,
+                snapshot: &self.snapshot,
+            },
             ledger: &*self.ledger,
-            world: &self.world,
-            snapshot: &self.snapshot,
         }
     }
 
@@ -252,7 +257,7 @@ impl ReconciliationTestbed {
         Reconciliation {
             institution: harbour(),
             day: SettlementDay::parse(day).unwrap(),
-            by: "operator:uid=7".to_owned(),
+            by: "local:uid=7".to_owned(),
             at: self.clock.now(),
         }
     }

@@ -62,10 +62,8 @@ fn decide_on(
     signed: &Request<Bytes>,
     statement: &str,
 ) -> Result<DecisionOutcome, DecisionRefused> {
-    let snapshot = gateway.snapshot();
     let statement = Bytes::copy_from_slice(statement.as_bytes());
-    let (store, world) = (&gateway.api.store, &gateway.api.world);
-    now(decide_refund(store, world, &snapshot, signed, statement))
+    now(decide_refund(gateway.api.scope(), signed, statement))
 }
 
 /// With the statement it was signed for.
@@ -124,7 +122,7 @@ fn two_staff_members_who_decide_the_same_end_a_refund() {
         let durable = gateway.durable_state();
         assert_eq!(durable.events.len(), 2);
         let audit_entry = &durable.audit_entries.last().unwrap().0;
-        assert_eq!(audit_entry.actor, "operators:anna,ben");
+        assert_eq!(audit_entry.actor, "staff:anna,ben");
         assert!(
             audit_entry.result.contains(&hex(&sha256(b"a"))),
             "{audit_entry:?}"

@@ -18,8 +18,8 @@ use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
 use paymux::domain::institutions::{CreateSend, Facts, Product, Visibility};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Host, Institution, InstitutionKind, ProvenCallback, Step,
-    Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, Host, Institution, InstitutionKind, Operation,
+    ProvenCallback, Step, Unverified, kind,
 };
 use paymux::world::sends::{InFlightSend, SendLog, Sends};
 use paymux::world::{
@@ -209,13 +209,13 @@ impl Institution for FlawedAdapter {
         };
         match (&mut read.finding, self.flaw) {
             (Finding::Succeeded(receipt), AdapterFlaw::AskedAmount) => {
-                receipt.amount = call.attempt().amount;
+                receipt.amount = call.attempt.amount;
             }
             (finding @ Finding::NotFound, AdapterFlaw::ClosedForNotFound) => {
                 *finding = Finding::Closed;
             }
             (finding @ Finding::NotFound, AdapterFlaw::ForgetfulClose)
-                if matches!(call, Call::Close(..)) =>
+                if matches!(call.operation, Operation::Close) =>
             {
                 *finding = Finding::Closed;
             }
@@ -237,18 +237,20 @@ impl Institution for FlawedAdapter {
 
     fn read_callback<'c>(
         &'c self,
-        callback: &'c Request<Bytes>,
+        callback: Callback<'c>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
         match (self.plain.read_callback(callback, now), self.flaw) {
             (Err(_), AdapterFlaw::UnverifiedCallbacks) => {
-                let mut believed = callback.clone();
-                let proof = crate::world::dialect::proof(self.plain.id.as_str(), callback.body());
+                let mut believed = callback.message.clone();
+                let body = callback.message.body();
+                let proof = crate::world::dialect::proof(self.plain.id.as_str(), body);
                 let proof = proof.parse().unwrap();
                 believed
                     .headers_mut()
                     .insert(crate::world::dialect::PROOF, proof);
-                let proven = self.plain.read_callback(&believed, now)?;
+                let believed = Callback::of_institution(&believed);
+                let proven = self.plain.read_callback(believed, now)?;
                 let (about, evidence) = (proven.about.clone(), proven.evidence(CNY));
                 Ok(ProvenCallback::new(about, |_| evidence))
             }
@@ -258,7 +260,7 @@ impl Institution for FlawedAdapter {
 
     fn acknowledge(
         &self,
-        callback: &Request<Bytes>,
+        callback: Callback<'_>,
         acknowledgement: Acknowledgement,
         request_id: &str,
         stamp: &Stamp,

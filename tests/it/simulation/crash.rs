@@ -155,21 +155,14 @@ impl CrashRun {
 
     fn work(&self, work: LeaseKind) -> Option<()> {
         let (store, world) = (&self.gateway.api.store, &self.gateway.api.world);
-        let snapshot = self.gateway.snapshot();
         let leases = once(lease(store, work, world.clock.now(), 10))?.unwrap();
         for lease in &leases {
             match work {
                 LeaseKind::Events => {
-                    once(notify_merchant(
-                        &*store.outbox,
-                        world,
-                        &snapshot.platform,
-                        lease,
-                    ))?
-                    .unwrap();
+                    once(notify_merchant(self.gateway.api.scope(), lease))?.unwrap();
                 }
                 LeaseKind::Orders | LeaseKind::OrphanedCalls => {
-                    once(poll_order(store, world, &snapshot, lease))?.unwrap();
+                    once(poll_order(self.gateway.api.scope(), lease))?.unwrap();
                 }
             }
         }

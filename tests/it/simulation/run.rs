@@ -176,7 +176,7 @@ impl SimulationRun {
         self.fault_injector().is_stopped()
     }
 
-    /// The operators' verification of the embedded store's file must pass.
+    /// The store's own verification of the embedded store's file must pass.
     fn store_verifies(&self) -> InvariantResult {
         if self.ground != StoreSetup::Embedded {
             return Ok(());
@@ -452,18 +452,12 @@ impl SimulationRun {
             let leases = lease(&api.store, work, now, count)
                 .await
                 .unwrap_or_default();
-            let snapshot = Arc::clone(&api.snapshot);
             admission.pass().await;
             for lease in &leases {
-                let (store, world) = (&api.store, &api.world);
                 let _ = match work {
-                    LeaseKind::Events => {
-                        notify_merchant(&*store.outbox, world, &snapshot.platform, lease)
-                            .await
-                            .map(|_| ())
-                    }
+                    LeaseKind::Events => notify_merchant(api.scope(), lease).await.map(|_| ()),
                     LeaseKind::Orders | LeaseKind::OrphanedCalls => {
-                        poll_order(store, world, &snapshot, lease).await
+                        poll_order(api.scope(), lease).await
                     }
                 };
             }

@@ -57,7 +57,7 @@ async fn another_program_that_looks_takes_nothing_away() {
     }
 }
 
-/// S1: the process never opens its own store's file outside `SQLite`, not even when an operator
+/// S1: the process never opens its own store's file outside `SQLite`, not even when somebody
 /// names it as a statement or a key: closing it would drop the locks of all connections.
 #[tokio::test]
 async fn a_held_store_is_never_opened_as_something_else() {

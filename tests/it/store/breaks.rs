@@ -1,7 +1,7 @@
 //! Work for staff: refunds that succeeded after they had failed, and refunds in manual review.
 
 use paymux::domain::evidence::{Finding, Reason};
-use paymux::domain::identifiers::OperatorId;
+use paymux::domain::identifiers::StaffId;
 use paymux::domain::refund::RefundDecision;
 use paymux::domain::statement::{DifferenceKind, Movement, SettlementDay, StatementDifference};
 use paymux::store::ledger::{Reconciliation, StaffAct, UNASSIGNED_OWNER};
@@ -12,7 +12,7 @@ use super::refunds::{apply, refunded, reserve};
 
 fn by(second: i64) -> StaffAct {
     StaffAct {
-        who: "operator:uid=7".into(),
+        who: "local:uid=7".into(),
         at: at(second),
     }
 }
@@ -51,7 +51,7 @@ async fn a_late_refund_is_a_break_until_somebody_ends_it() {
     let of = Reconciliation {
         institution: institution("harbour"),
         day: SettlementDay::parse(&at(40).date()).unwrap(),
-        by: "operator:uid=7".into(),
+        by: "local:uid=7".into(),
         at: at(90_000),
     };
     assert_eq!(ledger.conclude(&of, "lines=0".into()).await, Ok(0));
@@ -91,7 +91,7 @@ async fn refunds_that_await_manual_review_are_listed() {
         let order = done(&store, left).await;
         if n == 2 {
             let decision = RefundDecision {
-                operator: OperatorId::parse("anna").unwrap(),
+                staff: StaffId::parse("anna").unwrap(),
                 succeeded: false,
                 statement: [3; 32],
                 institution_no: None,
@@ -119,7 +119,7 @@ async fn refunds_that_await_manual_review_are_listed() {
     let decisions: Vec<_> = shown.iter().filter_map(|one| one.found.as_ref()).collect();
     assert_eq!(decisions.len(), 1);
     assert_eq!(
-        (decisions[0].operator.as_str(), decisions[0].succeeded),
+        (decisions[0].staff.as_str(), decisions[0].succeeded),
         ("anna", false)
     );
     assert_eq!(decisions[0].statement, [3; 32]);

@@ -16,7 +16,7 @@ use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, ReceiverId, Timestamp,
 };
-use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
+use paymux::domain::institutions::{BusinessType, CallbackPath, Facts, Mode, TransactionType};
 use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::domain::personal::payer_context::PayerContext;
@@ -199,13 +199,13 @@ pub(crate) async fn lease(
 ) -> Result<Vec<Lease>, StoreError> {
     match work {
         LeaseKind::Orders => {
-            let all: &LaneShares<'_> = &|_| u32::MAX;
-            store.unresolved.lease_orders(all, now, count).await
+            let all = LaneShares::same(u32::MAX);
+            store.unresolved.lease_orders(&all, now, count).await
         }
         LeaseKind::OrphanedCalls => store.nodes.lease_orphaned(now, count).await,
         LeaseKind::Events => {
-            let few: &DeliveryShares = &|_| DESTINATION_SHARE;
-            store.outbox.lease_events(few, now, count).await
+            let few = DeliveryShares::same(DESTINATION_SHARE);
+            store.outbox.lease_events(&few, now, count).await
         }
     }
 }
@@ -216,8 +216,15 @@ pub(crate) async fn next_due(
     work: LeaseKind,
 ) -> Result<Option<Timestamp>, StoreError> {
     match work {
-        LeaseKind::Orders => store.unresolved.next_order(&|_| u32::MAX).await,
+        LeaseKind::Orders => {
+            let all = LaneShares::same(u32::MAX);
+            let next = store.unresolved.next_order(&all).await?;
+            Ok(next.due)
+        }
         LeaseKind::OrphanedCalls => panic!("they are looked for at a start only"),
-        LeaseKind::Events => store.outbox.next_event(&|_| DESTINATION_SHARE).await,
+        LeaseKind::Events => {
+            let few = DeliveryShares::same(DESTINATION_SHARE);
+            store.outbox.next_event(&few).await
+        }
     }
 }

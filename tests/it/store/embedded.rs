@@ -80,9 +80,10 @@ impl Stores for EmbeddedStores {
 impl EmbeddedStores {
     /// The store with the handles for every user.
     pub(super) fn open_for_all(&self) -> OpenedStore {
-        let received: (OnFatal, OnCommit) = (Box::new(|why| panic!("{why}")), Box::new(|_, _| ()));
+        let on_fatal: OnFatal = Box::new(|why| panic!("{why}"));
+        let on_commit: OnCommit = Box::new(|_, _| ());
         let seal = Arc::new(Self::seal());
-        open_for_all(&self.file(), seal, received, Duration::ZERO).unwrap()
+        open_for_all(&self.file(), seal, on_fatal, on_commit, Duration::ZERO).unwrap()
     }
 
     /// The store, and its handle for reconciliation.
@@ -113,7 +114,7 @@ async fn what_comes_while_the_writer_rests_is_written_together() {
     let fatal = Box::new(|why: &str| panic!("{why}"));
     let on_commit = Box::new(move |changes, _| reported.send(changes).unwrap_or_default());
     let (seal, rest) = (Arc::new(EmbeddedStores::seal()), Duration::from_secs(1));
-    let opened = open_for_all(&stores.file(), seal, (fatal, on_commit), rest);
+    let opened = open_for_all(&stores.file(), seal, fatal, on_commit, rest);
     let store = Arc::new(opened.unwrap().store);
     let placing = |n: u32| {
         let nonce = request(&format!("together-{n:08}"));

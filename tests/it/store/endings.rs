@@ -7,7 +7,7 @@ use paymux::domain::change::ChangeCause;
 use paymux::domain::evidence::{
     Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, Reason, Receipt,
 };
-use paymux::domain::identifiers::OperatorId;
+use paymux::domain::identifiers::StaffId;
 use paymux::domain::order::{Applied, CloseReason, Order, OrderState};
 use paymux::domain::refund::{Refund, RefundDecision, RefundState};
 use paymux::domain::statement::{DifferenceKind, Movement, SettlementDay, StatementLine, compare};
@@ -103,9 +103,9 @@ async fn decided(store: &Store, n: u32, succeeded: bool, number: Option<&str>) -
     let order = received(store, order, silence(), EvidenceSource::Refund).await;
     let no = order.refunds[0].no.clone();
     let mut order = done(store, order.move_to_manual_review(&no, at(50)).unwrap()).await;
-    for operator in ["anna", "ben"] {
+    for staff in ["anna", "ben"] {
         let decision = RefundDecision {
-            operator: OperatorId::parse(operator).unwrap(),
+            staff: StaffId::parse(staff).unwrap(),
             succeeded,
             statement: [3; 32],
             institution_no: number.map(Into::into),

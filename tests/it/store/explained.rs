@@ -1,4 +1,4 @@
-//! The ledger of one order as an operator reads it, while a process writes.
+//! The ledger of one order as people read it, while a process writes.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ async fn an_order_is_explained_completely_while_others_write() {
         let posted: Vec<_> = reported
             .entries
             .iter()
-            .map(|one| one.happening.as_str())
+            .map(|one| one.kind.as_str())
             .collect();
         assert_eq!(
             posted,

@@ -6,9 +6,10 @@ use paymux::domain::change::ChangeCause;
 use paymux::domain::event::EventType;
 use paymux::domain::evidence::{EvidenceSource, Finding, PaymentAction, PaymentActionKind};
 use paymux::domain::identifiers::{EventId, Timestamp};
-use paymux::domain::order::{CloseReason, Order, OrderTerms, PollLane, PollTarget};
+use paymux::domain::order::{CloseReason, Order, OrderTerms, PollTarget, Urgency};
 use paymux::domain::schedule::Schedule;
-use paymux::store::outbox::DESTINATION_SHARE;
+use paymux::store::outbox::{DESTINATION_SHARE, DeliveryShares};
+use paymux::store::unresolved::{LaneShares, NextOrder, UrgencyShares};
 use paymux::store::{DeliveryOutcome, LEASE, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store};
 
 use super::Stores;
@@ -171,10 +172,13 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
     done(&store, place(60, None)).await;
     let late = at(9_000);
     let silent = institution("silent");
-    let shares = |lane: PollLane<'_>| match lane.institution {
-        Some(id) if id.as_str() == "silent" => 4,
-        Some(_) => 16,
-        None => 1,
+    let each = UrgencyShares {
+        own: 1,
+        institutions: [(silent.clone(), 4)].into(),
+        others: 16,
+    };
+    let shares = LaneShares {
+        urgencies: Urgency::ALL.map(|urgency| (urgency, each.clone())).into(),
     };
     let held = store
         .unresolved
@@ -201,14 +205,32 @@ pub(crate) async fn an_institution_has_only_its_share(stores: &dyn Stores) {
         .await
         .unwrap();
     assert_eq!(two.len(), 2);
-    let none = |_: PollLane<'_>| 0;
+    let none = LaneShares::default();
     assert_eq!(
         store.unresolved.lease_orders(&none, late, 100).await,
         Ok(Vec::new())
     );
-    assert_eq!(store.unresolved.next_order(&none).await, Ok(None));
-    let first = store.unresolved.next_order(&shares).await.unwrap().unwrap();
-    assert!(first <= at(26));
+    let held_back = NextOrder {
+        due: None,
+        is_held_back: true,
+    };
+    assert_eq!(store.unresolved.next_order(&none).await, Ok(held_back));
+    let first = store.unresolved.next_order(&shares).await.unwrap();
+    assert!(first.due.is_some_and(|due| due <= at(26)));
+    assert!(!first.is_held_back);
+    let own = LaneShares {
+        urgencies: Urgency::ALL
+            .map(|urgency| {
+                let own = UrgencyShares {
+                    own: 1,
+                    ..UrgencyShares::default()
+                };
+                (urgency, own)
+            })
+            .into(),
+    };
+    let expires = store.unresolved.next_order(&own).await.unwrap();
+    assert!(expires.is_held_back && expires.due.is_some(), "{expires:?}");
 }
 
 /// A signal about an order leases it before it is due, unless it is leased already or nothing is
@@ -452,7 +474,11 @@ pub(crate) async fn what_a_dead_process_was_delivering_is_due_at_once(stores: &d
     let store = stores.open();
     let due = next_due(&store, LeaseKind::Events).await.unwrap();
     assert!(due.is_some_and(|due| due <= at(20)), "{due:?}");
-    let alone = store.outbox.lease_events(&|_| 1, at(21), 10).await.unwrap();
+    let alone = store
+        .outbox
+        .lease_events(&DeliveryShares::same(1), at(21), 10)
+        .await
+        .unwrap();
     assert_eq!(alone.len(), 1);
     assert_eq!((&alone[0].of, alone[0].tries), (&dead.of, dead.tries));
     let late = store

@@ -209,7 +209,8 @@ async fn what_was_left_before_nodes_were_registered_is_taken_over() {
     let before = "DROP TABLE nodes; DROP TABLE accounts; DROP INDEX attempts_ended;
         CREATE INDEX attempts_ended ON attempts (institution_id, ended_at)
             WHERE ended_at IS NOT NULL;
-        ALTER TABLE attempts DROP COLUMN receiver_id; ALTER TABLE attempts DROP COLUMN product;
+        ALTER TABLE attempts DROP COLUMN receiver_id; ALTER TABLE refunds RENAME COLUMN staff TO operator;
+        ALTER TABLE journal RENAME COLUMN kind TO happening; ALTER TABLE attempts DROP COLUMN product;
         ALTER TABLE attempts DROP COLUMN pay_by; ALTER TABLE attempts DROP COLUMN payer_sealed;
         PRAGMA user_version = 16;";
     stores.look().execute_batch(before).unwrap();

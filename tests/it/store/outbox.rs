@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paymux::domain::identifiers::{EventId, Timestamp};
 use paymux::domain::order::OrderTerms;
-use paymux::store::outbox::{DeadEventFilter, EventPageLimit, NumberedEvent};
+use paymux::store::outbox::{DeadEventFilter, DeliveryShares, EventPageLimit, NumberedEvent};
 use paymux::store::{DeliveryOutcome, Lease, LeaseCompletion, LeaseKind, LeasedWork, Store};
 
 use super::Stores;
@@ -152,7 +152,7 @@ pub(crate) async fn dead_lettered_events_are_listed_and_sent_again(stores: &dyn 
         (&one, 0, 2),
         (&theirs, 1, 1),
     ] {
-        let count = outbox.resend(which, "operator:uid=7", at(900)).await;
+        let count = outbox.resend(which, "local:uid=7", at(900)).await;
         assert_eq!(count, Ok(resent), "{which:?}");
         let dead = outbox.dead_lettered(&all, 10).await.unwrap();
         assert_eq!(dead.count, left, "{which:?}");
@@ -187,10 +187,11 @@ pub(crate) async fn whoever_has_least_under_way_comes_first(stores: &dyn Stores)
         };
         paid(&store, n, "harbour", terms).await;
     }
-    let shares = |origin: &str| match origin {
-        "https://dead.example" => 4,
-        "https://out.example" => 0,
-        _ => 2,
+    let shares = DeliveryShares {
+        destinations: [("https://dead.example", 4), ("https://out.example", 0)]
+            .map(|(origin, share)| (origin.into(), share))
+            .into(),
+        others: 2,
     };
     let count = |leases: &[Lease]| {
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
@@ -220,7 +221,7 @@ pub(crate) async fn whoever_has_least_under_way_comes_first(stores: &dyn Stores)
     let (third, _) = lease(at(20), 100).await;
     assert_eq!(third, [two("dea", 2)]);
     assert_eq!(lease(at(21), 100).await.1, []);
-    let nobody = |_: &str| 0;
+    let nobody = DeliveryShares::same(0);
     assert_eq!(store.outbox.next_event(&nobody).await, Ok(None));
     assert_eq!(
         store.outbox.lease_events(&nobody, at(99), 100).await,

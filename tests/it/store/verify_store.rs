@@ -104,10 +104,10 @@ async fn each_damage_is_named() {
 ("DELETE FROM audit WHERE seq = 5", &["L1", "L2"]),
 ("DELETE FROM audit", &["L2"]),
 ("DELETE FROM journal WHERE entry_id = 1", &["M1", "M3"]),
-("DELETE FROM journal WHERE happening = 'REFUND_RESERVED'", &["M1", "M3"]),
+("DELETE FROM journal WHERE kind = 'REFUND_RESERVED'", &["M1", "M3"]),
 ("UPDATE journal SET minor = minor + 1 WHERE entry_id = 2", &["M1", "M3"]),
 ("UPDATE journal SET credit = 'CASH:me' WHERE entry_id = 1", &["M1", "M2", "M3"]),
-("INSERT INTO journal SELECT 99, at, happening, pay_order_no, debit, credit, minor, currency
+("INSERT INTO journal SELECT 99, at, kind, pay_order_no, debit, credit, minor, currency
             FROM journal WHERE entry_id = 1", &["M1", "M3"]),
 ("DROP INDEX events_by_merchant; UPDATE events SET sequence = 1 WHERE sequence = 2", &["FILE", "K1"]),
 ("DELETE FROM events WHERE sequence = 2", &["K1", "N1"]),

@@ -426,7 +426,7 @@ pub(crate) async fn a_configurations_version_never_sinks(stores: &dyn Stores) {
     );
     for version in [Some(7), Some(5), None] {
         let audit_entry = AuditEntry {
-            actor: "operator".into(),
+            actor: "local".into(),
             action: "configuration.reload".into(),
             object: "configuration".into(),
             result: "accepted".into(),
@@ -516,7 +516,7 @@ pub(crate) async fn the_dependents_of_an_account_are_counted(stores: &dyn Stores
         endpoints: Vec::new(),
         accounts: vec![(key("harbour", "shop"), number.clone())],
         audit_entry: AuditEntry {
-            actor: "operator".into(),
+            actor: "local".into(),
             action: "configuration.reload".into(),
             object: "configuration".into(),
             result: "accepted".into(),

@@ -17,8 +17,8 @@ use paymux::domain::evidence::{
 use paymux::domain::identifiers::{AttemptId, InstitutionId, ReceiverId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Host, Institution, InstitutionKind, Outgoing, ProvenCallback,
-    Step, Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, Host, Institution, InstitutionKind, Outgoing,
+    ProvenCallback, Step, Unverified, kind,
 };
 
 /// The header that authenticates the sender.
@@ -156,14 +156,14 @@ impl Institution for PlainAdapter {
     }
 
     fn begin(&self, call: &Call<'_>, _: &Stamp) -> Step<Evidence> {
-        let attempt = call.attempt();
+        let attempt = call.attempt;
         let mut body = json!({
         "call": call.word(),
         "id": attempt.id.as_str(),
         "receiver": attempt.receiver.as_str(),
         "minor": attempt.amount.minor(),
         "currency": attempt.amount.currency().code(),
-        "minutes": call.terms().expire_minutes,
+        "minutes": call.terms.expire_minutes,
         "sdk": attempt.mode == Mode::Native,
         });
         if let Some(refund) = call.refund() {
@@ -208,7 +208,7 @@ impl Institution for PlainAdapter {
             return Step::Done(ambiguous(Ambiguity::Unproven));
         };
         Step::Done(
-            match self.evidence(&body, by, call.attempt().amount.currency()) {
+            match self.evidence(&body, by, call.attempt.amount.currency()) {
                 Some(evidence) if evidence.about == call.about() => evidence,
                 Some(_) => ambiguous(Ambiguity::Mismatch),
                 None => ambiguous(Ambiguity::Unreadable),
@@ -218,11 +218,11 @@ impl Institution for PlainAdapter {
 
     fn read_callback<'c>(
         &'c self,
-        callback: &'c Request<Bytes>,
+        callback: Callback<'c>,
         _: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
         let body = self
-            .proven_body(callback.headers(), callback.body())
+            .proven_body(callback.message.headers(), callback.message.body())
             .ok_or(Unverified::Unverified("the proof does not fit the body"))?;
         let read = move |absent| self.evidence(&body, EvidenceSource::Callback, absent);
         let reported = read(CNY).ok_or(Unverified::NamesNothing("it names no attempt"))?;
@@ -233,7 +233,7 @@ impl Institution for PlainAdapter {
 
     fn acknowledge(
         &self,
-        _: &Request<Bytes>,
+        _: Callback<'_>,
         received: Acknowledgement,
         _: &str,
         _: &Stamp,

@@ -16,7 +16,7 @@ use paymux::seal::Seal;
 use paymux::store::outbox::{
     DESTINATION_SHARE, DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, NumberedEvent,
 };
-use paymux::store::unresolved::LaneShares;
+use paymux::store::unresolved::{LaneShares, NextOrder};
 use paymux::store::{
     Archive, ArchiveOutcome, Changes, Committed, ConfigurationLog, DeliveryOutcome, InboxMessage,
     Lease, LeaseCompletion, LeasedWork, Nodes, NonceRetention, OrderKey, Orders, Outbox,
@@ -187,11 +187,11 @@ impl Unresolved for DifferentialStore {
     /// Simulations lease everything that is due.
     async fn lease_orders(
         &self,
-        _: &LaneShares<'_>,
+        _: &LaneShares,
         now: Timestamp,
         _: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        let all: &LaneShares<'_> = &|_| u32::MAX;
+        let all = &LaneShares::same(u32::MAX);
         self.same_leases(
             self.memory.lease_orders(all, now, ALL),
             self.embedded.unresolved.lease_orders(all, now, ALL),
@@ -199,7 +199,7 @@ impl Unresolved for DifferentialStore {
         .await
     }
 
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_order(&self, shares: &LaneShares) -> Result<NextOrder, StoreError> {
         self.same(
             self.memory.next_order(shares),
             self.embedded.unresolved.next_order(shares),
@@ -238,7 +238,7 @@ impl Outbox for DifferentialStore {
         now: Timestamp,
         _: u32,
     ) -> Result<Vec<Lease>, StoreError> {
-        let few: &DeliveryShares = &|_| DESTINATION_SHARE;
+        let few = &DeliveryShares::same(DESTINATION_SHARE);
         self.same_leases(
             self.memory.lease_events(few, now, ALL),
             self.embedded.outbox.lease_events(few, now, ALL),

@@ -98,7 +98,7 @@ fn enrolled(id: &str, owner: &str, pair: usize, not_after_s: i64) -> EnrolledKey
     }
 }
 
-fn operators() -> KeyRing {
+fn staff() -> KeyRing {
     let anna = enrolled("anna-key", "anna", 4, i64::MAX);
     let ben = enrolled("ben-key", "ben", 5, i64::MAX);
     KeyRing::new(vec![anna, ben]).unwrap()
@@ -239,7 +239,7 @@ pub(crate) fn snapshot(institutions: &[(&str, FakeInstitutionAbility)]) -> Confi
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
         },
     )
-    .with_staff(operators())
+    .with_staff(staff())
 }
 
 /// As `snapshot`, with US dollars as well.

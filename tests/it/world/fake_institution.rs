@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use paymux::domain::identifiers::InstitutionId;
-use paymux::domain::institutions::{CreateSend, Ending, Facts, Product, Rates, Visibility};
+use paymux::domain::institutions::{
+    CallbackPath, CreateSend, Ending, Facts, Product, Rates, Visibility,
+};
 use serde_json::{Value, json};
 
 use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
@@ -41,6 +43,7 @@ pub(crate) fn facts_of(product: Product, repeatable_refund: bool) -> Facts {
             calls_per_second: 100,
             refund_question_gap: Duration::ZERO,
         },
+        callback_path: CallbackPath::OfInstitution,
     }
 }
 

@@ -16,7 +16,7 @@ use paymux::domain::personal::MobileNo;
 use paymux::store::outbox::{
     DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, NumberedEvent,
 };
-use paymux::store::unresolved::LaneShares;
+use paymux::store::unresolved::{LaneShares, NextOrder};
 use paymux::store::{
     Archive, ArchiveOutcome, Changes, Committed, ConfigurationLog, DeliveryOutcome, InboxMessage,
     Lease, LeaseCompletion, Nodes, NonceRetention, OrderKey, Orders, Outbox, RemovalGuard, Store,
@@ -301,7 +301,7 @@ impl Archive for FaultInjector {
 impl Unresolved for FaultInjector {
     async fn lease_orders(
         &self,
-        shares: &LaneShares<'_>,
+        shares: &LaneShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
@@ -309,7 +309,7 @@ impl Unresolved for FaultInjector {
             .await
     }
 
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_order(&self, shares: &LaneShares) -> Result<NextOrder, StoreError> {
         self.read(self.inner.unresolved.next_order(shares)).await
     }
 

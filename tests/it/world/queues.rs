@@ -59,7 +59,7 @@ impl DurableState {
         let next = queues
             .into_iter()
             .flat_map(|(origin, (taken, mut ends, waiting))| {
-                let share = shares(&origin);
+                let share = shares.of(&origin);
                 if taken < share {
                     ends.extend(waiting);
                 }
@@ -96,7 +96,7 @@ impl DurableState {
         let mut placed = Vec::new();
         for (at, id) in due {
             let origin = queue(self.events[&id].event.destination.as_deref().unwrap());
-            let (share, running) = (shares(&origin), running.entry(origin).or_default());
+            let (share, running) = (shares.of(&origin), running.entry(origin).or_default());
             if *running < share {
                 placed.push((*running, at, id));
                 *running += 1;

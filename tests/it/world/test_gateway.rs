@@ -282,7 +282,6 @@ impl TestGateway {
     /// Does what the worker does for orders that are due now, one object after the other; returns
     /// how many orders there were.
     pub(crate) fn poll_unresolved(&self) -> usize {
-        let snapshot = self.snapshot();
         let (store, world) = (&self.api.store, &self.api.world);
         let mut polled = BTreeSet::new();
         loop {
@@ -294,27 +293,18 @@ impl TestGateway {
                 if let LeasedWork::Order(order) = &lease.of {
                     polled.insert(order.no.clone());
                 }
-                now(poll_order(store, world, &snapshot, lease)).unwrap();
+                now(poll_order(self.api.scope(), lease)).unwrap();
             }
         }
     }
 
     /// Does what the worker does for events that are due.
     pub(crate) fn deliver(&self) -> Vec<Delivery> {
-        let snapshot = self.snapshot();
         let (store, world) = (&self.api.store, &self.api.world);
         let leases = now(lease(store, LeaseKind::Events, world.clock.now(), 100)).unwrap();
         let delivered = leases
             .iter()
-            .map(|lease| {
-                now(notify_merchant(
-                    &*store.outbox,
-                    world,
-                    &snapshot.platform,
-                    lease,
-                ))
-                .unwrap()
-            })
+            .map(|lease| now(notify_merchant(self.api.scope(), lease)).unwrap())
             .collect();
         for inbox in self.network.parties().merchants.values() {
             assert!(inbox.faults.is_empty(), "{:?}", inbox.faults);

@@ -4,5 +4,5 @@ ALTER TABLE attempts ADD COLUMN product TEXT NOT NULL DEFAULT 'STANDARD';
 ALTER TABLE attempts ADD COLUMN pay_by INTEGER NOT NULL DEFAULT 0;
 UPDATE attempts SET pay_by = (SELECT expires FROM orders WHERE orders.pay_order_no = attempts.pay_order_no);
 
--- What the product had to be told of the payer, sealed; destroyed some time after the attempt ended (D4).
+-- What the product wants of the payer, sealed; destroyed some time after the attempt ended (D4).
 ALTER TABLE attempts ADD COLUMN payer_sealed BLOB;

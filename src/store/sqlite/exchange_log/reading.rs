@@ -29,7 +29,8 @@ pub(in crate::store::sqlite) fn read(
     connection: &Connection,
     seal: &Seal,
     order: &Order,
-    (from, until): (Timestamp, Timestamp),
+    from: Timestamp,
+    until: Timestamp,
 ) -> Result<Exchanges, SqliteFault> {
     let mut found = Exchanges::until(until);
     let names = digests(seal, order);

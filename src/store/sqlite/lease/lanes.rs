@@ -9,7 +9,7 @@ use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::lease::LeasedRow;
 use crate::store::sqlite::loading::read;
 use crate::store::sqlite::writer::WriteTransaction;
-use crate::store::unresolved::LaneShares;
+use crate::store::unresolved::{LaneShares, NextOrder};
 use crate::store::{LEASE, LeaseCompletion};
 
 /// The orders of one lane that have been due longest.
@@ -75,13 +75,13 @@ fn for_each_lane(
 /// first.
 pub(in crate::store::sqlite) fn due(
     connection: &Connection,
-    shares: &LaneShares<'_>,
+    shares: &LaneShares,
     now: Timestamp,
     count: u32,
 ) -> Result<Vec<String>, SqliteFault> {
     let mut due: Vec<(u32, i64, i64, String)> = Vec::new();
     for_each_lane(connection, |lane, (institution, urgency)| {
-        let share = shares(lane).min(count);
+        let share = shares.of(lane).min(count);
         if share == 0 {
             return Ok(());
         }
@@ -102,11 +102,13 @@ pub(in crate::store::sqlite) fn due(
 /// When `due` would next return something.
 pub(in crate::store::sqlite) fn next_due(
     connection: &Connection,
-    shares: &LaneShares<'_>,
-) -> Result<Option<Timestamp>, SqliteFault> {
+    shares: &LaneShares,
+) -> Result<NextOrder, SqliteFault> {
     let mut next: Option<i64> = None;
+    let mut is_held_back = false;
     for_each_lane(connection, |lane, (institution, urgency)| {
-        if shares(lane) == 0 {
+        if shares.of(lane) == 0 {
+            is_held_back = true;
             return Ok(());
         }
         let sql = "SELECT MIN(due_at) FROM orders
@@ -117,7 +119,10 @@ pub(in crate::store::sqlite) fn next_due(
         next = next.into_iter().chain(soonest).min();
         Ok(())
     })?;
-    Ok(next.map(Timestamp::from_ms))
+    Ok(NextOrder {
+        due: next.map(Timestamp::from_ms),
+        is_held_back,
+    })
 }
 
 /// Those of these orders that can be leased.
@@ -140,9 +145,10 @@ pub(in crate::store::sqlite) fn free(
 pub(in crate::store::sqlite) fn take(
     writing: &mut WriteTransaction<'_>,
     orders: &[String],
-    (now, which): (Timestamp, LeaseReason),
+    now: Timestamp,
+    reason: LeaseReason,
 ) -> Result<Vec<LeasedRow>, SqliteFault> {
-    let which = match which {
+    let which = match reason {
         LeaseReason::Due => "pay_order_no = ?1 AND due_at <= ?2",
         LeaseReason::Named => IS_FREE,
     };
@@ -181,7 +187,8 @@ pub(in crate::store::sqlite) struct OrderReschedule {
     order: String,
     fence: i64,
     due: Option<i64>,
-    lane: (String, i64),
+    institution: String,
+    urgency: i64,
     attempts: Vec<(u32, u32, i64)>,
     refunds: Vec<(String, u32, i64)>,
 }
@@ -197,7 +204,8 @@ impl OrderReschedule {
             // A fence out of range was never issued.
             fence: i64::try_from(fence).unwrap_or(-1),
             due: order.due().map(Timestamp::ms),
-            lane: (institution.to_owned(), urgency(lane.urgency)),
+            institution: institution.to_owned(),
+            urgency: urgency(lane.urgency),
             attempts: live
                 .map(|one| (one.seq, one.schedule.asked, one.schedule.next.ms()))
                 .collect(),
@@ -216,8 +224,13 @@ impl OrderReschedule {
     ) -> Result<LeaseCompletion, SqliteFault> {
         let sql = "UPDATE orders SET due_at = ?3, due_institution = ?4, due_urgency = ?5,
             leased_until = NULL, fence = fence + 1 WHERE pay_order_no = ?1 AND fence = ?2";
-        let (institution, urgency) = &self.lane;
-        let values = params![self.order, self.fence, self.due, institution, urgency];
+        let values = params![
+            self.order,
+            self.fence,
+            self.due,
+            self.institution,
+            self.urgency
+        ];
         if writing.connection.prepare_cached(sql)?.execute(values)? == 0 {
             return Ok(LeaseCompletion::LeaseLost);
         }

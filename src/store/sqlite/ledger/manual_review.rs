@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use crate::domain::identifiers::{
-    InstitutionId, MerchantId, OperatorId, PayOrderNo, RefundOrderNo, Timestamp,
+    InstitutionId, MerchantId, PayOrderNo, RefundOrderNo, StaffId, Timestamp,
 };
 use crate::store::ledger::{FirstDecision, ManualReviewRefund};
 use crate::store::sqlite::SqliteFault;
@@ -12,7 +12,7 @@ use crate::store::sqlite::loading::{Columns, read};
 /// Uses the index of unfinished refunds; the cross joins keep the planner from starting at the
 /// orders.
 const AWAITING: &str = "SELECT r.refund_order_no, r.pay_order_no, o.merchant_id, a.institution_id,
-    r.minor, r.currency, r.created, r.cause IS NOT NULL, r.operator, r.found_back, r.statement,
+    r.minor, r.currency, r.created, r.cause IS NOT NULL, r.staff, r.found_back, r.statement,
     r.found_no, r.found_at FROM refunds r CROSS JOIN orders o CROSS JOIN attempts a
     WHERE r.state = 'MANUAL' AND o.pay_order_no = r.pay_order_no AND a.attempt_id = r.attempt_id
     ORDER BY r.refund_order_no LIMIT ?1";
@@ -32,11 +32,11 @@ pub(super) fn left(
     let mut left = Vec::new();
     while let Some(row) = rows.next()? {
         let columns = Columns { row };
-        let operator: Option<String> = columns.get(8)?;
-        let found = match operator {
+        let staff: Option<String> = columns.get(8)?;
+        let found = match staff {
             None => None,
-            Some(operator) => Some(FirstDecision {
-                operator: read(OperatorId::parse(&operator))?,
+            Some(staff) => Some(FirstDecision {
+                staff: read(StaffId::parse(&staff))?,
                 succeeded: columns.get(9)?,
                 statement: columns.get(10)?,
                 institution_no: columns.get(11)?,

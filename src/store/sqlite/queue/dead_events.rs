@@ -28,7 +28,8 @@ pub(in crate::store::sqlite) fn after(
     connection: &Connection,
     seal: &Seal,
     merchant: &MerchantId,
-    (after, limit): (u64, EventPageLimit),
+    after: u64,
+    limit: EventPageLimit,
 ) -> Result<Vec<NumberedEvent>, SqliteFault> {
     let sql = "SELECT sequence, event_id, sealed FROM events
         WHERE merchant_id = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";

@@ -83,7 +83,8 @@ impl SpentNonces {
     pub(in crate::store::sqlite) fn take_back(
         &mut self,
         connection: &Connection,
-        (nonce, row): (&Nonce, i64),
+        nonce: &Nonce,
+        row: i64,
     ) -> Result<(), SqliteFault> {
         let sql = "DELETE FROM nonces WHERE nonce_no = ?1";
         connection.prepare_cached(sql)?.execute(params![row])?;

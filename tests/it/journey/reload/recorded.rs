@@ -52,5 +52,5 @@ async fn reloads_are_recorded() {
             "gateway.stop drained"
         ]
     );
-    assert!(rows[1].0.starts_with("operator:uid="), "{rows:?}");
+    assert!(rows[1].0.starts_with("local:uid="), "{rows:?}");
 }

@@ -15,7 +15,7 @@ use paymux::domain::refund::RefundState;
 use paymux::store::outbox::{
     DeadEventFilter, DeadEvents, DeliveryShares, EventPageLimit, NumberedEvent,
 };
-use paymux::store::unresolved::LaneShares;
+use paymux::store::unresolved::{LaneShares, NextOrder};
 use paymux::store::{
     Archive, ArchiveOutcome, Changes, Committed, ConfigurationLog, DeliveryOutcome,
     ENDED_COUNTED_MAX, InboxMessage, Lease, LeaseCompletion, Nodes, NonceRetention, OrderKey,
@@ -79,7 +79,7 @@ impl Archive for MemoryStore {
 impl Unresolved for MemoryStore {
     async fn lease_orders(
         &self,
-        shares: &LaneShares<'_>,
+        shares: &LaneShares,
         now: Timestamp,
         count: u32,
     ) -> Result<Vec<Lease>, StoreError> {
@@ -87,7 +87,7 @@ impl Unresolved for MemoryStore {
         Ok(self.durable().lease_orders(shares, now, count))
     }
 
-    async fn next_order(&self, shares: &LaneShares<'_>) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_order(&self, shares: &LaneShares) -> Result<NextOrder, StoreError> {
         Ok(self.durable().next_order(shares))
     }
 

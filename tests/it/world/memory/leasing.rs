@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paymux::domain::identifiers::{PayOrderNo, Timestamp};
 use paymux::domain::order::{Order, OrderState, PollLane, PollTarget};
-use paymux::store::unresolved::LaneShares;
+use paymux::store::unresolved::{LaneShares, NextOrder};
 use paymux::store::{Lease, LeaseCompletion, LeasedWork};
 
 use super::DurableState;
@@ -31,7 +31,7 @@ impl DurableState {
 
     pub(in crate::world) fn lease_orders(
         &mut self,
-        shares: &LaneShares<'_>,
+        shares: &LaneShares,
         now: Timestamp,
         count: usize,
     ) -> Vec<Lease> {
@@ -48,7 +48,7 @@ impl DurableState {
         for (at, no) in due {
             let lane = self.orders[&no].order.lane();
             let place = counts.entry(lane).or_default();
-            if *place < shares(lane) {
+            if *place < shares.of(lane) {
                 placed.push((*place, lane.urgency, at, no));
                 *place += 1;
             }
@@ -59,12 +59,20 @@ impl DurableState {
         self.take_orders(due, now)
     }
 
-    pub(in crate::world) fn next_order(&self, shares: &LaneShares<'_>) -> Option<Timestamp> {
-        let rows = self.orders.values();
-        let served = rows.filter(|row| shares(row.order.lane()) > 0);
-        served
-            .filter_map(|row| Some(row.lease.next_due(row.due?)))
-            .min()
+    pub(in crate::world) fn next_order(&self, shares: &LaneShares) -> NextOrder {
+        let mut next = NextOrder::default();
+        for row in self.orders.values() {
+            let Some(due) = row.due else {
+                continue;
+            };
+            if shares.of(row.order.lane()) == 0 {
+                next.is_held_back = true;
+            } else {
+                let due = row.lease.next_due(due);
+                next.due = next.due.into_iter().chain([due]).min();
+            }
+        }
+        next
     }
 
     pub(in crate::world) fn lease_named(

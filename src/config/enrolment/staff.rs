@@ -6,10 +6,10 @@ use crate::config::KeyClass;
 use crate::config::enrolment::Enrolment;
 use crate::config::reading::{ConfigReader, ExpectedValue, shape};
 use crate::config::section::Section;
-use crate::domain::identifiers::OperatorId;
+use crate::domain::identifiers::StaffId;
 
 impl Enrolment {
-    pub(in crate::config) fn operator(
+    pub(in crate::config) fn staff(
         &mut self,
         r: &mut ConfigReader<'_>,
         mut s: Section<'_>,
@@ -19,12 +19,12 @@ impl Enrolment {
             "a staff member's id, 1 to 32 of A-Z a-z 0-9 _ -",
             "\"li-wei\"",
         );
-        let id = s.mandatory(r, "id", ID, |v| OperatorId::parse(v.as_str()?).ok());
+        let id = s.mandatory(r, "id", ID, |v| StaffId::parse(v.as_str()?).ok());
         if let Some(id) = &id {
             r.once(ids, id, &s.subject("id"));
         }
         let owner = id.as_ref().map(|id| id.value.as_str());
-        let keys = self.named_keys(r, &mut s, owner, KeyClass::Operator);
+        let keys = self.named_keys(r, &mut s, owner, KeyClass::Staff);
         // Whoever can verify a signature with a shared secret could have made it.
         for key in keys.iter().filter(|key| key.key.algorithm().is_shared()) {
             let advice = "enrol the public key of this member of staff";
@@ -37,7 +37,7 @@ impl Enrolment {
                 advice,
             );
         }
-        self.operator_keys.extend(keys);
+        self.staff_keys.extend(keys);
         s.end(r);
     }
 }
