@@ -17,7 +17,7 @@ use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::BusinessType;
 use crate::domain::order::OrderState;
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{
     AdmissionRequest, Admitted, NonceSpending, NotAdmitted, ProvenCaller, RequestPurpose,
@@ -184,7 +184,7 @@ impl Api {
             OrderState::Closed => OrderOutcome::Closed,
         };
         let order_reply = OrderReply::of(found, outcome);
-        let payer = &PayerContext::UNKNOWN;
+        let payer = &PayerDetails::UNKNOWN;
         let offers = Some(list_institutions(self.scope(), &order_reply.order, payer).await);
         Ok(listing(
             snapshot,

@@ -12,7 +12,7 @@ use crate::domain::identifiers::{
 };
 use crate::domain::institutions::{BusinessType, Mode, Offer, RoutingTable, TransactionType};
 use crate::domain::order::OrderTerms;
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::read_order::OrderReference;
 
@@ -46,7 +46,7 @@ const EXPIRE_MINUTES_DEFAULT: u16 = 15;
 const EXPIRE_MINUTES_MAX: u16 = 1_440;
 
 /// The terms of an order, what is known of its payer, and the options of the response.
-pub type PlacingFields = (OrderTerms, PayerContext, ResponseOptions);
+pub type PlacingFields = (OrderTerms, PayerDetails, ResponseOptions);
 
 /// Reads a request to place an order. What it says of the payer belongs to its first attempt, not to
 /// the order (Q7).
@@ -85,7 +85,7 @@ pub fn listing(
 pub type SelectionFields = (
     OrderReference,
     (InstitutionId, Option<Mode>),
-    PayerContext,
+    PayerDetails,
     ResponseOptions,
 );
 

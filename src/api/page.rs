@@ -24,7 +24,7 @@ use crate::domain::evidence::PaymentActionKind;
 use crate::domain::identifiers::{InstitutionId, PageToken, PayOrderNo, Timestamp};
 use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode};
 use crate::domain::order::{Order, OrderState};
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::apply_evidence::payment_signals::signal_look;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -141,7 +141,7 @@ async fn institutions_with_page<'a>(
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Vec::new(),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(api.scope(), order, &PayerContext::UNKNOWN).await;
+    let offers = list_institutions(api.scope(), order, &PayerDetails::UNKNOWN).await;
     let has_page = |institution: &&InstitutionProfile| {
         let modes = snapshot
             .routing
@@ -166,7 +166,7 @@ async fn choose(
 ) -> PageResult {
     let institution = chosen(request)?;
     let (scope, mode) = (api.scope(), Some(Mode::Webview));
-    let payer = &PayerContext::UNKNOWN;
+    let payer = &PayerDetails::UNKNOWN;
     let selected = select_institution(scope, named, ChangeCause::Page, institution, mode, payer);
     let selected = match selected.await {
         Ok((selected, _)) => selected,

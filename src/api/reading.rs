@@ -8,7 +8,7 @@ use crate::domain::identifiers::{
 use crate::domain::institutions::Mode;
 use crate::domain::personal::MobileNo;
 use crate::domain::personal::payer_context::{
-    PayerAppId, PayerContext, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
+    PayerAppId, PayerDetails, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
 };
 use crate::domain::personal::secret_text::holds_secret;
 use crate::domain::refusal::Refusal;
@@ -122,7 +122,7 @@ impl<'a> AuthenticatedFields<'a> {
     }
 
     /// What the merchant knows of the payer's surroundings.
-    pub fn payer(&self) -> Result<PayerContext, Refusal> {
+    pub fn payer(&self) -> Result<PayerDetails, Refusal> {
         let open_id = self.optional("payerOpenId", PayerOpenId::parse)?;
         let app = self.optional("payerAppId", PayerAppId::parse)?;
         let identity = match (open_id, app) {
@@ -134,7 +134,7 @@ impl<'a> AuthenticatedFields<'a> {
                 ));
             }
         };
-        Ok(PayerContext {
+        Ok(PayerDetails {
             ip: self.optional("payerClientIp", PayerIp::parse)?,
             device: self.optional("payerDevice", PayerDevice::parse)?,
             wallet: self.optional("payerWallet", PayerWallet::parse)?,

@@ -14,7 +14,7 @@ use crate::domain::identifiers::{
     AccountId, AttemptId, InstitutionId, ProductId, ReceiverId, Timestamp,
 };
 use crate::domain::institutions::{Facts, Mode, Visibility};
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::schedule::Schedule;
 
 pub use contradiction::Contradiction;
@@ -120,7 +120,7 @@ pub struct Attempt {
     pub pay_by: Timestamp,
     /// What the product has to be told of the payer, and nothing else: a repeated create takes what
     /// is stored (A3). Destroyed some time after the attempt ended (D4).
-    pub payer: PayerContext,
+    pub payer: PayerDetails,
     /// Requested amount, equal to the order's.
     pub amount: Amount,
     /// Its state.

@@ -6,7 +6,7 @@ use crate::domain::institutions::{
     CreateSend, IneligibleReason, Mode, Offer, OfferQuery, PayerTelling, Product,
 };
 use crate::domain::order::{Order, OrderTerms};
-use crate::domain::personal::payer_context::{PayerContext, PayerDetail, PayerIdentity};
+use crate::domain::personal::payer_context::{PayerDetail, PayerDetails, PayerIdentity};
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -37,7 +37,7 @@ pub(in crate::flow) struct Prospect<'a> {
     /// The order's terms.
     pub(in crate::flow) terms: &'a OrderTerms,
     /// What is known of the payer.
-    pub(in crate::flow) payer: &'a PayerContext,
+    pub(in crate::flow) payer: &'a PayerDetails,
     /// When the order expires.
     pub(in crate::flow) expires: Timestamp,
 }
@@ -136,7 +136,7 @@ impl<'a> Prospect<'a> {
     /// Of an order that is placed now.
     pub(in crate::flow) fn of_terms(
         terms: &'a OrderTerms,
-        payer: &'a PayerContext,
+        payer: &'a PayerDetails,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -147,7 +147,7 @@ impl<'a> Prospect<'a> {
     }
 
     /// Of an order that was placed before.
-    pub(in crate::flow) fn of_order(order: &'a Order, payer: &'a PayerContext) -> Self {
+    pub(in crate::flow) fn of_order(order: &'a Order, payer: &'a PayerDetails) -> Self {
         Self {
             terms: &order.terms,
             payer,

@@ -2,7 +2,7 @@
 
 use crate::domain::institutions::{BusinessType, Offer, PayerTelling};
 use crate::domain::order::Order;
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::flow::FlowScope;
 use crate::flow::judge::{EligibilityCheck, Prospect};
 
@@ -12,7 +12,7 @@ use crate::flow::judge::{EligibilityCheck, Prospect};
 pub async fn list_institutions<'a>(
     scope: FlowScope<'a>,
     order: &Order,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Vec<Offer<'a>> {
     let mode = match order.terms.business_type {
         BusinessType::Single(mode) => Some(mode),

@@ -6,7 +6,7 @@ use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::{MerchantId, PayOrderNo};
 use crate::domain::institutions::{BusinessType, Mode, PayerTelling};
 use crate::domain::order::{NewOrder, Order, OrderState, OrderTerms};
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
@@ -34,7 +34,7 @@ pub async fn place_order(
     scope: FlowScope<'_>,
     caller: Admitted,
     terms: OrderTerms,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope {
         store,
@@ -111,7 +111,7 @@ pub async fn place_order(
 fn judge(
     check: &EligibilityCheck<'_>,
     terms: &OrderTerms,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Result<Option<Choice>, Refusal> {
     let payment = Prospect::of_terms(terms, payer, check.now);
     let routing = &check.snapshot.routing;
@@ -164,7 +164,7 @@ async fn repeated(
     scope: FlowScope<'_>,
     order: Order,
     cause: ChangeCause,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let now = scope.world.clock.now();
     if let Some(live) = order.live_attempt()

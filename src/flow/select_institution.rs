@@ -7,7 +7,7 @@ use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{BusinessType, CreateSend, Mode, Product};
 use crate::domain::order::{NewAttempt, Order, OrderState};
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
@@ -42,7 +42,7 @@ pub async fn select_institution(
     cause: ChangeCause,
     institution: InstitutionId,
     mode: Option<Mode>,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let store = scope.store;
     let now = scope.world.clock.now();
@@ -84,7 +84,18 @@ pub async fn select_institution(
         EligibilityCheck::new(scope).check(payment, &institution, mode)
     };
     match choice {
-        Ok(choice) => carry_out(scope, &reference.key, cause, order, choice, payer).await,
+        // Boxed to keep the caller's future small.
+        Ok(choice) => {
+            Box::pin(carry_out(
+                scope,
+                &reference.key,
+                cause,
+                order,
+                choice,
+                payer,
+            ))
+            .await
+        }
         Err(refusal) => Err(refuse(store, refusal, cause, now).await),
     }
 }
@@ -96,7 +107,7 @@ async fn carry_out(
     cause: ChangeCause,
     read: Order,
     choice: Choice,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope { store, world, .. } = scope;
     let mut cause = cause;
@@ -197,7 +208,7 @@ fn next_step(
     scope: FlowScope<'_>,
     order: &Order,
     choice: &Choice,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> SelectionStep {
     if order.state != OrderState::Open {
         return SelectionStep::Answer;

@@ -9,7 +9,7 @@ use crate::domain::change::Change;
 use crate::domain::identifiers::{AttemptId, MerchantId};
 use crate::domain::institutions::CreateSend;
 use crate::domain::order::{NewAttempt, Order};
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
@@ -29,7 +29,7 @@ pub(in crate::flow) fn new_attempt(
     scope: FlowScope<'_>,
     merchant: &MerchantId,
     choice: &Choice,
-    payer: &PayerContext,
+    payer: &PayerDetails,
 ) -> Option<NewAttempt> {
     let FlowScope {
         store,
@@ -110,9 +110,10 @@ pub(in crate::flow) async fn carry_out_create(
     permits: CreatePermits,
     in_flight: Option<InFlightSend>,
 ) -> OrderReply {
+    // Boxed to keep the caller's future small.
     match in_flight {
-        Some(in_flight) => create(scope, order, probe, permits.sending(in_flight)).await,
-        None => current_reply(scope, order, permits.place).await,
+        Some(in_flight) => Box::pin(create(scope, order, probe, permits.sending(in_flight))).await,
+        None => Box::pin(current_reply(scope, order, permits.place)).await,
     }
 }
 

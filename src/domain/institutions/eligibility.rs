@@ -13,7 +13,7 @@ use crate::domain::institutions::{
 };
 use crate::domain::merchant::Admission;
 use crate::domain::personal::MobileNo;
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 
 /// Why an institution is not offered to this payer for this order. Stable names of the API, in the
 /// order of checking; `docs/reasons.md` explains each to merchants.
@@ -116,7 +116,7 @@ pub struct OfferQuery<'a> {
     /// The mode; any when absent.
     pub mode: Option<Mode>,
     /// What is known of the payer's surroundings.
-    pub surroundings: &'a PayerContext,
+    pub surroundings: &'a PayerDetails,
     /// Whether more of them may become known before an attempt begins.
     pub telling: PayerTelling,
     /// When the order expires.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::domain::identifiers::{ProductId, Timestamp};
 use crate::domain::institutions::{CallbackPath, Mode};
-use crate::domain::personal::payer_context::{PayerContext, PayerDetail, PayerDevice, PayerWallet};
+use crate::domain::personal::payer_context::{PayerDetail, PayerDetails, PayerDevice, PayerWallet};
 
 /// What an adapter declares about its institution's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Product {
     }
 
     /// Whether it works where this payer is, as far as is known.
-    pub fn works_for(&self, payer: &PayerContext) -> bool {
+    pub fn works_for(&self, payer: &PayerDetails) -> bool {
         let in_wallet = payer
             .wallet
             .is_none_or(|wallet| self.wallets.contains(&wallet));
@@ -184,7 +184,7 @@ impl Product {
     }
 
     /// Whether everything it wants of the payer is known.
-    pub fn has_what_it_wants(&self, payer: &PayerContext) -> bool {
+    pub fn has_what_it_wants(&self, payer: &PayerDetails) -> bool {
         self.wants.iter().all(|detail| payer.has(*detail))
     }
 }

@@ -25,7 +25,7 @@ use crate::domain::identifiers::{
 };
 use crate::domain::institutions::{BusinessType, Facts, Mode, Product, TransactionType};
 use crate::domain::personal::MobileNo;
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refund::Refund;
 
 /// Maximum number of attempts of one order: it is loaded whole, so its size is bounded.
@@ -191,7 +191,7 @@ pub struct NewAttempt {
     /// What it is paid with.
     pub product: Product,
     /// What is known of the payer; the attempt keeps what its product wants.
-    pub payer: PayerContext,
+    pub payer: PayerDetails,
     /// For the create call.
     pub stamp: Stamp,
     /// The current configuration version (F2).

@@ -187,7 +187,7 @@ pub struct PayerIdentity {
 
 /// What is known of a payer's surroundings; everything may be missing.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct PayerContext {
+pub struct PayerDetails {
     /// The address.
     pub ip: Option<PayerIp>,
     /// The device.
@@ -198,7 +198,7 @@ pub struct PayerContext {
     pub identity: Option<PayerIdentity>,
 }
 
-impl PayerContext {
+impl PayerDetails {
     /// Nothing is known.
     pub const UNKNOWN: Self = Self {
         ip: None,
@@ -230,7 +230,7 @@ impl PayerContext {
 }
 
 /// Names what is known, never a value.
-impl fmt::Debug for PayerContext {
+impl fmt::Debug for PayerDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let details = [
             PayerDetail::ClientIp,
@@ -238,7 +238,7 @@ impl fmt::Debug for PayerContext {
             PayerDetail::OpenId,
         ];
         let known = details.into_iter().filter(|detail| self.has(*detail));
-        f.write_str("PayerContext ")?;
+        f.write_str("PayerDetails ")?;
         f.debug_list().entries(known).finish()
     }
 }
@@ -277,27 +277,27 @@ mod tests {
     /// D1: neither address nor id is printed.
     #[test]
     fn a_payers_surroundings_are_not_printed() {
-        let context = PayerContext {
+        let context = PayerDetails {
             ip: PayerIp::parse("203.0.113.9").ok(),
             identity: Some(PayerIdentity {
                 open_id: PayerOpenId::parse("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o").unwrap(),
                 app: PayerAppId::parse("wxd678efh567hg6787").unwrap(),
             }),
-            ..PayerContext::UNKNOWN
+            ..PayerDetails::UNKNOWN
         };
-        assert_eq!(format!("{context:?}"), "PayerContext [ClientIp, OpenId]");
+        assert_eq!(format!("{context:?}"), "PayerDetails [ClientIp, OpenId]");
     }
 
     /// An attempt keeps what its product wants and nothing else.
     #[test]
     fn only_what_is_wanted_is_kept() {
-        let context = PayerContext {
+        let context = PayerDetails {
             ip: PayerIp::parse("203.0.113.9").ok(),
             device: Some(PayerDevice::Ios),
             wallet: Some(PayerWallet::WeChat),
             identity: None,
         };
-        assert_eq!(context.only(&[]), PayerContext::UNKNOWN);
+        assert_eq!(context.only(&[]), PayerDetails::UNKNOWN);
         let kept = context.only(&[PayerDetail::ClientIp]);
         assert!(kept.has(PayerDetail::ClientIp) && !kept.has(PayerDetail::Device));
     }

@@ -16,14 +16,14 @@ use crate::domain::identifiers::{
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::order::{CloseReason, Order, OrderState, OrderTerms};
 use crate::domain::personal::MobileNo;
-use crate::domain::personal::payer_context::PayerContext;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::schedule::Schedule;
 use crate::seal::{Seal, SealBinding};
 use crate::store::OrderKey;
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::refunds::refunds;
 use crate::store::sqlite::sealed::{
-    SealedOrderFields, SealedPayerContext, SealedPaymentAction, attempt_reason_place, open_maybe,
+    SealedOrderFields, SealedPayerDetails, SealedPaymentAction, attempt_reason_place, open_maybe,
 };
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
@@ -266,11 +266,11 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, SqliteFault> {
     };
     let payer = match columns.get::<Option<Vec<u8>>>(27)? {
         Some(sealed) => {
-            let place = SealedPayerContext::place(id.as_str());
-            let payer: SealedPayerContext<'static> = open(seal, place, &sealed)?;
+            let place = SealedPayerDetails::place(id.as_str());
+            let payer: SealedPayerDetails<'static> = open(seal, place, &sealed)?;
             read(payer.opened())?
         }
-        None => PayerContext::UNKNOWN,
+        None => PayerDetails::UNKNOWN,
     };
     let reason = columns.get::<Option<Vec<u8>>>(19)?;
     let place = attempt_reason_place(id.as_str());

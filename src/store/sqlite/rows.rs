@@ -21,7 +21,7 @@ use crate::store::sqlite::lease::lanes;
 use crate::store::sqlite::ledger::breaks;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
-    SealedOrderFields, SealedPayerContext, SealedPaymentAction, attempt_reason_place, event_place,
+    SealedOrderFields, SealedPayerDetails, SealedPaymentAction, attempt_reason_place, event_place,
     not_sealed, payer_digest, seal_maybe, seal_text, target_place,
 };
 use crate::store::sqlite::writer::WriteTransaction;
@@ -302,9 +302,9 @@ fn attempt_row(
         }
         None => None,
     };
-    let payer = match SealedPayerContext::of(&attempt.payer) {
+    let payer = match SealedPayerDetails::of(&attempt.payer) {
         Some(payer) => {
-            let place = SealedPayerContext::place(attempt.id.as_str());
+            let place = SealedPayerDetails::place(attempt.id.as_str());
             Some(seal_text(seal, place, &payer)?)
         }
         None => None,

@@ -10,7 +10,7 @@ use crate::domain::identifiers::{Malformed, MerchantId, PayOrderNo, Timestamp, h
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
 use crate::domain::personal::payer_context::{
-    PayerAppId, PayerContext, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
+    PayerAppId, PayerDetails, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
 };
 use crate::seal::{Seal, SealBinding, SealFault, Sealed};
 use crate::store::StoreError;
@@ -101,7 +101,7 @@ impl<'a> SealedPaymentAction<'a> {
 
 /// What is known of an attempt's payer, sealed because it is personal.
 #[derive(Serialize, Deserialize)]
-pub(super) struct SealedPayerContext<'a> {
+pub(super) struct SealedPayerDetails<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ip: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,11 +113,11 @@ pub(super) struct SealedPayerContext<'a> {
     pub(super) identity: Option<[Cow<'a, str>; 2]>,
 }
 
-impl<'a> SealedPayerContext<'a> {
+impl<'a> SealedPayerDetails<'a> {
     /// `None` if nothing is known, so that nothing is stored.
-    pub(super) fn of(payer: &'a PayerContext) -> Option<Self> {
+    pub(super) fn of(payer: &'a PayerDetails) -> Option<Self> {
         let identity = payer.identity.as_ref();
-        (*payer != PayerContext::UNKNOWN).then(|| Self {
+        (*payer != PayerDetails::UNKNOWN).then(|| Self {
             ip: payer.ip.map(|ip| ip.expose().into()),
             device: payer.device.map(|device| device.name().into()),
             wallet: payer.wallet.map(|wallet| wallet.name().into()),
@@ -126,7 +126,7 @@ impl<'a> SealedPayerContext<'a> {
     }
 
     /// The values, if all are well-formed.
-    pub(super) fn opened(&self) -> Result<PayerContext, Malformed> {
+    pub(super) fn opened(&self) -> Result<PayerDetails, Malformed> {
         let [ip, device, wallet] = [&self.ip, &self.device, &self.wallet];
         let identity = self.identity.as_ref().map(|[open_id, app]| {
             Ok(PayerIdentity {
@@ -134,7 +134,7 @@ impl<'a> SealedPayerContext<'a> {
                 app: PayerAppId::parse(app)?,
             })
         });
-        Ok(PayerContext {
+        Ok(PayerDetails {
             ip: ip.as_deref().map(PayerIp::parse).transpose()?,
             device: device.as_deref().map(PayerDevice::parse).transpose()?,
             wallet: wallet.as_deref().map(PayerWallet::parse).transpose()?,

@@ -14,7 +14,7 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::domain::personal::payer_context::PayerContext;
+use paymux::domain::personal::payer_context::PayerDetails;
 use paymux::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use paymux::domain::schedule::Schedule;
 use paymux::institution::{Call, Operation, Unverified};
@@ -271,7 +271,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         mode,
         product: ProductId::parse("STANDARD").unwrap(),
         pay_by: now.plus(std::time::Duration::from_mins(15)),
-        payer: PayerContext::UNKNOWN,
+        payer: PayerDetails::UNKNOWN,
         amount,
         state,
         stamp,

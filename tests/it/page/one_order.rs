@@ -29,7 +29,7 @@ use paymux::domain::institutions::{
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Applied, CloseReason, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::domain::personal::payer_context::PayerContext;
+use paymux::domain::personal::payer_context::PayerDetails;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
     Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
@@ -188,7 +188,7 @@ pub(super) fn start(institution: &str, mode: Mode) -> NewAttempt {
         receiver: ReceiverId::parse("acct").unwrap(),
         mode,
         product: facts().products[0],
-        payer: PayerContext::UNKNOWN,
+        payer: PayerDetails::UNKNOWN,
         stamp: Stamp {
             now: NOW,
             nonce: [1; 10],

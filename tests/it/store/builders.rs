@@ -16,10 +16,10 @@ use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, ReceiverId, Timestamp,
 };
-use paymux::domain::institutions::{BusinessType, CallbackPath, Facts, Mode, TransactionType};
+use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
 use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::domain::personal::payer_context::PayerContext;
+use paymux::domain::personal::payer_context::PayerDetails;
 use paymux::store::outbox::{DESTINATION_SHARE, DeliveryShares};
 use paymux::store::unresolved::LaneShares;
 use paymux::store::{Committed, Lease, LeaseKind, Store, StoreError};
@@ -105,7 +105,7 @@ pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> NewAttempt {
         receiver: ReceiverId::parse("ACC-1").unwrap(),
         mode: Mode::Webview,
         product: facts().products[0],
-        payer: PayerContext::UNKNOWN,
+        payer: PayerDetails::UNKNOWN,
         stamp: Stamp {
             now: at(1),
             nonce: draw(n + 1_000),
