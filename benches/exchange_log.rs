@@ -25,6 +25,7 @@ use http::{Request, Response};
 use paymux::domain::identifiers::{
     AttemptId, InstitutionId, MerchantId, MerchantOrderNo, OrderKey, PayOrderNo, Timestamp, Uptime,
 };
+use paymux::domain::institutions::MessageFormat;
 use paymux::flow::exchange_log::block::OpenBlock;
 use paymux::seal::Seal;
 use paymux::store::exchange_log::ExchangeLog;
@@ -133,6 +134,7 @@ impl BenchExchange {
             result: self.result.to_owned(),
             is_unproven: false,
             is_paying: self.what == "callback",
+            format: MessageFormat::INTERFACE,
             request: RequestCopy::of(&self.request, self.request.uri().to_string()),
             reply: Some(ReplyCopy::of(&self.reply)),
         }

@@ -222,6 +222,7 @@ async fn measure(database: &Path, statement: &Path) -> Result<(u64, usize)> {
         signals: Arc::default(),
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
+        signing: Arc::default(),
     };
     let scope = ReconciliationScope {
         flow: FlowScope {

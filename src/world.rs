@@ -7,6 +7,7 @@ pub mod disk_space;
 pub mod exchange_log;
 pub mod sends;
 pub mod signals;
+pub mod signing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +25,12 @@ use disk_space::DiskSpace;
 use exchange_log::Recorder;
 use sends::{InFlightSend, Sends};
 use signals::PaymentSignals;
+use signing::SigningPool;
 
 pub use clock::{ClockCheck, SystemClock};
 
 /// Clock, randomness and network, with the shared state that calls need: health, sends, payment
-/// signals, the exchange log and the disk's state.
+/// signals, the exchange log, the disk's state and the signing pool.
 #[derive(Clone)]
 pub struct World {
     /// The clock.
@@ -47,6 +49,8 @@ pub struct World {
     pub exchange_log: Arc<dyn Recorder>,
     /// Whether there is disk space for new orders.
     pub disk: Arc<DiskSpace>,
+    /// Where slow keys sign.
+    pub signing: Arc<SigningPool>,
 }
 
 /// The time.

@@ -7,6 +7,7 @@ use crate::api::endpoint::Endpoint;
 use crate::api::{Api, ApiResponse};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{MerchantId, OrderKey, PageToken, Timestamp};
+use crate::domain::institutions::MessageFormat;
 use crate::domain::refusal::Refusal;
 use crate::flow::exchange_log::named;
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
@@ -72,6 +73,7 @@ impl Api {
             is_unproven: is_repeat
                 || authenticated.is_none_or(|known| merchant != Some(known.as_str())),
             is_paying: false,
+            format: MessageFormat::INTERFACE,
             request: RequestCopy::of(request, format!("{origin}{path}")),
             reply: Some(ReplyCopy::of(&answer.response)),
         });
@@ -98,6 +100,7 @@ impl Api {
             result: answer.result.to_owned(),
             is_unproven: true,
             is_paying: false,
+            format: MessageFormat::INTERFACE,
             request: RequestCopy::of(
                 request,
                 endpoint.path.address(&self.snapshot.platform.origin, "***"),

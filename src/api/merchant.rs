@@ -17,6 +17,7 @@ use crate::domain::fields::Fields;
 use crate::domain::identifiers::RefundOrderNo;
 use crate::domain::institutions::BusinessType;
 use crate::domain::order::OrderState;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::admit_request::{
     AdmissionRequest, Admitted, NonceSpending, NotAdmitted, ProvenCaller, RequestPurpose,
@@ -105,8 +106,9 @@ impl Api {
         }
         if let Some(proven) = proven {
             answer.caller = AnsweredCaller::Merchant;
+            let (pool, platform) = (&self.world.signing, &snapshot.platform);
             let response = &mut answer.response;
-            sign_answer(&snapshot.platform, request, &proven.label, response, now).await;
+            sign_answer(pool, platform, request, &proven.label, response, now).await;
         }
         if self.world.exchange_log.is_on() {
             let answered = AnsweredRequest::new(endpoint, request, now, &answer);
@@ -142,13 +144,13 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::placing(fields, caller.merchant(), &snapshot.routing);
-        let (caller, (terms, options)) = caller.with(&self.store, read).await?;
-        let placed = place_order(self.scope(), caller, terms).await?;
+        let (caller, (terms, payer, options)) = caller.with(&self.store, read).await?;
+        let placed = place_order(self.scope(), caller, terms, &payer).await?;
         let (order_reply, spent) = placed;
         let listed = order_reply.order.terms.business_type == BusinessType::Aggregated
             && order_reply.order.state == OrderState::Open;
         let offers = if listed {
-            Some(list_institutions(self.scope(), &order_reply.order).await)
+            Some(list_institutions(self.scope(), &order_reply.order, &payer).await)
         } else {
             None
         };
@@ -181,11 +183,9 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Closed => OrderOutcome::Closed,
         };
-        let order_reply = OrderReply {
-            order: found,
-            outcome,
-        };
-        let offers = Some(list_institutions(self.scope(), &order_reply.order).await);
+        let order_reply = OrderReply::of(found, outcome);
+        let payer = &PayerDetails::UNKNOWN;
+        let offers = Some(list_institutions(self.scope(), &order_reply.order, payer).await);
         Ok(listing(
             snapshot,
             &order_reply,
@@ -201,10 +201,10 @@ impl Api {
         caller: Admitted,
     ) -> MerchantResult {
         let read = order::choosing(fields, caller.merchant());
-        let (caller, (named, choice, options)) = caller.with(&self.store, read).await?;
+        let (caller, (named, choice, payer, options)) = caller.with(&self.store, read).await?;
         let (scope, cause) = (self.scope(), caller.into_cause());
         let (institution, mode) = choice;
-        let selected = select_institution(scope, &named, cause, institution, mode).await?;
+        let selected = select_institution(scope, &named, cause, institution, mode, &payer).await?;
         let (order_reply, spent) = selected;
         Ok(listing(snapshot, &order_reply, &options.with(None), spent))
     }
@@ -242,10 +242,7 @@ impl Api {
             OrderState::Paid => OrderOutcome::AlreadyPaid,
             OrderState::Open => OrderOutcome::Pending,
         };
-        let order_reply = OrderReply {
-            order: found,
-            outcome,
-        };
+        let order_reply = OrderReply::of(found, outcome);
         Ok(listing(
             snapshot,
             &order_reply,

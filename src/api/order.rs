@@ -4,7 +4,7 @@ pub mod reply;
 
 use reply::ResponseExtras;
 
-use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS, text};
+use crate::api::reading::{AuthenticatedFields, ORDER_KEY_FIELDS, PAYER_FIELDS, text};
 use crate::domain::amount::{Amount, CNY, Currency};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{
@@ -12,6 +12,7 @@ use crate::domain::identifiers::{
 };
 use crate::domain::institutions::{BusinessType, Mode, Offer, RoutingTable, TransactionType};
 use crate::domain::order::OrderTerms;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::read_order::OrderReference;
 
@@ -44,7 +45,11 @@ const EXPIRE_MINUTES_DEFAULT: u16 = 15;
 /// Minutes until an order expires at most.
 const EXPIRE_MINUTES_MAX: u16 = 1_440;
 
-/// Reads a request to place an order: its terms, and the options of the response.
+/// The terms of an order, what is known of its payer, and the options of the response.
+pub type PlacingFields = (OrderTerms, PayerDetails, ResponseOptions);
+
+/// Reads a request to place an order. What it says of the payer belongs to its first attempt, not to
+/// the order (Q7).
 ///
 /// # Errors
 /// Those of [`terms`]; a field that this interface does not have.
@@ -52,9 +57,13 @@ pub fn placing(
     fields: &Fields<'_>,
     merchant: &MerchantId,
     routing: &RoutingTable,
-) -> Result<(OrderTerms, ResponseOptions), Refusal> {
-    let request = AuthenticatedFields::of(fields, merchant, &FIELDS)?;
-    Ok((terms(&request, routing)?, ResponseOptions::of(&request)?))
+) -> Result<PlacingFields, Refusal> {
+    let mut allowed = FIELDS.to_vec();
+    allowed.extend(PAYER_FIELDS);
+    let request = AuthenticatedFields::of(fields, merchant, &allowed)?;
+    let payer = request.payer()?;
+    let terms = terms(&request, routing)?;
+    Ok((terms, payer, ResponseOptions::of(&request)?))
 }
 
 /// Reads a request for the list of institutions: the order, and the options of the response.
@@ -72,10 +81,11 @@ pub fn listing(
     Ok((request.order()?, options))
 }
 
-/// The order, the selected institution, and the options of the response.
+/// The order, the selected institution, what is known of the payer, and the options of the response.
 pub type SelectionFields = (
     OrderReference,
     (InstitutionId, Option<Mode>),
+    PayerDetails,
     ResponseOptions,
 );
 
@@ -86,11 +96,13 @@ pub type SelectionFields = (
 pub fn choosing(fields: &Fields<'_>, merchant: &MerchantId) -> Result<SelectionFields, Refusal> {
     let mut allowed = ORDER_KEY_FIELDS.to_vec();
     allowed.extend(["institutionId", "mode", "withCards"]);
+    allowed.extend(PAYER_FIELDS);
     let request = AuthenticatedFields::of(fields, merchant, &allowed)?;
     let (institution, mode) = request.institution()?;
     let institution = institution.ok_or(Refusal::FieldMissing("institutionId"))?;
-    let named = request.order()?;
-    Ok((named, (institution, mode), ResponseOptions::of(&request)?))
+    let (named, payer) = (request.order()?, request.payer()?);
+    let options = ResponseOptions::of(&request)?;
+    Ok((named, (institution, mode), payer, options))
 }
 
 /// What the response has beside the order.

@@ -20,19 +20,19 @@ use crate::api::exchange_log::AnsweredRequest;
 use crate::api::response::{json, no_store, with_body};
 use crate::api::{AnsweredCaller, Api, ApiResponse};
 use crate::crypto::digest::sha256;
-use crate::domain::attempt::AttemptState;
 use crate::domain::change::ChangeCause;
 use crate::domain::evidence::PaymentActionKind;
 use crate::domain::identifiers::{InstitutionId, PageToken, PayOrderNo, Timestamp};
 use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode};
 use crate::domain::order::{Order, OrderState};
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::apply_evidence::payment_signals::signal_look;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::list_institutions::list_institutions;
 use crate::flow::read_order::{OrderReference, read_order};
 use crate::flow::select_institution::select_institution;
-use crate::flow::start_attempt::OrderOutcome;
+use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 use crate::store::OrderKey;
 use crate::world::signals::Signal;
 
@@ -142,7 +142,7 @@ async fn institutions_with_page<'a>(
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Vec::new(),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(api.scope(), order).await;
+    let offers = list_institutions(api.scope(), order, &PayerDetails::UNKNOWN).await;
     let has_page = |institution: &&InstitutionProfile| {
         let modes = snapshot
             .routing
@@ -167,7 +167,8 @@ async fn choose(
 ) -> PageResult {
     let institution = chosen(request)?;
     let (scope, mode) = (api.scope(), Some(Mode::Webview));
-    let selected = select_institution(scope, named, ChangeCause::Page, institution, mode);
+    let payer = &PayerDetails::UNKNOWN;
+    let selected = select_institution(scope, named, ChangeCause::Page, institution, mode, payer);
     let selected = match selected.await {
         Ok((selected, _)) => selected,
         Err(refused) => {
@@ -179,8 +180,8 @@ async fn choose(
         }
     };
     let result = selected.outcome.word();
-    let response = match selected.outcome {
-        OrderOutcome::Accepted => match link(&selected.order) {
+    let response = match &selected.outcome {
+        OrderOutcome::Accepted => match link(&selected) {
             Some(link) => see_other(link),
             None => back(request),
         },
@@ -217,15 +218,15 @@ fn chosen(request: &Request<Bytes>) -> Result<InstitutionId, Refusal> {
 }
 
 /// The institution's page for the payer; https only (R-6.3.1-2e).
-fn link(order: &Order) -> Option<HeaderValue> {
-    let attempt = order
-        .live_attempt()
-        .filter(|attempt| attempt.state == AttemptState::Accepted)?;
-    match &attempt.payment_action.as_ref()?.way {
+fn link(reply: &OrderReply) -> Option<HeaderValue> {
+    match &reply.payment_action()?.way {
         PaymentActionKind::Redirect(link) if link.starts_with("https://") => {
             HeaderValue::from_str(link).ok()
         }
-        PaymentActionKind::Redirect(_) | PaymentActionKind::SdkParameters(_) => None,
+        PaymentActionKind::Redirect(_)
+        | PaymentActionKind::SdkParameters(_)
+        | PaymentActionKind::QrCode(_)
+        | PaymentActionKind::Form(_) => None,
     }
 }
 

@@ -7,6 +7,9 @@ use crate::domain::identifiers::{
 };
 use crate::domain::institutions::Mode;
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::{
+    PayerAppId, PayerDetails, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
+};
 use crate::domain::personal::secret_text::holds_secret;
 use crate::domain::refusal::Refusal;
 use crate::flow::read_order::OrderReference;
@@ -118,6 +121,27 @@ impl<'a> AuthenticatedFields<'a> {
         Ok((institution, self.optional("mode", mode)?))
     }
 
+    /// What the merchant knows of the payer's surroundings.
+    pub fn payer(&self) -> Result<PayerDetails, Refusal> {
+        let open_id = self.optional("payerOpenId", PayerOpenId::parse)?;
+        let app = self.optional("payerAppId", PayerAppId::parse)?;
+        let identity = match (open_id, app) {
+            (Some(open_id), Some(app)) => Some(PayerIdentity { open_id, app }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Refusal::FieldsDisagree(
+                    "payerOpenId and payerAppId belong together; send both or neither",
+                ));
+            }
+        };
+        Ok(PayerDetails {
+            ip: self.optional("payerClientIp", PayerIp::parse)?,
+            device: self.optional("payerDevice", PayerDevice::parse)?,
+            wallet: self.optional("payerWallet", PayerWallet::parse)?,
+            identity,
+        })
+    }
+
     /// The order reference: `payOrderNo` or `merchantOrderNo`; any other field of A3.2 that is
     /// given must match (`docs/openapi.yaml`).
     pub fn order(&self) -> Result<OrderReference, Refusal> {
@@ -142,6 +166,15 @@ impl<'a> AuthenticatedFields<'a> {
         })
     }
 }
+
+/// The fields of [`AuthenticatedFields::payer`].
+pub const PAYER_FIELDS: [&str; 5] = [
+    "payerClientIp",
+    "payerDevice",
+    "payerWallet",
+    "payerOpenId",
+    "payerAppId",
+];
 
 /// The fields that name an order.
 pub const ORDER_KEY_FIELDS: [&str; 5] = [

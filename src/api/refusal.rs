@@ -140,6 +140,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::InstitutionUnknown
         | Refusal::InstitutionRequired
         | Refusal::InstitutionUnavailable(_)
+        | Refusal::AppNotEnrolled
         | Refusal::NotOffered(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -5,6 +5,7 @@
 
 mod contracts;
 pub(super) mod owners;
+mod products;
 pub(super) mod public_keys;
 pub(super) mod served;
 mod staff;

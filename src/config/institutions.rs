@@ -20,7 +20,7 @@ use crate::config::section::{DayBoundary, Section};
 use crate::domain::amount::Currency;
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::institutions::{
-    Facts, InstitutionProfile, Mode, RefundKinds, RefundRules, Waiver,
+    Facts, InstitutionProfile, Mode, Product, Rates, RefundKinds, RefundRules, Visibility, Waiver,
 };
 use crate::institution::{InstitutionKind, KINDS, URL, kind};
 
@@ -254,16 +254,37 @@ fn facts(
         s.knows(&["visibility_s", "calls_per_second"]);
         return None;
     };
-    let least_s = kind.facts.visibility_ms.div_ceil(1_000);
+    let declared = kind.facts();
+    let least_s = least_visibility(&declared).as_secs();
     // Never below the dialect's own: an earlier "not found" proves nothing (A5).
     let visibility_s = s.number(r, "visibility_s", least_s, least_s..=604_800);
-    let default = u64::from(kind.facts.calls_per_second);
+    let default = u64::from(declared.rates.calls_per_second);
     let calls = s.number(r, "calls_per_second", default, 1..=100_000);
+    let least = Duration::from_secs(visibility_s);
+    let products = declared.products.into_iter().map(|product| Product {
+        visibility: product.visibility.at_least(least),
+        ..product
+    });
     Some(Facts {
-        visibility_ms: visibility_s.saturating_mul(1_000),
-        calls_per_second: u32::try_from(calls).unwrap_or(u32::MAX),
-        ..kind.facts.clone()
+        products: products.collect(),
+        refund_visibility: declared.refund_visibility.max(least),
+        rates: Rates {
+            calls_per_second: u32::try_from(calls).unwrap_or(u32::MAX),
+            ..declared.rates
+        },
+        repeatable_refund: declared.repeatable_refund,
+        callback_path: declared.callback_path,
     })
+}
+
+/// The shortest time after which any "not found" counts.
+fn least_visibility(facts: &Facts) -> Duration {
+    let products = facts.products.iter();
+    let limits = products.filter_map(|one| match one.visibility {
+        Visibility::AfterSend(limit) | Visibility::AfterDeadline(limit) => Some(limit),
+        Visibility::AfterStatement => None,
+    });
+    limits.fold(facts.refund_visibility, Duration::min)
 }
 
 /// How long after a payment it may be refunded; a year by default.

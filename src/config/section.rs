@@ -310,6 +310,31 @@ impl<'d> Section<'d> {
         self.table(r, name)
     }
 
+    /// The text under every name of this table, whatever the names are. Each invalid one is a fault of
+    /// its own.
+    pub(super) fn named_texts<T>(
+        &self,
+        r: &mut ConfigReader<'_>,
+        shape: ExpectedValue,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Vec<(Box<str>, T)> {
+        let mut found = Vec::new();
+        for (name, value) in self.table.iter().flat_map(|table| table.iter()) {
+            let name = name.get_ref().as_ref();
+            if let Some(read) = value.get_ref().as_str().and_then(&read) {
+                found.push((name.into(), read));
+                continue;
+            }
+            let line = r.line(value.span().start);
+            let title = self.title.trim_matches(['[', ']']);
+            let there = describe(value.get_ref());
+            let advice = format!("write {name} = {}", shape.example);
+            let subject = format!("{title} {name}");
+            r.fault(line, &subject, shape.expected, &there, &advice);
+        }
+        found
+    }
+
     /// Every `[[name]]` in this table.
     pub(super) fn tables(
         &mut self,

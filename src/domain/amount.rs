@@ -4,6 +4,8 @@
 //! The only module that uses the decimal library. No floating point, no rounding, and no arithmetic
 //! that can overflow unnoticed.
 
+pub mod fee_terms;
+
 use std::fmt;
 
 use rust_decimal::Decimal;

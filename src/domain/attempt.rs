@@ -4,11 +4,17 @@
 //! (docs/requirements.md, Invariants, E1 to V5). Their effect on the order is decided in `order`.
 
 mod contradiction;
+mod transitions;
+
+use std::time::Duration;
 
 use crate::domain::amount::Amount;
-use crate::domain::evidence::{Evidence, EvidenceSource, Finding, PaymentAction, Reason, Receipt};
-use crate::domain::identifiers::{AccountId, AttemptId, InstitutionId, ReceiverId, Timestamp};
-use crate::domain::institutions::{Facts, Mode};
+use crate::domain::evidence::{Evidence, EvidenceSource, PaymentAction, Reason, Receipt};
+use crate::domain::identifiers::{
+    AccountId, AttemptId, InstitutionId, ProductId, ReceiverId, Timestamp,
+};
+use crate::domain::institutions::{Facts, Mode, Visibility};
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::schedule::Schedule;
 
 pub use contradiction::Contradiction;
@@ -107,6 +113,14 @@ pub struct Attempt {
     pub receiver: ReceiverId,
     /// How the payer pays.
     pub mode: Mode,
+    /// What it is paid with. Never changes.
+    pub product: ProductId,
+    /// By when the payer must have paid, as the institution is told: set with the intent and never
+    /// changed, so that a repeated create is identical (A3).
+    pub pay_by: Timestamp,
+    /// What the product has to be told of the payer, and nothing else: a repeated create takes what
+    /// is stored (A3). Destroyed some time after the attempt ended (D4).
+    pub payer: PayerDetails,
     /// Requested amount, equal to the order's.
     pub amount: Amount,
     /// Its state.
@@ -126,7 +140,8 @@ pub struct Attempt {
     pub named: bool,
     /// What the payer needs to pay, once the institution has returned it.
     pub payment_action: Option<PaymentAction>,
-    /// The institution's confirmation of the payment.
+    /// The institution's confirmation of the payment; of an attempt that is not PAID, of money that
+    /// it took and gave back (A9).
     pub receipt: Option<Receipt>,
     /// Why it was refused.
     pub reason: Option<Reason>,
@@ -202,191 +217,50 @@ impl Attempt {
         receiver.is_none_or(|receiver| *receiver == self.receiver)
     }
 
+    /// Whether the institution took its money and gave it back before it paid anything (A9).
+    pub fn is_returned(&self) -> bool {
+        !self.state.is_live() && self.state != AttemptState::Paid && self.receipt.is_some()
+    }
+
     /// The attempt marked as known to the institution, if this evidence is the first to show it and
     /// the attempt is still live (V5).
-    pub fn newly_seen(&self, evidence: &Evidence) -> Option<Self> {
-        (evidence.proves_arrival && !self.named && self.state.is_live()).then(|| Self {
+    ///
+    /// That a create was accepted shows it only where "not found" is measured from the send: of a
+    /// product with a deadline, an institution may forget what no payer has acted on.
+    pub fn newly_seen(&self, evidence: &Evidence, facts: &Facts) -> Option<Self> {
+        let shows_it = match facts.product(&self.product).visibility {
+            Visibility::AfterSend(_) => evidence.proves_arrival,
+            Visibility::AfterDeadline(_) | Visibility::AfterStatement => {
+                evidence.proves_arrival && evidence.by != EvidenceSource::Create
+            }
+        };
+        (shows_it && !self.named && self.state.is_live()).then(|| Self {
             named: true,
             ..self.clone()
         })
     }
 
-    /// The transition that a finding justifies (E1 to E5, V1 to V5). `NotFound` is passed
-    /// only when the query was late enough ([`Evidence::is_not_found_conclusive`]).
-    pub fn apply(&self, finding: &Finding, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
-        match finding {
-            // An unsent query proves nothing about the earlier create.
-            Finding::NotSent if by != EvidenceSource::Create => Transition::Unchanged,
-            Finding::NotSent => self.not_sent(),
-            Finding::Refused(reason) => self.refused(reason),
-            Finding::Accepted(payment_action) => self.accepted(payment_action.as_ref(), by),
-            Finding::Succeeded(receipt) => self.succeeded(receipt, by),
-            Finding::Closed => self.closed(),
-            Finding::NotFound => self.not_found(by, facts),
-            Finding::Ambiguous(_) => match self.state {
-                AttemptState::Intent => self.transition_to(AttemptState::Unknown),
-                AttemptState::Unknown
-                | AttemptState::Accepted
-                | AttemptState::Closing
-                | AttemptState::Paid
-                | AttemptState::Failed
-                | AttemptState::Closed => Transition::Unchanged,
-            },
-        }
-    }
-
-    fn transition_to(&self, state: AttemptState) -> Transition<Self> {
-        Transition::To(Box::new(Self {
-            state,
-            ..self.clone()
-        }))
-    }
-
-    /// E1 ends only an attempt that was never sent before: in any later state an earlier send may
-    /// have arrived.
-    fn not_sent(&self) -> Transition<Self> {
-        match self.state {
-            AttemptState::Intent => {
-                let reason = Some(Reason::from_code("NOT_REACHED"));
-                Transition::To(Box::new(Self {
-                    state: AttemptState::Failed,
-                    reason,
-                    ..self.clone()
-                }))
-            }
-            AttemptState::Unknown
-            | AttemptState::Accepted
-            | AttemptState::Closing
-            | AttemptState::Paid
-            | AttemptState::Failed
-            | AttemptState::Closed => Transition::Unchanged,
-        }
-    }
-
-    fn refused(&self, reason: &Reason) -> Transition<Self> {
-        match self.state {
-            AttemptState::Intent
-            | AttemptState::Unknown
-            | AttemptState::Accepted
-            | AttemptState::Closing => {
-                let reason = Some(reason.clone());
-                Transition::To(Box::new(Self {
-                    state: AttemptState::Failed,
-                    reason,
-                    ..self.clone()
-                }))
-            }
-            AttemptState::Paid => Transition::Impossible(Contradiction::PaidAlready),
-            AttemptState::Failed | AttemptState::Closed => Transition::Unchanged,
-        }
-    }
-
-    /// A closing attempt becomes ACCEPTED again only when the institution refuses the close; a late
-    /// reply to the create, or a query, does not count as a refusal.
-    fn accepted(
+    /// Whether "not found" is conclusive (A5, V5), in reply to a query sent at `asked`: nothing had
+    /// been sent for `quiet` by then, and, of a product with a deadline, nobody could pay any more.
+    ///
+    /// A deadline has passed when the wall clock says so and this process has waited as long (T2):
+    /// a clock that is ahead ends nothing.
+    pub fn is_not_found_conclusive(
         &self,
-        payment_action: Option<&PaymentAction>,
-        by: EvidenceSource,
-    ) -> Transition<Self> {
-        let taken = || {
-            let payment_action = payment_action
-                .cloned()
-                .or_else(|| self.payment_action.clone());
-            Transition::To(Box::new(Self {
-                state: AttemptState::Accepted,
-                payment_action,
-                ..self.clone()
-            }))
+        quiet: Option<Duration>,
+        asked: Timestamp,
+        facts: &Facts,
+    ) -> bool {
+        let Some(quiet) = quiet else {
+            return false;
         };
-        match self.state {
-            AttemptState::Intent | AttemptState::Unknown => taken(),
-            AttemptState::Closing if by == EvidenceSource::Close => taken(),
-            // Only a create replaces a payment action. A query may fill in a missing one; if it
-            // could replace one, an institution that timestamps each reply would change the attempt
-            // with every query.
-            AttemptState::Accepted
-                if payment_action.is_some()
-                    && payment_action != self.payment_action.as_ref()
-                    && (by == EvidenceSource::Create || self.payment_action.is_none()) =>
-            {
-                taken()
+        match facts.product(&self.product).visibility {
+            Visibility::AfterSend(limit) => quiet >= limit,
+            Visibility::AfterDeadline(margin) => {
+                let allowed = self.pay_by.since(self.sent_at).saturating_add(margin);
+                asked >= self.pay_by.plus(margin) && quiet >= allowed
             }
-            AttemptState::Accepted
-            | AttemptState::Closing
-            | AttemptState::Paid
-            | AttemptState::Failed
-            | AttemptState::Closed => Transition::Unchanged,
-        }
-    }
-
-    fn succeeded(&self, receipt: &Receipt, by: EvidenceSource) -> Transition<Self> {
-        if receipt.amount != self.amount {
-            return Transition::Impossible(Contradiction::Amount);
-        }
-        let paid = |late_success| {
-            Transition::To(Box::new(Self {
-                state: AttemptState::Paid,
-                receipt: Some(receipt.clone()),
-                late_success,
-                ..self.clone()
-            }))
-        };
-        match self.state {
-            AttemptState::Intent
-            | AttemptState::Unknown
-            | AttemptState::Accepted
-            | AttemptState::Closing => paid(false),
-            AttemptState::Failed | AttemptState::Closed => match by {
-                EvidenceSource::Query => paid(true),
-                EvidenceSource::Create
-                | EvidenceSource::Close
-                | EvidenceSource::Refund
-                | EvidenceSource::Callback => Transition::ConfirmByQuery,
-            },
-            AttemptState::Paid => again(self.receipt.as_ref(), receipt),
-        }
-    }
-
-    fn closed(&self) -> Transition<Self> {
-        match self.state {
-            AttemptState::Unknown | AttemptState::Accepted | AttemptState::Closing => {
-                self.transition_to(AttemptState::Closed)
-            }
-            AttemptState::Paid => Transition::Impossible(Contradiction::PaidAlready),
-            // Without proof that it was sent, it cannot have been closed: wait for the reply to the
-            // create or for the next query.
-            AttemptState::Intent | AttemptState::Failed | AttemptState::Closed => {
-                Transition::Unchanged
-            }
-        }
-    }
-
-    /// A5: "not found" ends an attempt only when no sent request can still be in transit and, at an
-    /// institution with a close call, only in reply to a close. An institution that remembers a
-    /// close of an unseen number answers "closed" instead.
-    fn not_found(&self, by: EvidenceSource, facts: &Facts) -> Transition<Self> {
-        let conclusive = match by {
-            EvidenceSource::Close => facts.can_close && !facts.remembers_close,
-            EvidenceSource::Query => !facts.can_close,
-            EvidenceSource::Create | EvidenceSource::Refund | EvidenceSource::Callback => false,
-        };
-        match self.state {
-            // It was known before, so it did arrive: "not found" now proves nothing (V5).
-            AttemptState::Unknown | AttemptState::Closing if conclusive && !self.named => {
-                let reason = Some(Reason::from_code("NEVER_ARRIVED"));
-                Transition::To(Box::new(Self {
-                    state: AttemptState::Failed,
-                    reason,
-                    ..self.clone()
-                }))
-            }
-            AttemptState::Intent
-            | AttemptState::Unknown
-            | AttemptState::Accepted
-            | AttemptState::Closing
-            | AttemptState::Paid
-            | AttemptState::Failed
-            | AttemptState::Closed => Transition::Unchanged,
+            Visibility::AfterStatement => false,
         }
     }
 }

@@ -243,9 +243,15 @@ fn entries(
         let Some(attempt) = after.attempts.get(*at) else {
             continue;
         };
-        let was = before
-            .and_then(|order| order.attempts.get(*at))
-            .map(|attempt| attempt.state);
+        let known = before.and_then(|order| order.attempts.get(*at));
+        let was = known.map(|attempt| attempt.state);
+        if attempt.is_returned() && !known.is_some_and(Attempt::is_returned) {
+            entries.extend(JournalEntry::returned(
+                &attempt.institution,
+                &attempt.id,
+                attempt.amount,
+            ));
+        }
         if attempt.state != AttemptState::Paid || was == Some(AttemptState::Paid) {
             continue;
         }

@@ -1,13 +1,11 @@
 //! Evidence: what a reply, a callback or a missing answer proves (E1 to E5).
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::domain::amount::{Amount, Fee};
 use crate::domain::identifiers::{
     AccountId, AttemptId, InstitutionId, ReceiverId, RefundOrderNo, Timestamp, Uptime,
 };
-use crate::domain::institutions::Facts;
 use crate::domain::personal::code_or_masked;
 
 /// What one message, or its absence, proves about one attempt or refund.
@@ -39,18 +37,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Whether "not found" is conclusive (A5, V5): when its query was sent, nothing had been sent
-    /// for the object for `quiet`, which is at least the visibility limit. Time between query and
-    /// evaluation does not count.
-    pub fn is_not_found_conclusive(quiet: Option<Duration>, facts: &Facts) -> bool {
-        quiet.is_some_and(|quiet| quiet >= Duration::from_millis(facts.visibility_ms))
-    }
-
     /// A reply with another amount than requested concerns something else (V3); one rule for the
     /// replies to all calls. Whether the call took effect is then unknown.
     #[must_use]
     pub fn checked_against(self, expected: Amount) -> Self {
-        if let Finding::Succeeded(receipt) = &self.finding
+        if let Finding::Succeeded(receipt) | Finding::Reversed(Reversal::Returned(receipt)) =
+            &self.finding
             && receipt.amount != expected
         {
             return Self {
@@ -110,6 +102,9 @@ pub enum EvidenceSource {
 pub enum Finding {
     /// E1: no byte of the call left this machine.
     NotSent,
+    /// This sending was rejected before it was processed. Like "not sent" it ends only what no
+    /// earlier sending may have begun.
+    NotExecuted(Rejection),
     /// E2: a final refusal, with the institution's own code.
     Refused(Reason),
     /// E3: accepted: waiting for the payer, or a refund in progress; with the payment action if
@@ -119,6 +114,10 @@ pub enum Finding {
     Succeeded(Receipt),
     /// E4: it can no longer be paid.
     Closed,
+    /// E4: it was reversed, and can no longer be paid.
+    Reversed(Reversal),
+    /// Something moved, and only a question tells what: it is asked at once.
+    Hint,
     /// The institution does not know the number; conclusive only if queried late enough (A5).
     NotFound,
     /// E5: everything else.
@@ -130,14 +129,64 @@ impl Finding {
     pub fn class(&self) -> String {
         match self {
             Self::NotSent => "E1 not sent".into(),
+            Self::NotExecuted(why) => format!("E1 not executed {}", why.word()),
             Self::Refused(reason) => format!("E2 refused {}", reason.shown()),
             Self::Accepted(_) => "E3 accepted".into(),
             Self::Succeeded(_) => "E3 succeeded".into(),
             Self::Closed => "E4 closed".into(),
+            Self::Reversed(Reversal::Unpaid) => "E4 reversed".into(),
+            Self::Reversed(Reversal::Returned(_)) => "E4 reversed, money returned".into(),
+            Self::Hint => "hint".into(),
             Self::NotFound => "A5 not found".into(),
             Self::Ambiguous(why) => format!("E5 {}", why.word()),
         }
     }
+}
+
+/// Why an institution rejected a sending before processing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Our signature, certificate or key.
+    Signature,
+    /// Our clock.
+    Clock,
+    /// We may not call this.
+    Authorisation,
+    /// Too many calls.
+    Rate,
+    /// The form of the request.
+    Format,
+}
+
+impl Rejection {
+    /// Stable name for the timeline, and the reason that an attempt or refund ends with.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Signature => "REJECTED_SIGNATURE",
+            Self::Clock => "REJECTED_CLOCK",
+            Self::Authorisation => "REJECTED_AUTHORISATION",
+            Self::Rate => "REJECTED_RATE",
+            Self::Format => "REJECTED_FORMAT",
+        }
+    }
+
+    /// Whether every call of this account will be rejected until somebody acts.
+    pub fn concerns_credentials(self) -> bool {
+        match self {
+            Self::Signature | Self::Clock | Self::Authorisation => true,
+            Self::Rate | Self::Format => false,
+        }
+    }
+}
+
+/// What a reversal found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reversal {
+    /// Nothing had been taken.
+    Unpaid,
+    /// The institution had taken the money and has given it back, before an order here was paid
+    /// with it (A9).
+    Returned(Receipt),
 }
 
 /// Why a message proves nothing (E5). Counted; never a reason to end anything (V1).
@@ -220,6 +269,19 @@ pub enum PaymentActionKind {
     Redirect(Box<str>),
     /// Signed start parameters of the institution's SDK, as JSON text (R-5.1.3-2).
     SdkParameters(Box<str>),
+    /// The content of a code that the payer scans with the institution's application.
+    QrCode(Box<str>),
+    /// Fields that the payer's browser posts to the institution's payment page.
+    Form(PaymentForm),
+}
+
+/// A form that leads to an institution's payment page.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PaymentForm {
+    /// Where it is posted: an https address.
+    pub url: Box<str>,
+    /// Names and values, in order.
+    pub fields: Vec<(Box<str>, Box<str>)>,
 }
 
 /// A link lets its holder pay, so it is not printed.
@@ -228,6 +290,8 @@ impl std::fmt::Debug for PaymentAction {
         f.write_str(match self.way {
             PaymentActionKind::Redirect(_) => "PaymentAction(link)",
             PaymentActionKind::SdkParameters(_) => "PaymentAction(sdk)",
+            PaymentActionKind::QrCode(_) => "PaymentAction(code)",
+            PaymentActionKind::Form(_) => "PaymentAction(form)",
         })
     }
 }

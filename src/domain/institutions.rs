@@ -8,6 +8,8 @@ mod callback_reliability;
 mod circuit_breaker;
 mod credentials;
 mod eligibility;
+mod messages;
+mod products;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,10 +21,15 @@ pub use circuit_breaker::{
     Health, HealthSettings,
 };
 pub use credentials::{Credentials, Validity, is_one_in_force};
-pub use eligibility::{IneligibleReason, Offer, OfferQuery};
+pub use eligibility::{IneligibleReason, Offer, OfferQuery, PayerTelling};
+pub use messages::{BodyFormat, MessageFormat, ShownFields};
+pub use products::{CreateSend, Ending, Facts, Product, Rates, ReplyBinding, Visibility};
 
 use crate::domain::amount::Currency;
-use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, ReceiverId, Timestamp};
+use crate::domain::amount::fee_terms::FeeTerms;
+use crate::domain::identifiers::{
+    AccountId, InstitutionId, MerchantId, ProductId, ReceiverId, Timestamp,
+};
 use crate::domain::merchant::{Admission, Merchant};
 use crate::domain::personal::MobileNo;
 
@@ -119,27 +126,6 @@ impl TransactionType {
             Self::CodePay => "CODE_PAY",
         }
     }
-}
-
-/// What an adapter declares about its institution's API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent capabilities")]
-pub struct Facts {
-    /// After this long, "not found" means that a call never arrived (A5). At least the longest time
-    /// a sent request can be in transit.
-    pub visibility_ms: u64,
-    /// It has a close call.
-    pub can_close: bool,
-    /// It remembers a close of a number it has not seen: a later create is then refused (A5).
-    pub remembers_close: bool,
-    /// Repeating an identical create is harmless and returns the same payment action (A3).
-    pub repeatable_create: bool,
-    /// Repeating an identical refund call is harmless and returns the refund's status (R4).
-    pub repeatable_refund: bool,
-    /// Maximum number of calls per second that it accepts.
-    pub calls_per_second: u32,
-    /// Where its callbacks come to.
-    pub callback_path: CallbackPath,
 }
 
 /// Kinds of refund that an institution supports (R-6.1.5-2).
@@ -309,6 +295,10 @@ pub struct Contract {
     pub receiver: ReceiverId,
     /// Modes agreed.
     pub modes: Vec<Mode>,
+    /// Products agreed.
+    pub products: Vec<ProductId>,
+    /// The institution's fee, if it was agreed.
+    pub fee: Option<FeeTerms>,
     /// Contracted transaction types.
     pub transaction_types: Vec<TransactionType>,
     /// No new orders; pending ones continue (F2).

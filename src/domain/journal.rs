@@ -143,4 +143,13 @@ impl JournalEntry {
             amount,
         }
     }
+
+    /// The institution took the money of an attempt and gave it back before it paid an order: an excess
+    /// payment that is refunded at once (A9).
+    pub fn returned(institution: &InstitutionId, attempt: &AttemptId, amount: Amount) -> [Self; 2] {
+        [
+            Self::excess(institution, attempt, amount),
+            Self::excess_refunded(institution, attempt, amount),
+        ]
+    }
 }

@@ -1,11 +1,15 @@
 //! Personal data: values can be masked or explicitly exposed, never printed (D1, D5).
 
+pub mod payer_context;
 pub mod secret_text;
+mod shown_fields;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::domain::identifiers::Malformed;
+
+pub use shown_fields::INTERFACE_FIELDS_SHOWN;
 
 /// The mask character (D5, R-6.3.2-3b).
 pub const MASK: char = '*';

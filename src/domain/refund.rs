@@ -266,8 +266,11 @@ impl Refund {
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, now: Timestamp) -> Transition<Self> {
         match finding {
             // An unsent query proves nothing about the earlier refund call.
-            Finding::NotSent if by != EvidenceSource::Refund => Transition::Unchanged,
-            Finding::NotSent => self.not_sent(now),
+            Finding::NotSent | Finding::NotExecuted(_) if by != EvidenceSource::Refund => {
+                Transition::Unchanged
+            }
+            Finding::NotSent => self.not_begun("NOT_REACHED", now),
+            Finding::NotExecuted(why) => self.not_begun(why.word(), now),
             Finding::Refused(reason) => self.refused(reason),
             Finding::Accepted(_) => match self.state {
                 RefundState::Reserved | RefundState::Unknown => {
@@ -279,8 +282,9 @@ impl Refund {
                 | RefundState::Failed => Transition::Unchanged,
             },
             Finding::Succeeded(receipt) => self.succeeded(receipt, by),
-            // Applies to payments only; proves nothing about a refund.
-            Finding::Closed => Transition::Unchanged,
+            // They apply to payments only; prove nothing about a refund.
+            // A hint only brings the next question forward, which the order does.
+            Finding::Closed | Finding::Reversed(_) | Finding::Hint => Transition::Unchanged,
             Finding::NotFound => self.not_found(by),
             Finding::Ambiguous(_) => match (self.state, self.sending) {
                 (RefundState::Reserved, SendStatus::Left(_)) => {
@@ -308,11 +312,9 @@ impl Refund {
 
     /// E1 ends only a refund that was never sent before. Refunds of excess payments are not failed
     /// by it: they wait.
-    fn not_sent(&self, now: Timestamp) -> Transition<Self> {
+    fn not_begun(&self, why: &str, now: Timestamp) -> Transition<Self> {
         match (self.state, &self.why) {
-            (RefundState::Reserved, RefundOrigin::Asked(_)) => {
-                self.fail(Reason::from_code("NOT_REACHED"))
-            }
+            (RefundState::Reserved, RefundOrigin::Asked(_)) => self.fail(Reason::from_code(why)),
             (RefundState::Reserved, RefundOrigin::Excess(_)) => Transition::To(Box::new(Self {
                 sending: SendStatus::Waits(now.plus(UNREACHED_WAIT)),
                 ..self.clone()

@@ -203,6 +203,9 @@ pub enum Refusal {
     /// The institution is not available for this payment.
     #[error("the institution is not available for this payment ({})", .0.word())]
     InstitutionUnavailable(IneligibleReason),
+    /// The payer's id belongs to an application that is none of ours there.
+    #[error("payerAppId is no application of the account that this merchant is paid through")]
+    AppNotEnrolled,
     /// A mode, type or endpoint that this gateway does not support yet.
     #[error("not supported by this gateway: {0}")]
     NotOffered(&'static str),
@@ -278,6 +281,7 @@ impl Refusal {
             Self::InstitutionRequired => "institution_required",
             Self::InstitutionNotContracted => "institution_not_contracted",
             Self::InstitutionUnavailable(_) => "institution_unavailable",
+            Self::AppNotEnrolled => "app_not_enrolled",
             Self::NotOffered(_) => "not_offered",
             Self::TooOften { .. } => "too_often",
             Self::Unavailable => "unavailable",
@@ -306,6 +310,7 @@ impl Refusal {
             Self::MerchantForeign => Some("merchantId"),
             Self::MerchantNameWrong => Some("merchantName"),
             Self::ReturnUrlUnregistered => Some("bankReturnUrl"),
+            Self::AppNotEnrolled => Some("payerAppId"),
             Self::OrderConflict => Some("merchantOrderNo"),
             Self::InstitutionUnknown
             | Self::InstitutionRequired

@@ -113,6 +113,15 @@ impl Schedule {
         }
     }
 
+    /// The next poll is due now; the number of polls stays.
+    #[must_use]
+    pub fn brought_forward(self, now: Timestamp) -> Self {
+        Self {
+            next: self.next.min(now),
+            ..self
+        }
+    }
+
     /// Postpones the next poll without counting one: nothing was sent.
     #[must_use]
     pub fn put_off(self, until: Timestamp) -> Self {

@@ -71,10 +71,10 @@ pub async fn apply_evidence(
         let now = world.clock.now();
         // Checked each round: a send since the query left makes its answer inconclusive.
         if evidence.finding == Finding::NotFound
-            && !is_not_found_conclusive(world, adapter, &evidence)
+            && !is_not_found_conclusive(world, adapter, &order, &evidence)
         {
             // Proof of arrival from an earlier reply is still recorded (V5).
-            return match order.record_seen(&evidence, now) {
+            return match order.record_seen(&evidence, adapter.facts(), now) {
                 None => Ok(EvidenceOutcome::Known(order)),
                 Some(change) if store.changes.commit(&change).await? == Committed::Done => {
                     Ok(EvidenceOutcome::Known(change.into_order().unwrap_or(order)))
@@ -89,7 +89,7 @@ pub async fn apply_evidence(
             Applied::Repeat if is_from_caller => is_from_caller = false,
             Applied::Repeat => return Ok(EvidenceOutcome::Known(order)),
             Applied::Quarantine(why) => {
-                if let Some(change) = order.record_seen(&evidence, now)
+                if let Some(change) = order.record_seen(&evidence, adapter.facts(), now)
                     && store.changes.commit(&change).await? != Committed::Done
                 {
                     continue;
@@ -100,7 +100,7 @@ pub async fn apply_evidence(
             }
             Applied::ConfirmByQuery => {
                 let confirmed = confirm(scope, adapter, &order, &evidence).await;
-                match confirmed.filter(|answer| matches!(answer.finding, Finding::Succeeded(_))) {
+                match confirmed.filter(says_money_moved) {
                     Some(confirmed) => evidence = confirmed,
                     // Anything else changes no ended attempt and would be reported as `Known`: the
                     // institution's callback would be acknowledged and never repeated (C4).
@@ -143,11 +143,20 @@ pub(in crate::flow) fn order_key(institution: &InstitutionId, about: &EvidenceSu
 pub(in crate::flow) fn is_not_found_conclusive(
     world: &World,
     adapter: &dyn Institution,
+    order: &Order,
     evidence: &Evidence,
 ) -> bool {
-    let asked_at = evidence.asked_at;
-    let quiet = asked_at.and_then(|asked_at| world.sends.quiet(&evidence.about, asked_at));
-    Evidence::is_not_found_conclusive(quiet, adapter.facts())
+    let Some(asked_at) = evidence.asked_at else {
+        return false;
+    };
+    let quiet = world.sends.quiet(&evidence.about, asked_at);
+    let ago = world.clock.uptime().since(asked_at);
+    let asked = world.clock.now().minus(ago);
+    order.is_not_found_conclusive(&evidence.about, quiet, asked, adapter.facts())
+}
+
+fn says_money_moved(answer: &Evidence) -> bool {
+    matches!(answer.finding, Finding::Succeeded(_) | Finding::Reversed(_))
 }
 
 /// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply

@@ -10,8 +10,10 @@ use http::Response;
 
 use crate::domain::attempt::{AttemptState, Stamp};
 use crate::domain::change::Change;
-use crate::domain::evidence::{Ambiguity, Evidence, EvidenceSubject, Finding, OriginalPayment};
-use crate::domain::identifiers::{InstitutionId, MerchantId, OrderKey};
+use crate::domain::evidence::{
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
+};
+use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, OrderKey, Timestamp};
 use crate::domain::institutions::{CallEnd, CallPurpose};
 use crate::domain::order::{INTENT_TIMEOUT, Order};
 use crate::domain::refund::SendStatus;
@@ -19,8 +21,9 @@ use crate::institution::{
     Call, CallState, Institution, Operation, OwnedCall, SigningParty, Step, Unmade,
 };
 use crate::world::sends::InFlightSend;
+use crate::world::signing::{SigningOverloaded, SigningPlace, SigningPool};
 use crate::world::{CallTimeouts, Permit, PermitUnavailable, World};
-use executor::{Conversation, Failure, Start, execute, with_slow_key};
+use executor::{Conversation, Failure, Start, execute, sign_in};
 
 /// How long a payer waits for the payment action; after that the reply is "pending" (R-6.4-1a).
 pub const CREATE_TIMEOUTS: CallTimeouts = timeouts(5_000, 6_000);
@@ -54,6 +57,7 @@ pub async fn call_institution(
         timeouts,
         permit: None,
         in_flight: None,
+        place: None,
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
@@ -66,6 +70,8 @@ pub struct SendOptions {
     pub permit: Option<Permit>,
     /// Begun before the intent was written.
     pub in_flight: InFlightSend,
+    /// The place in the signing pool taken before the intent was written, if our key is slow.
+    pub place: Option<SigningPlace>,
 }
 
 impl SendOptions {
@@ -75,7 +81,14 @@ impl SendOptions {
             timeouts: CREATE_TIMEOUTS,
             permit,
             in_flight,
+            place: None,
         }
+    }
+
+    /// With a place in the signing pool.
+    #[must_use]
+    pub fn signed_in(self, place: Option<SigningPlace>) -> Self {
+        Self { place, ..self }
     }
 }
 
@@ -102,8 +115,44 @@ pub async fn send_once(
         timeouts: send.timeouts,
         permit: send.permit,
         in_flight: Some(send.in_flight),
+        place: send.place,
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
+}
+
+/// Makes the payment action of a create that sends nothing; `None` if it cannot be signed now, or if
+/// the adapter would send something after all.
+pub async fn make_action(
+    world: &World,
+    adapter: &dyn Institution,
+    create: &Call<'_>,
+    place: Option<SigningPlace>,
+) -> Option<PaymentAction> {
+    let stamp = Stamp {
+        now: world.clock.now(),
+        nonce: world.entropy.draw(),
+    };
+    let (id, made) = (
+        adapter.id(),
+        PaymentCall {
+            adapter,
+            call: create,
+        },
+    );
+    match made.begin(stamp, &world.signing, place).await {
+        Step::Done(Evidence {
+            finding: Finding::Accepted(Some(action)),
+            ..
+        }) => Some(action),
+        Step::Done(_) | Step::Send(_) => {
+            tracing::error!(institution.id = %id, "a product that sends nothing made no payment action");
+            None
+        }
+        Step::Unmade(why) => {
+            tracing::error!(institution.id = %id, %why, "a payment action could not be signed");
+            None
+        }
+    }
 }
 
 /// Sends one query or close with a permit acquired before: for bulk polling, which would be
@@ -118,6 +167,7 @@ pub async fn ask_with_permit(
         timeouts: QUERY_TIMEOUTS,
         permit: Some(permit),
         in_flight: None,
+        place: None,
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
 }
@@ -134,6 +184,22 @@ pub async fn acquire_permit(
     world.outbound.permit(institution, merchant).await
 }
 
+/// Takes a place in the signing pool if our key for this account is slow, before anything is written.
+///
+/// # Errors
+/// None came free in time: nothing was recorded, no nonce spent (Q8).
+pub async fn acquire_signing_place(
+    world: &World,
+    adapter: Option<&dyn Institution>,
+    account: &AccountId,
+) -> Result<Option<SigningPlace>, SigningOverloaded> {
+    let party = SigningParty::Account(account);
+    if adapter.is_none_or(|adapter| adapter.slow(party).is_none()) {
+        return Ok(None);
+    }
+    world.signing.place().await.map(Some)
+}
+
 /// One call about a payment or refund.
 struct PaymentCall<'a> {
     adapter: &'a dyn Institution,
@@ -143,14 +209,19 @@ struct PaymentCall<'a> {
 impl Conversation for PaymentCall<'_> {
     type Outcome = Evidence;
 
-    async fn begin(&self, stamp: Stamp) -> Step<Evidence> {
+    async fn begin(
+        &self,
+        stamp: Stamp,
+        pool: &SigningPool,
+        place: Option<SigningPlace>,
+    ) -> Step<Evidence> {
         let party = SigningParty::Account(&self.call.attempt.account);
         let Some(slow) = self.adapter.slow(party) else {
             return self.adapter.begin(self.call, &stamp);
         };
         let own = OwnedCall::of(self.call);
-        let signed = with_slow_key(slow, move |adapter| {
-            own.call().map(|call| adapter.begin(&call, &stamp))
+        let signed = sign_in(pool, place, move || {
+            own.call().map(|call| slow.begin(&call, &stamp))
         });
         signed
             .await
@@ -160,7 +231,7 @@ impl Conversation for PaymentCall<'_> {
 
     fn next(&self, state: &CallState, reply: &Response<Bytes>, stamp: &Stamp) -> Step<Evidence> {
         match self.adapter.next(self.call, state, reply, stamp) {
-            Step::Done(read) => Step::Done(self.checked_amount(read)),
+            Step::Done(read) => Step::Done(self.checked(read, stamp.now)),
             more @ (Step::Send(_) | Step::Unmade(_)) => more,
         }
     }
@@ -203,6 +274,7 @@ impl PaymentCall<'_> {
             timeouts: how.timeouts,
             permit: how.permit,
             in_flight: how.in_flight,
+            place: how.place,
         };
         // Boxed to keep the caller's future small.
         match Box::pin(execute(world, self.adapter, self, start)).await {
@@ -213,6 +285,27 @@ impl PaymentCall<'_> {
             Err(Failure::NotSent(_)) => self.evidence(Finding::NotSent),
             Err(Failure::Unknown(_)) => self.evidence(Finding::Ambiguous(Ambiguity::NoAnswer)),
         }
+    }
+
+    /// The evidence of a reply, checked against the call: its amount (V3), an alarm if our
+    /// credentials were rejected, and a life for a payment action without one.
+    fn checked(&self, read: Evidence, now: Timestamp) -> Evidence {
+        let mut read = self.checked_amount(read);
+        let (id, call) = (self.adapter.id(), self.call.word());
+        if let Finding::NotExecuted(why) = &read.finding
+            && why.concerns_credentials()
+        {
+            tracing::error!(institution.id = %id, account.id = %self.call.attempt.account, call,
+                why = why.word(), "the institution rejects our credentials or our clock");
+        }
+        let product = self.adapter.facts().product(&self.call.attempt.product);
+        if let (Finding::Accepted(Some(action)), Some(life)) =
+            (&mut read.finding, product.action_life)
+            && self.call.means() == EvidenceSource::Create
+        {
+            action.expires = action.expires.or(Some(now.plus(life)));
+        }
+        read
     }
 
     /// Checks the amount in a reply against the amount of the call (V3).
@@ -252,6 +345,7 @@ struct ExchangeOptions {
     timeouts: CallTimeouts,
     permit: Option<Permit>,
     in_flight: Option<InFlightSend>,
+    place: Option<SigningPlace>,
 }
 
 /// The time and nonce of a call; `None` if it must not be sent.
@@ -286,6 +380,8 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Op
 /// answered: one merchant's unusual order must not open the circuit breaker for others.
 fn answered(finding: &Finding) -> CallEnd {
     match finding {
+        // Nothing will work there until somebody acts.
+        Finding::NotExecuted(why) if why.concerns_credentials() => CallEnd::Failed,
         Finding::Ambiguous(
             Ambiguity::ServerFault
             | Ambiguity::Unproven
@@ -294,10 +390,13 @@ fn answered(finding: &Finding) -> CallEnd {
         ) => CallEnd::Failed,
         Finding::Ambiguous(Ambiguity::NoAnswer | Ambiguity::UnlistedWord)
         | Finding::NotSent
+        | Finding::NotExecuted(_)
         | Finding::Refused(_)
         | Finding::Accepted(_)
         | Finding::Succeeded(_)
         | Finding::Closed
+        | Finding::Reversed(_)
+        | Finding::Hint
         | Finding::NotFound => CallEnd::Answered,
     }
 }

@@ -69,7 +69,8 @@ async fn close_once(scope: FlowScope<'_>, order: Order) -> Order {
     let Some(adapter) = scope.snapshot.adapters.get(&attempt.institution) else {
         return order;
     };
-    if !adapter.facts().can_close {
+    let ending = adapter.facts().product(&attempt.product).ending;
+    if !ending.closes(attempt.named) {
         return order;
     }
     let call = scope.snapshot.call(Operation::Close, attempt, &order.terms);

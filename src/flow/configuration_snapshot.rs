@@ -8,6 +8,7 @@ use crate::domain::identifiers::{AccountId, InstitutionId, IpNetwork, MerchantId
 use crate::domain::institutions::{AccountProfile, CallbackPath, RoutingTable};
 use crate::domain::merchant::CertificateDigest;
 use crate::domain::order::OrderTerms;
+use crate::domain::personal::payer_context::PayerAppId;
 use crate::institution::{Call, Institution, Operation, SettingValues};
 use crate::signature::{KeyRing, SigningKey};
 
@@ -119,6 +120,26 @@ impl ConfigurationSnapshot {
     ) -> Self {
         self.sub_merchants = sub_merchants;
         self
+    }
+
+    /// Whether a payer's id in this application means something there: it is one of the account that
+    /// the merchant is paid through, or of its sub-merchant.
+    pub fn is_app_enrolled(
+        &self,
+        merchant: &MerchantId,
+        institution: &InstitutionId,
+        app: &PayerAppId,
+    ) -> bool {
+        let contract = self.routing.contract(merchant, institution);
+        let account = contract.and_then(|contract| {
+            let key = (institution.clone(), contract.account.clone());
+            self.routing.accounts.get(&key)
+        });
+        let sub_merchant = self
+            .sub_merchants
+            .get(&(merchant.clone(), institution.clone()));
+        account.is_some_and(|account| account.apps.contains(app))
+            || sub_merchant.is_some_and(|settings| settings.apps().contains(app))
     }
 
     /// A call about an attempt of a committed order (A1), with what its contract says of the

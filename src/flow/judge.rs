@@ -2,8 +2,11 @@
 //! an order that names its institution (R-A2.4.1-3a).
 
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::{IneligibleReason, Mode, Offer, OfferQuery};
-use crate::domain::order::OrderTerms;
+use crate::domain::institutions::{
+    CreateSend, IneligibleReason, Mode, Offer, OfferQuery, PayerTelling, Product,
+};
+use crate::domain::order::{Order, OrderTerms};
+use crate::domain::personal::payer_context::{PayerDetail, PayerDetails, PayerIdentity};
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
@@ -17,6 +20,26 @@ pub struct Choice {
     pub institution: InstitutionId,
     /// How the payer pays through it.
     pub mode: Mode,
+    /// What the payer pays with.
+    pub product: Product,
+}
+
+impl Choice {
+    /// Whether its create sends anything.
+    pub(in crate::flow) fn sends(&self) -> bool {
+        self.product.create != CreateSend::Nothing
+    }
+}
+
+/// A payment that is to begin: the terms of its order, and what belongs to this attempt only.
+#[derive(Clone, Copy)]
+pub(in crate::flow) struct Prospect<'a> {
+    /// The order's terms.
+    pub(in crate::flow) terms: &'a OrderTerms,
+    /// What is known of the payer.
+    pub(in crate::flow) payer: &'a PayerDetails,
+    /// When the order expires.
+    pub(in crate::flow) expires: Timestamp,
 }
 
 /// Checks eligibility against one configuration at one moment.
@@ -51,7 +74,7 @@ impl<'a> EligibilityCheck<'a> {
     /// It is unknown, not contracted, or ineligible for the reason in the refusal.
     pub(in crate::flow) fn check(
         &self,
-        terms: &OrderTerms,
+        payment: Prospect<'_>,
         institution: &InstitutionId,
         mode: Option<Mode>,
     ) -> Result<Choice, Refusal> {
@@ -61,7 +84,7 @@ impl<'a> EligibilityCheck<'a> {
             .get(institution)
             .ok_or(Refusal::InstitutionUnknown)?;
         let health = self.world.health.standing(institution, self.now);
-        let query = offer_query(terms, mode, self.now);
+        let query = payment.query(mode, PayerTelling::Complete, self.now);
         if let Some(reason) = routing.ineligible(profile, &query, health) {
             return Err(refusal(reason));
         }
@@ -76,9 +99,20 @@ impl<'a> EligibilityCheck<'a> {
             .ok_or(Refusal::InstitutionUnavailable(
                 IneligibleReason::ModeNotOffered,
             ))?;
+        let product = routing.product(profile, &query, mode).map_err(refusal)?;
+        let identity = payment.payer.identity.as_ref();
+        if product.wants.contains(&PayerDetail::OpenId)
+            && let Some(PayerIdentity { app, .. }) = identity
+            && !self
+                .snapshot
+                .is_app_enrolled(query.merchant, institution, app)
+        {
+            return Err(Refusal::AppNotEnrolled);
+        }
         Ok(Choice {
             institution: institution.clone(),
             mode,
+            product,
         })
     }
 
@@ -89,28 +123,56 @@ impl<'a> EligibilityCheck<'a> {
     /// Those of [`EligibilityCheck::check`].
     pub(in crate::flow) fn admit(
         &self,
-        terms: &OrderTerms,
+        payment: Prospect<'_>,
         choice: &Choice,
     ) -> Result<ProbePermit, Refusal> {
-        self.check(terms, &choice.institution, Some(choice.mode))?;
+        self.check(payment, &choice.institution, Some(choice.mode))?;
         let probe = self.world.health.enter(&choice.institution, self.now);
         probe.ok_or_else(|| refusal(IneligibleReason::InstitutionUnhealthy))
     }
 }
 
-/// The routing query for these terms.
-pub(in crate::flow) fn offer_query(
-    terms: &OrderTerms,
-    mode: Option<Mode>,
-    now: Timestamp,
-) -> OfferQuery<'_> {
-    OfferQuery {
-        merchant: &terms.merchant,
-        payer: &terms.mobile,
-        amount: terms.amount,
-        transaction_type: terms.transaction_type,
-        mode,
-        now,
+impl<'a> Prospect<'a> {
+    /// Of an order that is placed now.
+    pub(in crate::flow) fn of_terms(
+        terms: &'a OrderTerms,
+        payer: &'a PayerDetails,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            terms,
+            payer,
+            expires: terms.expires(now),
+        }
+    }
+
+    /// Of an order that was placed before.
+    pub(in crate::flow) fn of_order(order: &'a Order, payer: &'a PayerDetails) -> Self {
+        Self {
+            terms: &order.terms,
+            payer,
+            expires: order.expires,
+        }
+    }
+
+    /// The routing query for it.
+    pub(in crate::flow) fn query(
+        self,
+        mode: Option<Mode>,
+        telling: PayerTelling,
+        now: Timestamp,
+    ) -> OfferQuery<'a> {
+        OfferQuery {
+            merchant: &self.terms.merchant,
+            payer: &self.terms.mobile,
+            amount: self.terms.amount,
+            transaction_type: self.terms.transaction_type,
+            mode,
+            surroundings: self.payer,
+            telling,
+            expires: self.expires,
+            now,
+        }
     }
 }
 
@@ -126,6 +188,9 @@ fn refusal(reason: IneligibleReason) -> Refusal {
         | IneligibleReason::PayerNotServed
         | IneligibleReason::AmountBelowLimit
         | IneligibleReason::AmountAboveLimit
+        | IneligibleReason::NotInThisWallet
+        | IneligibleReason::PayerContextMissing
+        | IneligibleReason::OrderExpiresSoon
         | IneligibleReason::ContractStopped
         | IneligibleReason::RouteStopped
         | IneligibleReason::InstitutionDown

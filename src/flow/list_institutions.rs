@@ -1,14 +1,19 @@
 //! Lists the institutions that a payer may use for an order.
 
-use crate::domain::institutions::{BusinessType, Offer};
+use crate::domain::institutions::{BusinessType, Offer, PayerTelling};
 use crate::domain::order::Order;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::flow::FlowScope;
-use crate::flow::judge::{EligibilityCheck, offer_query};
+use crate::flow::judge::{EligibilityCheck, Prospect};
 
 /// Every institution on the merchant's routes for this order, with the reason where it is
-/// ineligible. Sorted: first the one this payer last paid through, or else the merchant's default;
+/// ineligible for what is known of the payer. Sorted: first the one this payer last paid through, or else the merchant's default;
 /// then by health; then in configuration order.
-pub async fn list_institutions<'a>(scope: FlowScope<'a>, order: &Order) -> Vec<Offer<'a>> {
+pub async fn list_institutions<'a>(
+    scope: FlowScope<'a>,
+    order: &Order,
+    payer: &PayerDetails,
+) -> Vec<Offer<'a>> {
     let mode = match order.terms.business_type {
         BusinessType::Single(mode) => Some(mode),
         BusinessType::Aggregated => None,
@@ -21,7 +26,8 @@ pub async fn list_institutions<'a>(scope: FlowScope<'a>, order: &Order) -> Vec<O
         .await
         .unwrap_or_default();
     let check = EligibilityCheck::new(scope);
-    let query = offer_query(&order.terms, mode, check.now);
+    let payment = Prospect::of_order(order, payer);
+    let query = payment.query(mode, PayerTelling::MayFollow, check.now);
     let merchant = scope.snapshot.routing.merchants.get(&order.terms.merchant);
     let default = merchant
         .zip(mode)

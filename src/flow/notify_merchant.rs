@@ -14,10 +14,10 @@ use http::{Method, Request, Response, header};
 use crate::domain::event::Event;
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
+use crate::domain::institutions::MessageFormat;
 use crate::domain::merchant::origin;
 use crate::domain::schedule;
 use crate::flow::FlowScope;
-use crate::flow::answer::sign_on_blocking_thread;
 use crate::flow::configuration_snapshot::PlatformIdentity;
 use crate::signature::{self, Covering, SigningKey};
 use crate::store::{DeliveryOutcome, Lease, LeaseCompletion, LeasedWork, StoreError};
@@ -155,11 +155,14 @@ async fn request(
     };
     // The target as sent on the wire, not as registered: an empty path becomes `/`.
     let target = request.uri().to_string();
-    let Some(permits) = key.permits() else {
+    if !key.is_slow() {
         return sign(key, &target, request).ok_or(Unacknowledged::NotSent);
-    };
+    }
     let key = Arc::clone(key);
-    let signed = sign_on_blocking_thread(permits, move || sign(&key, &target, request)).await;
+    let signed = world
+        .signing
+        .sign(move || sign(&key, &target, request))
+        .await;
     signed
         .ok_or(Unacknowledged::NoKeyPermit)?
         .ok_or(Unacknowledged::NotSent)
@@ -197,6 +200,7 @@ fn log_exchange(
         result,
         is_unproven: false,
         is_paying: false,
+        format: MessageFormat::INTERFACE,
         request,
         reply: answer.as_ref().ok().map(ReplyCopy::of),
     });

@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::{MerchantId, PayOrderNo};
-use crate::domain::institutions::{BusinessType, Mode};
+use crate::domain::institutions::{BusinessType, Mode, PayerTelling};
 use crate::domain::order::{NewOrder, Order, OrderState, OrderTerms};
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
-use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
+use crate::flow::call_institution::begin_create;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::flow::judge::{Choice, EligibilityCheck, offer_query};
+use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
 use crate::flow::select_institution::select_institution;
-use crate::flow::start_attempt::{OrderOutcome, OrderReply, begin, create, new_attempt};
+use crate::flow::start_attempt::{
+    CreatePermits, OrderOutcome, OrderReply, begin, carry_out_create, new_attempt,
+};
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
@@ -31,6 +34,7 @@ pub async fn place_order(
     scope: FlowScope<'_>,
     caller: Admitted,
     terms: OrderTerms,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope {
         store,
@@ -40,14 +44,14 @@ pub async fn place_order(
     let now = world.clock.now();
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let judged = judge(&EligibilityCheck::new(scope), &terms);
+    let judged = judge(&EligibilityCheck::new(scope), &terms, payer);
     // An order that is no longer eligible may be a repeat of one placed earlier. A request that
     // would wait for a permit is looked up first as well, because a repeat needs none.
     if !matches!(judged, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
         return match judged {
-            _ if *order.terms == terms => repeated(scope, order, cause).await,
+            _ if *order.terms == terms => repeated(scope, order, cause, payer).await,
             Ok(_) => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
             Err(refusal) => Err(refuse(store, refusal, cause, now).await),
         };
@@ -56,22 +60,22 @@ pub async fn place_order(
         Ok(choice) => choice,
         Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
     };
-    let (mut permit, mut probe) = (None, ProbePermit::default());
+    let (mut permits, mut probe) = (CreatePermits::default(), ProbePermit::default());
     if let Some(choice) = &choice {
-        // Acquired before anything is written: without a permit, no state has changed (Q8).
-        permit = Some(acquire_permit(world, &choice.institution, &terms.merchant).await?);
+        permits = CreatePermits::acquire(scope, &terms.merchant, choice).await?;
         // Checked again after the wait; the probe permit is taken only then.
         let check = EligibilityCheck::new(scope);
-        match check.admit(&terms, choice) {
+        match check.admit(Prospect::of_terms(&terms, payer, check.now), choice) {
             Ok(admitted) => probe = admitted,
             Err(refusal) => {
-                drop(permit);
+                drop(permits);
                 return Err(refuse(store, refusal, cause, check.now).await);
             }
         }
     }
     let now = world.clock.now();
-    let first = choice.and_then(|choice| new_attempt(scope, &terms.merchant, &choice));
+    let sends = choice.as_ref().is_some_and(Choice::sends);
+    let first = choice.and_then(|choice| new_attempt(scope, &terms.merchant, &choice, payer));
     let opening = NewOrder {
         no: PayOrderNo::mint(now, world.entropy.draw()),
         page_secret: world.entropy.draw(),
@@ -79,7 +83,7 @@ pub async fn place_order(
         terms,
     };
     let change = Order::open(opening, first, cause, now);
-    let in_flight = begin_create(world, &change);
+    let in_flight = begin_create(world, &change).filter(|_| sends);
     let (order, spent) = match begin(scope, change).await? {
         CommitOutcome::Done(order, spent) => (*order, spent),
         CommitOutcome::Stale(change) => {
@@ -87,27 +91,29 @@ pub async fn place_order(
             return Err(refuse(store, Refusal::Contended, cause, now).await);
         }
         CommitOutcome::KeyTaken(change) => {
-            drop(permit);
+            drop(permits);
             let terms = change.order().map(|order| Arc::clone(&order.terms));
             let cause = change.into_cause();
             return match store.orders.order(&key).await? {
                 Some(order) if Some(&order.terms) == terms.as_ref() => {
-                    repeated(scope, order, cause).await
+                    repeated(scope, order, cause, payer).await
                 }
                 _ => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
             };
         }
     };
-    let Some(in_flight) = in_flight else {
-        return Ok((OrderReply::accepted(order), spent));
-    };
-    let send = SendOptions::at_once(permit, in_flight);
-    Ok((create(scope, order, probe, send).await, spent))
+    let reply = carry_out_create(scope, order, probe, permits, in_flight).await;
+    Ok((reply, spent))
 }
 
 /// Checks the terms against the configuration and returns the institution to call, if one is
 /// needed.
-fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choice>, Refusal> {
+fn judge(
+    check: &EligibilityCheck<'_>,
+    terms: &OrderTerms,
+    payer: &PayerDetails,
+) -> Result<Option<Choice>, Refusal> {
+    let payment = Prospect::of_terms(terms, payer, check.now);
     let routing = &check.snapshot.routing;
     let merchant = routing
         .merchants
@@ -124,20 +130,21 @@ fn judge(check: &EligibilityCheck<'_>, terms: &OrderTerms) -> Result<Option<Choi
         BusinessType::Aggregated => terms.named.as_ref().and_then(|(_, mode)| *mode),
     };
     if let Some((institution, _)) = &terms.named {
-        return check.check(terms, institution, mode).map(Some);
+        return check.check(payment, institution, mode).map(Some);
     }
     match terms.business_type {
         // The payer chooses, on the merchant's page or on ours.
         BusinessType::Aggregated | BusinessType::Single(Mode::Webview) => Ok(None),
         BusinessType::Single(mode) => {
             if let Some(default) = merchant.default_institutions.get(&mode) {
-                return check.check(terms, default, Some(mode)).map(Some);
+                return check.check(payment, default, Some(mode)).map(Some);
             }
-            let offers = check.offers(&offer_query(terms, Some(mode), check.now), None);
+            let query = payment.query(Some(mode), PayerTelling::Complete, check.now);
+            let offers = check.offers(&query, None);
             let mut eligible = offers.iter().filter(|offer| offer.ineligible.is_none());
             match (eligible.next(), eligible.next()) {
                 (Some(only), None) => check
-                    .check(terms, &only.institution.id, Some(mode))
+                    .check(payment, &only.institution.id, Some(mode))
                     .map(Some),
                 _ => Err(Refusal::InstitutionRequired),
             }
@@ -157,6 +164,7 @@ async fn repeated(
     scope: FlowScope<'_>,
     order: Order,
     cause: ChangeCause,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let now = scope.world.clock.now();
     if let Some(live) = order.live_attempt()
@@ -166,15 +174,12 @@ async fn repeated(
         let key = OrderKey::PayOrderNo(order.terms.merchant.clone(), order.no.clone());
         let reference = OrderReference::by(key);
         let (institution, mode) = (live.institution.clone(), Some(live.mode));
-        return select_institution(scope, &reference, cause, institution, mode).await;
+        return select_institution(scope, &reference, cause, institution, mode, payer).await;
     }
     let spent = spend(scope.store, cause, now).await?;
     let reply = match order.state {
         OrderState::Paid => OrderReply::paid(order),
-        OrderState::Closed => OrderReply {
-            outcome: OrderOutcome::Closed,
-            order,
-        },
+        OrderState::Closed => OrderReply::of(order, OrderOutcome::Closed),
         OrderState::Open if names_institution(&order.terms) => OrderReply::current(order, now),
         OrderState::Open => OrderReply::accepted(order),
     };

@@ -150,7 +150,8 @@ async fn query_or_close(
     permit: Permit,
 ) -> Evidence {
     let world = scope.world;
-    let closing = attempt.state == AttemptState::Closing && adapter.facts().can_close;
+    let ending = adapter.facts().product(&attempt.product).ending;
+    let closing = attempt.state == AttemptState::Closing && ending.closes(attempt.named);
     let call = if closing {
         scope.snapshot.call(Operation::Close, attempt, &order.terms)
     } else {
@@ -167,7 +168,7 @@ async fn query_or_close(
             evidence,
             call_institution(world, adapter, &call, QUERY_TIMEOUTS).await,
         )
-    } else if is_unseen(world, adapter, attempt, &evidence) {
+    } else if is_unseen(world, adapter, order, attempt, &evidence) {
         // A5: no send can still be in flight, so a close makes sure that it never arrives.
         let call = scope.snapshot.call(Operation::Close, attempt, &order.terms);
         call_institution(world, adapter, &call, QUERY_TIMEOUTS).await
@@ -180,12 +181,14 @@ async fn query_or_close(
 fn is_unseen(
     world: &World,
     adapter: &dyn Institution,
+    order: &Order,
     attempt: &Attempt,
     evidence: &Evidence,
 ) -> bool {
+    let ending = adapter.facts().product(&attempt.product).ending;
     attempt.state == AttemptState::Unknown
         && !attempt.named
-        && adapter.facts().can_close
+        && ending.closes(attempt.named)
         && evidence.finding == Finding::NotFound
-        && is_not_found_conclusive(world, adapter, evidence)
+        && is_not_found_conclusive(world, adapter, order, evidence)
 }

@@ -96,7 +96,7 @@ async fn apply_callback(scope: FlowScope<'_>, incoming: &IncomingCallback<'_>) -
     let now = incoming.stamp.now;
     let read = match adapter.read_callback(incoming.callback, now) {
         Ok(read) => read,
-        Err(why) => return reject_callback(store, incoming, why).await,
+        Err(why) => return reject_callback(scope, incoming, why).await,
     };
     let about = order_key(institution, &read.about);
     let known = store.orders.order(&about).await;
@@ -150,7 +150,7 @@ async fn apply_callback(scope: FlowScope<'_>, incoming: &IncomingCallback<'_>) -
         tracing::warn!(institution.id = %institution, request.id = incoming.request_id, ?acknowledged,
             "an authenticated callback was not acknowledged");
     }
-    let answer = acknowledgement(incoming, acknowledged).await;
+    let answer = acknowledgement(scope.world, incoming, acknowledged).await;
     CallbackOutcome {
         received: CallbackResponse {
             answer,

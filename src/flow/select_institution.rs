@@ -5,15 +5,18 @@ use std::time::Duration;
 use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::{BusinessType, Mode};
+use crate::domain::institutions::{BusinessType, CreateSend, Mode, Product};
 use crate::domain::order::{NewAttempt, Order, OrderState};
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
-use crate::flow::call_institution::{SendOptions, acquire_permit, begin_create};
-use crate::flow::judge::{Choice, EligibilityCheck};
+use crate::flow::call_institution::begin_create;
+use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
-use crate::flow::start_attempt::{OrderReply, begin, create, is_usable, new_attempt};
+use crate::flow::start_attempt::{
+    CreatePermits, OrderReply, begin, carry_out_create, current_reply, is_usable, new_attempt,
+};
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
 
@@ -39,6 +42,7 @@ pub async fn select_institution(
     cause: ChangeCause,
     institution: InstitutionId,
     mode: Option<Mode>,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let store = scope.store;
     let now = scope.world.clock.now();
@@ -67,15 +71,31 @@ pub async fn select_institution(
         .live_attempt()
         .filter(|attempt| attempt.institution == institution)
         .filter(|attempt| mode.is_none_or(|mode| mode == attempt.mode));
-    let choice = match under_way {
-        Some(attempt) => Ok(Choice {
+    let adapter = scope.snapshot.adapters.get(&institution);
+    let declared = |id| adapter.map(|adapter| *adapter.facts().product(id));
+    let choice = if let Some(attempt) = under_way {
+        Ok(Choice {
             mode: mode.unwrap_or(attempt.mode),
+            product: declared(&attempt.product).unwrap_or(Product::UNDECLARED),
             institution,
-        }),
-        None => EligibilityCheck::new(scope).check(&order.terms, &institution, mode),
+        })
+    } else {
+        let payment = Prospect::of_order(&order, payer);
+        EligibilityCheck::new(scope).check(payment, &institution, mode)
     };
     match choice {
-        Ok(choice) => carry_out(scope, &reference.key, cause, order, choice).await,
+        // Boxed to keep the caller's future small.
+        Ok(choice) => {
+            Box::pin(carry_out(
+                scope,
+                &reference.key,
+                cause,
+                order,
+                choice,
+                payer,
+            ))
+            .await
+        }
         Err(refusal) => Err(refuse(store, refusal, cause, now).await),
     }
 }
@@ -87,11 +107,12 @@ async fn carry_out(
     cause: ChangeCause,
     read: Order,
     choice: Choice,
+    payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope { store, world, .. } = scope;
     let mut cause = cause;
     let mut read = Some(read);
-    let mut permit = None;
+    let mut permits = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let mut probe = ProbePermit::default();
@@ -102,9 +123,9 @@ async fn carry_out(
                 None => return Err(refuse(store, Refusal::OrderUnknown, cause, now).await),
             },
         };
-        let step = next_step(scope, &order, &choice);
-        if step.calls() && permit.is_none() {
-            permit = Some(acquire_permit(world, &choice.institution, &order.terms.merchant).await?);
+        let step = next_step(scope, &order, &choice, payer);
+        if step.calls() && permits.is_none() {
+            permits = Some(CreatePermits::acquire(scope, &order.terms.merchant, &choice).await?);
             if world.clock.now().since(now) >= DECIDED_FOR {
                 continue;
             }
@@ -112,11 +133,12 @@ async fn carry_out(
         let change = match step {
             SelectionStep::Answer => {
                 let spent = spend(store, cause, now).await?;
-                return Ok((OrderReply::current(order, now), spent));
+                return Ok((current_reply(scope, order, None).await, spent));
             }
             // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
-                match EligibilityCheck::new(scope).admit(&order.terms, &choice) {
+                let payment = Prospect::of_order(&order, payer);
+                match EligibilityCheck::new(scope).admit(payment, &choice) {
                     Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
                     Ok(admitted) => probe = admitted,
                 }
@@ -142,14 +164,12 @@ async fn carry_out(
             }
         };
         // Durable before a byte is sent (A1): after a crash the intent is still stored.
-        let in_flight = begin_create(world, &change);
+        let in_flight = begin_create(world, &change).filter(|_| choice.sends());
         match begin(scope, change).await? {
             CommitOutcome::Done(order, spent) => {
-                let Some(in_flight) = in_flight else {
-                    return Ok((OrderReply::pending(*order), spent));
-                };
-                let send = SendOptions::at_once(permit, in_flight);
-                return Ok((create(scope, *order, probe, send).await, spent));
+                let permits = permits.unwrap_or_default();
+                let reply = carry_out_create(scope, *order, probe, permits, in_flight).await;
+                return Ok((reply, spent));
             }
             // Another request wrote first: decide again on the current order.
             CommitOutcome::Stale(change) | CommitOutcome::KeyTaken(change) => {
@@ -184,22 +204,32 @@ impl SelectionStep {
     }
 }
 
-fn next_step(scope: FlowScope<'_>, order: &Order, choice: &Choice) -> SelectionStep {
+fn next_step(
+    scope: FlowScope<'_>,
+    order: &Order,
+    choice: &Choice,
+    payer: &PayerDetails,
+) -> SelectionStep {
     if order.state != OrderState::Open {
         return SelectionStep::Answer;
     }
     let now = scope.world.clock.now();
     let Some(live) = order.live_attempt() else {
-        return match new_attempt(scope, &order.terms.merchant, choice) {
+        return match new_attempt(scope, &order.terms.merchant, choice, payer) {
             Some(attempt) => SelectionStep::Start(Box::new(attempt)),
             None => SelectionStep::NotContracted,
         };
     };
     let same = live.institution == choice.institution && live.mode == choice.mode;
     let adapter = scope.snapshot.adapters.get(&live.institution);
-    let repeatable = adapter.is_some_and(|adapter| adapter.facts().repeatable_create);
+    let create = adapter.map(|adapter| adapter.facts().product(&live.product).create);
+    let repeatable = create == Some(CreateSend::Repeatable);
     match live.state {
         AttemptState::Accepted if same && is_usable(live, now) => SelectionStep::Answer,
+        // Its payment action is made for each answer.
+        AttemptState::Accepted if same && create == Some(CreateSend::Nothing) => {
+            SelectionStep::Answer
+        }
         AttemptState::Accepted if same && was_repeated_lately(live, now) => SelectionStep::Answer,
         AttemptState::Accepted if same && !order.accepts_attempts(now) => SelectionStep::Answer,
         AttemptState::Accepted if same && repeatable => SelectionStep::CreateAgain,

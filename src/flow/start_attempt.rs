@@ -2,27 +2,34 @@
 //! the reply. Used by orders that name their institution and by selections.
 
 mod order_reply;
+mod permits;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::change::Change;
 use crate::domain::identifiers::{AttemptId, MerchantId};
+use crate::domain::institutions::CreateSend;
 use crate::domain::order::{NewAttempt, Order};
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
-use crate::flow::call_institution::{SendOptions, send_once};
+use crate::flow::call_institution::{SendOptions, make_action, send_once};
 use crate::flow::judge::Choice;
 use crate::health::ProbePermit;
 use crate::institution::Operation;
+use crate::world::sends::InFlightSend;
+use crate::world::signing::SigningPlace;
 pub(in crate::flow) use order_reply::is_usable;
 pub use order_reply::{OrderOutcome, OrderReply};
+pub(in crate::flow) use permits::CreatePermits;
 
 /// Builds a new attempt for this choice; `None` without a contract.
 pub(in crate::flow) fn new_attempt(
     scope: FlowScope<'_>,
     merchant: &MerchantId,
     choice: &Choice,
+    payer: &PayerDetails,
 ) -> Option<NewAttempt> {
     let FlowScope {
         store,
@@ -37,6 +44,8 @@ pub(in crate::flow) fn new_attempt(
         account: contract.account.clone(),
         receiver: contract.receiver.clone(),
         mode: choice.mode,
+        product: choice.product,
+        payer: payer.clone(),
         stamp: Stamp {
             now,
             nonce: world.entropy.draw(),
@@ -64,9 +73,53 @@ pub(in crate::flow) async fn begin(
     commit(scope.store, change).await
 }
 
+/// The current state of an order. The payment action of a product that sends nothing is made for this
+/// reply: an address or order string that was signed earlier may be too old.
+pub(in crate::flow) async fn current_reply(
+    scope: FlowScope<'_>,
+    order: Order,
+    place: Option<SigningPlace>,
+) -> OrderReply {
+    let FlowScope {
+        world, snapshot, ..
+    } = scope;
+    let now = world.clock.now();
+    if !order.accepts_attempts(now) {
+        return OrderReply::current(order, now);
+    }
+    let waiting = order.waiting_attempt().filter(|one| now < one.pay_by);
+    let adapter = waiting.and_then(|one| snapshot.adapters.get(&one.institution));
+    let Some((attempt, adapter)) = waiting.zip(adapter) else {
+        return OrderReply::current(order, now);
+    };
+    if adapter.facts().product(&attempt.product).create != CreateSend::Nothing {
+        return OrderReply::current(order, now);
+    }
+    let create = snapshot.call(Operation::Create, attempt, &order.terms);
+    match make_action(world, adapter.as_ref(), &create, place).await {
+        Some(made) => OrderReply::payable(order, made),
+        None => OrderReply::pending(order),
+    }
+}
+
+/// Carries out what a commit has begun: the create that it registered, or none, where nothing is sent.
+pub(in crate::flow) async fn carry_out_create(
+    scope: FlowScope<'_>,
+    order: Order,
+    probe: ProbePermit,
+    permits: CreatePermits,
+    in_flight: Option<InFlightSend>,
+) -> OrderReply {
+    // Boxed to keep the caller's future small.
+    match in_flight {
+        Some(in_flight) => Box::pin(create(scope, order, probe, permits.sending(in_flight))).await,
+        None => Box::pin(current_reply(scope, order, permits.place)).await,
+    }
+}
+
 /// Calls the institution for the live attempt of a committed order and applies the reply. The probe
 /// permit is held until then.
-pub(in crate::flow) async fn create(
+async fn create(
     scope: FlowScope<'_>,
     order: Order,
     _probe: ProbePermit,

@@ -2,9 +2,12 @@
 //! adapter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
-use crate::domain::institutions::{AccountRole, Facts};
+use crate::domain::institutions::{
+    AccountRole, BodyFormat, CallbackPath, Facts, MessageFormat, Product, Rates, ShownFields,
+};
 use crate::institution::Institution;
 use crate::institution::settings::{Setting, SettingValues};
 
@@ -16,8 +19,20 @@ pub const URL: &str = "url";
 pub struct InstitutionKind {
     /// Its name in `routes.toml`.
     pub name: &'static str,
-    /// Its capabilities, unless the configuration overrides them.
-    pub facts: Facts,
+    /// What can be paid with, in order of preference.
+    pub products: &'static [Product],
+    /// After this long, "not found" means that a refund never arrived (A5).
+    pub refund_visibility: Duration,
+    /// Repeating an identical refund call is harmless and returns the refund's status (R4).
+    pub repeatable_refund: bool,
+    /// How often it may be called, unless the configuration overrides it.
+    pub rates: Rates,
+    /// Where its callbacks come to.
+    pub callback_path: CallbackPath,
+    /// The format of its messages' bodies.
+    pub body: BodyFormat,
+    /// The fields of its messages whose values may be shown.
+    pub shown: ShownFields,
     /// Settings in `[[institution]]` in addition to the common ones; [`URL`] is among them.
     pub institution_settings: &'static [Setting],
     /// Settings in `[[account]]` in addition to id, institution and role.
@@ -33,6 +48,27 @@ pub struct InstitutionKind {
     pub build: Build,
 }
 
+impl InstitutionKind {
+    /// How its messages are read for display.
+    pub fn message_format(&self) -> MessageFormat {
+        MessageFormat {
+            body: self.body,
+            shown: self.shown,
+        }
+    }
+
+    /// Its capabilities as declared.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            products: self.products.to_vec(),
+            refund_visibility: self.refund_visibility,
+            repeatable_refund: self.repeatable_refund,
+            rates: self.rates,
+            callback_path: self.callback_path,
+        }
+    }
+}
+
 /// Validates the settings and builds an adapter.
 pub type Build = fn(ConfiguredInstitution) -> Result<Arc<dyn Institution>, SettingsFault>;
 
@@ -44,7 +80,7 @@ pub struct ConfiguredInstitution {
     /// Our public origin for its callbacks, `https://host[:port]`, in lower case, without the
     /// default port.
     pub callback_origin: String,
-    /// Its capabilities; initially [`InstitutionKind::facts`].
+    /// Its capabilities; those of [`InstitutionKind::facts`] unless overridden.
     pub facts: Facts,
     /// [`InstitutionKind::institution_settings`].
     pub values: SettingValues,
@@ -85,6 +121,7 @@ pub enum SettingsFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::identifiers::ProductId;
     use crate::institution::KINDS;
     use crate::institution::settings::SettingForm;
 
@@ -115,6 +152,13 @@ mod tests {
                 kind.account_receiver,
                 SettingForm::Identifier
             ));
+            assert!(!kind.products.is_empty(), "{}", kind.name);
+            let mut ids: Vec<_> = kind.products.iter().map(|one| one.id).collect();
+            assert!(ids.iter().all(|id| ProductId::parse(id).is_ok()));
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), kind.products.len(), "{}", kind.name);
+            assert!(kind.products.iter().all(|one| !one.help.is_empty()));
             assert!(sub.is_empty() || declares(sub, kind.sub_receiver, SettingForm::Identifier));
         }
     }

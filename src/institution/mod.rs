@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::sync::Semaphore;
 
 use crate::domain::amount::Currency;
 use crate::domain::attempt::Stamp;
@@ -47,11 +46,15 @@ pub trait Institution: Send + Sync {
     /// The institution's id.
     fn id(&self) -> &InstitutionId;
 
+    /// Its kind.
+    fn kind(&self) -> &'static InstitutionKind;
+
     /// Its capabilities.
     fn facts(&self) -> &Facts;
 
-    /// What is needed to sign on another thread, if this party's key is slow. Most are fast.
-    fn slow(&self, _: SigningParty<'_>) -> Option<SlowSigner> {
+    /// The same adapter for use on another thread, if this party's key is slow: it signs in the signing
+    /// pool. Most keys are fast.
+    fn slow(&self, _: SigningParty<'_>) -> Option<Arc<dyn Institution>> {
         None
     }
 
@@ -130,14 +133,6 @@ pub enum SigningParty<'a> {
     Account(&'a AccountId),
     /// The account that this callback is for, for the reply to it.
     Answer(Callback<'a>),
-}
-
-/// An adapter whose signing takes as long as the rest of a request together.
-pub struct SlowSigner {
-    /// Permits for its key: take one before a request or an acknowledgement is signed.
-    pub permits: Arc<Semaphore>,
-    /// The same adapter, for use on another thread.
-    pub adapter: Arc<dyn Institution>,
 }
 
 /// A callback that is not evidence. Holds a stable code for metrics; never quotes the content.

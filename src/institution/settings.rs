@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::domain::personal::payer_context::PayerAppId;
 use crate::signature::{KeyRing, SigningKey, VerifyingKey};
 
 /// One setting of an institution, of an account or of a provider's contract.
@@ -59,6 +60,10 @@ pub enum SettingForm {
     Identifier,
     /// `https://host[:port]`.
     Address,
+    /// 1 to 32 of A-Z a-z 0-9 _ -: an application of ours at the institution.
+    App,
+    /// A table of such applications by their use: `{ jsapi = "wx…", default = "wx…" }`.
+    Apps,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// `file:PATH` or `env:NAME` of a secret text.
@@ -93,6 +98,8 @@ impl SettingForm {
             Self::Text => "text",
             Self::Identifier => "identifier",
             Self::Address => "address",
+            Self::App => "application",
+            Self::Apps => "applications",
             Self::Choice(_) => "choice",
             Self::Secret => "secret",
             Self::PublicKey(_) => "public key",
@@ -111,6 +118,8 @@ impl SettingForm {
             Self::Text
             | Self::Identifier
             | Self::Address
+            | Self::App
+            | Self::Apps
             | Self::Choice(_)
             | Self::PublicKeys
             | Self::KeyIdOf(_)
@@ -123,6 +132,8 @@ impl SettingForm {
             Self::Text => "\"Paymux\"",
             Self::Identifier => "\"88001001\"",
             Self::Address => "\"https://pay.example\"",
+            Self::App => "\"wxd678efh567hg6787\"",
+            Self::Apps => "{ default = \"wxd678efh567hg6787\" }",
             Self::Choice(_) => "one of them",
             Self::Secret => "\"file:certs/….secret\"",
             Self::PublicKey(_) => "\"certs/….pub\"",
@@ -143,6 +154,10 @@ impl SettingForm {
 pub enum SettingValue {
     /// A text, an identifier, an address or a choice.
     Text(Box<str>),
+    /// An application.
+    App(PayerAppId),
+    /// Applications by their use.
+    Apps(Vec<(Box<str>, PayerAppId)>),
     /// A secret.
     Secret(SecretText),
     /// A public key.
@@ -208,6 +223,41 @@ impl SettingValues {
             Some(SettingValue::Text(text)) => Some(text),
             Some(_) | None => None,
         }
+    }
+
+    /// An application.
+    pub fn app(&self, name: &str) -> Option<&PayerAppId> {
+        match self.0.get(name) {
+            Some(SettingValue::App(app)) => Some(app),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The application of a table for this use; without one the `default`.
+    pub fn app_for(&self, name: &str, purpose: &str) -> Option<&PayerAppId> {
+        let Some(SettingValue::Apps(apps)) = self.0.get(name) else {
+            return None;
+        };
+        let of = |purpose: &str| apps.iter().find(|(known, _)| **known == *purpose);
+        of(purpose).or_else(|| of("default")).map(|(_, app)| app)
+    }
+
+    /// Every application named in the table.
+    pub fn apps(&self) -> Vec<PayerAppId> {
+        let mut apps: Vec<PayerAppId> = Vec::new();
+        for value in self.0.values() {
+            match value {
+                SettingValue::App(app) => apps.push(app.clone()),
+                SettingValue::Apps(all) => apps.extend(all.iter().map(|(_, app)| app.clone())),
+                SettingValue::Text(_)
+                | SettingValue::Secret(_)
+                | SettingValue::PublicKey(_)
+                | SettingValue::PublicKeys(_)
+                | SettingValue::PrivateKey(_)
+                | SettingValue::Certificate(_) => (),
+            }
+        }
+        apps
     }
 
     /// A secret.

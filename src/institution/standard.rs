@@ -28,8 +28,8 @@ use crate::domain::institutions::Facts;
 use crate::domain::order::OrderTerms;
 use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::{
-    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, Operation, Outgoing,
-    ProvenCallback, SigningParty, SlowSigner, Statements, Step, Unmade, Unverified,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
+    Operation, Outgoing, ProvenCallback, SigningParty, Statements, Step, Unmade, Unverified,
 };
 use crate::signature::{Covering, Proven, Question, sign_request, sign_response, verify_response};
 
@@ -82,20 +82,21 @@ impl Institution for StandardAdapter {
         &self.0.id
     }
 
+    fn kind(&self) -> &'static InstitutionKind {
+        &KIND
+    }
+
     fn facts(&self) -> &Facts {
         &self.0.facts
     }
 
-    fn slow(&self, party: SigningParty<'_>) -> Option<SlowSigner> {
+    fn slow(&self, party: SigningParty<'_>) -> Option<Arc<dyn Institution>> {
         let account = match party {
             SigningParty::Account(account) => self.0.accounts.get(account),
             SigningParty::Answer(callback) => self.0.accounts.answering(callback.message),
         };
-        let permits = account?.own_key()?.permits()?;
-        Some(SlowSigner {
-            permits: Arc::clone(permits),
-            adapter: Arc::new(self.clone()),
-        })
+        let is_slow = account?.own_key()?.is_slow();
+        is_slow.then(|| -> Arc<dyn Institution> { Arc::new(self.clone()) })
     }
 
     fn statements(&self) -> Option<&dyn Statements> {

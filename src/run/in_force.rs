@@ -118,6 +118,7 @@ impl ActiveConfiguration {
             signals: Arc::default(),
             exchange_log,
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         let api = Api {
             store,

@@ -85,7 +85,7 @@ pub(super) fn permits(config: &Config) -> PermitSettings {
         let leg = config.outbound.institutions.get(id);
         let at_once = leg.map_or(1, |leg| leg.calls_at_once);
         let limits = CallLimits {
-            calls_per_second: NonZeroU32::new(institution.facts.calls_per_second),
+            calls_per_second: NonZeroU32::new(institution.facts.rates.calls_per_second),
             calls_at_once: NonZeroU32::new(at_once).unwrap_or(NonZeroU32::MIN),
         };
         (id.clone(), limits)

@@ -2,12 +2,10 @@
 //! printed.
 
 use std::fmt;
-use std::num::NonZero;
 use std::sync::Arc;
 
 use serde_json::Value;
 use sfv::StringRef;
-use tokio::sync::Semaphore;
 
 use crate::crypto::digest::sha256;
 use crate::crypto::pem;
@@ -121,8 +119,7 @@ pub struct SigningKey {
     id: String,
     algorithm: Algorithm,
     private: Arc<dyn Sign>,
-    /// For a slow key: permits that limit concurrent signing.
-    permits: Option<Arc<Semaphore>>,
+    is_slow: bool,
 }
 
 impl SigningKey {
@@ -145,7 +142,7 @@ impl SigningKey {
                     id: id.to_owned(),
                     algorithm: scheme.algorithm,
                     private,
-                    permits: scheme.slow.then(permits),
+                    is_slow: scheme.slow,
                 })
             })
             .ok_or_else(unsupported)
@@ -161,7 +158,7 @@ impl SigningKey {
             id: id.to_owned(),
             algorithm: hmac::SCHEME.algorithm,
             private: hmac::read(secret).ok_or(KeyFault::SecretUnfit)?,
-            permits: None,
+            is_slow: false,
         })
     }
 
@@ -203,10 +200,10 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// For a slow key: permits for concurrent signing. An async caller takes a permit and signs on
-    /// another thread. Fast keys have none.
-    pub fn permits(&self) -> Option<&Arc<Semaphore>> {
-        self.permits.as_ref()
+    /// Whether signing takes about as long as the rest of a request: an async caller signs in the
+    /// signing pool.
+    pub fn is_slow(&self) -> bool {
+        self.is_slow
     }
 
     /// The public half as a JSON Web Key with `kid`, `use` and `alg`; the publisher adds `nbf` and
@@ -335,12 +332,6 @@ fn spki(pem: &str) -> Result<Vec<u8>, KeyFault> {
     pem::read_public_key(pem.as_bytes()).ok_or(KeyFault::Unreadable {
         expected: pem::PUBLIC_KEY,
     })
-}
-
-/// Half of the processors for one key: the other half keeps serving requests.
-fn permits() -> Arc<Semaphore> {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Arc::new(Semaphore::new(processors.div_ceil(2)))
 }
 
 fn unsupported() -> KeyFault {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 
 use crate::domain::identifiers::OrderKey;
 use crate::domain::identifiers::Timestamp;
+use crate::domain::institutions::MessageFormat;
 
 /// The longest body stored in an entry; of a longer one only the size is stored. Unit: bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -95,6 +96,8 @@ pub struct ExchangeEntry {
     pub is_unproven: bool,
     /// Whether it is the callback that paid an attempt: it is never displaced by other entries.
     pub is_paying: bool,
+    /// How its messages are read and which of their values may be shown.
+    pub format: MessageFormat,
     /// The request.
     pub request: RequestCopy,
     /// The reply, if one came.

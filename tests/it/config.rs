@@ -6,6 +6,7 @@ mod files;
 mod hints;
 mod imported;
 mod made;
+mod products;
 mod proofs;
 mod served;
 mod trusted_proxies;

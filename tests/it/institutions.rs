@@ -2,6 +2,7 @@
 //! hold unsigned messages and the evidence expected of them; keys are made here for each run.
 
 mod by_account;
+mod front;
 mod recorded;
 mod standard;
 mod two_steps;

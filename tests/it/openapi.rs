@@ -136,6 +136,7 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::InstitutionRequired,
         Refusal::InstitutionNotContracted,
         Refusal::InstitutionUnavailable(IneligibleReason::InstitutionDown),
+        Refusal::AppNotEnrolled,
         Refusal::NotOffered("x"),
         Refusal::TooOften {
             wait: Duration::from_secs(1),

@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use paymux::domain::fields::Fields;
 use paymux::domain::identifiers::{MerchantId, MerchantOrderNo, OrderKey, Timestamp, Uptime};
+use paymux::domain::institutions::MessageFormat;
 use paymux::flow::exchange_log::block::OpenBlock;
 use paymux::seal::{Seal, SealBinding};
 use paymux::signature::{
@@ -80,6 +81,7 @@ pub(crate) fn measure(request_body: &Bytes, answer_body: &Bytes) -> Result<Vec<P
             result: "ACCEPTED".to_owned(),
             is_unproven: false,
             is_paying: false,
+            format: MessageFormat::INTERFACE,
             request: RequestCopy::of(&request, TARGET.to_owned()),
             reply: Some(ReplyCopy::of(&answer)),
         };

@@ -10,10 +10,9 @@ use crate::api::endpoint::PathPattern;
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::api::response::json;
 use crate::api::{PAGE, PAGE_STATUS};
-use crate::domain::attempt::AttemptState;
-use crate::domain::evidence::{PaymentAction, PaymentActionKind};
+use crate::domain::evidence::PaymentActionKind;
 use crate::domain::institutions::{BusinessType, IneligibleReason, Mode, Offer};
-use crate::domain::order::{Order, OrderState};
+use crate::domain::order::Order;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 
@@ -92,10 +91,14 @@ pub fn answer(
     let order = &reply.order;
     let terms = &order.terms;
     let attempt = order.reported_attempt();
-    let payment_action = usable_payment_action(order);
-    let sdk_parameters = match payment_action.map(|payment_action| &payment_action.way) {
+    let sdk_parameters = match reply.payment_action().map(|action| &action.way) {
         Some(PaymentActionKind::SdkParameters(json)) => serde_json::from_str(json).ok(),
-        Some(PaymentActionKind::Redirect(_)) | None => None,
+        Some(
+            PaymentActionKind::Redirect(_)
+            | PaymentActionKind::QrCode(_)
+            | PaymentActionKind::Form(_),
+        )
+        | None => None,
     };
     let (status, reason) = match &reply.outcome {
         OrderOutcome::Accepted | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => {
@@ -105,7 +108,7 @@ pub fn answer(
         OrderOutcome::Refused(reason) => (StatusCode::OK, Some(reason.as_str())),
     };
     let cards =
-        (extras.cards).then(|| cards(order, extras.offers.as_deref(), pay_url(snapshot, order)));
+        (extras.cards).then(|| cards(order, extras.offers.as_deref(), pay_url(snapshot, reply)));
     let body = OrderResponseBody {
         pay_order_no: order.no.as_str(),
         create_date: order.created.date(),
@@ -114,7 +117,7 @@ pub fn answer(
         merchant_name: &terms.merchant_name,
         order_amount: terms.amount.to_string(),
         result: reply.outcome.word(),
-        pay_url: pay_url(snapshot, order),
+        pay_url: pay_url(snapshot, reply),
         status_url: status_url(snapshot, order),
         order_status: order.state.name(),
         expire_time: order.expires.rfc3339(),
@@ -165,26 +168,18 @@ fn listed<'a>(
 }
 
 /// Where the payer pays (R-A3.1-3): the institution's page once it is known; until then, in webview mode,
-/// our own, where the payer selects an institution.
-pub fn pay_url(snapshot: &ConfigurationSnapshot, order: &Order) -> Option<String> {
-    match usable_payment_action(order).map(|payment_action| &payment_action.way) {
+/// our own, where the payer selects an institution. Our own as well for what a browser has to post or show.
+pub fn pay_url(snapshot: &ConfigurationSnapshot, reply: &OrderReply) -> Option<String> {
+    let order = &reply.order;
+    match reply.payment_action().map(|action| &action.way) {
         Some(PaymentActionKind::Redirect(link)) => Some(link.to_string()),
         Some(PaymentActionKind::SdkParameters(_)) => None,
+        Some(PaymentActionKind::QrCode(_) | PaymentActionKind::Form(_)) => {
+            Some(page_url(snapshot, order))
+        }
         None => (order.terms.business_type == BusinessType::Single(Mode::Webview))
             .then(|| page_url(snapshot, order)),
     }
-}
-
-/// The payment action of an order that may still be paid, and of no other: otherwise our own response
-/// would cause a second payment.
-fn usable_payment_action(order: &Order) -> Option<&PaymentAction> {
-    if order.state != OrderState::Open || order.ending.is_some() {
-        return None;
-    }
-    let attempt = order.live_attempt()?;
-    (attempt.state == AttemptState::Accepted)
-        .then_some(attempt.payment_action.as_ref())
-        .flatten()
 }
 
 /// The address of the payer's page of an order.

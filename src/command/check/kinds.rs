@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::command::check::table;
+use crate::domain::institutions::Product;
 use crate::institution::{InstitutionKind, KINDS, Setting, SettingForm};
 
 /// Every kind with its settings, table by table.
@@ -31,7 +32,45 @@ fn of_kind(kind: &InstitutionKind) -> String {
             let _ = writeln!(text, "  {line}");
         }
     }
+    let _ = writeln!(text, "\nproducts");
+    let mut rows = vec![PRODUCT_HEADS.map(ToOwned::to_owned)];
+    rows.extend(kind.products.iter().map(product_row));
+    for line in table(&rows).lines() {
+        let _ = writeln!(text, "  {line}");
+    }
     text
+}
+
+/// The heads of the columns of [`product_row`].
+const PRODUCT_HEADS: [&str; 8] = [
+    "id",
+    "payer gets",
+    "modes",
+    "create sends",
+    "wants",
+    "not found counts",
+    "ended by",
+    "reply bound by",
+];
+
+fn product_row(product: &Product) -> [String; 8] {
+    let modes: Vec<_> = product.modes.iter().map(|mode| mode.name()).collect();
+    let wants: Vec<_> = product.wants.iter().map(|one| one.field()).collect();
+    let wants = if wants.is_empty() {
+        "nothing".to_owned()
+    } else {
+        wants.join(", ")
+    };
+    [
+        product.id.to_owned(),
+        product.help.to_owned(),
+        modes.join(", "),
+        product.create.word().to_owned(),
+        wants,
+        product.visibility.describe(),
+        product.ending.word().to_owned(),
+        product.binding.word().to_owned(),
+    ]
 }
 
 fn row(setting: &Setting) -> [String; 4] {
@@ -45,6 +84,8 @@ fn row(setting: &Setting) -> [String; 4] {
         SettingForm::Text
         | SettingForm::Identifier
         | SettingForm::Address
+        | SettingForm::App
+        | SettingForm::Apps
         | SettingForm::Secret
         | SettingForm::PublicKey(_)
         | SettingForm::PublicKeys

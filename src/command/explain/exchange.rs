@@ -58,10 +58,12 @@ impl Exchange {
                 continue;
             };
             let line = message.get("line").and_then(Value::as_str);
+            let query = message.get("query");
+            let query = query.map(|query| format!(" ?{query}")).unwrap_or_default();
             let line = on_one_line(line.unwrap_or_default());
             match message.get("body") {
-                None | Some(Value::Null) => writeln!(out, "{:14}{sign} {line}", "")?,
-                Some(body) => writeln!(out, "{:14}{sign} {line} {body}", "")?,
+                None | Some(Value::Null) => writeln!(out, "{:14}{sign} {line}{query}", "")?,
+                Some(body) => writeln!(out, "{:14}{sign} {line}{query} {body}", "")?,
             }
             if let Some(base) = message.get("signatureBase").and_then(Value::as_str) {
                 for line in base.lines() {

@@ -2,6 +2,7 @@
 
 use crate::config::capabilities::Capability;
 use crate::config::conditions::payers;
+use crate::config::enrolment::products::{fee, products};
 use crate::config::enrolment::served::{check_served, mode, mode_shape, type_shape};
 use crate::config::enrolment::{Enrolment, MERCHANT, must_be_known};
 use crate::config::reading::{ConfigReader, ExpectedValue, Located, shape};
@@ -23,6 +24,9 @@ impl Enrolment {
         let at = institution.as_ref().map(|found| &found.value);
         let account = self.contract_account(r, &mut s, at);
         let modes = s.some(r, "modes", mode_shape(), mode);
+        let kind = at.and_then(|id| self.kinds.get(id)).copied();
+        let products = products(r, &mut s, kind, &modes);
+        let fee = fee(r, &mut s);
         let kinds = s.some(r, "transaction_types", type_shape(), |text| {
             TransactionType::ALL
                 .into_iter()
@@ -65,6 +69,8 @@ impl Enrolment {
             account: paid.account,
             receiver: paid.receiver,
             modes,
+            products,
+            fee,
             transaction_types: kinds.into_iter().map(|found| found.value).collect(),
             stopped,
             sums,

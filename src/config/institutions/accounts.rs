@@ -122,6 +122,7 @@ impl Enrolment {
             institution: institution.clone(),
             role,
             receiver: receiver.clone(),
+            apps: read.values.apps(),
             credentials: read.credentials,
         };
         self.accounts.insert(key, profile);

@@ -15,10 +15,14 @@ use crate::config::section::Section;
 use crate::config::{KeyClass, KeySummary};
 use crate::domain::identifiers::{KeyId, ReceiverId};
 use crate::domain::institutions::Credentials;
+use crate::domain::personal::payer_context::PayerAppId;
 use crate::institution::{
     ALWAYS, OwnKey, OwnKeySettings, SecretText, Setting, SettingForm, SettingValue, SettingValues,
 };
 use crate::signature::{Algorithm, KeyRing, VerifyingKey};
+
+/// An application.
+const APP: &str = "an application's number, 1 to 32 of A-Z a-z 0-9 _ -";
 
 /// The settings of one table.
 #[derive(Default)]
@@ -84,6 +88,19 @@ impl Enrolment {
             | SettingForm::Identifier
             | SettingForm::Address
             | SettingForm::Choice(_) => read.set(name, plain(r, s, setting)),
+            SettingForm::App => {
+                let form = shape(APP, setting.example);
+                let app = s.mandatory(r, name, form, |v| PayerAppId::parse(v.as_str()?).ok());
+                read.set(name, app.map(|found| SettingValue::App(found.value)));
+            }
+            SettingForm::Apps => {
+                let apps = s
+                    .table(r, name)
+                    .named_texts(r, shape(APP, "\"wx…\""), |text| {
+                        PayerAppId::parse(text).ok()
+                    });
+                read.set(name, Some(SettingValue::Apps(apps)));
+            }
             SettingForm::Secret => {
                 let secret = s.secret(r, name, |_| None);
                 read.needs(secret.is_some());
@@ -199,6 +216,8 @@ fn plain(r: &mut ConfigReader<'_>, s: &mut Section<'_>, setting: &Setting) -> Op
         }
         SettingForm::Choice(words) => chosen(r, s, setting, words),
         SettingForm::Text
+        | SettingForm::App
+        | SettingForm::Apps
         | SettingForm::Secret
         | SettingForm::PublicKey(_)
         | SettingForm::PublicKeys
@@ -323,7 +342,8 @@ mod tests {
     use crate::signature::SigningKey;
 
     /// One setting of every form that a dialect may declare.
-    const DECLARED: [Setting; 7] = [
+    const DECLARED: [Setting; 8] = [
+        Setting::optional("apps", SettingForm::Apps, "our applications"),
         Setting::required("mchid", SettingForm::Identifier, "the number"),
         Setting::optional("title", SettingForm::Text, "a name"),
         Setting::optional("files", SettingForm::Address, "the second host"),
@@ -365,7 +385,8 @@ mod tests {
     }
 
     const SOUND: &str = "mchid = \"1900009191\"\nscheme = \"sm2\"\napiv3_key = \"env:APIV3\"\n\
-                         platform = \"platform.pub\"\nfiles = \"https://files.example\"\n";
+                         platform = \"platform.pub\"\nfiles = \"https://files.example\"\n\
+                         apps = { jsapi = \"wx1\", default = \"wx2\" }\n";
 
     /// F1: a setting of each form is read as declared.
     #[test]
@@ -377,6 +398,9 @@ mod tests {
         assert_eq!(values.text("scheme"), Some("sm2"));
         assert_eq!(values.text("files"), Some("https://files.example"));
         assert_eq!(values.text("title"), None);
+        let app = |purpose| values.app_for("apps", purpose).map(PayerAppId::as_str);
+        assert_eq!([app("jsapi"), app("h5")], [Some("wx1"), Some("wx2")]);
+        assert_eq!(values.apps().len(), 2);
         let secret = values.secret("apiv3_key").map(SecretText::expose);
         assert_eq!(secret, Some("0123456789abcdef"));
         assert!(values.public_key("platform").is_some());
@@ -415,6 +439,12 @@ mod tests {
                 "https://files",
                 "http://files",
                 ":5: files: expected https://host[:port]",
+            ),
+            (
+                "\"wx1\"",
+                "\"wx 1\"",
+                ":6: apps jsapi: expected an application's number, 1 to 32 of A-Z a-z 0-9 _ -, \
+                 found \"wx 1\"",
             ),
             (
                 "mchid =",

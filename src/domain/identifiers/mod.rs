@@ -93,6 +93,10 @@ name!(
     AccountId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
 name!(
+    /// A product of an institution (H5, JSAPI): the way an attempt is paid. Never changes.
+    ProductId, 32, "1 to 32 of A-Z a-z 0-9 _ -"
+);
+name!(
     /// What an institution calls the party that receives the money: evidence that names one receiver
     /// never moves an attempt of another (C2).
     ReceiverId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
@@ -105,6 +109,13 @@ name!(
     /// Id of a signing key (`keyid`).
     KeyId, 64, "1 to 64 of A-Z a-z 0-9 _ -"
 );
+
+impl ProductId {
+    /// The id that a dialect declares; a test checks that every declared one can be parsed.
+    pub(in crate::domain) fn of_declared(id: &'static str) -> Self {
+        Self(id.into())
+    }
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident, $letter:literal, $expected:literal) => {

@@ -2,6 +2,7 @@
 
 use crate::domain::identifiers::{AccountId, InstitutionId, ReceiverId};
 use crate::domain::institutions::Credentials;
+use crate::domain::personal::payer_context::PayerAppId;
 
 /// Who receives the money of an account's payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct AccountProfile {
     pub role: AccountRole,
     /// The account's own number at the institution.
     pub receiver: ReceiverId,
+    /// Our applications at the institution, in which a payer may have an id.
+    pub apps: Vec<PayerAppId>,
     /// While these cannot be used nothing new goes over it, and what was begun waits.
     pub credentials: Credentials,
 }

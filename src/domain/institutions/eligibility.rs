@@ -8,11 +8,12 @@
 use crate::domain::amount::{Amount, Currency};
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::institutions::{
-    AmountRange, Contract, Health, InstitutionProfile, Mode, Payers, Route, RoutingTable,
+    AmountRange, Contract, Health, InstitutionProfile, Mode, Payers, Product, Route, RoutingTable,
     TransactionType,
 };
 use crate::domain::merchant::Admission;
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::PayerDetails;
 
 /// Why an institution is not offered to this payer for this order. Stable names of the API, in the
 /// order of checking; `docs/reasons.md` explains each to merchants.
@@ -37,6 +38,12 @@ pub enum IneligibleReason {
     AmountBelowLimit,
     /// The amount is above the maximum.
     AmountAboveLimit,
+    /// The payer is in a wallet, or on a device, where none of its products works.
+    NotInThisWallet,
+    /// Its product has to be told something of the payer that nobody supplies.
+    PayerContextMissing,
+    /// The order expires sooner than its product allows.
+    OrderExpiresSoon,
     /// The merchant's contract is stopped.
     ContractStopped,
     /// The route is stopped.
@@ -51,7 +58,7 @@ pub enum IneligibleReason {
 
 impl IneligibleReason {
     /// Every reason, in the order of checking.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::MerchantNotAdmitted,
         Self::NotContracted,
         Self::InstitutionNotAdmitted,
@@ -61,6 +68,9 @@ impl IneligibleReason {
         Self::PayerNotServed,
         Self::AmountBelowLimit,
         Self::AmountAboveLimit,
+        Self::NotInThisWallet,
+        Self::PayerContextMissing,
+        Self::OrderExpiresSoon,
         Self::ContractStopped,
         Self::RouteStopped,
         Self::InstitutionDown,
@@ -80,6 +90,9 @@ impl IneligibleReason {
             Self::PayerNotServed => "PAYER_NOT_SERVED",
             Self::AmountBelowLimit => "AMOUNT_BELOW_LIMIT",
             Self::AmountAboveLimit => "AMOUNT_ABOVE_LIMIT",
+            Self::NotInThisWallet => "NOT_IN_THIS_WALLET",
+            Self::PayerContextMissing => "PAYER_CONTEXT_MISSING",
+            Self::OrderExpiresSoon => "ORDER_EXPIRES_SOON",
             Self::ContractStopped => "CONTRACT_STOPPED",
             Self::RouteStopped => "ROUTE_STOPPED",
             Self::InstitutionDown => "INSTITUTION_DOWN",
@@ -102,8 +115,23 @@ pub struct OfferQuery<'a> {
     pub transaction_type: TransactionType,
     /// The mode; any when absent.
     pub mode: Option<Mode>,
+    /// What is known of the payer's surroundings.
+    pub surroundings: &'a PayerDetails,
+    /// Whether more of them may become known before an attempt begins.
+    pub telling: PayerTelling,
+    /// When the order expires.
+    pub expires: Timestamp,
     /// The time of the query.
     pub now: Timestamp,
+}
+
+/// Whether more may become known of a payer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayerTelling {
+    /// The payer only looks: what is missing may be supplied with the choice.
+    MayFollow,
+    /// An attempt begins: what is missing now is missing.
+    Complete,
 }
 
 /// One institution in the answer.
@@ -194,6 +222,7 @@ impl RoutingTable {
             let temporary = temporary_reason(is_down, contract, query, health);
             [
                 payment_excluded_reason(&contract.sums, &contract.payers, query),
+                no_product_reason(institution, contract, query),
                 route,
                 temporary,
             ]
@@ -201,6 +230,22 @@ impl RoutingTable {
             .flatten()
             .min()
         })
+    }
+
+    /// The product that an attempt would be paid with, in this mode: the first in the dialect's order
+    /// that is agreed, works where the payer is, and has all it wants.
+    ///
+    /// # Errors
+    /// The reason of the product that comes nearest.
+    pub fn product(
+        &self,
+        institution: &InstitutionProfile,
+        query: &OfferQuery<'_>,
+        mode: Mode,
+    ) -> Result<Product, IneligibleReason> {
+        let contract = self.contract(query.merchant, &institution.id);
+        let contract = contract.ok_or(IneligibleReason::NotContracted)?;
+        product(institution, contract, query, mode)
     }
 
     /// One fitting route suffices; otherwise the reason of the best-fitting route.
@@ -227,15 +272,7 @@ fn not_supported_reason(
     contract: &Contract,
     query: &OfferQuery<'_>,
 ) -> Option<IneligibleReason> {
-    let is_offered = |mode: &Mode| {
-        Mode::OFFERED.contains(mode)
-            && institution.modes.contains(mode)
-            && contract.modes.contains(mode)
-    };
-    let in_mode = match query.mode {
-        Some(mode) => is_offered(&mode),
-        None => Mode::ALL.iter().any(is_offered),
-    };
+    let in_mode = offered_modes(institution, contract, query).next().is_some();
     let currency = query.amount.currency();
     let in_currency =
         institution.currencies.contains(&currency) && of(&contract.sums, currency).is_some();
@@ -245,6 +282,70 @@ fn not_supported_reason(
         Some(IneligibleReason::TransactionTypeNotOffered)
     } else if !in_currency {
         Some(IneligibleReason::CurrencyNotOffered)
+    } else {
+        None
+    }
+}
+
+/// The modes of the query that are served, offered and agreed.
+fn offered_modes(
+    institution: &InstitutionProfile,
+    contract: &Contract,
+    query: &OfferQuery<'_>,
+) -> impl Iterator<Item = Mode> {
+    Mode::ALL.into_iter().filter(move |mode| {
+        query.mode.is_none_or(|wanted| wanted == *mode)
+            && Mode::OFFERED.contains(mode)
+            && institution.modes.contains(mode)
+            && contract.modes.contains(mode)
+    })
+}
+
+/// One product in one mode suffices; otherwise the reason of the nearest one.
+fn no_product_reason(
+    institution: &InstitutionProfile,
+    contract: &Contract,
+    query: &OfferQuery<'_>,
+) -> Option<IneligibleReason> {
+    let mut nearest = None;
+    for mode in offered_modes(institution, contract, query) {
+        match product(institution, contract, query, mode) {
+            Ok(_) => return None,
+            Err(reason) => nearest = nearest.max(Some(reason)),
+        }
+    }
+    nearest
+}
+
+fn product(
+    institution: &InstitutionProfile,
+    contract: &Contract,
+    query: &OfferQuery<'_>,
+    mode: Mode,
+) -> Result<Product, IneligibleReason> {
+    let is_agreed = |product: &&Product| {
+        let mut agreed = contract.products.iter();
+        agreed.any(|id| id.as_str() == product.id) && product.modes.contains(&mode)
+    };
+    let mut nearest = IneligibleReason::ModeNotOffered;
+    for product in institution.facts.products.iter().filter(is_agreed) {
+        match product_excluded_reason(product, query) {
+            None => return Ok(*product),
+            Some(reason) => nearest = nearest.max(reason),
+        }
+    }
+    Err(nearest)
+}
+
+fn product_excluded_reason(product: &Product, query: &OfferQuery<'_>) -> Option<IneligibleReason> {
+    let is_complete =
+        query.telling == PayerTelling::MayFollow || product.has_what_it_wants(query.surroundings);
+    if !product.works_for(query.surroundings) {
+        Some(IneligibleReason::NotInThisWallet)
+    } else if !is_complete {
+        Some(IneligibleReason::PayerContextMissing)
+    } else if query.expires.since(query.now) < product.least_left {
+        Some(IneligibleReason::OrderExpiresSoon)
     } else {
         None
     }

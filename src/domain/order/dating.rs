@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::evidence::{Evidence, EvidenceSubject, Finding, Receipt};
+use crate::domain::evidence::{Evidence, EvidenceSubject, Finding, Receipt, Reversal};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::Order;
 
@@ -15,17 +15,25 @@ impl Order {
     /// before the order or payment existed, or far ahead. Refund windows start at this time and
     /// statements are compared by it; that the money moved is accepted anyway.
     pub fn dated_as_received(&self, evidence: &Evidence, now: Timestamp) -> Option<Evidence> {
-        let Finding::Succeeded(receipt) = &evidence.finding else {
+        let (Finding::Succeeded(receipt) | Finding::Reversed(Reversal::Returned(receipt))) =
+            &evidence.finding
+        else {
             return None;
         };
         let reported = receipt.paid_at;
         let too_early = self.follows(&evidence.about).since(reported) > DATED_OFF_MAX;
         let too_late = reported.since(now) > DATED_OFF_MAX;
+        let dated = || Receipt {
+            paid_at: now,
+            ..receipt.clone()
+        };
+        let is_payment = matches!(evidence.finding, Finding::Succeeded(_));
         (too_early || too_late).then(|| Evidence {
-            finding: Finding::Succeeded(Receipt {
-                paid_at: now,
-                ..receipt.clone()
-            }),
+            finding: if is_payment {
+                Finding::Succeeded(dated())
+            } else {
+                Finding::Reversed(Reversal::Returned(dated()))
+            },
             ..evidence.clone()
         })
     }

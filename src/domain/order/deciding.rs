@@ -2,7 +2,6 @@
 //! `Change`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, AttemptState, Contradiction, Epoch, Transition};
 use crate::domain::change::{Change, ChangeCause};
@@ -10,7 +9,7 @@ use crate::domain::evidence::{
     Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
 };
 use crate::domain::identifiers::{AttemptId, Timestamp};
-use crate::domain::institutions::Facts;
+use crate::domain::institutions::{CreateSend, Facts};
 use crate::domain::order::{
     ATTEMPTS_MAX, Applied, CloseReason, NewAttempt, NewOrder, Order, OrderState, is_overdue,
 };
@@ -26,13 +25,12 @@ impl Order {
         cause: ChangeCause,
         now: Timestamp,
     ) -> Change {
-        let minutes = u64::from(opening.terms.expire_minutes);
         let mut order = Self {
             no: opening.no,
             page_secret: opening.page_secret,
             notice_url: opening.notice_url,
             created: now,
-            expires: now.plus(Duration::from_secs(minutes.saturating_mul(60))),
+            expires: opening.terms.expires(now),
             terms: Arc::new(opening.terms),
             state: OrderState::Open,
             ending: None,
@@ -73,7 +71,9 @@ impl Order {
         Ok(Change::between(Some(self), after, cause, now))
     }
 
+    /// A product that sends nothing is ACCEPTED at once: nothing about it is in doubt.
     fn intent(&self, start: NewAttempt) -> Attempt {
+        let product = start.product;
         Attempt {
             id: start.id,
             seq: u32::try_from(self.attempts.len())
@@ -83,8 +83,14 @@ impl Order {
             account: start.account,
             receiver: start.receiver,
             mode: start.mode,
+            product: product.stored_id(),
+            pay_by: product.pay_by(self.expires, start.stamp.now),
+            payer: start.payer.only(product.wants),
             amount: self.terms.amount,
-            state: AttemptState::Intent,
+            state: match product.create {
+                CreateSend::Nothing => AttemptState::Accepted,
+                CreateSend::Repeatable | CreateSend::Once => AttemptState::Intent,
+            },
             stamp: start.stamp,
             sent_at: start.stamp.now,
             schedule: Schedule::from(start.stamp.now),
@@ -225,8 +231,12 @@ impl Order {
         if let Err(why) = attempt.admits(evidence, attempt.amount) {
             return Applied::Quarantine(why);
         }
-        let named = attempt.newly_seen(evidence);
+        let named = attempt.newly_seen(evidence, facts);
         let attempt = named.as_ref().unwrap_or(attempt);
+        if evidence.finding == Finding::Hint {
+            let sooner = attempt.asked_sooner(now).or(named);
+            return self.moved(at, sooner, evidence, now);
+        }
         let moved = match attempt.apply(&evidence.finding, evidence.by, facts) {
             Transition::ConfirmByQuery => return Applied::ConfirmByQuery,
             Transition::Impossible(why) => return Applied::Quarantine(why),
@@ -241,6 +251,16 @@ impl Order {
             }
             Transition::To(moved) => Some(*moved),
         };
+        self.moved(at, moved, evidence, now)
+    }
+
+    fn moved(
+        &self,
+        at: usize,
+        moved: Option<Attempt>,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Applied {
         moved.map_or(Applied::Repeat, |moved| {
             let after = self.after_transition(at, moved, now);
             let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
@@ -250,14 +270,19 @@ impl Order {
 
     /// Records that evidence which cannot be applied still proves that its object arrived (V3, V5).
     /// It must come from the object's institution and account; only its content is contradictory.
-    pub fn record_seen(&self, evidence: &Evidence, now: Timestamp) -> Option<Change> {
+    pub fn record_seen(
+        &self,
+        evidence: &Evidence,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Option<Change> {
         let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
         let is_theirs = |attempt: &Attempt| attempt.is_named_by(evidence);
         match &evidence.about {
             EvidenceSubject::Attempt(id) => {
                 let at = self.attempts.iter().position(|known| known.id == *id)?;
                 let known = self.attempts.get(at).filter(|known| is_theirs(known))?;
-                let after = self.after_transition(at, known.newly_seen(evidence)?, now);
+                let after = self.after_transition(at, known.newly_seen(evidence, facts)?, now);
                 Some(Change::between(Some(self), after, cause, now))
             }
             EvidenceSubject::Refund(no) => {

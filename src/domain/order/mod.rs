@@ -23,8 +23,9 @@ use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PageToken,
     PayOrderNo, ReceiverId, Timestamp,
 };
-use crate::domain::institutions::{BusinessType, Mode, TransactionType};
+use crate::domain::institutions::{BusinessType, Facts, Mode, Product, TransactionType};
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refund::Refund;
 
 /// Maximum number of attempts of one order: it is loaded whole, so its size is bounded.
@@ -124,6 +125,14 @@ pub struct OrderTerms {
     pub named: Option<(InstitutionId, Option<Mode>)>,
 }
 
+impl OrderTerms {
+    /// When an order of these terms expires that is placed now.
+    pub fn expires(&self, now: Timestamp) -> Timestamp {
+        let minutes = u64::from(self.expire_minutes);
+        now.plus(Duration::from_secs(minutes.saturating_mul(60)))
+    }
+}
+
 /// One order, with all its attempts and refunds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -179,6 +188,10 @@ pub struct NewAttempt {
     pub receiver: ReceiverId,
     /// How the payer pays.
     pub mode: Mode,
+    /// What it is paid with.
+    pub product: Product,
+    /// What is known of the payer; the attempt keeps what its product wants.
+    pub payer: PayerDetails,
     /// For the create call.
     pub stamp: Stamp,
     /// The current configuration version (F2).
@@ -239,6 +252,24 @@ impl Order {
             EvidenceSubject::Refund(no) => self
                 .refund(no)
                 .is_some_and(|one| !one.state.is_over() && !one.named),
+        }
+    }
+
+    /// Whether "not found" about this object is conclusive, in reply to a query sent at `asked`, when
+    /// nothing had been sent for it for `quiet` (A5, V5).
+    pub fn is_not_found_conclusive(
+        &self,
+        about: &EvidenceSubject,
+        quiet: Option<Duration>,
+        asked: Timestamp,
+        facts: &Facts,
+    ) -> bool {
+        match about {
+            EvidenceSubject::Attempt(id) => {
+                let known = self.attempts.iter().find(|one| one.id == *id);
+                known.is_some_and(|one| one.is_not_found_conclusive(quiet, asked, facts))
+            }
+            EvidenceSubject::Refund(_) => quiet.is_some_and(|it| it >= facts.refund_visibility),
         }
     }
 

@@ -76,6 +76,16 @@ impl Attempt {
         }
     }
 
+    /// The attempt with its next question due now, after a hint; `None` if it is due already, has
+    /// ended, or its create is still under way.
+    pub(in crate::domain::order) fn asked_sooner(&self, now: Timestamp) -> Option<Self> {
+        let is_open = self.state.is_live() && self.state != AttemptState::Intent;
+        (is_open && self.schedule.next > now).then(|| Self {
+            schedule: self.schedule.brought_forward(now),
+            ..self.clone()
+        })
+    }
+
     /// Polling frequency, which depends on whether the institution's callbacks arrive.
     fn pace(&self, callbacks: CallbackDelivery) -> PollFrequency {
         match (self.urgency(), callbacks) {
@@ -121,6 +131,16 @@ pub enum CallbackDelivery {
 }
 
 impl Refund {
+    /// The refund with its next question due now, after a hint; `None` if it is due already, has
+    /// ended, or its call is still under way.
+    pub(in crate::domain::order) fn asked_sooner(&self, now: Timestamp) -> Option<Self> {
+        let is_open = !self.state.is_over() && self.state != RefundState::Reserved;
+        (is_open && self.schedule.next > now).then(|| Self {
+            schedule: self.schedule.brought_forward(now),
+            ..self.clone()
+        })
+    }
+
     fn urgency(&self) -> Urgency {
         match self.state {
             RefundState::Processing | RefundState::Manual => Urgency::Refund,

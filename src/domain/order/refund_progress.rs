@@ -182,15 +182,23 @@ impl Order {
         }
         let named = refund.newly_seen(evidence);
         let refund = named.as_ref().unwrap_or(refund);
+        if evidence.finding == Finding::Hint {
+            let sooner = refund.asked_sooner(now).or(named);
+            return self.refund_moved(sooner.as_ref(), evidence, now);
+        }
         let moved = match refund.apply(&evidence.finding, evidence.by, now) {
             Transition::ConfirmByQuery => return Applied::ConfirmByQuery,
             Transition::Impossible(why) => return Applied::Quarantine(why),
             Transition::Unchanged => named,
             Transition::To(moved) => Some(*moved),
         };
+        self.refund_moved(moved.as_ref(), evidence, now)
+    }
+
+    fn refund_moved(&self, moved: Option<&Refund>, evidence: &Evidence, now: Timestamp) -> Applied {
         moved.map_or(Applied::Repeat, |moved| {
             let cause = ChangeCause::Evidence(evidence.institution.clone(), evidence.by);
-            Applied::Commit(Box::new(self.with_refund(&moved, cause, now)))
+            Applied::Commit(Box::new(self.with_refund(moved, cause, now)))
         })
     }
 

@@ -113,6 +113,13 @@ pub struct AttemptRow {
     pub receipt: Option<Amount>,
 }
 
+impl AttemptRow {
+    /// Whether the institution took its money and gave it back before it paid anything (A9).
+    fn is_returned(&self) -> bool {
+        !self.state.is_live() && self.state != AttemptState::Paid && self.receipt.is_some()
+    }
+}
+
 /// A refund's row.
 #[derive(Debug)]
 pub struct RefundRow {

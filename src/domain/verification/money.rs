@@ -132,6 +132,10 @@ fn required(of: &StoredOrder) -> Vec<JournalEntry> {
             },
         );
     }
+    for attempt in of.attempts.iter().filter(|one| one.is_returned()) {
+        let entries = JournalEntry::returned(&attempt.institution, &attempt.id, attempt.amount);
+        required.extend(entries);
+    }
     for refund in &of.refunds {
         let through = of.attempts.iter().find(|one| one.id == refund.attempt);
         // Without its attempt it has no institution; reported as `R5`.

@@ -11,6 +11,7 @@ use crate::domain::order::Order;
 use crate::domain::refusal::Refusal;
 use crate::store::{Committed, Store, StoreError};
 use crate::world::PermitUnavailable;
+use crate::world::signing::SigningOverloaded;
 
 /// Proof that the nonce of a request is spent, or that the request has none. Neither `Clone` nor
 /// `Copy`, and created only here.
@@ -53,6 +54,13 @@ impl From<StoreError> for Refused {
 impl From<PermitUnavailable> for Refused {
     fn from(PermitUnavailable { wait }: PermitUnavailable) -> Self {
         Self(Refusal::TooOften { wait })
+    }
+}
+
+/// 503: nothing was recorded (Q8).
+impl From<SigningOverloaded> for Refused {
+    fn from(SigningOverloaded: SigningOverloaded) -> Self {
+        Self(Refusal::Unavailable)
     }
 }
 

@@ -14,13 +14,11 @@ use crate::domain::evidence::EvidenceSubject;
 use crate::domain::identifiers::{MerchantId, OrderKey, Timestamp, Uptime};
 use crate::domain::institutions::{CallEnd, CallPurpose};
 use crate::domain::order::INTENT_TIMEOUT;
-use crate::flow::answer::sign_on_blocking_thread;
 use crate::flow::call_institution::QUERY_TIMEOUTS;
-use crate::institution::{
-    CallState, Effect, Institution, Outgoing, STEPS_MAX, SlowSigner, Step, Unmade,
-};
+use crate::institution::{CallState, Effect, Institution, Outgoing, STEPS_MAX, Step, Unmade};
 use crate::world::exchange_log::{ExchangeEntry, ReplyCopy, RequestCopy};
 use crate::world::sends::InFlightSend;
+use crate::world::signing::{SigningPlace, SigningPool};
 use crate::world::{
     CallTimeouts, OutboundOptions, OutboundParty, Permit, SendError, ThrottleFlag, World,
 };
@@ -30,8 +28,14 @@ pub(in crate::flow) trait Conversation: Sync {
     /// The outcome of a call that completes.
     type Outcome: Send + 'static;
 
-    /// The first step.
-    fn begin(&self, stamp: Stamp) -> impl Future<Output = Step<Self::Outcome>> + Send;
+    /// The first step, signed in this place of the signing pool if the key is slow; without a place in
+    /// the next that comes free.
+    fn begin(
+        &self,
+        stamp: Stamp,
+        pool: &SigningPool,
+        place: Option<SigningPlace>,
+    ) -> impl Future<Output = Step<Self::Outcome>> + Send;
 
     /// The next step after a reply.
     fn next(
@@ -67,6 +71,8 @@ pub(in crate::flow) struct Start {
     pub(in crate::flow) permit: Option<Permit>,
     /// For a call that may move money: registered before its intent was written.
     pub(in crate::flow) in_flight: Option<InFlightSend>,
+    /// The place in the signing pool taken before.
+    pub(in crate::flow) place: Option<SigningPlace>,
 }
 
 /// Why a call ended without an outcome.
@@ -102,7 +108,7 @@ pub(in crate::flow) async fn execute<C: Conversation>(
         steps: 0,
     };
     let mut asked_at = run.begun;
-    let mut step = call.begin(start.stamp).await;
+    let mut step = call.begin(start.stamp, &world.signing, start.place).await;
     loop {
         let outgoing = match step {
             Step::Done(outcome) => return Ok((outcome, asked_at)),
@@ -315,6 +321,7 @@ impl<C: Conversation> Run<'_, C> {
             result,
             is_unproven: false,
             is_paying: false,
+            format: self.adapter.kind().message_format(),
             request,
             reply,
         });
@@ -352,12 +359,14 @@ fn origin(request: &Request<Bytes>) -> Option<String> {
     Some(format!("{scheme}://{authority}"))
 }
 
-/// Signs with a slow key on a blocking thread; `None` if no permit of the key was available in
-/// time.
-pub(in crate::flow) async fn with_slow_key<T: Send + 'static>(
-    slow: SlowSigner,
-    sign: impl FnOnce(&dyn Institution) -> T + Send + 'static,
+/// Signs in a place of the pool, or in the next that comes free; `None` if none did in time.
+pub(in crate::flow) async fn sign_in<T: Send + 'static>(
+    pool: &SigningPool,
+    place: Option<SigningPlace>,
+    sign: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let SlowSigner { permits, adapter } = slow;
-    sign_on_blocking_thread(&permits, move || sign(adapter.as_ref())).await
+    match place {
+        Some(place) => place.sign(sign).await,
+        None => pool.sign(sign).await,
+    }
 }

@@ -8,30 +8,18 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
+use super::flat;
 use super::scanning::{Quoted, Scanner};
+use crate::domain::institutions::{BodyFormat, MessageFormat, ShownFields};
 use crate::domain::merchant::origin;
-use crate::domain::personal::{code_or_masked, masked};
+use crate::domain::personal::{INTERFACE_FIELDS_SHOWN, code_or_masked, masked};
 
-/// Values under these names are shown unchanged.
-#[rustfmt::skip]
-const SHOWN: &[&str] = &[
-    "attempt", "attemptStatus", "available", "businessType", "capabilities", "closeTime",
-    "currency", "default", "eventId", "eventTime", "eventType", "expected", "expireTime",
-    "explainInstitutions", "fee", "field", "found", "institutionId", "institutionOrderNo",
-    "institutionRefundNo", "institutions", "interface", "merchantId", "merchantOrderNo",
-    "merchantRefundNo", "mode", "modes", "noticeResult", "order", "orderAmount", "orderDate",
-    "orderRefundStatus", "orderStatus", "payOrderNo", "payTime", "paymentDate", "paymentTime",
-    "refundAmount", "refundCause", "refundOrderNo", "refundStatus", "refundTime",
-    "refundedAmount", "refunds", "result", "retryAfter", "sequence", "status", "traceId",
-    "transactionType", "type", "version",
-];
-
-/// The same by length, so that an unlisted name is compared with few of them.
+/// What may be shown, by length, so that an unlisted name is compared with few of them.
 static SHOWN_BY_LENGTH: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
-    let longest = SHOWN.iter().map(|name| name.len()).max();
+    let longest = INTERFACE_FIELDS_SHOWN.iter().map(|name| name.len()).max();
     let lengths = 0..=longest.unwrap_or_default();
     let of_length = |length| {
-        SHOWN
+        INTERFACE_FIELDS_SHOWN
             .iter()
             .copied()
             .filter(move |name| name.len() == length)
@@ -63,18 +51,31 @@ const DEPTH_MAX: u32 = 4;
 /// The longest number that is shown. Unit: characters.
 const NUMBER_CHARS_MAX: usize = 32;
 
-/// Writes a masked body.
-pub(super) fn body(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Whether the value under this name is shown.
+pub(super) fn is_shown(shown: ShownFields, name: &str) -> bool {
+    match shown {
+        ShownFields::OfInterface => is_shown_of_interface(name),
+        ShownFields::Listed(names) => names.contains(&name),
+    }
+}
+
+/// Writes a masked body. Objects and elements are recognised by their first character, because a
+/// dialect may mix formats; everything else has the format that it declares.
+pub(super) fn body(out: &mut Vec<u8>, bytes: &[u8], format: MessageFormat) {
     if bytes.is_empty() {
         out.extend(b"null");
         return;
     }
-    let from = out.len();
-    let whole = std::str::from_utf8(bytes).ok().and_then(|text| {
-        let mut came = Scanner::new(text);
-        object(out, &mut came, 1)?;
-        came.peek().is_none().then_some(())
-    });
+    let (from, shown) = (out.len(), format.shown);
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let whole = match (first, format.body) {
+        (Some(b'{'), _) | (_, BodyFormat::Json) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| object_in(out, text, shown)),
+        (Some(b'<'), _) | (_, BodyFormat::Xml) => flat::xml(out, bytes, shown),
+        (_, BodyFormat::Form) => flat::form(out, bytes, shown),
+        (_, BodyFormat::KeyValue) => flat::key_value(out, bytes, shown),
+    };
     if whole.is_none() {
         out.truncate(from);
         too_long(out, bytes.len());
@@ -91,8 +92,24 @@ pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let _ = serde_json::to_writer(out, value);
 }
 
+/// Writes a masked query; secrets travel in queries as in bodies.
+pub(super) fn query(out: &mut Vec<u8>, text: &str, format: MessageFormat) {
+    let from = out.len();
+    if flat::form(out, text.as_bytes(), format.shown).is_none() {
+        out.truncate(from);
+        too_long(out, text.len());
+    }
+}
+
+/// Writes a text that is one masked object; `None` if it is not one.
+pub(super) fn object_in(out: &mut Vec<u8>, text: &str, shown: ShownFields) -> Option<()> {
+    let mut came = Scanner::new(text);
+    object(out, &mut came, shown, 1)?;
+    came.peek().is_none().then_some(())
+}
+
 /// Writes a masked object; `None` if it is not one.
-fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
+fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, shown: ShownFields, depth: u32) -> Option<()> {
     came.take(b'{').then_some(())?;
     let mut hidden = Vec::new();
     let mut mark = b'{';
@@ -107,13 +124,13 @@ fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
             came.scalar()?;
             continue;
         }
-        if is_shown(&name) {
+        if is_shown(shown, &name) {
             if came.peek()? == b'"' {
                 let text = came.quoted()?;
                 text_member(out, &mut mark, &name, text, came.since(from))?;
             } else {
                 member(out, &mut mark, &name);
-                value(out, came, depth)?;
+                value(out, came, shown, depth)?;
             }
             continue;
         }
@@ -130,23 +147,28 @@ fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
         member(out, &mut mark, &name);
         json(out, &cut(&part));
     }
+    names_not_shown(out, &mut mark, &hidden);
+    Some(())
+}
+
+/// Ends an object with the names whose values are not shown.
+pub(super) fn names_not_shown(out: &mut Vec<u8>, mark: &mut u8, hidden: &[Cow<'_, str>]) {
     if !hidden.is_empty() {
-        member(out, &mut mark, "notShown");
+        member(out, mark, "notShown");
         let mut mark = b'[';
-        for name in &hidden {
+        for name in hidden {
             out.push(std::mem::replace(&mut mark, b','));
             json(out, &cut(name));
         }
         out.push(b']');
     }
-    if mark == b'{' {
-        out.push(mark);
+    if *mark == b'{' {
+        out.push(*mark);
     }
     out.push(b'}');
-    Some(())
 }
 
-fn is_shown(name: &str) -> bool {
+fn is_shown_of_interface(name: &str) -> bool {
     let last = name.as_bytes().last();
     let alike = SHOWN_BY_LENGTH.get(name.len()).into_iter().flatten();
     // The last byte first: it distinguishes most names of equal length cheaply.
@@ -156,7 +178,7 @@ fn is_shown(name: &str) -> bool {
 }
 
 /// Writes a listed name, which needs no escaping.
-fn member(out: &mut Vec<u8>, mark: &mut u8, name: &str) {
+pub(super) fn member(out: &mut Vec<u8>, mark: &mut u8, name: &str) {
     out.push(std::mem::replace(mark, b','));
     out.push(b'"');
     out.extend(name.as_bytes());
@@ -177,14 +199,14 @@ fn shown_part<'a>(name: &str, text: &'a str) -> Option<Cow<'a, str>> {
     Some(code_or_masked(text))
 }
 
-fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
+fn value(out: &mut Vec<u8>, came: &mut Scanner<'_>, shown: ShownFields, depth: u32) -> Option<()> {
     match came.peek()? {
         b'{' | b'[' if depth >= DEPTH_MAX => {
             came.pass()?;
             json(out, "…");
         }
-        b'{' => object(out, came, depth.saturating_add(1))?,
-        b'[' => list(out, came, depth.saturating_add(1))?,
+        b'{' => object(out, came, shown, depth.saturating_add(1))?,
+        b'[' => list(out, came, shown, depth.saturating_add(1))?,
         b'"' => string(out, came.quoted()?)?,
         _ => match came.scalar()? {
             short if short.len() <= NUMBER_CHARS_MAX => out.extend(short.as_bytes()),
@@ -228,7 +250,7 @@ fn string(out: &mut Vec<u8>, quoted: Quoted<'_>) -> Option<()> {
     Some(())
 }
 
-fn list(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
+fn list(out: &mut Vec<u8>, came: &mut Scanner<'_>, shown: ShownFields, depth: u32) -> Option<()> {
     came.take(b'[').then_some(())?;
     let mut count = 0_usize;
     out.push(b'[');
@@ -240,7 +262,7 @@ fn list(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
             if count > 0 {
                 out.push(b',');
             }
-            value(out, came, depth)?;
+            value(out, came, shown, depth)?;
         }
         count = count.saturating_add(1);
     }
@@ -253,7 +275,7 @@ fn list(out: &mut Vec<u8>, came: &mut Scanner<'_>, depth: u32) -> Option<()> {
     Some(())
 }
 
-fn cut(text: &str) -> Cow<'_, str> {
+pub(super) fn cut(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => Cow::Owned(format!("{}…", text.get(..at).unwrap_or_default())),
         None => Cow::Borrowed(text),
@@ -268,7 +290,7 @@ mod tests {
 
     fn shown(bytes: &[u8]) -> Value {
         let mut out = Vec::new();
-        body(&mut out, bytes);
+        body(&mut out, bytes, MessageFormat::INTERFACE);
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -334,7 +356,7 @@ mod tests {
         let came =
             format!(r#"{{"order":"é\n\"","fee":12.30,"found":"{long}","modes":[null,true]}}"#);
         let mut out = Vec::new();
-        body(&mut out, came.as_bytes());
+        body(&mut out, came.as_bytes(), MessageFormat::INTERFACE);
         assert_eq!(String::from_utf8(out).unwrap(), came);
         let half = br#"{"modes":["\ud800"]}"#;
         assert_eq!(shown(half), "20 bytes that are not shown");
@@ -370,7 +392,7 @@ mod tests {
                 }
             }
             let mut out = Vec::new();
-            body(&mut out, &bytes);
+            body(&mut out, &bytes, MessageFormat::INTERFACE);
             let line = String::from_utf8(out).unwrap();
             assert!(!line.contains('\n'), "{line}");
             let is_json = serde_json::from_str::<Value>(&line);

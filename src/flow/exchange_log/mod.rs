@@ -1,6 +1,7 @@
 //! The stored form of an entry: request and reply, masked, and what their signatures cover.
 
 pub mod block;
+mod flat;
 mod masking;
 mod scanning;
 
@@ -17,13 +18,15 @@ use crate::domain::identifiers::{
     AttemptId, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo, RefundOrderNo,
     RefundRequestNo,
 };
+use crate::domain::institutions::MessageFormat;
 use crate::signature::{
     CONTENT_DIGEST, Question, SIGNATURE, SIGNATURE_INPUT, request_base, response_base,
 };
 use crate::world::exchange_log::{Body, ExchangeEntry, FIELDS, HeaderFields};
 
 /// Writes an entry as one line of JSON: `at` (ms), `tookMs`, `with`, `what`, `result`, `unproven`,
-/// `paying`, and for `asked` and `answered` the first line without a query, the masked body and the
+/// `paying`, and for `asked` and `answered` the first line without a query, the masked query of a call
+/// to an institution, the masked body and the
 /// header fields that signatures cover, except those that would reveal masked values.
 pub fn write(out: &mut Vec<u8>, entry: &ExchangeEntry) {
     let took = u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX);
@@ -44,10 +47,17 @@ pub fn write(out: &mut Vec<u8>, entry: &ExchangeEntry) {
         without_query(&entry.request.target)
     );
     member(out, b",\"asked\":{\"line\":", &line);
-    message(out, &entry.request.head, &entry.request.body);
+    // Of a merchant's or payer's own request the query is nothing we asked for.
+    if let Some((_, query)) = entry.request.target.split_once('?')
+        && entry.format != MessageFormat::INTERFACE
+    {
+        out.extend(b",\"query\":");
+        masking::query(out, query, entry.format);
+    }
+    message(out, &entry.request.head, &entry.request.body, entry.format);
     if let Some(answer) = &entry.reply {
         member(out, b",\"answered\":{\"line\":", answer.status.as_str());
-        message(out, &answer.head, &answer.body);
+        message(out, &answer.head, &answer.body, entry.format);
     }
     out.push(b'}');
 }
@@ -62,10 +72,10 @@ fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-fn message(out: &mut Vec<u8>, head: &HeaderFields, body: &Body) {
+fn message(out: &mut Vec<u8>, head: &HeaderFields, body: &Body, format: MessageFormat) {
     out.extend(b",\"body\":");
     match body {
-        Body::Kept(bytes) => masking::body(out, bytes),
+        Body::Kept(bytes) => masking::body(out, bytes, format),
         Body::TooLong(bytes) => masking::too_long(out, *bytes),
     }
     for (name, value) in head.fields() {

@@ -5,9 +5,9 @@ use http::Response;
 
 use super::IncomingCallback;
 use crate::flow::apply_evidence::EvidenceOutcome;
-use crate::flow::call_institution::executor::with_slow_key;
 use crate::institution::{Acknowledgement, Callback, SigningParty};
 use crate::store::{InboxStatus, StoreError};
+use crate::world::World;
 
 /// How an authenticated callback is acknowledged, and the status it is archived with.
 pub(super) fn acknowledgement_of(
@@ -35,8 +35,9 @@ pub(super) fn acknowledgement_of(
     }
 }
 
-/// The reply in the institution's own format; signed on a blocking thread if the key is slow.
+/// The reply in the institution's own format; signed in the signing pool if the key is slow.
 pub(super) async fn acknowledgement(
+    world: &World,
     incoming: &IncomingCallback<'_>,
     acknowledged: Acknowledgement,
 ) -> Response<Bytes> {
@@ -50,12 +51,12 @@ pub(super) async fn acknowledgement(
     if let Some(slow) = adapter.slow(SigningParty::Answer(*callback)) {
         let (message, account) = (callback.message.clone(), callback.account.cloned());
         let (request_id, stamp) = (request_id.clone(), *stamp);
-        let signed = with_slow_key(slow, move |adapter| {
+        let signed = world.signing.sign(move || {
             let callback = Callback {
                 message: &message,
                 account: account.as_ref(),
             };
-            adapter.acknowledge(callback, acknowledged, &request_id, &stamp)
+            slow.acknowledge(callback, acknowledged, &request_id, &stamp)
         });
         if let Some(signed) = signed.await {
             return signed;

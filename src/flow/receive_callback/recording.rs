@@ -31,6 +31,7 @@ pub(super) fn log_exchange(
         result: outcome.status.clone(),
         is_unproven: outcome.received.status == InboxStatus::Forged,
         is_paying: outcome.has_paid,
+        format: incoming.adapter.kind().message_format(),
         request: RequestCopy::of(
             incoming.callback.message,
             format!("{}{path}", snapshot.platform.origin),

@@ -2,14 +2,15 @@
 
 use super::acknowledging::acknowledgement;
 use super::{CallbackOutcome, CallbackResponse, IncomingCallback};
+use crate::flow::FlowScope;
 use crate::flow::exchange_log::mentioned;
 use crate::institution::{Acknowledgement, Unverified};
-use crate::store::{InboxStatus, Store};
+use crate::store::InboxStatus;
 
 /// Rejects a message that is not evidence: archived as a bounded sample if it is not authenticated,
 /// for manual review if it is.
 pub(super) async fn reject_callback(
-    store: &Store,
+    scope: FlowScope<'_>,
     incoming: &IncomingCallback<'_>,
     why: Unverified,
 ) -> CallbackOutcome {
@@ -33,14 +34,18 @@ pub(super) async fn reject_callback(
         tracing::warn!(institution.id = %institution, request.id = request_id, why = why.word(),
             "an authenticated callback is not evidence");
     }
-    let _ = store.archive.archive(&incoming.archived_as(status)).await;
+    let _ = scope
+        .store
+        .archive
+        .archive(&incoming.archived_as(status))
+        .await;
     let answer = match status {
         InboxStatus::Forged => {
             let (adapter, stamp) = (incoming.adapter, &incoming.stamp);
             adapter.acknowledge(*callback, acknowledged, request_id, stamp)
         }
         InboxStatus::Genuine | InboxStatus::Quarantined => {
-            acknowledgement(incoming, acknowledged).await
+            acknowledgement(scope.world, incoming, acknowledged).await
         }
     };
     CallbackOutcome {

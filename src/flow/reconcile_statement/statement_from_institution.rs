@@ -15,12 +15,13 @@ use crate::domain::institutions::{CallEnd, CallPurpose};
 use crate::domain::statement::{
     AccountReceiver, StatementLine, StatementTotals, UnusableStatement,
 };
-use crate::flow::call_institution::executor::{Conversation, Start, execute, with_slow_key};
+use crate::flow::call_institution::executor::{Conversation, Start, execute, sign_in};
 use crate::flow::reconcile_statement::{NotReconciled, ReconciliationScope, StatementSource};
 use crate::institution::{
     CallState, Institution, SigningParty, StatementPage, StatementQuery, Step, Unmade,
 };
 use crate::store::ledger::Reconciliation;
+use crate::world::signing::{SigningPlace, SigningPool};
 use crate::world::{CallTimeouts, World};
 
 /// Lines requested per page: a page of them stays below [`PAGE_BYTES_MAX`].
@@ -116,6 +117,7 @@ impl<'a> FromInstitution<'a> {
                 timeouts: PAGE_TIMEOUTS,
                 permit: None,
                 in_flight: None,
+                place: None,
             };
             last = match execute(self.world, self.adapter.as_ref(), &call, start).await {
                 Ok((Err(fault), _)) if fault.reason == "no_answer" => fault,
@@ -136,7 +138,12 @@ struct PageCall<'a> {
 impl Conversation for PageCall<'_> {
     type Outcome = Result<StatementPage, UnusableStatement>;
 
-    async fn begin(&self, stamp: Stamp) -> Step<Self::Outcome> {
+    async fn begin(
+        &self,
+        stamp: Stamp,
+        pool: &SigningPool,
+        place: Option<SigningPlace>,
+    ) -> Step<Self::Outcome> {
         let party = SigningParty::Account(&self.query.of.account);
         let Some(slow) = self.adapter.slow(party) else {
             let statements = self.adapter.statements();
@@ -145,8 +152,8 @@ impl Conversation for PageCall<'_> {
             });
         };
         let query = self.query.clone();
-        let signed = with_slow_key(slow, move |adapter| {
-            let statements = adapter.statements();
+        let signed = sign_in(pool, place, move || {
+            let statements = slow.statements();
             statements.map(|statements| statements.begin_page(&query, &stamp))
         });
         signed

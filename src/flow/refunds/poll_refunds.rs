@@ -1,15 +1,19 @@
 //! Polls one refund: sends refunds of excess payments, queries unresolved ones, and resends what an
 //! institution does not know where repeating is safe (R4).
 
+use std::time::Duration;
+
 use crate::domain::change::Change;
 use crate::domain::evidence::{EvidenceSubject, Finding};
-use crate::domain::identifiers::RefundOrderNo;
+use crate::domain::identifiers::{RefundOrderNo, Timestamp};
 use crate::domain::order::{INTENT_TIMEOUT, Order, PollTarget, Urgency};
 use crate::domain::refund::{Refund, RefundState, SendStatus};
 use crate::domain::schedule;
 use crate::flow::FlowScope;
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
-use crate::flow::call_institution::{QUERY_TIMEOUTS, SendOptions, ask_with_permit, send_once};
+use crate::flow::call_institution::{
+    QUERY_TIMEOUTS, SendOptions, acquire_signing_place, ask_with_permit, send_once,
+};
 use crate::flow::poll_unresolved::pacing::{PollResult, counted, kept_back, postpone_unsent};
 use crate::institution::{Institution, Operation};
 use crate::store::{Committed, Store, StoreError};
@@ -35,6 +39,12 @@ pub(in crate::flow) async fn poll_refund(
             None => counted(world, order, &object),
         });
     }
+    let gap = adapter.facts().rates.refund_question_gap;
+    if let SendStatus::Left(left) = refund.sending
+        && let Some(until) = not_before(left, gap, world.clock.now())
+    {
+        return Ok(put_off_until(order, &object, until));
+    }
     // Acquired before anything is written: without a permit, nothing is sent.
     let permit = match world
         .outbound
@@ -50,6 +60,21 @@ pub(in crate::flow) async fn poll_refund(
         }
         _ => query(scope, adapter, order, &refund, permit).await,
     }
+}
+
+/// When a refund that was sent at this time may first be asked about, if that is not now. A time in the
+/// future was taken from a clock that was ahead (T2).
+fn not_before(left: Timestamp, gap: Duration, now: Timestamp) -> Option<Timestamp> {
+    let earliest = left.plus(gap);
+    (left <= now && now < earliest).then_some(earliest)
+}
+
+/// Nothing is asked yet, and nothing counted.
+fn put_off_until(mut order: Order, object: &PollTarget, until: Timestamp) -> PollResult {
+    if let Some(schedule) = order.schedule_of(object) {
+        order.reschedule(object, schedule.put_off(until));
+    }
+    PollResult::Stands(Box::new(order), 0)
 }
 
 /// Sends a due refund, after committing its intent (R4).
@@ -73,6 +98,14 @@ async fn send(
     if let Some(schedule) = after {
         order.reschedule(&object, schedule.put_off(now.plus(INTENT_TIMEOUT)));
     }
+    let paid = order.refund(no).and_then(|one| order.attempt_of(one));
+    let Some(account) = paid.map(|attempt| attempt.account.clone()) else {
+        return Ok(counted(world, order, &object));
+    };
+    // Without a place nothing is written: it is sent at a later poll.
+    let Ok(place) = acquire_signing_place(world, Some(adapter), &account).await else {
+        return Ok(postpone_unsent(world, order, &object));
+    };
     let in_flight = world.sends.begin(&EvidenceSubject::Refund(no.clone()));
     let change = order.send_refund(no, store.epoch, now);
     let Some(mut order) = commit(store, change).await? else {
@@ -89,6 +122,7 @@ async fn send(
         timeouts: QUERY_TIMEOUTS,
         permit: Some(permit),
         in_flight,
+        place,
     };
     let evidence = send_once(world, adapter, &call, options).await;
     let known = Some(order.clone());
@@ -124,9 +158,13 @@ async fn query(
     if is_throttled.is_set() {
         return Ok(postpone_unsent(world, order, &object));
     }
-    let PollResult::Stands(order, commits) = counted(world, order, &object) else {
+    let PollResult::Stands(mut order, commits) = counted(world, order, &object) else {
         return Ok(PollResult::Moved);
     };
+    if let Some(schedule) = order.schedule_of(&object) {
+        let gap = adapter.facts().rates.refund_question_gap;
+        order.reschedule(&object, schedule.put_off(world.clock.now().plus(gap)));
+    }
     let refund = order.refund(&refund.no).cloned();
     let repeats = |one: &Refund| order.may_repeat(one, adapter.facts());
     if evidence.finding == Finding::NotFound
@@ -151,7 +189,6 @@ async fn query(
     if outcome.has_moved() {
         return Ok(PollResult::Moved);
     }
-    let mut order = order;
     if is_accepted {
         // Only queries without this answer use up the schedule.
         if let Some(schedule) = order.schedule_of(&object) {

@@ -3,7 +3,9 @@
 
 use crate::domain::attempt::Attempt;
 use crate::domain::evidence::EvidenceSubject;
-use crate::domain::identifiers::{CalendarDay, InstitutionId, RefundOrderNo};
+use crate::domain::identifiers::{
+    AccountId, CalendarDay, InstitutionId, MerchantId, RefundOrderNo,
+};
 use crate::domain::institutions::{RefundKinds, RefundRules};
 use crate::domain::order::{Order, RefundRequest};
 use crate::domain::refund::{Refund, RefundState};
@@ -13,13 +15,14 @@ use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, commit, refuse, spend};
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
 use crate::flow::call_institution::{
-    READ_TIMEOUTS, SendOptions, acquire_permit, call_institution, send_once,
+    READ_TIMEOUTS, SendOptions, acquire_permit, acquire_signing_place, call_institution, send_once,
 };
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::read_order::OrderReference;
 use crate::institution::Operation;
 use crate::store::{OrderKey, Store, StoreError};
-use crate::world::Permit;
+use crate::world::signing::SigningPlace;
+use crate::world::{Permit, World};
 
 /// How often a refund is decided again after a concurrent write to the same order (R1).
 const ROUNDS_MAX: u32 = 64;
@@ -72,7 +75,7 @@ pub async fn refund_order(
         snapshot,
     } = scope;
     let mut cause = caller.into_cause();
-    let mut permit: Option<(InstitutionId, Permit)> = None;
+    let mut permits: Option<RefundPermits> = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
         let Some(order) = paid.load(store).await? else {
@@ -103,13 +106,12 @@ pub async fn refund_order(
             adapter.is_some()
         };
         let paying = order.paying_attempt().filter(is_usable);
-        let Some(through) = paying.map(|attempt| attempt.institution.clone()) else {
+        let Some(through) = paying else {
             return Err(refuse(store, Refusal::Unavailable, change.into_cause(), now).await);
         };
-        if permit.as_ref().is_none_or(|(at, _)| *at != through) {
-            // Without a permit, no state has changed (Q8).
-            let acquired = acquire_permit(world, &through, &order.terms.merchant).await?;
-            permit = Some((through, acquired));
+        if permits.as_ref().is_none_or(|one| !one.are_for(through)) {
+            let merchant = &order.terms.merchant;
+            permits = Some(RefundPermits::acquire(world, snapshot, through, merchant).await?);
             cause = change.into_cause();
             continue;
         }
@@ -118,7 +120,8 @@ pub async fn refund_order(
             .begin(&EvidenceSubject::Refund(requested.no.clone()));
         match commit(store, change).await? {
             CommitOutcome::Done(order, spent) => {
-                let options = SendOptions::at_once(permit.map(|(_, permit)| permit), in_flight);
+                let (permit, place) = permits.map(|one| (one.permit, one.place)).unzip();
+                let options = SendOptions::at_once(permit, in_flight).signed_in(place.flatten());
                 let refunded = call(scope, *order, requested.no, options).await;
                 return Ok((refunded, spent));
             }
@@ -132,6 +135,42 @@ pub async fn refund_order(
         }
     }
     Err(refuse(store, Refusal::Contended, cause, world.clock.now()).await)
+}
+
+/// What a refund needs before anything is written.
+struct RefundPermits {
+    institution: InstitutionId,
+    account: AccountId,
+    permit: Permit,
+    /// In the signing pool, if our key is slow.
+    place: Option<SigningPlace>,
+}
+
+impl RefundPermits {
+    /// Acquires them; without them, no state has changed (Q8).
+    async fn acquire(
+        world: &World,
+        snapshot: &ConfigurationSnapshot,
+        through: &Attempt,
+        merchant: &MerchantId,
+    ) -> Result<Self, Refused> {
+        let Attempt {
+            institution,
+            account,
+            ..
+        } = through;
+        let adapter = snapshot.adapters.get(institution).map(AsRef::as_ref);
+        Ok(Self {
+            permit: acquire_permit(world, institution, merchant).await?,
+            place: acquire_signing_place(world, adapter, account).await?,
+            institution: institution.clone(),
+            account: account.clone(),
+        })
+    }
+
+    fn are_for(&self, through: &Attempt) -> bool {
+        through.institution == self.institution && through.account == self.account
+    }
 }
 
 /// The number is taken: `Ok` if by an equal, concurrent request, a conflict if by another refund

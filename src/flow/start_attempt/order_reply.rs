@@ -1,7 +1,7 @@
 //! The reply to placing an order or selecting an institution.
 
 use crate::domain::attempt::{Attempt, AttemptState};
-use crate::domain::evidence::Reason;
+use crate::domain::evidence::{PaymentAction, Reason};
 use crate::domain::identifiers::Timestamp;
 use crate::domain::order::{Order, OrderState};
 
@@ -12,6 +12,8 @@ pub struct OrderReply {
     pub order: Order,
     /// `result` in the reply.
     pub outcome: OrderOutcome,
+    /// A payment action made for this reply: never stored, and instead of the stored one.
+    pub made: Option<PaymentAction>,
 }
 
 /// The `result` of a reply (`docs/openapi.yaml`).
@@ -43,28 +45,50 @@ impl OrderOutcome {
 }
 
 impl OrderReply {
-    /// An order for which no institution had to be called.
-    pub(in crate::flow) fn accepted(order: Order) -> Self {
+    /// An order with its outcome.
+    pub fn of(order: Order, outcome: OrderOutcome) -> Self {
         Self {
             order,
-            outcome: OrderOutcome::Accepted,
+            outcome,
+            made: None,
         }
+    }
+
+    /// An order whose payer can pay with this payment action.
+    pub(in crate::flow) fn payable(order: Order, made: PaymentAction) -> Self {
+        Self {
+            made: Some(made),
+            ..Self::of(order, OrderOutcome::Accepted)
+        }
+    }
+
+    /// What the payer needs to pay, of an order that may still be paid and of no other: otherwise
+    /// our own reply would cause a second payment.
+    pub fn payment_action(&self) -> Option<&PaymentAction> {
+        let order = &self.order;
+        if order.state != OrderState::Open || order.ending.is_some() {
+            return None;
+        }
+        let attempt = order.live_attempt()?;
+        let stored = attempt.payment_action.as_ref();
+        (attempt.state == AttemptState::Accepted)
+            .then(|| self.made.as_ref().or(stored))
+            .flatten()
+    }
+
+    /// An order for which no institution had to be called.
+    pub(in crate::flow) fn accepted(order: Order) -> Self {
+        Self::of(order, OrderOutcome::Accepted)
     }
 
     /// An order whose institution's answer is not known yet.
     pub(in crate::flow) fn pending(order: Order) -> Self {
-        Self {
-            order,
-            outcome: OrderOutcome::Pending,
-        }
+        Self::of(order, OrderOutcome::Pending)
     }
 
     /// A paid order.
     pub(in crate::flow) fn paid(order: Order) -> Self {
-        Self {
-            order,
-            outcome: OrderOutcome::AlreadyPaid,
-        }
+        Self::of(order, OrderOutcome::AlreadyPaid)
     }
 
     /// The current state of an order: its latest attempt decides the outcome.
@@ -80,7 +104,7 @@ impl OrderReply {
                 Some(attempt) => attempt_outcome(attempt, now),
             },
         };
-        Self { order, outcome }
+        Self::of(order, outcome)
     }
 }
 

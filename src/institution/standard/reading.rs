@@ -24,10 +24,11 @@ pub(super) const INSTITUTION_NO_BYTES_MAX: usize = 64;
 
 /// Codes that refuse a create finally (E2): the interface's own, except those of the statuses 401,
 /// 408, 409, 421 and 429; `payment_refused` means that this payer is refused.
-pub(super) const FINAL_REFUSALS: [&str; 29] = [
+pub(super) const FINAL_REFUSALS: [&str; 30] = [
     "amount_out_of_range",
     "amount_too_precise",
     "amount_unreadable",
+    "app_not_enrolled",
     "body_too_large",
     "body_unreadable",
     "certificate_foreign",

@@ -1,8 +1,11 @@
 //! The `standard` dialect as data: its capabilities, settings, and the constructor of its adapter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::domain::institutions::{CallbackPath, Facts};
+use crate::domain::institutions::{
+    BodyFormat, CallbackPath, CreateSend, Ending, Product, Rates, ShownFields, Visibility,
+};
 use crate::domain::merchant;
 use crate::institution::standard::accounts::StandardAccounts;
 use crate::institution::standard::{StandardAdapter, StandardInstitution};
@@ -11,16 +14,15 @@ use crate::institution::{
     SettingsFault, URL,
 };
 
-/// The capabilities of the dialect.
-const FACTS: Facts = Facts {
-    // A call is valid for `SIGNED_FOR_S`, by a clock that may be half a minute behind (A5).
-    visibility_ms: 330_000,
-    can_close: true,
-    remembers_close: false,
-    repeatable_create: true,
-    repeatable_refund: true,
-    calls_per_second: 50,
-    callback_path: CallbackPath::OfInstitution,
+/// A call is valid for `SIGNED_FOR_S`, by a clock that may be half a minute behind (A5).
+const VISIBLE_AFTER: Duration = Duration::from_secs(330);
+
+/// Its only product: whatever the institution offers its payers, in every mode.
+const PRODUCT: Product = Product {
+    help: "the institution's own page or SDK",
+    create: CreateSend::Repeatable,
+    ending: Ending::Close,
+    ..Product::plain("STANDARD", Visibility::AfterSend(VISIBLE_AFTER))
 };
 
 /// The merchant name that the institution gets.
@@ -41,7 +43,17 @@ const OWN_KEY: OwnKeySettings = OwnKeySettings {
 /// The dialect as data.
 pub(in crate::institution) const KIND: InstitutionKind = InstitutionKind {
     name: "standard",
-    facts: FACTS,
+    products: &[PRODUCT],
+    refund_visibility: VISIBLE_AFTER,
+    repeatable_refund: true,
+    rates: Rates {
+        calls_per_second: 50,
+        refund_question_gap: Duration::ZERO,
+    },
+    callback_path: CallbackPath::OfInstitution,
+    body: BodyFormat::Json,
+    // It speaks this gateway's own interface.
+    shown: ShownFields::OfInterface,
     institution_settings: &[
         Setting::required(URL, SettingForm::Address, "base URL of its API")
             .such_as("\"https://bank.example\""),

@@ -8,21 +8,22 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::amount::{Amount, Currency, Fee};
 use crate::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use crate::domain::evidence::{PaymentAction, PaymentActionKind, Reason, Receipt};
+use crate::domain::evidence::{PaymentAction, PaymentActionKind, PaymentForm, Reason, Receipt};
 use crate::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    ReceiverId, Timestamp, unhex,
+    ProductId, ReceiverId, Timestamp, unhex,
 };
 use crate::domain::institutions::{BusinessType, Mode, TransactionType};
 use crate::domain::order::{CloseReason, Order, OrderState, OrderTerms};
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::schedule::Schedule;
 use crate::seal::{Seal, SealBinding};
 use crate::store::OrderKey;
 use crate::store::sqlite::SqliteFault;
 use crate::store::sqlite::refunds::refunds;
 use crate::store::sqlite::sealed::{
-    SealedOrderFields, SealedPaymentAction, attempt_reason_place, open_maybe,
+    SealedOrderFields, SealedPayerDetails, SealedPaymentAction, attempt_reason_place, open_maybe,
 };
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
@@ -246,7 +247,7 @@ fn attempts(
     let sql = "SELECT seq, attempt_id, institution_id, receiver_id, mode, minor, currency, state,
         stamp_at, stamp_nonce, sent_at, configuration, epoch, payment_action, receipt_minor,
         receipt_currency, institution_no, paid_at, fee, reason_sealed, late_success, named,
-        asked, next_at, account_id
+        asked, next_at, account_id, product, pay_by, payer_sealed
         FROM attempts WHERE pay_order_no = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![order.as_str()])?;
@@ -263,6 +264,14 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, SqliteFault> {
         Some(sealed) => Some(payment_action(seal, &id, &sealed)?),
         None => None,
     };
+    let payer = match columns.get::<Option<Vec<u8>>>(27)? {
+        Some(sealed) => {
+            let place = SealedPayerDetails::place(id.as_str());
+            let payer: SealedPayerDetails<'static> = open(seal, place, &sealed)?;
+            read(payer.opened())?
+        }
+        None => PayerDetails::UNKNOWN,
+    };
     let reason = columns.get::<Option<Vec<u8>>>(19)?;
     let place = attempt_reason_place(id.as_str());
     let reason = open_maybe(seal, place, reason.as_deref())?;
@@ -273,6 +282,9 @@ fn attempt(columns: &Columns<'_>, seal: &Seal) -> Result<Attempt, SqliteFault> {
         account: columns.parse(24, AccountId::parse)?,
         receiver: columns.parse(3, ReceiverId::parse)?,
         mode: columns.parse(4, named(&Mode::ALL, Mode::name))?,
+        product: columns.parse(25, ProductId::parse)?,
+        pay_by: columns.moment(26)?,
+        payer,
         amount: columns.amount(5)?,
         state: columns.parse(7, named(&AttemptState::ALL, AttemptState::name))?,
         stamp: Stamp {
@@ -311,10 +323,18 @@ fn payment_action(
 ) -> Result<PaymentAction, SqliteFault> {
     let path: SealedPaymentAction<'static> =
         open(seal, SealedPaymentAction::place(attempt.as_str()), sealed)?;
-    let way = match (path.link, path.sdk) {
-        (Some(link), None) => PaymentActionKind::Redirect(link.into()),
-        (None, Some(sdk)) => PaymentActionKind::SdkParameters(sdk.into()),
-        (Some(_), Some(_)) | (None, None) => return read(Err(())),
+    let way = match (path.link, path.sdk, path.code, path.form) {
+        (Some(link), None, None, None) => PaymentActionKind::Redirect(link.into()),
+        (None, Some(sdk), None, None) => PaymentActionKind::SdkParameters(sdk.into()),
+        (None, None, Some(code), None) => PaymentActionKind::QrCode(code.into()),
+        (None, None, None, Some((url, fields))) => PaymentActionKind::Form(PaymentForm {
+            url: url.into(),
+            fields: fields
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        }),
+        _ => return read(Err(())),
     };
     let expires = path.expires.map(Timestamp::from_ms);
     Ok(PaymentAction { way, expires })

@@ -21,8 +21,8 @@ use crate::store::sqlite::lease::lanes;
 use crate::store::sqlite::ledger::breaks;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
-    SealedOrderFields, SealedPaymentAction, attempt_reason_place, event_place, not_sealed,
-    payer_digest, seal_maybe, seal_text, target_place,
+    SealedOrderFields, SealedPayerDetails, SealedPaymentAction, attempt_reason_place, event_place,
+    not_sealed, payer_digest, seal_maybe, seal_text, target_place,
 };
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::writer::nonces::Nonce;
@@ -45,9 +45,9 @@ const UPDATE_ORDER: &str =
 const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
     account_id, receiver_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at,
     configuration, epoch, payment_action, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
-    late_success, ended_at, named, asked, next_at)
+    late_success, ended_at, named, asked, next_at, product, pay_by, payer_sealed)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)
+    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)
     ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
     sent_at = excluded.sent_at, payment_action = excluded.payment_action,
     receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
@@ -302,6 +302,13 @@ fn attempt_row(
         }
         None => None,
     };
+    let payer = match SealedPayerDetails::of(&attempt.payer) {
+        Some(payer) => {
+            let place = SealedPayerDetails::place(attempt.id.as_str());
+            Some(seal_text(seal, place, &payer)?)
+        }
+        None => None,
+    };
     let reason = attempt.reason.as_ref().map(Reason::as_str);
     let reason = seal_maybe(seal, attempt_reason_place(attempt.id.as_str()), reason)?;
     let values = vec![
@@ -335,6 +342,9 @@ fn attempt_row(
         i64::from(attempt.named).into(),
         i64::from(attempt.schedule.asked).into(),
         attempt.schedule.next.ms().into(),
+        text(attempt.product.as_str()),
+        attempt.pay_by.ms().into(),
+        payer.into(),
     ];
     let sql = UPSERT_ATTEMPT;
     Ok(RowWrite { sql, values })

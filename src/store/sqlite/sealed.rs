@@ -6,9 +6,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::evidence::{PaymentAction, PaymentActionKind};
-use crate::domain::identifiers::{MerchantId, PayOrderNo, Timestamp, hex};
+use crate::domain::identifiers::{Malformed, MerchantId, PayOrderNo, Timestamp, hex};
 use crate::domain::order::Order;
 use crate::domain::personal::MobileNo;
+use crate::domain::personal::payer_context::{
+    PayerAppId, PayerDetails, PayerDevice, PayerIdentity, PayerIp, PayerOpenId, PayerWallet,
+};
 use crate::seal::{Seal, SealBinding, SealFault, Sealed};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteFault;
@@ -49,26 +52,98 @@ impl<'a> SealedOrderFields<'a> {
     }
 }
 
+/// Name and value of a form's field.
+type FormField<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// A payment action, sealed because its link lets the holder pay.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SealedPaymentAction<'a> {
     pub(super) link: Option<Cow<'a, str>>,
     pub(super) sdk: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<Cow<'a, str>>,
+    /// The address of a form, and its names and values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) form: Option<(Cow<'a, str>, Vec<FormField<'a>>)>,
     pub(super) expires: Option<i64>,
 }
 
 impl<'a> SealedPaymentAction<'a> {
     pub(super) fn of(payment_action: &'a PaymentAction) -> Self {
-        let (link, sdk) = match &payment_action.way {
-            PaymentActionKind::Redirect(link) => (Some(Cow::from(link.as_ref())), None),
-            PaymentActionKind::SdkParameters(sdk) => (None, Some(Cow::from(sdk.as_ref()))),
+        let mut sealed = Self {
+            link: None,
+            sdk: None,
+            code: None,
+            form: None,
+            expires: payment_action.expires.map(Timestamp::ms),
         };
-        let expires = payment_action.expires.map(Timestamp::ms);
-        Self { link, sdk, expires }
+        match &payment_action.way {
+            PaymentActionKind::Redirect(link) => sealed.link = Some(link.as_ref().into()),
+            PaymentActionKind::SdkParameters(sdk) => sealed.sdk = Some(sdk.as_ref().into()),
+            PaymentActionKind::QrCode(code) => sealed.code = Some(code.as_ref().into()),
+            PaymentActionKind::Form(form) => {
+                let fields = form.fields.iter();
+                let fields = fields.map(|(name, value)| {
+                    let (name, value) = (name.as_ref(), value.as_ref());
+                    (Cow::from(name), Cow::from(value))
+                });
+                sealed.form = Some((form.url.as_ref().into(), fields.collect()));
+            }
+        }
+        sealed
     }
 
     pub(super) fn place(attempt: &str) -> SealBinding<'_> {
         let (table, row, column) = ("attempts", attempt, "handover");
+        SealBinding { table, row, column }
+    }
+}
+
+/// What is known of an attempt's payer, sealed because it is personal.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SealedPayerDetails<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ip: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wallet: Option<Cow<'a, str>>,
+    /// The payer's id in an application, and the application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<[Cow<'a, str>; 2]>,
+}
+
+impl<'a> SealedPayerDetails<'a> {
+    /// `None` if nothing is known, so that nothing is stored.
+    pub(super) fn of(payer: &'a PayerDetails) -> Option<Self> {
+        let identity = payer.identity.as_ref();
+        (*payer != PayerDetails::UNKNOWN).then(|| Self {
+            ip: payer.ip.map(|ip| ip.expose().into()),
+            device: payer.device.map(|device| device.name().into()),
+            wallet: payer.wallet.map(|wallet| wallet.name().into()),
+            identity: identity.map(|one| [one.open_id.expose().into(), one.app.as_str().into()]),
+        })
+    }
+
+    /// The values, if all are well-formed.
+    pub(super) fn opened(&self) -> Result<PayerDetails, Malformed> {
+        let [ip, device, wallet] = [&self.ip, &self.device, &self.wallet];
+        let identity = self.identity.as_ref().map(|[open_id, app]| {
+            Ok(PayerIdentity {
+                open_id: PayerOpenId::parse(open_id)?,
+                app: PayerAppId::parse(app)?,
+            })
+        });
+        Ok(PayerDetails {
+            ip: ip.as_deref().map(PayerIp::parse).transpose()?,
+            device: device.as_deref().map(PayerDevice::parse).transpose()?,
+            wallet: wallet.as_deref().map(PayerWallet::parse).transpose()?,
+            identity: identity.transpose()?,
+        })
+    }
+
+    pub(super) fn place(attempt: &str) -> SealBinding<'_> {
+        let (table, row, column) = ("attempts", attempt, "payer_sealed");
         SealBinding { table, row, column }
     }
 }

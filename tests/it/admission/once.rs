@@ -10,6 +10,7 @@ use http::Request;
 use paymux::api::Peer;
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
+use paymux::domain::personal::payer_context::PayerDetail;
 use paymux::domain::refusal::Refusal;
 use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::limits::{LimitSettings, Rate};
@@ -254,6 +255,19 @@ fn of_institutions(code: &str) -> Option<Case> {
                 institutions.get_mut(&bank()).unwrap().stopped = true;
             },
             at_bank,
+        ),
+        "app_not_enrolled" => Case::enrolled(
+            |all| {
+                let profile = all.routing.institutions.get_mut(&bank()).unwrap();
+                profile.facts.products[0].wants = &[PayerDetail::OpenId];
+            },
+            |gateway| {
+                let of_payer = json!({ "payerOpenId": "o1", "payerAppId": "wx1" });
+                with(
+                    gateway,
+                    changed(of_payer, json!({ "institutionId": "bank" })),
+                )
+            },
         ),
         "institution_not_contracted" => Case::enrolled(
             |all| {

@@ -160,6 +160,8 @@ fn accounts_and_kinds_are_printed() {
         "  merchant_id     identifier   required  \
          the account's number at the institution (merchantId)\n",
         "  keys            public keys  required  ",
+        "\nproducts\n",
+        "  STANDARD  the institution's own page or SDK  WEBVIEW, CHATBOT, NATIVE  ",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }

@@ -76,6 +76,7 @@ impl ReplayTestbed {
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         Arc::new(api(store, world, snapshot(&ONE)))
     }

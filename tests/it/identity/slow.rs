@@ -17,6 +17,7 @@ use paymux::signature::{
     verify_response,
 };
 use paymux::store::LeaseKind;
+use paymux::world::signing::SigningPool;
 
 use super::*;
 use crate::store::builders::lease;
@@ -63,6 +64,7 @@ async fn a_reply_is_signed_with_any_key() {
             .body(Bytes::from_static(b"{}"))
             .unwrap();
         sign_answer(
+            &gateway.api.world.signing,
             &platform(key),
             &request,
             "sig",
@@ -101,7 +103,8 @@ async fn a_key_signs_in_its_time() {
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
         let now = Timestamp::from_s(now_s);
-        sign_answer(&platform, &request, "sig", &mut answer, now).await;
+        let pool = &gateway.api.world.signing;
+        sign_answer(pool, &platform, &request, "sig", &mut answer, now).await;
         let input = answer.headers().get("signature-input");
         let input = input.map_or("", |input| input.to_str().unwrap());
         let named = input.split("keyid=\"").nth(1);
@@ -118,11 +121,12 @@ fn a_fast_key_needs_no_permit() {
     let request = draft(&gateway, merchant).by(merchant);
     for algorithm in ["ed25519", "ecdsa-p256-sha256"] {
         let (key, _) = pair("platform", algorithm);
-        assert!(key.permits().is_none());
+        assert!(!key.is_slow());
         let mut answer = Response::new(Bytes::new());
         let json = "application/json".parse().unwrap();
         answer.headers_mut().insert("content-type", json);
         crate::world::test_gateway::now(sign_answer(
+            &gateway.api.world.signing,
             &platform(key),
             &request,
             "sig",
@@ -140,15 +144,18 @@ async fn a_slow_key_signs_with_a_permit() {
     let (gateway, merchant) = (gateway(), key_of("ed25519"));
     let request = draft(&gateway, merchant).by(merchant);
     let (key, _) = pair("platform", "rsa-pss-sha512");
-    let permits = Arc::clone(key.permits().unwrap());
-    let all = u32::try_from(permits.available_permits()).unwrap();
-    assert!(all >= 1);
+    assert!(key.is_slow());
+    let pool = SigningPool::new(1);
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let held = pool.place().await.unwrap();
     let platform = platform(key);
     let mut answer = Response::new(Bytes::new());
     let json = "application/json".parse().unwrap();
     answer.headers_mut().insert("content-type", json);
-    let held = permits.acquire_many(all).await.unwrap();
+    let mut held = Box::pin(held.sign(move || wait.recv()));
+    assert!(still_waits(held.as_mut()).await, "the pool is busy");
     let mut signing = Box::pin(sign_answer(
+        &pool,
         &platform,
         &request,
         "sig",
@@ -161,14 +168,13 @@ async fn a_slow_key_signs_with_a_permit() {
         assert!(waits, "it did not wait for its permit");
         tokio::task::yield_now().await;
     }
-    drop(held);
+    go.send(()).unwrap();
     signing.await;
     assert!(answer.headers().contains_key("signature"));
-    assert_eq!(permits.available_permits(), usize::try_from(all).unwrap());
 }
 
 /// Polls once; whether it is still pending.
-async fn still_waits(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+async fn still_waits<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
     std::future::poll_fn(|task| std::task::Poll::Ready(future.as_mut().poll(task).is_pending()))
         .await
 }

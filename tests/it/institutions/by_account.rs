@@ -39,6 +39,7 @@ fn waiting_at_tiny() -> (TestGateway, String) {
             institution: tiny.id.clone(),
             role: AccountRole::Direct,
             receiver: ReceiverId::parse("M1-at-bank").unwrap(),
+            apps: Vec::new(),
             credentials: Credentials::default(),
         };
         let key = (tiny.id.clone(), profile.id.clone());

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind};
+use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind, Reversal};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
+    ProductId, ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
 };
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, OrderTerms};
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::PayerDetails;
 use paymux::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use paymux::domain::schedule::Schedule;
 use paymux::institution::{Call, Operation, Unverified};
@@ -160,6 +161,10 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
     };
     match finding {
         Finding::NotSent => "not_sent".to_owned(),
+        Finding::NotExecuted(why) => format!("not_executed {}", why.word()),
+        Finding::Reversed(Reversal::Unpaid) => "reversed".to_owned(),
+        Finding::Reversed(Reversal::Returned(receipt)) => format!("returned {}", receipt.amount),
+        Finding::Hint => "hint".to_owned(),
         Finding::Refused(reason) => format!("refused {}", reason.as_str()),
         Finding::Accepted(None) => "accepted".to_owned(),
         Finding::Accepted(Some(payment_action)) => {
@@ -171,6 +176,15 @@ pub(super) fn describe(read: &Result<Evidence, Unverified>) -> String {
                 PaymentActionKind::Redirect(link) => format!("accepted link {link}{until}"),
                 PaymentActionKind::SdkParameters(parameters) => {
                     format!("accepted sdk {parameters}{until}")
+                }
+                PaymentActionKind::QrCode(code) => format!("accepted code {code}{until}"),
+                PaymentActionKind::Form(form) => {
+                    let fields = form
+                        .fields
+                        .iter()
+                        .map(|(name, value)| format!("{name}={value}"));
+                    let fields = fields.collect::<Vec<_>>().join("&");
+                    format!("accepted form {} {fields}{until}", form.url)
                 }
             }
         }
@@ -255,6 +269,9 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         account: AccountId::parse(ACCOUNT).unwrap(),
         receiver: ReceiverId::parse(ACCOUNT).unwrap(),
         mode,
+        product: ProductId::parse("STANDARD").unwrap(),
+        pay_by: now.plus(std::time::Duration::from_mins(15)),
+        payer: PayerDetails::UNKNOWN,
         amount,
         state,
         stamp,

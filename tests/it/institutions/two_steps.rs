@@ -22,8 +22,8 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::{CallbackPath, Facts, Mode};
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, SendOptions, call_institution, send_once};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, Operation, Outgoing,
-    ProvenCallback, STEPS_MAX, Step, Unverified, kind,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
+    Operation, Outgoing, ProvenCallback, STEPS_MAX, Step, Unverified, kind,
 };
 use paymux::world::{
     Outbound, OutboundOptions, OutboundParty, Permit, PermitUnavailable, SendError, World,
@@ -112,7 +112,7 @@ impl TinyDialect {
             id: InstitutionId::parse("harbour").unwrap(),
             facts: Facts {
                 callback_path: CallbackPath::OfAccount,
-                ..kind("standard").unwrap().facts.clone()
+                ..kind("standard").unwrap().facts()
             },
             secret: HmacKey::new(b"a secret of thirty-two bytes ok."),
             quirk,
@@ -181,6 +181,10 @@ impl TinyDialect {
 impl Institution for TinyDialect {
     fn id(&self) -> &InstitutionId {
         &self.id
+    }
+
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
     }
 
     fn facts(&self) -> &Facts {

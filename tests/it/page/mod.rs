@@ -16,6 +16,7 @@ use paymux::domain::institutions::{BusinessType, Mode};
 use paymux::domain::merchant::Admission;
 use paymux::domain::order::CloseReason;
 use paymux::flow::call_institution::{CREATE_TIMEOUTS, call_institution};
+use paymux::flow::start_attempt::{OrderOutcome, OrderReply};
 use paymux::institution::{Call, Operation};
 use paymux::world::SendError;
 
@@ -370,7 +371,8 @@ async fn an_order_that_is_closing_has_no_link() {
     let api = api(&order, lost());
     let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
     assert_ne!(head(&answer, "location"), LINK);
-    let shown = paymux::api::order::reply::pay_url(&api.snapshot, &order).unwrap();
+    let reply = OrderReply::of(order, OrderOutcome::Pending);
+    let shown = paymux::api::order::reply::pay_url(&api.snapshot, &reply).unwrap();
     assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");
 }
 

@@ -20,19 +20,20 @@ use paymux::domain::evidence::{
 };
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
-    ReceiverId, Timestamp, Uptime,
+    ProductId, ReceiverId, Timestamp, Uptime,
 };
 use paymux::domain::institutions::{
-    AmountRange, BusinessType, CallbackPath, Contract, Credentials, Facts, Mode, Payers,
+    AmountRange, BusinessType, Contract, Credentials, Ending, Facts, Mode, Payers, Product,
     RefundKinds, RefundRules, Route, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
 use paymux::domain::order::{Applied, CloseReason, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::PayerDetails;
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, Operation, Outgoing,
-    ProvenCallback, Step, Unverified,
+    Acknowledgement, Call, CallState, Callback, Effect, Host, Institution, InstitutionKind,
+    Operation, Outgoing, ProvenCallback, Step, Unverified, kind,
 };
 use paymux::signature::{KeyRing, SigningKey};
 use paymux::store::{Changes, Committed, OrderKey, Orders, Store, StoreError};
@@ -43,6 +44,7 @@ use paymux::world::{
     World,
 };
 
+use crate::world::fake_institution::{facts_of, only_product};
 use crate::world::memory::MemoryStore;
 
 pub(super) const NOW: Timestamp = Timestamp::from_s(1_795_278_600);
@@ -50,15 +52,11 @@ pub(super) const LINK: &str = "https://harbour.example/cashier?order=1&sign=abc"
 pub(super) const HOSTILE: &str = "<script>alert('1')</script>\"&\u{202e}";
 
 pub(super) fn facts() -> Facts {
-    Facts {
-        visibility_ms: 60_000,
-        can_close: true,
-        remembers_close: true,
-        repeatable_create: true,
-        repeatable_refund: true,
-        calls_per_second: 50,
-        callback_path: CallbackPath::OfInstitution,
-    }
+    let product = Product {
+        ending: Ending::RememberedClose,
+        ..only_product(Duration::from_mins(1))
+    };
+    facts_of(product, true)
 }
 
 pub(super) fn institution(
@@ -131,6 +129,8 @@ pub(super) fn routing() -> RoutingTable {
             account: AccountId::parse("acct").unwrap(),
             receiver: ReceiverId::parse("acct").unwrap(),
             modes: Mode::ALL.to_vec(),
+            products: vec![ProductId::parse("STANDARD").unwrap()],
+            fee: None,
             transaction_types: vec![TransactionType::PasswordPay],
             stopped: false,
             sums: vec![sums(1)],
@@ -187,6 +187,8 @@ pub(super) fn start(institution: &str, mode: Mode) -> NewAttempt {
         account: AccountId::parse("acct").unwrap(),
         receiver: ReceiverId::parse("acct").unwrap(),
         mode,
+        product: facts().products[0],
+        payer: PayerDetails::UNKNOWN,
         stamp: Stamp {
             now: NOW,
             nonce: [1; 10],
@@ -332,6 +334,10 @@ impl Institution for LinkInstitution {
     fn id(&self) -> &InstitutionId {
         &self.0
     }
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
+    }
+
     fn facts(&self) -> &Facts {
         &self.1
     }
@@ -453,6 +459,7 @@ pub(super) fn api(order: &Order, wire: SendError) -> Api {
         signals: Arc::default(),
         exchange_log: Arc::new(NoRecorder),
         disk: Arc::default(),
+        signing: Arc::default(),
     };
     let held = Arc::new(OneOrderStore(Mutex::new(order.clone())));
     let store = Store {

@@ -5,17 +5,19 @@ mod circuit_breaker;
 mod half_open;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use paymux::domain::amount::{Amount, CNY, Currency};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use paymux::domain::institutions::{
-    AmountRange, CallEnd, CallPurpose, Health, IneligibleReason, Mode, OfferQuery, Payers,
-    RoutingTable, TransactionType,
+    AmountRange, CallEnd, CallPurpose, Health, IneligibleReason, Mode, OfferQuery, PayerTelling,
+    Payers, RoutingTable, TransactionType,
 };
 use paymux::domain::merchant::Admission;
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::{PayerDetail, PayerDetails, PayerWallet};
 use paymux::flow::configuration_snapshot::ConfigurationSnapshot;
 use paymux::health::HealthTracker;
 use paymux::world::Clock;
@@ -38,6 +40,17 @@ fn id(name: &str) -> InstitutionId {
     InstitutionId::parse(name).unwrap()
 }
 
+/// Reasons that a list does not know yet, because the payer's surroundings follow with the choice.
+const OF_SURROUNDINGS: [IneligibleReason; 2] = [
+    IneligibleReason::NotInThisWallet,
+    IneligibleReason::PayerContextMissing,
+];
+
+const IN_NO_WALLET: PayerDetails = PayerDetails {
+    wallet: Some(PayerWallet::None),
+    ..PayerDetails::UNKNOWN
+};
+
 /// 12.30 at noon in Shanghai, as in the tests' orders.
 fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
     OfferQuery {
@@ -46,6 +59,9 @@ fn wanted<'a>(merchant: &'a MerchantId, payer: &'a MobileNo) -> OfferQuery<'a> {
         amount: Amount::parse("12.30", CNY).unwrap(),
         transaction_type: TransactionType::PasswordPay,
         mode: None,
+        surroundings: &IN_NO_WALLET,
+        telling: PayerTelling::Complete,
+        expires: Timestamp::from_ms(START_MS + 900_000),
         now: Timestamp::from_ms(START_MS),
     }
 }
@@ -56,6 +72,7 @@ fn bring_about(reason: IneligibleReason, name: &str, routing: &mut RoutingTable)
     let merchant = routing.merchants.get_mut(&m1).unwrap();
     let institution = routing.institutions.get_mut(&bank).unwrap();
     let key = (m1, bank.clone());
+    let product = &mut institution.facts.products[0];
     let mut contract = routing.contracts.get_mut(&key);
     let mut route = routing
         .routes
@@ -81,6 +98,9 @@ fn bring_about(reason: IneligibleReason, name: &str, routing: &mut RoutingTable)
             contract.sums[0].minor_min = 100_000;
         }
         (IneligibleReason::AmountAboveLimit, _, Some(route)) => route.sums = vec![up_to(1_000)],
+        (IneligibleReason::NotInThisWallet, ..) => product.wallets = &[PayerWallet::WeChat],
+        (IneligibleReason::PayerContextMissing, ..) => product.wants = &[PayerDetail::OpenId],
+        (IneligibleReason::OrderExpiresSoon, ..) => product.least_left = Duration::from_hours(1),
         (IneligibleReason::ContractStopped, Some(contract), _) => contract.stopped = true,
         (IneligibleReason::RouteStopped, _, Some(route)) => route.stopped = true,
         (IneligibleReason::InstitutionDown, ..) => institution.stopped = true,
@@ -284,7 +304,7 @@ fn any_snapshot(dice: &mut SeededRandom) -> (ConfigurationSnapshot, Vec<&'static
     for (name, _) in THREE {
         // The merchant itself is admitted, or every request would be refused.
         for reason in &IneligibleReason::ALL[1..] {
-            if !dice.one_in(12) {
+            if !dice.one_in(12) || OF_SURROUNDINGS.contains(reason) {
                 continue;
             }
             if *reason == IneligibleReason::InstitutionUnhealthy {
@@ -354,7 +374,8 @@ fn every_endpoint_judges_as_the_list_does() {
         }
     }
     // All but the merchant's own suspension, which is checked first, and no reason at all.
-    assert_eq!(seen.len(), IneligibleReason::ALL.len(), "{seen:?}");
+    let all = IneligibleReason::ALL.len() - OF_SURROUNDINGS.len();
+    assert_eq!(seen.len(), all, "{seen:?}");
 }
 
 /// R-A2.4.1-3a: first the institution this payer last paid through, whatever was tried since and

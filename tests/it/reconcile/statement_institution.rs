@@ -216,6 +216,7 @@ impl ReconciliationTestbed {
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         Self {
             snapshot: snapshot(&desk.key),

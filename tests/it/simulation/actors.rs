@@ -16,10 +16,10 @@ use paymux::domain::amount::CNY;
 use paymux::domain::attempt::Stamp;
 use paymux::domain::evidence::{Evidence, EvidenceSubject, Finding, Reason};
 use paymux::domain::identifiers::{InstitutionId, MerchantId, Timestamp, Uptime};
-use paymux::domain::institutions::Facts;
+use paymux::domain::institutions::{CreateSend, Facts, Product, Visibility};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Callback, Host, Institution, Operation, ProvenCallback, Step,
-    Unverified,
+    Acknowledgement, Call, CallState, Callback, Host, Institution, InstitutionKind, Operation,
+    ProvenCallback, Step, Unverified, kind,
 };
 use paymux::world::sends::{InFlightSend, SendLog, Sends};
 use paymux::world::{
@@ -133,6 +133,11 @@ pub(crate) enum AdapterFlaw {
     AcknowledgesAlways,
 }
 
+fn with_product(mut facts: Facts, change: impl Fn(&mut Product)) -> Facts {
+    facts.products.iter_mut().for_each(change);
+    facts
+}
+
 /// The plain adapter with a flaw.
 pub(crate) struct FlawedAdapter {
     plain: PlainAdapter,
@@ -143,13 +148,14 @@ impl FlawedAdapter {
     pub(crate) fn new(id: InstitutionId, facts: Facts, flaw: AdapterFlaw) -> Self {
         let facts = match flaw {
             AdapterFlaw::NoWait => Facts {
-                visibility_ms: 0,
-                ..facts
+                refund_visibility: Duration::ZERO,
+                ..with_product(facts, |product| {
+                    product.visibility = Visibility::AfterSend(Duration::ZERO);
+                })
             },
-            AdapterFlaw::RepeatsCreates => Facts {
-                repeatable_create: true,
-                ..facts
-            },
+            AdapterFlaw::RepeatsCreates => {
+                with_product(facts, |product| product.create = CreateSend::Repeatable)
+            }
             AdapterFlaw::RepeatsRefunds => Facts {
                 repeatable_refund: true,
                 ..facts
@@ -173,6 +179,10 @@ impl FlawedAdapter {
 impl Institution for FlawedAdapter {
     fn id(&self) -> &InstitutionId {
         self.plain.id()
+    }
+
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
     }
 
     fn facts(&self) -> &Facts {

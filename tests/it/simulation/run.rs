@@ -382,6 +382,7 @@ impl SimulationRun {
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         let fault_injector = Arc::new(fault_injector);
         let api = api(fault_injector.handles(), world, snapshot);

@@ -185,6 +185,7 @@ impl PollingTestbed {
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         let both = [
             ("silent", FakeInstitutionAbility::ALL),

@@ -229,6 +229,7 @@ impl DeliveryTestbed {
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         let snapshot: Arc<ConfigurationSnapshot> = Arc::new(snapshot(&[]));
         let metrics = Arc::new(Metrics::new().unwrap());

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use paymux::domain::amount::{Amount, CNY, Fee};
 use paymux::domain::attempt::{Epoch, Stamp};
@@ -15,12 +16,15 @@ use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, FreshNonce, InstitutionId, KeyId, MerchantId,
     MerchantOrderNo, PayOrderNo, ReceiverId, Timestamp,
 };
-use paymux::domain::institutions::{BusinessType, CallbackPath, Facts, Mode, TransactionType};
+use paymux::domain::institutions::{BusinessType, Facts, Mode, TransactionType};
 use paymux::domain::order::{Applied, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
+use paymux::domain::personal::payer_context::PayerDetails;
 use paymux::store::outbox::{DESTINATION_SHARE, DeliveryShares};
 use paymux::store::unresolved::LaneShares;
 use paymux::store::{Committed, Lease, LeaseKind, Store, StoreError};
+
+use crate::world::fake_institution::{facts_of, only_product};
 
 /// The payer's phone number in every order here.
 pub(crate) const MOBILE: &str = "13812345678";
@@ -100,6 +104,8 @@ pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> NewAttempt {
         account: AccountId::parse("ACC-1").unwrap(),
         receiver: ReceiverId::parse("ACC-1").unwrap(),
         mode: Mode::Webview,
+        product: facts().products[0],
+        payer: PayerDetails::UNKNOWN,
         stamp: Stamp {
             now: at(1),
             nonce: draw(n + 1_000),
@@ -110,15 +116,7 @@ pub(crate) fn start(n: u32, through: &str, epoch: Epoch) -> NewAttempt {
 }
 
 pub(crate) fn facts() -> Facts {
-    Facts {
-        visibility_ms: 60_000,
-        can_close: true,
-        remembers_close: false,
-        repeatable_create: true,
-        repeatable_refund: true,
-        calls_per_second: 100,
-        callback_path: CallbackPath::OfInstitution,
-    }
+    facts_of(only_product(Duration::from_mins(1)), true)
 }
 
 pub(crate) fn accepted() -> Finding {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paymux::domain::identifiers::{OrderKey, PayOrderNo, Timestamp, Uptime};
+use paymux::domain::institutions::MessageFormat;
 use paymux::domain::order::Order;
 use paymux::domain::verification::Breach;
 use paymux::flow::exchange_log::block::{OPEN_MAX, OpenBlock};
@@ -194,6 +195,7 @@ async fn the_callback_that_paid_is_always_shown() {
         let entry = ExchangeEntry {
             is_unproven: n < unproven,
             is_paying: n == unproven + many,
+            format: MessageFormat::INTERFACE,
             ..entry(ours(&order), at(1), n, 16)
         };
         if let Some(full) = open.append(&entry, Uptime::from_ms(0)).unwrap() {
@@ -486,6 +488,7 @@ async fn what_finds_no_room_is_dropped_and_counted() {
     }
     let paying = ExchangeEntry {
         is_paying: true,
+        format: MessageFormat::INTERFACE,
         what: "callback".to_owned(),
         ..entry(somebodys(1), clock.now(), many, 16)
     };

@@ -236,6 +236,8 @@ fn one_chain(file: &Connection) {
     file.execute_batch(
         "DELETE FROM audit WHERE actor = 'store'; UPDATE audit SET chain_id = 'old';
          ALTER TABLE audit DROP COLUMN version; ALTER TABLE nodes DROP COLUMN lanes;
+         ALTER TABLE attempts DROP COLUMN product; ALTER TABLE attempts DROP COLUMN pay_by;
+         ALTER TABLE attempts DROP COLUMN payer_sealed;
          ALTER TABLE refunds RENAME COLUMN staff TO operator;
          ALTER TABLE journal RENAME COLUMN kind TO happening; PRAGMA user_version = 18;",
     )

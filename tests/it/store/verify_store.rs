@@ -133,7 +133,7 @@ async fn each_damage_is_named() {
 ("DROP INDEX attempts_live; INSERT INTO attempts SELECT pay_order_no, 2,
             substr(attempt_id, 1, 26) || 'Z', institution_id, account_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at,
             configuration, epoch, payment_action, receipt_minor, receipt_currency, institution_no, paid_at,
-            late_success, ended_at, named, reason_sealed, asked, next_at, fee, receiver_id FROM attempts WHERE state = 'ACCEPTED'",
+            late_success, ended_at, named, reason_sealed, asked, next_at, fee, receiver_id, product, pay_by, payer_sealed FROM attempts WHERE state = 'ACCEPTED'",
 &["FILE", "A2", "L2"]),
 ("UPDATE orders SET due_at = NULL", &["A6"]),
 ("UPDATE events SET due_at = NULL", &["Z3"]),

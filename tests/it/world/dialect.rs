@@ -17,8 +17,8 @@ use paymux::domain::evidence::{
 use paymux::domain::identifiers::{AttemptId, InstitutionId, ReceiverId, RefundOrderNo, Timestamp};
 use paymux::domain::institutions::{Facts, Mode};
 use paymux::institution::{
-    Acknowledgement, Call, CallState, Callback, Host, Institution, Outgoing, ProvenCallback, Step,
-    Unverified,
+    Acknowledgement, Call, CallState, Callback, Host, Institution, InstitutionKind, Outgoing,
+    ProvenCallback, Step, Unverified, kind,
 };
 
 /// The header that authenticates the sender.
@@ -141,6 +141,10 @@ fn payment_action(body: &Value) -> Option<PaymentAction> {
 impl Institution for PlainAdapter {
     fn id(&self) -> &InstitutionId {
         &self.id
+    }
+
+    fn kind(&self) -> &'static InstitutionKind {
+        kind("standard").unwrap()
     }
 
     fn facts(&self) -> &Facts {

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use paymux::domain::amount::{CNY, Currency};
-use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId, ReceiverId};
+use paymux::domain::identifiers::{AccountId, InstitutionId, MerchantId, ProductId, ReceiverId};
 use paymux::domain::institutions::{
     AmountRange, Contract, Credentials, InstitutionProfile, Mode, Payers, RefundKinds, RefundRules,
     Route, RoutingTable, TransactionType,
@@ -170,6 +170,8 @@ fn contract(merchant: &str, institution: &str) -> Contract {
         account: AccountId::parse("shop").unwrap(),
         receiver: ReceiverId::parse(&format!("{merchant}-at-{institution}")).unwrap(),
         modes: vec![Mode::Webview, Mode::Native],
+        products: vec![ProductId::parse("STANDARD").unwrap()],
+        fee: None,
         transaction_types: TransactionType::ALL.to_vec(),
         stopped: false,
         sums: vec![up_to(1_000_000)],

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
 use paymux::domain::identifiers::{OrderKey, Timestamp};
+use paymux::domain::institutions::MessageFormat;
 use paymux::store::StoreError;
 use paymux::store::exchange_log::{Block, ExchangeLog, Removed};
 use paymux::world::exchange_log::{ExchangeEntry, RequestCopy};
@@ -68,6 +69,7 @@ pub(crate) fn entry(about: OrderKey, at: Timestamp, n: u32, noise: usize) -> Exc
         result: "E3 accepted".to_owned(),
         is_unproven: false,
         is_paying: false,
+        format: MessageFormat::INTERFACE,
         request: RequestCopy::of(&request.unwrap(), target),
         reply: None,
     }

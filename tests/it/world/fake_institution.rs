@@ -2,11 +2,14 @@
 //! callback for every payment until it is acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use paymux::domain::identifiers::InstitutionId;
-use paymux::domain::institutions::{CallbackPath, Facts};
+use paymux::domain::institutions::{
+    CallbackPath, CreateSend, Ending, Facts, Product, Rates, Visibility,
+};
 use serde_json::{Value, json};
 
 use super::dialect::{LINK_LIFE_MS, PROOF, proof, proven};
@@ -14,6 +17,35 @@ use super::fake_refunds::FakeRefunds;
 
 /// The longest time a message is in flight; every institution's visibility limit is longer.
 pub(crate) const FLIGHT_MS_MAX: i64 = 20_000;
+
+/// After this, "not found" means "never arrived".
+const VISIBLE_AFTER: Duration = Duration::from_millis(FLIGHT_MS_MAX.unsigned_abs() + 10_000);
+
+/// A product that serves every payer in every mode, may be repeated and closed.
+pub(crate) fn only_product(visible_after: Duration) -> Product {
+    Product {
+        create: CreateSend::Repeatable,
+        ending: Ending::Close,
+        ..Product::plain("STANDARD", Visibility::AfterSend(visible_after))
+    }
+}
+
+/// What an institution with one product declares.
+pub(crate) fn facts_of(product: Product, repeatable_refund: bool) -> Facts {
+    Facts {
+        refund_visibility: match product.visibility {
+            Visibility::AfterSend(limit) | Visibility::AfterDeadline(limit) => limit,
+            Visibility::AfterStatement => VISIBLE_AFTER,
+        },
+        products: vec![product],
+        repeatable_refund,
+        rates: Rates {
+            calls_per_second: 100,
+            refund_question_gap: Duration::ZERO,
+        },
+        callback_path: CallbackPath::OfInstitution,
+    }
+}
 
 /// The optional abilities of an institution's dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +75,21 @@ impl FakeInstitutionAbility {
     };
 
     pub(crate) fn facts(self) -> Facts {
-        Facts {
-            visibility_ms: u64::try_from(FLIGHT_MS_MAX).unwrap() + 10_000,
-            can_close: self.can_close,
-            remembers_close: self.remembers_close,
-            repeatable_create: self.repeatable_create,
-            repeatable_refund: self.repeatable_refund,
-            calls_per_second: 100,
-            callback_path: CallbackPath::OfInstitution,
-        }
+        let ending = match (self.can_close, self.remembers_close) {
+            (true, true) => Ending::RememberedClose,
+            (true, false) => Ending::Close,
+            (false, _) => Ending::Never,
+        };
+        let product = Product {
+            create: if self.repeatable_create {
+                CreateSend::Repeatable
+            } else {
+                CreateSend::Once
+            },
+            ending,
+            ..only_product(VISIBLE_AFTER)
+        };
+        facts_of(product, self.repeatable_refund)
     }
 }
 

@@ -124,6 +124,7 @@ impl TestGateway {
             signals: Arc::default(),
             exchange_log: Arc::new(NoRecorder),
             disk: Arc::default(),
+            signing: Arc::default(),
         };
         let api = api(memory.handles(), world, snapshot);
         Self {

@@ -40,7 +40,7 @@ pub(crate) fn institution(
     ConfiguredInstitution {
         id: InstitutionId::parse(id).unwrap(),
         callback_origin: callback_origin.to_owned(),
-        facts: kind("standard").unwrap().facts.clone(),
+        facts: kind("standard").unwrap().facts(),
         values: SettingValues::default().with("url", url),
         accounts,
     }
