@@ -2,6 +2,7 @@
 //! the same way for every family of calls.
 
 pub(in crate::flow) mod executor;
+mod make_action;
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::Response;
 use crate::domain::attempt::{AttemptState, Stamp};
 use crate::domain::change::Change;
 use crate::domain::evidence::{
-    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
 };
 use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, OrderKey, Timestamp};
 use crate::domain::institutions::{CallEnd, CallPurpose};
@@ -24,6 +25,7 @@ use crate::world::sends::InFlightSend;
 use crate::world::signing::{SigningOverloaded, SigningPlace, SigningPool};
 use crate::world::{CallTimeouts, Permit, PermitUnavailable, World};
 use executor::{Conversation, Failure, Start, execute, sign_in};
+pub use make_action::make_action;
 
 /// How long a payer waits for the payment action; after that the reply is "pending" (R-6.4-1a).
 pub const CREATE_TIMEOUTS: CallTimeouts = timeouts(5_000, 6_000);
@@ -118,41 +120,6 @@ pub async fn send_once(
         place: send.place,
     };
     PaymentCall { adapter, call }.carry_out(world, how).await
-}
-
-/// Makes the payment action of a create that sends nothing; `None` if it cannot be signed now, or if
-/// the adapter would send something after all.
-pub async fn make_action(
-    world: &World,
-    adapter: &dyn Institution,
-    create: &Call<'_>,
-    place: Option<SigningPlace>,
-) -> Option<PaymentAction> {
-    let stamp = Stamp {
-        now: world.clock.now(),
-        nonce: world.entropy.draw(),
-    };
-    let (id, made) = (
-        adapter.id(),
-        PaymentCall {
-            adapter,
-            call: create,
-        },
-    );
-    match made.begin(stamp, &world.signing, place).await {
-        Step::Done(Evidence {
-            finding: Finding::Accepted(Some(action)),
-            ..
-        }) => Some(action),
-        Step::Done(_) | Step::Send(_) => {
-            tracing::error!(institution.id = %id, "a product that sends nothing made no payment action");
-            None
-        }
-        Step::Unmade(why) => {
-            tracing::error!(institution.id = %id, %why, "a payment action could not be signed");
-            None
-        }
-    }
 }
 
 /// Sends one query or close with a permit acquired before: for bulk polling, which would be

@@ -1,12 +1,13 @@
 //! Selects an institution for an order.
 
+mod next_step;
+
 use std::time::Duration;
 
-use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::change::ChangeCause;
-use crate::domain::identifiers::{InstitutionId, Timestamp};
-use crate::domain::institutions::{BusinessType, CreateSend, Mode, Product};
-use crate::domain::order::{NewAttempt, Order, OrderState};
+use crate::domain::identifiers::InstitutionId;
+use crate::domain::institutions::{BusinessType, Mode, Product};
+use crate::domain::order::{Order, OrderState};
 use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
@@ -14,8 +15,9 @@ use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refus
 use crate::flow::call_institution::begin_create;
 use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
 use crate::flow::read_order::OrderReference;
+use crate::flow::select_institution::next_step::{SelectionStep, next_step};
 use crate::flow::start_attempt::{
-    CreatePermits, OrderReply, begin, carry_out_create, current_reply, is_usable, new_attempt,
+    CreatePermits, OrderReply, begin, carry_out_create, current_reply,
 };
 use crate::health::ProbePermit;
 use crate::store::OrderKey;
@@ -26,9 +28,6 @@ const ROUNDS_MAX: u32 = 3;
 
 /// A decision is repeated if waiting for the permit took at least this long.
 const DECIDED_FOR: Duration = Duration::from_millis(100);
-
-/// How long after a repeated create the next repeat may follow.
-const REPEAT_CREATE_AFTER: Duration = Duration::from_secs(5);
 
 /// Selects an institution for an order, on behalf of the merchant (with a nonce to spend) or of the
 /// payer on our page.
@@ -178,77 +177,4 @@ async fn carry_out(
         }
     }
     Err(refuse(store, Refusal::Contended, cause, world.clock.now()).await)
-}
-
-/// The next step that a selection requires.
-enum SelectionStep {
-    /// Reply with the stored state.
-    Answer,
-    /// Start a new attempt.
-    Start(Box<NewAttempt>),
-    /// Repeat the create of the same attempt: the institution returns the same payment action (A3).
-    CreateAgain,
-    /// The live attempt must be closed first (A2).
-    CloseFirst,
-    /// The merchant has no contract with the institution.
-    NotContracted,
-}
-
-impl SelectionStep {
-    /// Whether the step calls the institution, so that a permit must be acquired first.
-    fn calls(&self) -> bool {
-        match self {
-            Self::Start(_) | Self::CreateAgain => true,
-            Self::Answer | Self::CloseFirst | Self::NotContracted => false,
-        }
-    }
-}
-
-fn next_step(
-    scope: FlowScope<'_>,
-    order: &Order,
-    choice: &Choice,
-    payer: &PayerDetails,
-) -> SelectionStep {
-    if order.state != OrderState::Open {
-        return SelectionStep::Answer;
-    }
-    let now = scope.world.clock.now();
-    let Some(live) = order.live_attempt() else {
-        return match new_attempt(scope, &order.terms.merchant, choice, payer) {
-            Some(attempt) => SelectionStep::Start(Box::new(attempt)),
-            None => SelectionStep::NotContracted,
-        };
-    };
-    let same = live.institution == choice.institution && live.mode == choice.mode;
-    let adapter = scope.snapshot.adapters.get(&live.institution);
-    let create = adapter.map(|adapter| adapter.facts().product(&live.product).create);
-    let repeatable = create == Some(CreateSend::Repeatable);
-    match live.state {
-        AttemptState::Accepted if same && is_usable(live, now) => SelectionStep::Answer,
-        // Its payment action is made for each answer.
-        AttemptState::Accepted if same && create == Some(CreateSend::Nothing) => {
-            SelectionStep::Answer
-        }
-        AttemptState::Accepted if same && was_repeated_lately(live, now) => SelectionStep::Answer,
-        AttemptState::Accepted if same && !order.accepts_attempts(now) => SelectionStep::Answer,
-        AttemptState::Accepted if same && repeatable => SelectionStep::CreateAgain,
-        AttemptState::Intent | AttemptState::Unknown | AttemptState::Closing if same => {
-            SelectionStep::Answer
-        }
-        AttemptState::Intent
-        | AttemptState::Unknown
-        | AttemptState::Accepted
-        | AttemptState::Closing
-        | AttemptState::Paid
-        | AttemptState::Failed
-        | AttemptState::Closed => SelectionStep::CloseFirst,
-    }
-}
-
-/// Whether its create was repeated within [`REPEAT_CREATE_AFTER`]: each repeat calls the
-/// institution, so a payer who keeps retrying must not overload it.
-fn was_repeated_lately(live: &Attempt, now: Timestamp) -> bool {
-    let is_recent = now >= live.sent_at && now.since(live.sent_at) < REPEAT_CREATE_AFTER;
-    live.sent_at > live.stamp.now && is_recent
 }

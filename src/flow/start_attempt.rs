@@ -1,25 +1,25 @@
 //! An attempt from its intent to the institution's reply: commit the intent, send the call, apply
 //! the reply. Used by orders that name their institution and by selections.
 
+mod current_reply;
 mod order_reply;
 mod permits;
 
 use crate::domain::attempt::Stamp;
 use crate::domain::change::Change;
 use crate::domain::identifiers::{AttemptId, MerchantId};
-use crate::domain::institutions::CreateSend;
 use crate::domain::order::{NewAttempt, Order};
 use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, commit, refuse};
 use crate::flow::apply_evidence::{EvidenceOutcome, apply_evidence};
-use crate::flow::call_institution::{SendOptions, make_action, send_once};
+use crate::flow::call_institution::{SendOptions, send_once};
 use crate::flow::judge::Choice;
 use crate::health::ProbePermit;
 use crate::institution::Operation;
 use crate::world::sends::InFlightSend;
-use crate::world::signing::SigningPlace;
+pub(in crate::flow) use current_reply::current_reply;
 pub(in crate::flow) use order_reply::is_usable;
 pub use order_reply::{OrderOutcome, OrderReply};
 pub(in crate::flow) use permits::CreatePermits;
@@ -71,35 +71,6 @@ pub(in crate::flow) async fn begin(
         return Err(refuse(scope.store, Refusal::Unavailable, cause, now).await);
     }
     commit(scope.store, change).await
-}
-
-/// The current state of an order. The payment action of a product that sends nothing is made for this
-/// reply: an address or order string that was signed earlier may be too old.
-pub(in crate::flow) async fn current_reply(
-    scope: FlowScope<'_>,
-    order: Order,
-    place: Option<SigningPlace>,
-) -> OrderReply {
-    let FlowScope {
-        world, snapshot, ..
-    } = scope;
-    let now = world.clock.now();
-    if !order.accepts_attempts(now) {
-        return OrderReply::current(order, now);
-    }
-    let waiting = order.waiting_attempt().filter(|one| now < one.pay_by);
-    let adapter = waiting.and_then(|one| snapshot.adapters.get(&one.institution));
-    let Some((attempt, adapter)) = waiting.zip(adapter) else {
-        return OrderReply::current(order, now);
-    };
-    if adapter.facts().product(&attempt.product).create != CreateSend::Nothing {
-        return OrderReply::current(order, now);
-    }
-    let create = snapshot.call(Operation::Create, attempt, &order.terms);
-    match make_action(world, adapter.as_ref(), &create, place).await {
-        Some(made) => OrderReply::payable(order, made),
-        None => OrderReply::pending(order),
-    }
 }
 
 /// Carries out what a commit has begun: the create that it registered, or none, where nothing is sent.

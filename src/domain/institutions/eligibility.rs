@@ -5,6 +5,8 @@
 //! depend on this order, then temporary ones. A reported reason means that none of the earlier ones
 //! holds.
 
+mod product_choice;
+
 use crate::domain::amount::{Amount, Currency};
 use crate::domain::identifiers::{InstitutionId, MerchantId, Timestamp};
 use crate::domain::institutions::{
@@ -14,6 +16,7 @@ use crate::domain::institutions::{
 use crate::domain::merchant::Admission;
 use crate::domain::personal::MobileNo;
 use crate::domain::personal::payer_context::PayerDetails;
+use product_choice::{no_product_reason, product};
 
 /// Why an institution is not offered to this payer for this order. Stable names of the API, in the
 /// order of checking; `docs/reasons.md` explains each to merchants.
@@ -299,56 +302,6 @@ fn offered_modes(
             && institution.modes.contains(mode)
             && contract.modes.contains(mode)
     })
-}
-
-/// One product in one mode suffices; otherwise the reason of the nearest one.
-fn no_product_reason(
-    institution: &InstitutionProfile,
-    contract: &Contract,
-    query: &OfferQuery<'_>,
-) -> Option<IneligibleReason> {
-    let mut nearest = None;
-    for mode in offered_modes(institution, contract, query) {
-        match product(institution, contract, query, mode) {
-            Ok(_) => return None,
-            Err(reason) => nearest = nearest.max(Some(reason)),
-        }
-    }
-    nearest
-}
-
-fn product(
-    institution: &InstitutionProfile,
-    contract: &Contract,
-    query: &OfferQuery<'_>,
-    mode: Mode,
-) -> Result<Product, IneligibleReason> {
-    let is_agreed = |product: &&Product| {
-        let mut agreed = contract.products.iter();
-        agreed.any(|id| id.as_str() == product.id) && product.modes.contains(&mode)
-    };
-    let mut nearest = IneligibleReason::ModeNotOffered;
-    for product in institution.facts.products.iter().filter(is_agreed) {
-        match product_excluded_reason(product, query) {
-            None => return Ok(*product),
-            Some(reason) => nearest = nearest.max(reason),
-        }
-    }
-    Err(nearest)
-}
-
-fn product_excluded_reason(product: &Product, query: &OfferQuery<'_>) -> Option<IneligibleReason> {
-    let is_complete =
-        query.telling == PayerTelling::MayFollow || product.has_what_it_wants(query.surroundings);
-    if !product.works_for(query.surroundings) {
-        Some(IneligibleReason::NotInThisWallet)
-    } else if !is_complete {
-        Some(IneligibleReason::PayerContextMissing)
-    } else if query.expires.since(query.now) < product.least_left {
-        Some(IneligibleReason::OrderExpiresSoon)
-    } else {
-        None
-    }
 }
 
 /// Why this payer or amount is excluded.

@@ -1,15 +1,16 @@
 //! Converts a change to rows: sealed and serialised in the caller's thread, so that the writer only
 //! executes statements. Makes no decisions.
 
+mod attempt_row;
+
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
 
-use crate::domain::attempt::{Attempt, AttemptState};
+use crate::domain::attempt::AttemptState;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::{Change, ChangeRows};
 use crate::domain::event::Event;
-use crate::domain::evidence::Reason;
-use crate::domain::identifiers::{AttemptId, InstitutionId, PayOrderNo, Timestamp, hex};
+use crate::domain::identifiers::{AttemptId, InstitutionId, Timestamp, hex};
 use crate::domain::institutions::Mode;
 use crate::domain::journal::JournalEntry;
 use crate::domain::merchant::origin;
@@ -21,12 +22,12 @@ use crate::store::sqlite::lease::lanes;
 use crate::store::sqlite::ledger::breaks;
 use crate::store::sqlite::refunds::{NUMBER_TAKEN, numbered, refund_row};
 use crate::store::sqlite::sealed::{
-    SealedOrderFields, SealedPayerDetails, SealedPaymentAction, attempt_reason_place, event_place,
-    not_sealed, payer_digest, seal_maybe, seal_text, target_place,
+    SealedOrderFields, event_place, not_sealed, payer_digest, seal_maybe, seal_text, target_place,
 };
 use crate::store::sqlite::writer::WriteTransaction;
 use crate::store::sqlite::writer::nonces::Nonce;
 use crate::store::{Committed, StoreError};
+use attempt_row::attempt_row;
 
 const INSERT_ORDER: &str =
 "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
@@ -42,21 +43,6 @@ const UPDATE_ORDER: &str =
     due_at = ?7, reserved_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,
     fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
 
-const UPSERT_ATTEMPT: &str = "INSERT INTO attempts (pay_order_no, seq, attempt_id, institution_id,
-    account_id, receiver_id, mode, minor, currency, state, stamp_at, stamp_nonce, sent_at,
-    configuration, epoch, payment_action, receipt_minor, receipt_currency, institution_no, paid_at, fee, reason_sealed,
-    late_success, ended_at, named, asked, next_at, product, pay_by, payer_sealed)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)
-    ON CONFLICT (pay_order_no, seq) DO UPDATE SET state = excluded.state,
-    sent_at = excluded.sent_at, payment_action = excluded.payment_action,
-    receipt_minor = excluded.receipt_minor, receipt_currency = excluded.receipt_currency,
-    institution_no = excluded.institution_no, paid_at = excluded.paid_at,
-    fee = excluded.fee, reason_sealed = excluded.reason_sealed,
-    late_success = excluded.late_success, ended_at = excluded.ended_at, named = excluded.named,
-    asked = excluded.asked, next_at = excluded.next_at";
-
-/// An update of a refund restarts the removal guard period of its institution (F2).
 const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
     WHERE attempt_id = ?1 AND ended_at IS NOT NULL";
 
@@ -282,72 +268,6 @@ fn dependents(seal: &Seal, rows: &ChangeRows, at: Timestamp) -> Result<Vec<RowWr
         written.push(event_row(seal, event, at)?);
     }
     Ok(written)
-}
-
-fn attempt_row(
-    seal: &Seal,
-    order: &PayOrderNo,
-    attempt: &Attempt,
-    at: Timestamp,
-) -> Result<RowWrite, StoreError> {
-    let receipt = attempt.receipt.as_ref();
-    let payment_action = match &attempt.payment_action {
-        Some(payment_action) => {
-            let place = SealedPaymentAction::place(attempt.id.as_str());
-            Some(seal_text(
-                seal,
-                place,
-                &SealedPaymentAction::of(payment_action),
-            )?)
-        }
-        None => None,
-    };
-    let payer = match SealedPayerDetails::of(&attempt.payer) {
-        Some(payer) => {
-            let place = SealedPayerDetails::place(attempt.id.as_str());
-            Some(seal_text(seal, place, &payer)?)
-        }
-        None => None,
-    };
-    let reason = attempt.reason.as_ref().map(Reason::as_str);
-    let reason = seal_maybe(seal, attempt_reason_place(attempt.id.as_str()), reason)?;
-    let values = vec![
-        text(order.as_str()),
-        i64::from(attempt.seq).into(),
-        text(attempt.id.as_str()),
-        text(attempt.institution.as_str()),
-        text(attempt.account.as_str()),
-        text(attempt.receiver.as_str()),
-        text(attempt.mode.name()),
-        attempt.amount.minor().into(),
-        text(attempt.amount.currency().code()),
-        text(attempt.state.name()),
-        attempt.stamp.now.ms().into(),
-        attempt.stamp.nonce.to_vec().into(),
-        attempt.sent_at.ms().into(),
-        number(attempt.configuration)?,
-        attempt.epoch.0.into(),
-        payment_action.into(),
-        receipt.map(|receipt| receipt.amount.minor()).into(),
-        maybe(receipt.map(|receipt| receipt.amount.currency().code())),
-        maybe(receipt.and_then(|receipt| receipt.institution_no.as_deref())),
-        receipt.map(|receipt| receipt.paid_at.ms()).into(),
-        receipt
-            .and_then(|receipt| receipt.fee)
-            .map(|fee| fee.to_string())
-            .into(),
-        reason.into(),
-        i64::from(attempt.late_success).into(),
-        (!attempt.state.is_live()).then(|| at.ms()).into(),
-        i64::from(attempt.named).into(),
-        i64::from(attempt.schedule.asked).into(),
-        attempt.schedule.next.ms().into(),
-        text(attempt.product.as_str()),
-        attempt.pay_by.ms().into(),
-        payer.into(),
-    ];
-    let sql = UPSERT_ATTEMPT;
-    Ok(RowWrite { sql, values })
 }
 
 fn entry_row(order: &Order, entry: &JournalEntry, at: Timestamp) -> RowWrite {
