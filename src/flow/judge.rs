@@ -1,17 +1,19 @@
 //! Eligibility: one check for the list of institutions, the payer's page, the selection and
 //! an order that names its institution (R-A2.4.1-3a).
 
+mod prospect;
+
 use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{
     CreateSend, IneligibleReason, Mode, Offer, OfferQuery, PayerTelling, Product,
 };
-use crate::domain::order::{Order, OrderTerms};
-use crate::domain::personal::payer_context::{PayerDetail, PayerDetails, PayerIdentity};
+use crate::domain::personal::payer_context::{PayerDetail, PayerIdentity};
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::health::ProbePermit;
 use crate::world::World;
+pub(in crate::flow) use prospect::Prospect;
 
 /// An institution and a mode of payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +31,6 @@ impl Choice {
     pub(in crate::flow) fn sends(&self) -> bool {
         self.product.create != CreateSend::Nothing
     }
-}
-
-/// A payment that is to begin: the terms of its order, and what belongs to this attempt only.
-#[derive(Clone, Copy)]
-pub(in crate::flow) struct Prospect<'a> {
-    /// The order's terms.
-    pub(in crate::flow) terms: &'a OrderTerms,
-    /// What is known of the payer.
-    pub(in crate::flow) payer: &'a PayerDetails,
-    /// When the order expires.
-    pub(in crate::flow) expires: Timestamp,
 }
 
 /// Checks eligibility against one configuration at one moment.
@@ -129,50 +120,6 @@ impl<'a> EligibilityCheck<'a> {
         self.check(payment, &choice.institution, Some(choice.mode))?;
         let probe = self.world.health.enter(&choice.institution, self.now);
         probe.ok_or_else(|| refusal(IneligibleReason::InstitutionUnhealthy))
-    }
-}
-
-impl<'a> Prospect<'a> {
-    /// Of an order that is placed now.
-    pub(in crate::flow) fn of_terms(
-        terms: &'a OrderTerms,
-        payer: &'a PayerDetails,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            terms,
-            payer,
-            expires: terms.expires(now),
-        }
-    }
-
-    /// Of an order that was placed before.
-    pub(in crate::flow) fn of_order(order: &'a Order, payer: &'a PayerDetails) -> Self {
-        Self {
-            terms: &order.terms,
-            payer,
-            expires: order.expires,
-        }
-    }
-
-    /// The routing query for it.
-    pub(in crate::flow) fn query(
-        self,
-        mode: Option<Mode>,
-        telling: PayerTelling,
-        now: Timestamp,
-    ) -> OfferQuery<'a> {
-        OfferQuery {
-            merchant: &self.terms.merchant,
-            payer: &self.terms.mobile,
-            amount: self.terms.amount,
-            transaction_type: self.terms.transaction_type,
-            mode,
-            surroundings: self.payer,
-            telling,
-            expires: self.expires,
-            now,
-        }
     }
 }
 

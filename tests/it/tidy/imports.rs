@@ -48,9 +48,9 @@ const HOMES: &str = "
     arc_swap           -> edge limits run
     aws_lc_rs          -> crypto
     clap               -> main command
-    flate2             -> sandbox
     encoding_rs        -> sandbox
-    form_urlencoded    -> sandbox
+    flate2             -> sandbox
+    form_urlencoded    -> flow/exchange_log sandbox
     governor           -> limits
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
