@@ -262,7 +262,7 @@ impl Refund {
     }
 
     /// The transition that a finding justifies (E1 to E5, V1 to V5). `NotFound` is passed
-    /// only when the query was late enough ([`Evidence::is_not_found_conclusive`]).
+    /// only when the query was late enough ([`Order::is_not_found_conclusive`](crate::domain::order::Order::is_not_found_conclusive)).
     pub fn apply(&self, finding: &Finding, by: EvidenceSource, now: Timestamp) -> Transition<Self> {
         match finding {
             // An unsent query proves nothing about the earlier refund call.
