@@ -5,11 +5,11 @@
 //! number of places bounds how long a signature waits once it has one.
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long to wait for a place. With the wait behind it, a signature begins within 200 ms, or whoever
 /// wants it is turned down and nothing is written.
@@ -18,10 +18,21 @@ const PLACE_WITHIN: Duration = Duration::from_millis(150);
 /// Places per processor: as many RSA signatures of 0.7 ms as take 50 ms.
 const PLACES_PER_PROCESSOR: usize = 72;
 
+/// How often refused places are logged.
+const LOGGED_EVERY: Duration = Duration::from_mins(1);
+
 /// Permits to sign with slow keys.
 pub struct SigningPool {
     working: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    refused: Mutex<RefusedPlaces>,
+}
+
+/// Places refused since the last log line, and when it was written.
+#[derive(Default)]
+struct RefusedPlaces {
+    count: u64,
+    logged: Option<Instant>,
 }
 
 /// No place came free in time: nothing was signed, and nothing was written (Q8).
@@ -41,7 +52,20 @@ impl SigningPool {
         Self {
             working: Arc::new(Semaphore::new(at_once)),
             places: Arc::new(Semaphore::new(places)),
+            refused: Mutex::default(),
         }
+    }
+
+    /// Counts a refused place; how many there were since the last log line, if it is time for another.
+    fn refused_lately(&self, now: Instant) -> Option<u64> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.count = refused.count.saturating_add(1);
+        let is_due = |last: Instant| now.saturating_duration_since(last) >= LOGGED_EVERY;
+        if !refused.logged.is_none_or(is_due) {
+            return None;
+        }
+        refused.logged = Some(now);
+        Some(std::mem::take(&mut refused.count))
     }
 
     /// Takes a place; waits for one, within bounds.
@@ -55,7 +79,13 @@ impl SigningPool {
         } else {
             let waited = timeout(PLACE_WITHIN, places().acquire_owned()).await;
             waited.ok().and_then(Result::ok).ok_or_else(|| {
-                tracing::warn!("slow keys are overloaded; use Ed25519 or ECDSA keys");
+                if let Some(refused) = self.refused_lately(Instant::now()) {
+                    tracing::warn!(
+                        refused,
+                        "no place to sign with a slow key came free in time: use Ed25519 or ECDSA keys, \
+                         unless the store's disk holds up what waits"
+                    );
+                }
                 SigningOverloaded
             })?
         };
@@ -119,6 +149,17 @@ mod tests {
         let first = held.pop().unwrap();
         assert_eq!(first.sign(|| 2).await, Some(2));
         assert_eq!(pool.sign(|| 3).await, Some(3), "its place is free again");
+    }
+
+    /// However many are turned down, the log has one line a minute, with their number.
+    #[tokio::test(start_paused = true)]
+    async fn refused_places_are_logged_once_a_minute() {
+        let pool = SigningPool::new(1);
+        let refused = || pool.refused_lately(Instant::now());
+        assert_eq!(refused(), Some(1));
+        assert_eq!([refused(), refused()], [None, None]);
+        tokio::time::advance(LOGGED_EVERY).await;
+        assert_eq!([refused(), refused()], [Some(3), None]);
     }
 
     /// A caller that stops waiting frees its place once its signature is made, not before.

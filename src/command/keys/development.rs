@@ -287,7 +287,13 @@ pub(super) fn write_new(path: &Path, text: &str, secrecy: FileVisibility) -> any
         .create_new(true)
         .mode(mode)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|mut file| {
+            let written = file.write_all(text.as_bytes());
+            // Half a key would be in the way of the next try.
+            written
+                .and_then(|()| file.sync_all())
+                .inspect_err(|_| drop(fs::remove_file(path)))
+        })
         .map_err(|error| {
             let path = path.display();
             if error.kind() == ErrorKind::NotFound {

@@ -1,6 +1,7 @@
 //! `paymux keys import`: a private key and its certificates, from the file in which an authority
 //! hands them out to the PEM files that `routes.toml` names.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,8 +43,9 @@ pub fn import(
         .with_context(|| format!("reading {}", file.display()))
         .map_err(|fault| advise(fault, file, password_file))?;
     let private = pem::write(pem::PRIVATE_KEY, &found.private_key);
-    write_new(&key_file, &private, FileVisibility::Private)?;
     write_new(&certificate_file, &chain(&found), FileVisibility::Public)?;
+    write_new(&key_file, &private, FileVisibility::Private)
+        .inspect_err(|_| drop(fs::remove_file(&certificate_file)))?;
     writeln!(out, "{} is private: do not share it", key_file.display())?;
     let count = found.issuers.len();
     writeln!(

@@ -1,7 +1,7 @@
 //! How a callback is acknowledged: the classification, and the reply in the institution's format.
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::IncomingCallback;
 use crate::flow::apply_evidence::EvidenceOutcome;
@@ -58,9 +58,13 @@ pub(super) async fn acknowledgement(
             };
             slow.acknowledge(callback, acknowledged, &request_id, &stamp)
         });
-        if let Some(signed) = signed.await {
-            return signed;
-        }
+        // Never signed here instead: the pool bounds what slow keys may take. The institution repeats
+        // what is not acknowledged, which changes nothing (C5).
+        return signed.await.unwrap_or_else(|| {
+            let mut later = Response::new(Bytes::new());
+            *later.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            later
+        });
     }
     adapter.acknowledge(*callback, acknowledged, request_id, stamp)
 }
