@@ -1,7 +1,8 @@
-//! Simulated institutions of the `standard` dialect, a counterpart of WeChat Pay ([`wechatpay`])
-//! and a simulated merchant: real HTTPS servers with their own ledgers, for demonstrations and
-//! tests. Written from the wire formats, and as strict as real parties; shares only `signature` and
-//! `crypto` with the gateway. State is in memory; no money moves.
+//! Simulated institutions of the `standard` dialect, counterparts of WeChat Pay ([`wechatpay`]),
+//! Alipay ([`SandboxAlipay`]) and UnionPay ([`SandboxUnionPay`]), and a simulated merchant: real
+//! HTTPS servers with their own ledgers, for demonstrations and tests. Written from the wire
+//! formats, and as strict as real parties; shares only `signature` and `crypto` with the gateway.
+//! State is in memory; no money moves.
 //!
 //! Faults on demand are listed in [`FAULTS`]. The last two digits of the amount trigger one, or
 //! `POST /control/next {"fault": "no_answer", "times": 1, "call": "create"}` at the institution.
@@ -21,14 +22,15 @@
 //! | `91` `93` | refund pending, succeeds later; fails later |
 //! | `92` `94` | refund failed for good; reported as failed, but succeeds later |
 //!
-//! [`SandboxAlipay`] is a counterpart of Alipay's gateway, with faults of its own
-//! ([`ALIPAY_FAULTS`]) and only `crypto` in common with the gateway that calls it.
+//! The three counterparts have faults of their own ([`ALIPAY_FAULTS`] lists Alipay's), and only
+//! `crypto` in common with the gateway that calls them.
 
 mod alipay;
 mod authority;
 mod client;
 mod clock;
 mod exchange;
+mod html;
 mod institution;
 mod merchant;
 mod payer;

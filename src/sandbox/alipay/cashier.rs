@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::LOCATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::sandbox::alipay::AlipayState;
@@ -20,6 +20,7 @@ use crate::sandbox::alipay::form::AlipayParameters;
 use crate::sandbox::alipay::notices::{self, NoticeEvent};
 use crate::sandbox::alipay::terms::{AlipayProduct, AlipayTerms};
 use crate::sandbox::clock::draw_token;
+use crate::sandbox::html::{escaped, protected};
 use crate::sandbox::refusal::{SandboxRefusal, written};
 
 /// The merchant's page is the target of a redirect after the form.
@@ -286,25 +287,5 @@ fn html(status: StatusCode, main: &str) -> Response<Bytes> {
          <title>收银台</title><link rel=\"stylesheet\" href=\"/style.css\"></head>\
          <body><main><h1>支付宝沙箱收银台 · Alipay sandbox</h1>{main}</main></body></html>"
     );
-    let mut answer = written(status, "text/html; charset=utf-8", page);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
+    protected(written(status, "text/html; charset=utf-8", page), POLICY)
 }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::sandbox::clock::{now_ms, now_s};
+use crate::sandbox::html::{escaped, protected};
 use crate::sandbox::institution::SandboxInstitutionState;
 use crate::sandbox::institution::callback;
 use crate::sandbox::institution::ledger::{PayOutcome, PaymentKey, PaymentState, SandboxPayment};
@@ -200,27 +200,7 @@ fn html(status: StatusCode, shared: &SandboxInstitutionState, main: &str) -> Res
          <title>{name}</title><link rel=\"stylesheet\" href=\"/style.css\"></head>\
          <body><main><h1>{name}</h1>{main}</main></body></html>"
     );
-    let mut answer = written(status, "text/html; charset=utf-8", page);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
+    protected(written(status, "text/html; charset=utf-8", page), POLICY)
 }
 
 #[cfg(test)]

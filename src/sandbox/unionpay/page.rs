@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::sandbox::clock::draw_token;
+use crate::sandbox::html::{escaped, protected};
 use crate::sandbox::server::SandboxReply;
 use crate::sandbox::unionpay::UnionPayParty;
 use crate::sandbox::unionpay::answer::{UnionPayRejection, sealed, written};
@@ -275,31 +275,10 @@ fn html(status: StatusCode, main: &str) -> Response<Bytes> {
          <title>模拟银联</title><link rel=\"stylesheet\" href=\"/style.css\"></head>\
          <body><main><h1>模拟银联 · Sandbox UnionPay</h1>{main}</main></body></html>"
     );
-    let mut answer = written(status, "text/html; charset=utf-8", page);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    protected(written(status, "text/html; charset=utf-8", page), POLICY)
 }
 
 /// Fen as yuan with two places.
 pub(super) fn yuan(fen: i64) -> String {
     format!("{}.{:02}", fen.div_euclid(100), fen.rem_euclid(100))
-}
-
-/// Text as it stands in HTML.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }

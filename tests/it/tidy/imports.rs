@@ -35,9 +35,9 @@ const IMPORTS: &str = "
 /// Counterparts of institutions are written from the wire formats alone: what a folder of `sandbox/`
 /// may name beside itself, so that no fault of an adapter is repeated by its judge.
 const COUNTERPARTS: &str = "
-    sandbox/unionpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
-    sandbox/wechatpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
-    sandbox/alipay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::refusal sandbox::server sandbox::watched
+    sandbox/unionpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::html sandbox::refusal sandbox::server sandbox::watched
+    sandbox/wechatpay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::html sandbox::refusal sandbox::server sandbox::watched
+    sandbox/alipay -> crypto sandbox::authority sandbox::clock sandbox::exchange sandbox::html sandbox::refusal sandbox::server sandbox::watched
 ";
 
 /// To replace a library is a change to one place: its name, and the files or directories that may

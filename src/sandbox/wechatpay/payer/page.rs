@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_SECURITY_POLICY, REFERER, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::REFERER;
+use http::{Method, Request, Response, StatusCode, Uri};
 
+use crate::sandbox::html::{escaped, protected};
 use crate::sandbox::refusal::{SandboxRefusal, written};
 use crate::sandbox::wechatpay::WechatPayState;
 use crate::sandbox::wechatpay::api::{parameters, percent_encoded};
@@ -170,20 +171,7 @@ fn html(status: StatusCode, main: &str) -> Response<Bytes> {
          <title>微信支付（模拟）</title><style>{STYLE}</style></head>\
          <body><main>{main}</main></body></html>"
     );
-    let mut answer = written(status, "text/html; charset=utf-8", page);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+    protected(written(status, "text/html; charset=utf-8", page), POLICY)
 }
 
 #[cfg(test)]
@@ -191,8 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_merchant_names_is_escaped() {
-        assert_eq!(escaped("<b>\"&'"), "&lt;b&gt;&quot;&amp;&#39;");
+    fn only_https_pages_are_returned_to() {
         assert!(is_page("https://shop.example/done?x=1"));
         assert!(!is_page("javascript:alert(1)") && !is_page("http://shop.example/"));
     }
