@@ -9,6 +9,9 @@ use x509_parser::certificate::X509Certificate;
 use crate::crypto::digest::{md5, sha256};
 use crate::crypto::{hex, pem};
 
+/// The longest serial number (RFC 5280, section 4.1.2.2). Unit: bytes.
+pub const SERIAL_BYTES_MAX: usize = 20;
+
 /// The family of algorithms of PKCS #1, `1.2.840.113549.1.1`, as the beginning of an identifier.
 const RSA_FAMILY: &str = "1.2.840.113549.1.1.";
 
@@ -25,11 +28,12 @@ pub struct Certificate {
     public_key: Vec<u8>,
     validity_s: (i64, i64),
     has_rsa_signature: bool,
+    may_sign: bool,
 }
 
 impl Certificate {
     /// Parses DER; `None` if it is damaged, followed by anything, or its serial number is not
-    /// positive.
+    /// positive or longer than [`SERIAL_BYTES_MAX`].
     pub fn from_der(der: &[u8]) -> Option<Self> {
         let (rest, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
         let serial = magnitude(parsed.raw_serial())?;
@@ -50,6 +54,7 @@ impl Certificate {
                 validity.not_after.timestamp(),
             ),
             has_rsa_signature: has_rsa_signature(&parsed),
+            may_sign: may_sign(&parsed)?,
             der: der.to_vec(),
         })
     }
@@ -141,13 +146,21 @@ pub fn rsa_issuer_serial_md5s(text: &str) -> Option<String> {
     Some(numbers.join("_")).filter(|joined| !joined.is_empty())
 }
 
+/// Whether its key may sign messages: its usage names signatures, or is not restricted. An authority
+/// that issues two certificates under one name keeps a copy of the other key, which only encrypts.
+fn may_sign(certificate: &X509Certificate<'_>) -> Option<bool> {
+    let usage = certificate.key_usage().ok()?;
+    Some(usage.is_none_or(|usage| usage.value.digital_signature() || usage.value.non_repudiation()))
+}
+
 /// A positive number, big-endian, without leading zeros.
 fn magnitude(number: &[u8]) -> Option<&[u8]> {
     if number.first()? >= &0x80 {
         return None;
     }
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    number.get(zeros..).filter(|digits| !digits.is_empty())
+    let digits = number.get(zeros..)?;
+    (!digits.is_empty() && digits.len() <= SERIAL_BYTES_MAX).then_some(digits)
 }
 
 fn has_rsa_signature(certificate: &X509Certificate<'_>) -> bool {

@@ -42,22 +42,26 @@ const SM2_KEY: [u8; 19] = [
     0x01, 0x82, 0x2d,
 ];
 
-/// Why a certificate is not believed.
+/// Maximum number of intermediates: each may cost a signature.
+pub const INTERMEDIATES_MAX: usize = 8;
+
+/// Why a certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChainFault {
     /// A certificate of the path is not yet valid, or expired.
     #[error("a certificate of the chain is not in force")]
     NotInForce,
     /// No path leads to a root: another issuer, a bad signature, an algorithm that is not accepted,
-    /// or a certificate that may not issue others.
+    /// a certificate that may not issue others, too many intermediates, or a key that may not sign
+    /// messages.
     #[error("the certificate does not chain to a configured root")]
     Untrusted,
 }
 
 impl Certificate {
     /// Checks that this certificate was issued by one of the roots, or by an intermediate that was,
-    /// and that all of them are in force. The roots are believed; which extended key usages the
-    /// certificate names does not matter.
+    /// that all of them are in force, and that its key may sign messages. The roots are trusted; which
+    /// extended key usages the certificate names does not matter. Whose it is, the caller compares.
     ///
     /// # Errors
     /// [`ChainFault`].
@@ -67,6 +71,9 @@ impl Certificate {
         roots: &[Self],
         now_s: i64,
     ) -> Result<(), ChainFault> {
+        if !self.may_sign || intermediates.len() > INTERMEDIATES_MAX {
+            return Err(ChainFault::Untrusted);
+        }
         let now = u64::try_from(now_s).map_err(|_| ChainFault::NotInForce)?;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
         let current: Vec<CertificateDer<'_>> = roots

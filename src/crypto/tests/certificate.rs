@@ -300,3 +300,40 @@ fn an_ended_root_or_another_algorithm_is_not_believed() {
     let p256 = KeyPair::generate().unwrap();
     assert_eq!(issued(p256, 2030), Err(ChainFault::Untrusted));
 }
+
+/// A key that only encrypts proves no message, though its certificate chains; an endless serial number
+/// and a heap of intermediates cost nothing.
+#[test]
+fn a_key_that_may_not_sign_is_not_trusted() {
+    use rcgen::KeyUsagePurpose::{ContentCommitment, DigitalSignature, KeyEncipherment};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+    let keys: Value = serde_json::from_str(KEYS).unwrap();
+    let rsa = || {
+        let pkcs8 = keys["keys"]["UnionPay, ours"]["pkcs8"].as_str().unwrap();
+        KeyPair::try_from(pem::read_bare(pkcs8).unwrap()).unwrap()
+    };
+    let issued = |usages: &[KeyUsagePurpose], serial_bytes: usize, intermediates: usize| {
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root_der = root.self_signed(&rsa()).unwrap();
+        let mut leaf = CertificateParams::default();
+        leaf.key_usages = usages.to_vec();
+        leaf.serial_number = Some(vec![7; serial_bytes].into());
+        let leaf = leaf.signed_by(&rsa(), &Issuer::new(root, rsa())).unwrap();
+        let root = Certificate::from_der(root_der.der()).unwrap();
+        let leaf = Certificate::from_der(leaf.der())?;
+        let others = vec![root.clone(); intermediates];
+        Some(leaf.verify_chain(&others, &[root], NOW_S))
+    };
+    let untrusted = Some(Err(ChainFault::Untrusted));
+    for (usages, expected) in [
+        (&[][..], Some(Ok(()))),
+        (&[DigitalSignature, KeyEncipherment][..], Some(Ok(()))),
+        (&[ContentCommitment][..], Some(Ok(()))),
+        (&[KeyEncipherment][..], untrusted),
+    ] {
+        assert_eq!(issued(usages, 20, 0), expected, "{usages:?}");
+    }
+    assert_eq!(issued(&[], 21, 0), None);
+    assert_eq!(issued(&[], 20, 9), untrusted);
+}
