@@ -18,6 +18,10 @@ type FlatField<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
 /// Writes a masked form or query.
 pub(super) fn form(out: &mut Vec<u8>, bytes: &[u8], shown: ShownFields) -> Option<()> {
     std::str::from_utf8(bytes).ok()?;
+    // A text that is no form has its content where names stand.
+    let mut pieces = bytes.split(|byte| *byte == b'&');
+    let is_form = pieces.all(|piece| piece.is_empty() || piece.contains(&b'='));
+    is_form.then_some(())?;
     let fields = form_urlencoded::parse(bytes).take(FIELDS_MAX.saturating_add(1));
     let fields = fields.map(|(name, value)| (name, Some(value)));
     write(out, &fields.collect::<Vec<_>>(), shown)
@@ -153,6 +157,21 @@ mod tests {
             "notShown": ["buyer", "sign"],
         });
         assert_eq!(shown(form, form_text), Some(expected));
+    }
+
+    /// D1: a text that is no form, and a value where a name belongs, are not shown.
+    #[test]
+    fn what_is_no_form_is_not_shown() {
+        for text in [
+            "13812345678 Zhang San not found",
+            "total_fee=1&Zhang",
+            "Zhang",
+        ] {
+            assert_eq!(shown(form, text), None, "{text}");
+        }
+        let strange = "total_fee=1&13812345678=1&Zhang+San=2&a138123=3&buyer_id=4";
+        let expected = json!({ "total_fee": "1", "notShown": ["…", "…", "…", "buyer_id"] });
+        assert_eq!(shown(form, strange), Some(expected));
     }
 
     /// D1: braces belong to their value, and what is in them is not shown.

@@ -48,6 +48,11 @@ const ITEMS_MAX: usize = 8;
 /// Maximum depth of nesting shown.
 const DEPTH_MAX: u32 = 4;
 
+/// The longest name whose value is not shown. Unit: characters.
+const NAME_CHARS_MAX: usize = 64;
+/// The most digits in a row in such a name: more may be a telephone number.
+const NAME_DIGITS_MAX: usize = 5;
+
 /// The longest number that is shown. Unit: characters.
 const NUMBER_CHARS_MAX: usize = 32;
 
@@ -151,14 +156,22 @@ fn object(out: &mut Vec<u8>, came: &mut Scanner<'_>, shown: ShownFields, depth: 
     Some(())
 }
 
-/// Ends an object with the names whose values are not shown.
+/// Ends an object with the names whose values are not shown. What does not look like a name is not
+/// shown either: a message that is not what it should be has values in its place.
 pub(super) fn names_not_shown(out: &mut Vec<u8>, mark: &mut u8, hidden: &[Cow<'_, str>]) {
     if !hidden.is_empty() {
         member(out, mark, "notShown");
         let mut mark = b'[';
         for name in hidden {
             out.push(std::mem::replace(&mut mark, b','));
-            json(out, &cut(name));
+            json(
+                out,
+                if looks_like_name(name) {
+                    &**name
+                } else {
+                    "…"
+                },
+            );
         }
         out.push(b']');
     }
@@ -166,6 +179,16 @@ pub(super) fn names_not_shown(out: &mut Vec<u8>, mark: &mut u8, hidden: &[Cow<'_
         out.push(*mark);
     }
     out.push(b'}');
+}
+
+/// Whether this can be the name of a field: letters, digits, `_`, `.`, `-`, and no long number.
+fn looks_like_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let has_number = || {
+        let mut runs = name.split(|letter: char| !letter.is_ascii_digit());
+        runs.any(|run| run.len() > NAME_DIGITS_MAX)
+    };
+    name.len() <= NAME_CHARS_MAX && name.bytes().all(is_part) && !has_number()
 }
 
 fn is_shown_of_interface(name: &str) -> bool {
