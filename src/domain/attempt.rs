@@ -257,7 +257,7 @@ impl Attempt {
         match facts.product(&self.product).visibility {
             Visibility::AfterSend(limit) => quiet >= limit,
             Visibility::AfterDeadline(margin) => {
-                let allowed = self.pay_by.since(self.sent_at).saturating_add(margin);
+                let allowed = self.pay_by.since(self.stamp.now).saturating_add(margin);
                 asked >= self.pay_by.plus(margin) && quiet >= allowed
             }
             Visibility::AfterStatement => false,

@@ -1,16 +1,17 @@
 //! Applies evidence to an order: read, decide, write. Every reply, callback and query result is
 //! applied here and nowhere else.
 
+mod confirm;
 pub mod payment_signals;
 
 use crate::domain::attempt::Contradiction;
-use crate::domain::evidence::{Evidence, EvidenceSource, EvidenceSubject, Finding};
+use crate::domain::evidence::{Evidence, EvidenceSubject, Finding};
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::order::{Applied, Order};
 use crate::flow::FlowScope;
+use crate::flow::apply_evidence::confirm::{confirm, says_money_moved};
 use crate::flow::apply_evidence::payment_signals::signal_moved;
-use crate::flow::call_institution::{QUERY_TIMEOUTS, call_institution};
-use crate::institution::{Institution, Operation};
+use crate::institution::Institution;
 use crate::store::{Committed, OrderKey, StoreError};
 use crate::world::World;
 
@@ -73,14 +74,10 @@ pub async fn apply_evidence(
         if evidence.finding == Finding::NotFound
             && !is_not_found_conclusive(world, adapter, &order, &evidence)
         {
-            // Proof of arrival from an earlier reply is still recorded (V5).
-            return match order.record_seen(&evidence, adapter.facts(), now) {
-                None => Ok(EvidenceOutcome::Known(order)),
-                Some(change) if store.changes.commit(&change).await? == Committed::Done => {
-                    Ok(EvidenceOutcome::Known(change.into_order().unwrap_or(order)))
-                }
-                Some(_) => continue,
-            };
+            match record_seen(scope, adapter, order, &evidence).await? {
+                Some(order) => return Ok(EvidenceOutcome::Known(order)),
+                None => continue,
+            }
         }
         let dated = order.dated_as_received(&evidence, now);
         let to_apply = dated.as_ref().unwrap_or(&evidence);
@@ -89,11 +86,9 @@ pub async fn apply_evidence(
             Applied::Repeat if is_from_caller => is_from_caller = false,
             Applied::Repeat => return Ok(EvidenceOutcome::Known(order)),
             Applied::Quarantine(why) => {
-                if let Some(change) = order.record_seen(&evidence, adapter.facts(), now)
-                    && store.changes.commit(&change).await? != Committed::Done
-                {
+                let Some(order) = record_seen(scope, adapter, order, &evidence).await? else {
                     continue;
-                }
+                };
                 tracing::error!(order.no = %order.no, institution.id = %evidence.institution,
                     why = why.word(), "evidence quarantined: it cannot be true of this attempt");
                 return Ok(EvidenceOutcome::Quarantined(why));
@@ -102,6 +97,10 @@ pub async fn apply_evidence(
                 let confirmed = confirm(scope, adapter, &order, &evidence).await;
                 match confirmed.filter(says_money_moved) {
                     Some(confirmed) => evidence = confirmed,
+                    // It claimed nothing that the answer could contradict.
+                    None if evidence.finding == Finding::Hint => {
+                        return Ok(EvidenceOutcome::Known(order));
+                    }
                     // Anything else changes no ended attempt and would be reported as `Known`: the
                     // institution's callback would be acknowledged and never repeated (C4).
                     None => return Ok(EvidenceOutcome::Unconfirmed(order)),
@@ -155,34 +154,20 @@ pub(in crate::flow) fn is_not_found_conclusive(
     order.is_not_found_conclusive(&evidence.about, quiet, asked, adapter.facts())
 }
 
-fn says_money_moved(answer: &Evidence) -> bool {
-    matches!(answer.finding, Finding::Succeeded(_) | Finding::Reversed(_))
-}
-
-/// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply
-/// to our own query counts, so evidence that came from a query needs no second one.
-async fn confirm(
+/// Records proof of arrival from a reply that changes nothing else (V5). Returns the order as it is
+/// then; `None` if somebody else changed it meanwhile.
+async fn record_seen(
     scope: FlowScope<'_>,
     adapter: &dyn Institution,
-    order: &Order,
+    order: Order,
     evidence: &Evidence,
-) -> Option<Evidence> {
-    if evidence.by == EvidenceSource::Query {
-        return None;
-    }
-    let call = match &evidence.about {
-        EvidenceSubject::Attempt(id) => {
-            let attempt = order.attempts.iter().find(|attempt| attempt.id == *id)?;
-            scope.snapshot.call(Operation::Query, attempt, &order.terms)
-        }
-        EvidenceSubject::Refund(no) => {
-            let refund = order.refund(no)?;
-            scope.snapshot.call(
-                Operation::RefundQuery(refund),
-                order.attempt_of(refund)?,
-                &order.terms,
-            )
-        }
+) -> Result<Option<Order>, StoreError> {
+    let now = scope.world.clock.now();
+    let Some(change) = order.record_seen(evidence, adapter.facts(), now) else {
+        return Ok(Some(order));
     };
-    Some(call_institution(scope.world, adapter, &call, QUERY_TIMEOUTS).await)
+    match scope.store.changes.commit(&change).await? {
+        Committed::Done => Ok(Some(change.into_order().unwrap_or(order))),
+        Committed::Stale | Committed::KeyTaken | Committed::NonceSpent => Ok(None),
+    }
 }

@@ -12,7 +12,7 @@ use http::Response;
 use crate::domain::attempt::{AttemptState, Stamp};
 use crate::domain::change::Change;
 use crate::domain::evidence::{
-    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
+    Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, Rejection,
 };
 use crate::domain::identifiers::{AccountId, InstitutionId, MerchantId, OrderKey, Timestamp};
 use crate::domain::institutions::{CallEnd, CallPurpose};
@@ -95,15 +95,18 @@ impl SendOptions {
 }
 
 /// Registers the create that a change is about to commit, if any: that of the live attempt, unless
-/// it is closing.
-pub fn begin_create(world: &World, change: &Change) -> Option<InFlightSend> {
+/// it is closing. Of a product that sends nothing it is over at once: from here on the payer may act,
+/// and "not found" counts from here, whatever the clock says (A5, T2).
+pub fn register_create(world: &World, change: &Change, sends: bool) -> Option<InFlightSend> {
     let live = change.order().and_then(Order::live_attempt);
     let created = live.filter(|attempt| attempt.state != AttemptState::Closing);
-    created.map(|attempt| {
-        world
-            .sends
-            .begin(&EvidenceSubject::Attempt(attempt.id.clone()))
-    })
+    let about = created.map(|attempt| EvidenceSubject::Attempt(attempt.id.clone()))?;
+    let in_flight = world.sends.begin(&about);
+    if !sends {
+        in_flight.may_leave();
+        return None;
+    }
+    Some(in_flight)
 }
 
 /// Sends one create or refund and returns the evidence. Its intent was committed before (A1, R4).
@@ -245,9 +248,10 @@ impl PaymentCall<'_> {
         };
         // Boxed to keep the caller's future small.
         match Box::pin(execute(world, self.adapter, self, start)).await {
-            Ok((read, asked_at)) => Evidence {
-                asked_at: (!self.call.is_send()).then_some(asked_at),
-                ..read
+            Ok(done) => Evidence {
+                asked_at: (!self.call.is_send()).then_some(done.asked_at),
+                finding: self.unless_carried_out(done.outcome.finding, done.is_after_money),
+                ..done.outcome
             },
             Err(Failure::NotSent(_)) => self.evidence(Finding::NotSent),
             Err(Failure::Unknown(_)) => self.evidence(Finding::Ambiguous(Ambiguity::NoAnswer)),
@@ -273,6 +277,19 @@ impl PaymentCall<'_> {
             action.expires = action.expires.or(Some(now.plus(life)));
         }
         read
+    }
+
+    /// A rejection proves that a sending was not carried out, and says nothing of an earlier step
+    /// that may have moved money (E1). A refund that is rejected for its rate may have been taken:
+    /// institutions count it first.
+    fn unless_carried_out(&self, finding: Finding, is_after_money: bool) -> Finding {
+        let is_counted_refund = matches!(self.call.operation, Operation::Refund(_))
+            && finding == Finding::NotExecuted(Rejection::Rate);
+        let is_rejected = matches!(finding, Finding::NotExecuted(_));
+        if is_counted_refund || (is_rejected && is_after_money) {
+            return Finding::Ambiguous(Ambiguity::NoAnswer);
+        }
+        finding
     }
 
     /// Checks the amount in a reply against the amount of the call (V3).
@@ -343,12 +360,11 @@ fn stamp(world: &World, call: &Call<'_>, in_flight: Option<&InFlightSend>) -> Op
     }
 }
 
-/// What a finding says about the institution's health. A refusal or an unknown code counts as
-/// answered: one merchant's unusual order must not open the circuit breaker for others.
+/// What a finding says about the institution's health. A refusal, a rejection or an unknown code
+/// counts as answered: one merchant's unusual order, or one account's credentials (F3), must not open
+/// the circuit breaker for others.
 fn answered(finding: &Finding) -> CallEnd {
     match finding {
-        // Nothing will work there until somebody acts.
-        Finding::NotExecuted(why) if why.concerns_credentials() => CallEnd::Failed,
         Finding::Ambiguous(
             Ambiguity::ServerFault
             | Ambiguity::Unproven

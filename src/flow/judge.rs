@@ -33,6 +33,14 @@ impl Choice {
     }
 }
 
+/// What came of the last check before an attempt begins.
+pub(in crate::flow) enum StartDecision {
+    /// It may begin.
+    Begins(ProbePermit),
+    /// Another product fits by now, which nothing was prepared for.
+    Changed(Choice),
+}
+
 /// Checks eligibility against one configuration at one moment.
 pub(in crate::flow) struct EligibilityCheck<'a> {
     pub(in crate::flow) snapshot: &'a ConfigurationSnapshot,
@@ -116,10 +124,15 @@ impl<'a> EligibilityCheck<'a> {
         &self,
         payment: Prospect<'_>,
         choice: &Choice,
-    ) -> Result<ProbePermit, Refusal> {
-        self.check(payment, &choice.institution, Some(choice.mode))?;
+    ) -> Result<StartDecision, Refusal> {
+        let again = self.check(payment, &choice.institution, Some(choice.mode))?;
+        if again != *choice {
+            return Ok(StartDecision::Changed(again));
+        }
         let probe = self.world.health.enter(&choice.institution, self.now);
-        probe.ok_or_else(|| refusal(IneligibleReason::InstitutionUnhealthy))
+        probe
+            .map(StartDecision::Begins)
+            .ok_or_else(|| refusal(IneligibleReason::InstitutionUnhealthy))
     }
 }
 

@@ -11,9 +11,9 @@ use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
-use crate::flow::call_institution::begin_create;
+use crate::flow::call_institution::register_create;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
+use crate::flow::judge::{Choice, EligibilityCheck, Prospect, StartDecision};
 use crate::flow::read_order::OrderReference;
 use crate::flow::select_institution::select_institution;
 use crate::flow::start_attempt::{
@@ -66,9 +66,10 @@ pub async fn place_order(
         // Checked again after the wait; the probe permit is taken only then.
         let check = EligibilityCheck::new(scope);
         match check.admit(Prospect::of_terms(&terms, payer, check.now), choice) {
-            Ok(admitted) => probe = admitted,
-            Err(refusal) => {
+            Ok(StartDecision::Begins(admitted)) => probe = admitted,
+            other => {
                 drop(permits);
+                let refusal = other.err().unwrap_or(Refusal::Contended);
                 return Err(refuse(store, refusal, cause, check.now).await);
             }
         }
@@ -83,7 +84,7 @@ pub async fn place_order(
         terms,
     };
     let change = Order::open(opening, first, cause, now);
-    let in_flight = begin_create(world, &change).filter(|_| sends);
+    let in_flight = register_create(world, &change, sends);
     let (order, spent) = match begin(scope, change).await? {
         CommitOutcome::Done(order, spent) => (*order, spent),
         CommitOutcome::Stale(change) => {

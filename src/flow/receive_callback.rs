@@ -104,7 +104,8 @@ async fn apply_callback(scope: FlowScope<'_>, incoming: &IncomingCallback<'_>) -
     let currency = order.map_or(CNY, |order| order.terms.amount.currency());
     let mut evidence = read.evidence(currency);
     // C1, C2: whatever the message says, it is evidence of no account but that of its address.
-    if let (Some(own), Some(accounts)) = (incoming.callback.account, &mut evidence.accounts) {
+    if let Some(own) = incoming.callback.account {
+        let accounts = evidence.accounts.get_or_insert_with(|| vec![own.clone()]);
         accounts.retain(|account| account == own);
     }
     let class = evidence.finding.class();

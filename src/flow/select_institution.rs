@@ -12,8 +12,8 @@ use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
-use crate::flow::call_institution::begin_create;
-use crate::flow::judge::{Choice, EligibilityCheck, Prospect};
+use crate::flow::call_institution::register_create;
+use crate::flow::judge::{Choice, EligibilityCheck, Prospect, StartDecision};
 use crate::flow::read_order::OrderReference;
 use crate::flow::select_institution::next_step::{SelectionStep, next_step};
 use crate::flow::start_attempt::{
@@ -109,18 +109,18 @@ async fn carry_out(
     payer: &PayerDetails,
 ) -> Result<(OrderReply, SpentNonce), Refused> {
     let FlowScope { store, world, .. } = scope;
-    let mut cause = cause;
+    let (mut cause, mut choice) = (cause, choice);
     let mut read = Some(read);
     let mut permits = None;
     for _ in 0..ROUNDS_MAX {
         let now = world.clock.now();
-        let mut probe = ProbePermit::default();
-        let order = match read.take() {
-            Some(order) => order,
-            None => match store.orders.order(key).await? {
-                Some(order) => order,
-                None => return Err(refuse(store, Refusal::OrderUnknown, cause, now).await),
-            },
+        let (mut probe, mut sends) = (ProbePermit::default(), true);
+        let found = match read.take() {
+            None => store.orders.order(key).await?,
+            as_read => as_read,
+        };
+        let Some(order) = found else {
+            return Err(refuse(store, Refusal::OrderUnknown, cause, now).await);
         };
         let step = next_step(scope, &order, &choice, payer);
         if step.calls() && permits.is_none() {
@@ -136,20 +136,21 @@ async fn carry_out(
             }
             // Checked again: the attempt in progress that skipped the check may have ended since.
             SelectionStep::Start(attempt) => {
-                let payment = Prospect::of_order(&order, payer);
-                match EligibilityCheck::new(scope).admit(payment, &choice) {
+                let check = EligibilityCheck::new(scope);
+                match check.admit(Prospect::of_order(&order, payer), &choice) {
                     Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
-                    Ok(admitted) => probe = admitted,
+                    Ok(StartDecision::Begins(permit)) => (probe, sends) = (permit, choice.sends()),
+                    Ok(StartDecision::Changed(other)) => {
+                        (choice, permits) = (other, None);
+                        continue;
+                    }
                 }
                 match order.start_attempt(*attempt, cause, now) {
                     Ok(change) => change,
                     Err((refusal, cause)) => return Err(refuse(store, refusal, cause, now).await),
                 }
             }
-            SelectionStep::CreateAgain => match order.live_attempt() {
-                Some(attempt) => order.repeat_create(&attempt.id, cause, now),
-                None => return Err(refuse(store, Refusal::Contended, cause, now).await),
-            },
+            SelectionStep::CreateAgain(attempt) => order.repeat_create(&attempt, cause, now),
             SelectionStep::CloseFirst => match order.begin_closing(cause, now) {
                 Ok(change) => change,
                 Err(cause) => {
@@ -158,16 +159,15 @@ async fn carry_out(
                 }
             },
             SelectionStep::NotContracted => {
-                let refusal = Refusal::InstitutionNotContracted;
-                return Err(refuse(store, refusal, cause, now).await);
+                return Err(refuse(store, Refusal::InstitutionNotContracted, cause, now).await);
             }
         };
         // Durable before a byte is sent (A1): after a crash the intent is still stored.
-        let in_flight = begin_create(world, &change).filter(|_| choice.sends());
+        let in_flight = register_create(world, &change, sends);
         match begin(scope, change).await? {
             CommitOutcome::Done(order, spent) => {
-                let permits = permits.unwrap_or_default();
-                let reply = carry_out_create(scope, *order, probe, permits, in_flight).await;
+                let waited = permits.unwrap_or_default();
+                let reply = carry_out_create(scope, *order, probe, waited, in_flight).await;
                 return Ok((reply, spent));
             }
             // Another request wrote first: decide again on the current order.

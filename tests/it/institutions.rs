@@ -3,7 +3,9 @@
 
 mod by_account;
 mod front;
+mod front_evidence;
 mod recorded;
+mod rejected;
 mod standard;
 mod two_steps;
 

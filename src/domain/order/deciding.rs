@@ -234,6 +234,11 @@ impl Order {
         let named = attempt.newly_seen(evidence, facts);
         let attempt = named.as_ref().unwrap_or(attempt);
         if evidence.finding == Finding::Hint {
+            // Nothing asks about what has ended, and what was given back is still to be booked (A9).
+            let is_ended = matches!(attempt.state, AttemptState::Failed | AttemptState::Closed);
+            if is_ended && attempt.receipt.is_none() {
+                return Applied::ConfirmByQuery;
+            }
             let sooner = attempt.asked_sooner(now).or(named);
             return self.moved(at, sooner, evidence, now);
         }

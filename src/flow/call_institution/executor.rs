@@ -84,8 +84,18 @@ pub(in crate::flow) enum Failure {
     Unknown(String),
 }
 
-/// Carries out a call to its end. Returns its outcome, and the time just before the request that
-/// produced it was sent (V5).
+/// How a call ended.
+pub(in crate::flow) struct Finished<T> {
+    /// What the last reply says.
+    pub(in crate::flow) outcome: T,
+    /// The time just before the request that produced it was sent (V5).
+    pub(in crate::flow) asked_at: Uptime,
+    /// Whether an earlier step may have moved money: then a rejection of the last one is no proof
+    /// that nothing was carried out (E1).
+    pub(in crate::flow) is_after_money: bool,
+}
+
+/// Carries out a call to its end.
 ///
 /// # Errors
 /// [`Failure`]: the network failed, a limit of ours stopped it, or a request could not be built.
@@ -94,7 +104,7 @@ pub(in crate::flow) async fn execute<C: Conversation>(
     adapter: &dyn Institution,
     call: &C,
     start: Start,
-) -> Result<(C::Outcome, Uptime), Failure> {
+) -> Result<Finished<C::Outcome>, Failure> {
     let mut run = Run {
         world,
         adapter,
@@ -107,14 +117,21 @@ pub(in crate::flow) async fn execute<C: Conversation>(
         may_have_moved_money: false,
         steps: 0,
     };
-    let mut asked_at = run.begun;
+    let (mut asked_at, mut is_after_money) = (run.begun, false);
     let mut step = call.begin(start.stamp, &world.signing, start.place).await;
     loop {
         let outgoing = match step {
-            Step::Done(outcome) => return Ok((outcome, asked_at)),
+            Step::Done(outcome) => {
+                return Ok(Finished {
+                    outcome,
+                    asked_at,
+                    is_after_money,
+                });
+            }
             Step::Unmade(why) => return Err(run.unmade(why)),
             Step::Send(outgoing) => *outgoing,
         };
+        is_after_money = run.may_have_moved_money;
         (step, asked_at) = run.exchange(outgoing).await?;
     }
 }

@@ -120,8 +120,10 @@ impl<'a> FromInstitution<'a> {
                 place: None,
             };
             last = match execute(self.world, self.adapter.as_ref(), &call, start).await {
-                Ok((Err(fault), _)) if fault.reason == "no_answer" => fault,
-                Ok((page, _)) => return page,
+                Ok(done) => match done.outcome {
+                    Err(fault) if fault.reason == "no_answer" => fault,
+                    page => return page,
+                },
                 Err(failure) => UnusableStatement::new("no_answer", failure.why()),
             };
         }

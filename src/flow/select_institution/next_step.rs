@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::attempt::{Attempt, AttemptState};
-use crate::domain::identifiers::Timestamp;
+use crate::domain::identifiers::{AttemptId, Timestamp};
 use crate::domain::institutions::CreateSend;
 use crate::domain::order::{NewAttempt, Order, OrderState};
 use crate::domain::personal::payer_context::PayerDetails;
@@ -22,7 +22,7 @@ pub(super) enum SelectionStep {
     /// Start a new attempt.
     Start(Box<NewAttempt>),
     /// Repeat the create of the same attempt: the institution returns the same payment action (A3).
-    CreateAgain,
+    CreateAgain(AttemptId),
     /// The live attempt must be closed first (A2).
     CloseFirst,
     /// The merchant has no contract with the institution.
@@ -33,7 +33,7 @@ impl SelectionStep {
     /// Whether the step calls the institution, so that a permit must be acquired first.
     pub(super) fn calls(&self) -> bool {
         match self {
-            Self::Start(_) | Self::CreateAgain => true,
+            Self::Start(_) | Self::CreateAgain(_) => true,
             Self::Answer | Self::CloseFirst | Self::NotContracted => false,
         }
     }
@@ -62,13 +62,15 @@ pub(super) fn next_step(
     let repeatable = create == Some(CreateSend::Repeatable);
     match live.state {
         AttemptState::Accepted if same && is_usable(live, now) => SelectionStep::Answer,
+        AttemptState::Accepted if same && !order.accepts_attempts(now) => SelectionStep::Answer,
+        // Nobody can pay it any more: a new code is a new attempt.
+        AttemptState::Accepted if same && now >= live.pay_by => SelectionStep::CloseFirst,
         // Its payment action is made for each answer.
         AttemptState::Accepted if same && create == Some(CreateSend::Nothing) => {
             SelectionStep::Answer
         }
         AttemptState::Accepted if same && was_repeated_lately(live, now) => SelectionStep::Answer,
-        AttemptState::Accepted if same && !order.accepts_attempts(now) => SelectionStep::Answer,
-        AttemptState::Accepted if same && repeatable => SelectionStep::CreateAgain,
+        AttemptState::Accepted if same && repeatable => SelectionStep::CreateAgain(live.id.clone()),
         AttemptState::Intent | AttemptState::Unknown | AttemptState::Closing if same => {
             SelectionStep::Answer
         }

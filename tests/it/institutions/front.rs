@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use paymux::domain::amount::CNY;
+use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{AttemptState, Stamp};
 use paymux::domain::evidence::{
     Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
@@ -31,10 +31,10 @@ use crate::world::test_gateway::{TestGateway, TestReply, changed, naming};
 const BANKS: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbility::ALL)];
 
 /// How long after the deadline nobody can pay any more.
-const MARGIN: Duration = Duration::from_mins(5);
+pub(super) const MARGIN: Duration = Duration::from_mins(5);
 
 /// A form that the payer's browser posts: nothing is sent here.
-const FRONT: Product = Product {
+pub(super) const FRONT: Product = Product {
     create: CreateSend::Nothing,
     ending: Ending::CloseOnceActed,
     wants: &[],
@@ -47,6 +47,8 @@ fn bank() -> InstitutionId {
 
 struct FrontDialect {
     plain: PlainAdapter,
+    /// What every query finds, instead of what the bank says.
+    found: Option<Finding>,
 }
 
 impl FrontDialect {
@@ -114,7 +116,12 @@ impl Institution for FrontDialect {
         reply: &Response<Bytes>,
         stamp: &Stamp,
     ) -> Step<Evidence> {
-        self.plain.next(call, state, reply, stamp)
+        match (call.operation, &self.found) {
+            (Operation::Query, Some(found)) => {
+                Step::Done(self.evidence(call.about(), call.means(), found.clone()))
+            }
+            _ => self.plain.next(call, state, reply, stamp),
+        }
     }
 
     fn read_callback<'c>(
@@ -122,14 +129,21 @@ impl Institution for FrontDialect {
         callback: Callback<'c>,
         now: Timestamp,
     ) -> Result<ProvenCallback<'c>, Unverified> {
-        let Some(hinted) = callback.message.headers().get("x-hint") else {
+        let named = |name| callback.message.headers().get(name);
+        let is_hint = named("x-hint").is_some();
+        let Some(attempt) = named("x-hint").or_else(|| named("x-success")) else {
             return self.plain.read_callback(callback, now);
         };
-        let about = AttemptId::parse(hinted.to_str().unwrap()).unwrap();
+        let about = AttemptId::parse(attempt.to_str().unwrap()).unwrap();
         let about = EvidenceSubject::Attempt(about);
         let by = EvidenceSource::Callback;
-        Ok(ProvenCallback::new(about.clone(), move |_| {
-            self.evidence(about, by, Finding::Hint)
+        Ok(ProvenCallback::new(about.clone(), move |currency| {
+            let finding = if is_hint {
+                Finding::Hint
+            } else {
+                Finding::Succeeded(receipt(Amount::parse("12.30", currency).unwrap(), now))
+            };
+            self.evidence(about, by, finding)
         }))
     }
 
@@ -145,24 +159,45 @@ impl Institution for FrontDialect {
     }
 }
 
+/// The receipt of this sum.
+pub(super) fn receipt(amount: Amount, paid_at: Timestamp) -> Receipt {
+    Receipt {
+        amount,
+        institution_no: Some("T-1".into()),
+        paid_at,
+        fee: None,
+    }
+}
+
 /// A gateway whose bank has this one product.
 fn gateway(product: Product) -> TestGateway {
+    gateway_of(&[product], None)
+}
+
+/// A gateway whose bank has these products, all agreed, and finds this whenever it is queried.
+pub(super) fn gateway_of(products: &[Product], found: Option<Finding>) -> TestGateway {
     let mut enrolment = snapshot(&BANKS);
-    let facts = facts_of(product, true);
+    let facts = Facts {
+        products: products.to_vec(),
+        ..facts_of(products[0], true)
+    };
     let plain = PlainAdapter::new(bank(), facts.clone());
     let profile = enrolment.routing.institutions.get_mut(&bank());
     profile.unwrap().facts = facts;
-    let front: Arc<dyn Institution> = Arc::new(FrontDialect { plain });
+    for contract in enrolment.routing.contracts.values_mut() {
+        contract.products = products.iter().map(Product::stored_id).collect();
+    }
+    let front: Arc<dyn Institution> = Arc::new(FrontDialect { plain, found });
     enrolment.adapters.insert(bank(), front);
     TestGateway::enrolled(&BANKS, enrolment)
 }
 
-fn select(gateway: &TestGateway, no: &str, of_payer: Value) -> TestReply {
+pub(super) fn select(gateway: &TestGateway, no: &str, of_payer: Value) -> TestReply {
     let body = changed(naming(no), json!({ "institutionId": "bank" }));
     gateway.ask("M1", "/v1/orders/select", &changed(body, of_payer))
 }
 
-fn state(gateway: &TestGateway) -> AttemptState {
+pub(super) fn state(gateway: &TestGateway) -> AttemptState {
     gateway.order("T1").attempts[0].state
 }
 
@@ -233,12 +268,7 @@ fn a_hint_only_brings_the_next_question_forward() {
     gateway.select("T1", "bank");
     let before = gateway.order("T1");
     gateway.advance_s(1);
-    let hint = || {
-        Request::post("/v1/callbacks/bank")
-            .header("x-hint", before.attempts[0].id.as_str())
-            .body(Bytes::new())
-            .unwrap()
-    };
+    let hint = || callback_of("x-hint", &before);
     assert_eq!(gateway.send(hint()).status, 200);
     let after = gateway.order("T1");
     assert!(before.attempts[0].schedule.next > after.attempts[0].schedule.next);
@@ -248,12 +278,21 @@ fn a_hint_only_brings_the_next_question_forward() {
     assert_eq!(gateway.order("T1").version, after.version, "due already");
 }
 
+/// A callback about the first attempt: `x-hint` or `x-success`.
+pub(super) fn callback_of(what: &str, order: &Order) -> Request<Bytes> {
+    Request::post("/v1/callbacks/bank")
+        .header(what, order.attempts[0].id.as_str())
+        .body(Bytes::new())
+        .unwrap()
+}
+
 fn apply(order: &Order, by: EvidenceSource, finding: Finding) -> Applied {
     let facts = facts_of(only_product(Duration::from_mins(1)), true);
     let attempt = &order.attempts[0];
     let plain = PlainAdapter::new(attempt.institution.clone(), facts.clone());
     let about = EvidenceSubject::Attempt(attempt.id.clone());
-    let evidence = FrontDialect { plain }.evidence(about, by, finding);
+    let found = None;
+    let evidence = FrontDialect { plain, found }.evidence(about, by, finding);
     order.apply(&evidence, &facts, order.created)
 }
 
@@ -293,12 +332,7 @@ fn a_rejected_sending_ends_only_an_intent() {
 #[test]
 fn money_that_was_given_back_is_booked_both_ways() {
     let order = order_with(AttemptState::Closing, Mode::Webview);
-    let receipt = Receipt {
-        amount: order.attempts[0].amount,
-        institution_no: Some("T-1".into()),
-        paid_at: order.created,
-        fee: None,
-    };
+    let receipt = receipt(order.attempts[0].amount, order.created);
     let returned = |receipt: &Receipt| Finding::Reversed(Reversal::Returned(receipt.clone()));
     let Applied::Commit(change) = apply(&order, EvidenceSource::Query, returned(&receipt)) else {
         panic!("it is a change");
@@ -314,7 +348,7 @@ fn money_that_was_given_back_is_booked_both_ways() {
         Applied::Repeat
     );
     let less = Receipt {
-        amount: paymux::domain::amount::Amount::parse("0.01", CNY).unwrap(),
+        amount: Amount::parse("0.01", CNY).unwrap(),
         ..receipt
     };
     let other = apply(&order, EvidenceSource::Query, returned(&less));

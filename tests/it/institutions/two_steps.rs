@@ -14,7 +14,7 @@ use paymux::domain::amount::Amount;
 use paymux::domain::attempt::{AttemptState, Stamp};
 use paymux::domain::evidence::{
     Ambiguity, Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment, PaymentAction,
-    PaymentActionKind, Receipt,
+    PaymentActionKind, Receipt, Rejection,
 };
 use paymux::domain::identifiers::{
     AccountId, AttemptId, InstitutionId, MerchantId, ReceiverId, Timestamp, hex,
@@ -169,7 +169,7 @@ impl TinyDialect {
     }
 
     /// A reply with a MAC that only this institution can make.
-    fn reply(&self, fields: &[(&str, &str)]) -> Response<Bytes> {
+    pub(super) fn reply(&self, fields: &[(&str, &str)]) -> Response<Bytes> {
         let body = form(fields);
         Response::builder()
             .header(TAG, hex(&self.secret.sign(&body)))
@@ -219,6 +219,14 @@ impl Institution for TinyDialect {
             return self.evidence(call, Finding::Ambiguous(Ambiguity::Unproven));
         }
         let form_field = |name: &str| field(reply.body(), name);
+        if let Some(why) = form_field("rejected") {
+            let why = match &*why {
+                "rate" => Rejection::Rate,
+                "signature" => Rejection::Signature,
+                _ => Rejection::Format,
+            };
+            return self.evidence(call, Finding::NotExecuted(why));
+        }
         match (state.get::<TinyState>(), form_field("token")) {
             (Some(TinyState::Token), Some(_)) if self.quirk == TinyQuirk::Endless => {
                 self.token(call, stamp)
@@ -283,7 +291,7 @@ impl Institution for TinyDialect {
             let receiver = field(body, "receiver").unwrap();
             Evidence {
                 institution: self.id.clone(),
-                accounts: Some(named.into_iter().collect()),
+                accounts: named.map(|named| vec![named]),
                 receiver: ReceiverId::parse(&receiver).ok(),
                 about,
                 by: EvidenceSource::Callback,
@@ -354,8 +362,8 @@ pub(super) fn lost() -> Result<Response<Bytes>, SendError> {
 }
 
 pub(super) struct StepsTestbed {
-    gateway: TestGateway,
-    tiny: TinyDialect,
+    pub(super) gateway: TestGateway,
+    pub(super) tiny: TinyDialect,
 }
 
 impl StepsTestbed {
@@ -366,7 +374,7 @@ impl StepsTestbed {
         }
     }
 
-    fn token(&self) -> Response<Bytes> {
+    pub(super) fn token(&self) -> Response<Bytes> {
         self.tiny.reply(&[("token", "t-1"), ("name", "茶馆")])
     }
 
