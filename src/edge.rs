@@ -22,6 +22,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use pingora_core::listeners::tls::Acceptor;
@@ -249,7 +250,7 @@ impl Edge {
         };
         let drained = tokio::select! {
             drained = drained => drained,
-            never = watch(overloads, &self.metrics) => match never {},
+            never = watch(overloads, &self.live.bounds, &self.metrics) => match never {},
         };
         if drained.is_ok() {
             return DrainOutcome::Whole;
@@ -265,7 +266,11 @@ impl Edge {
 }
 
 /// Measures the scheduling delay with a timer, and logs every second how many requests were rejected.
-async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::Infallible {
+async fn watch(
+    overloads: &[Arc<Overload>],
+    bounds: &ArcSwap<Bounds>,
+    metrics: &Metrics,
+) -> std::convert::Infallible {
     const TICKS_BETWEEN_LOGS: u32 = 100;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -273,8 +278,9 @@ async fn watch(overloads: &[Arc<Overload>], metrics: &Metrics) -> std::convert::
     loop {
         let late_by = ticks.tick().await.elapsed();
         metrics.front.scheduling_delay(late_by);
+        let bounds = bounds.load();
         for overload in overloads {
-            overload.tick(late_by, Instant::now());
+            overload.tick(late_by, &bounds, Instant::now());
         }
         since = since.saturating_add(1);
         if since < TICKS_BETWEEN_LOGS {

@@ -1,13 +1,13 @@
 //! Load shedding (R-6.4-1c). Requests in flight are bounded: the lowest priority may use the fewest
 //! permits, the highest may use all, and unauthenticated callers have half of those of new orders. Past
-//! that a few wait, briefly. `CoDel` (`overload/codel.rs`) keeps that wait, and the wait for the
-//! processor, from becoming a standing queue: it rejects unauthenticated callers first where they are
-//! the majority, then new orders, then selections, and nothing else.
+//! that a few wait, briefly. While ready tasks wait too long for the processor, windows
+//! (`overload/window.rs`) leave fewer in flight: first of unauthenticated callers where they are the
+//! majority, then of new orders, then of selections, and of nothing else.
 
-mod codel;
+mod window;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -15,12 +15,10 @@ use tokio::time::{Instant, timeout};
 use super::Bounds;
 use crate::api::priority::Priority;
 use crate::limits::bound::{Bound, Taken};
-use codel::{Codel, INTERVAL};
+use window::{INTERVAL, Window, WindowLimits};
 
 /// The interval of the timer whose lateness is the wait for the processor.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// With no more requests in flight than these, none is rejected for waiting: they do not cause it.
-const CROWD_MIN: u32 = 32;
 /// So many of a priority may wait for a permit: one for so many that it has.
 const WAITING_ONE_IN: u32 = 8;
 /// The longest pause of a rejected connection, however many were rejected.
@@ -41,7 +39,7 @@ pub(super) enum Caller {
 pub(super) enum Cause {
     /// As many requests are in flight as its priority may use, and as many wait as may.
     InFlight,
-    /// The wait for a permit or for the processor is a standing queue.
+    /// The same of a window that a long wait for the processor has narrowed; or a permit did not come.
     Delay,
     /// Too many unauthenticated requests.
     Unauthenticated,
@@ -63,7 +61,7 @@ impl Cause {
 pub(super) enum Pressure {
     /// No request waits too long.
     Normal,
-    /// A request was rejected for waiting within the last interval.
+    /// A request was rejected for a narrowed window within the last interval.
     Overload,
 }
 
@@ -72,48 +70,38 @@ pub(super) struct Overload {
     /// By priority, lowest first: each may use its own and those before it.
     permits: [Arc<Bound>; 4],
     waiting: [Arc<Bound>; 4],
-    unauthenticated: Arc<Bound>,
-    /// How late the last tick was served, and when. Unit: microseconds, since the beginning.
-    delay_us: AtomicU64,
-    ticked_us: AtomicU64,
+    unauthenticated: Window,
+    orders: Window,
+    selections: Window,
     /// Requests since the last tick, and those of them that are not authenticated.
     came: [AtomicU32; 2],
-    is_unauthenticated_crowd: AtomicBool,
-    codel: [Codel; 3],
     began: Instant,
-    /// When `CoDel` rejected last, and when the next rejected connection is read at the earliest. Unit:
-    /// microseconds since the beginning.
+    /// When a narrowed window rejected last, and when the next rejected connection is read at the
+    /// earliest. Unit: microseconds since the beginning.
     rejected_us: AtomicU64,
     read_again_us: AtomicU64,
     /// Rejected since they were last logged, by priority.
     rejected: [AtomicU64; 4],
 }
 
-/// A request's permit; released when it has been answered.
+/// A request's permits; released when it has been answered.
 pub(super) struct InFlight {
-    _taken: [Option<Taken>; 2],
+    _unauthenticated: Option<Taken>,
+    _own: Permits,
 }
 
-/// A request that waited, or would wait.
-struct RequestWait {
-    priority: Priority,
-    caller: Caller,
-    /// How long, up to `now`.
-    waited: Duration,
-    now: Instant,
-}
+/// The permit of a window, where the priority has one, and one of those in flight.
+type Permits = (Option<Taken>, Taken);
 
 impl Overload {
     pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
             permits: own(bounds).map(Bound::new),
             waiting: up_to(bounds).map(waiting).map(Bound::new),
-            unauthenticated: Bound::new(unauthenticated(bounds)),
-            delay_us: AtomicU64::new(0),
-            ticked_us: AtomicU64::new(0),
+            unauthenticated: Window::new(unauthenticated(bounds)),
+            orders: Window::new(bounds.in_flight_orders_max),
+            selections: Window::new(bounds.in_flight_selections_max),
             came: Default::default(),
-            is_unauthenticated_crowd: AtomicBool::new(false),
-            codel: Default::default(),
             began: Instant::now(),
             rejected_us: AtomicU64::new(0),
             read_again_us: AtomicU64::new(0),
@@ -126,7 +114,9 @@ impl Overload {
         let all = self.permits.iter().zip(own(next));
         let few = self.waiting.iter().zip(up_to(next).map(waiting));
         all.chain(few).for_each(|(bound, size)| bound.resize(size));
-        self.unauthenticated.resize(unauthenticated(next));
+        self.unauthenticated.open(unauthenticated(next));
+        self.orders.open(next.in_flight_orders_max);
+        self.selections.open(next.in_flight_selections_max);
     }
 
     /// Whether a request is read at all: by its first line, and by what is known of its caller.
@@ -137,21 +127,19 @@ impl Overload {
         bounds: &Bounds,
     ) -> Result<(), Cause> {
         self.count(caller);
-        if caller == Caller::Unauthenticated && self.unauthenticated.free() == 0 {
-            return Err(self.reject(priority, Cause::Unauthenticated));
+        if caller == Caller::Unauthenticated && self.unauthenticated.is_full() {
+            return Err(self.reject_unauthenticated(priority, bounds));
         }
-        let none_free = self.usable(priority).all(|bound| bound.free() == 0);
-        if none_free && of(&self.waiting, priority).is_none_or(|bound| bound.free() == 0) {
-            return Err(self.reject(priority, Cause::InFlight));
+        // Unrouted requests are rejected for as long as others are: they must not prolong that.
+        if priority == Priority::Unrouted && self.is_over(Instant::now()) {
+            return Err(self.reject(priority, Cause::Delay));
         }
-        let now = Instant::now();
-        let waits = RequestWait {
-            priority,
-            caller,
-            waited: self.left(now),
-            now,
-        };
-        self.judge(&waits, bounds, Codel::is_flooded)
+        let is_window_full = self.window(priority).is_some_and(Window::is_full);
+        let is_full = is_window_full || self.usable(priority).all(|bound| bound.free() == 0);
+        if is_full && of(&self.waiting, priority).is_none_or(|bound| bound.free() == 0) {
+            return Err(self.reject_in_flight(priority, bounds));
+        }
+        Ok(())
     }
 
     /// A permit for a request that was read whole; acquired earlier, slow senders could hold them all.
@@ -161,48 +149,57 @@ impl Overload {
         caller: Caller,
         bounds: &Bounds,
     ) -> Result<InFlight, Cause> {
-        let reject = |cause| self.reject(priority, cause);
-        let own = match caller {
+        let unauthenticated = match caller {
             Caller::Proven => None,
             Caller::Unauthenticated => {
-                let own = self.unauthenticated.take_now(1);
-                Some(own.ok_or_else(|| reject(Cause::Unauthenticated))?)
+                let taken = self.unauthenticated.take_now();
+                Some(taken.ok_or_else(|| self.reject_unauthenticated(priority, bounds))?)
             }
         };
-        let began = Instant::now();
-        let free = self.usable(priority).find_map(|bound| bound.take_now(1));
-        let taken = if let Some(taken) = free {
-            taken
+        let own = if let Some(own) = self.take_now(priority) {
+            own
         } else {
             let queue = of(&self.waiting, priority).and_then(|queue| queue.take_now(1));
-            let _waits = queue.ok_or_else(|| reject(Cause::InFlight))?;
-            let taken = timeout(INTERVAL, self.next(priority)).await;
-            taken.map_err(|_| reject(Cause::Delay))?
+            let _waits = queue.ok_or_else(|| self.reject_in_flight(priority, bounds))?;
+            let own = timeout(INTERVAL, self.next(priority)).await;
+            own.map_err(|_| self.reject(priority, Cause::Delay))?
         };
-        let now = Instant::now();
-        let waited = now
-            .saturating_duration_since(began)
-            .saturating_add(self.delay());
-        let waits = RequestWait {
-            priority,
-            caller,
-            waited,
-            now,
-        };
-        self.judge(&waits, bounds, Codel::rejects)?;
         Ok(InFlight {
-            _taken: [own, Some(taken)],
+            _unauthenticated: unauthenticated,
+            _own: own,
         })
     }
 
-    /// The next permit that a request of this priority may use.
-    async fn next(&self, priority: Priority) -> Taken {
+    fn take_now(&self, priority: Priority) -> Option<Permits> {
+        let of_window = match self.window(priority) {
+            Some(window) => Some(window.take_now()?),
+            None => None,
+        };
+        let permit = self.usable(priority).find_map(|bound| bound.take_now(1))?;
+        Some((of_window, permit))
+    }
+
+    /// The next permits that a request of this priority may use.
+    async fn next(&self, priority: Priority) -> Permits {
+        let of_window = match self.window(priority) {
+            Some(window) => Some(window.take().await),
+            None => None,
+        };
         let [none, orders, selections, others] = &self.permits;
-        tokio::select! {
+        let permit = tokio::select! {
             taken = none.take(1) => taken,
             taken = orders.take(1), if priority >= Priority::NewOrder => taken,
             taken = selections.take(1), if priority >= Priority::Selection => taken,
             taken = others.take(1), if priority >= Priority::Other => taken,
+        };
+        (of_window, permit)
+    }
+
+    fn window(&self, priority: Priority) -> Option<&Window> {
+        match priority {
+            Priority::NewOrder => Some(&self.orders),
+            Priority::Selection => Some(&self.selections),
+            Priority::Unrouted | Priority::Other => None,
         }
     }
 
@@ -213,47 +210,30 @@ impl Overload {
             .map(|(bound, _)| bound)
     }
 
-    /// What `CoDel` decides about a request that waited, or would wait, so long.
-    fn judge(
-        &self,
-        waits: &RequestWait,
-        bounds: &Bounds,
-        says: fn(&Codel, Duration, Duration, Instant) -> bool,
-    ) -> Result<(), Cause> {
-        let RequestWait {
-            priority,
-            caller,
-            waited,
-            now,
-        } = *waits;
-        if self.requests_open() <= CROWD_MIN {
-            return Ok(());
+    fn reject_unauthenticated(&self, priority: Priority, bounds: &Bounds) -> Cause {
+        if self.unauthenticated.size() < unauthenticated(bounds) {
+            self.note_overload();
         }
-        let target = bounds.delay_max;
-        let [of_unauthenticated, of_orders, of_selections] = &self.codel;
-        let is_first = caller == Caller::Unauthenticated
-            && self.is_unauthenticated_crowd.load(Ordering::Relaxed);
-        if is_first && says(of_unauthenticated, waited, quarter(target), now) {
-            return Err(self.reject_by_codel(priority, now, Cause::Unauthenticated));
-        }
-        let is_rejected = match priority {
-            Priority::Unrouted => self.is_over(now),
-            Priority::NewOrder => says(of_orders, waited, target, now),
-            Priority::Selection => says(of_selections, waited, target.saturating_mul(4), now),
-            Priority::Other => false,
-        };
-        if is_rejected {
-            return Err(self.reject_by_codel(priority, now, Cause::Delay));
-        }
-        Ok(())
+        self.reject(priority, Cause::Unauthenticated)
     }
 
-    fn reject_by_codel(&self, priority: Priority, now: Instant, cause: Cause) -> Cause {
-        // Unrouted requests are rejected for as long as others are: they must not prolong that.
-        if priority != Priority::Unrouted {
-            self.rejected_us.store(self.us(now), Ordering::Relaxed);
+    fn reject_in_flight(&self, priority: Priority, bounds: &Bounds) -> Cause {
+        let most = match priority {
+            Priority::NewOrder => bounds.in_flight_orders_max,
+            Priority::Selection => bounds.in_flight_selections_max,
+            Priority::Unrouted | Priority::Other => 0,
+        };
+        let is_narrowed = self.window(priority).is_some_and(|it| it.size() < most);
+        if is_narrowed {
+            self.note_overload();
+            return self.reject(priority, Cause::Delay);
         }
-        self.reject(priority, cause)
+        self.reject(priority, Cause::InFlight)
+    }
+
+    fn note_overload(&self) {
+        self.rejected_us
+            .store(self.us(Instant::now()), Ordering::Relaxed);
     }
 
     fn reject(&self, priority: Priority, cause: Cause) -> Cause {
@@ -263,7 +243,7 @@ impl Overload {
         cause
     }
 
-    /// Whether `CoDel` rejected a request within the last interval: then fewer handshakes run.
+    /// Whether a narrowed window rejected a request within the last interval: then fewer handshakes run.
     pub(super) fn pressure(&self) -> Pressure {
         if self.is_over(Instant::now()) {
             Pressure::Overload
@@ -286,14 +266,27 @@ impl Overload {
     }
 
     /// A tick was served this late, which is how long a ready task waits for the processor.
-    pub(super) fn tick(&self, late_by: Duration, now: Instant) {
-        self.delay_us.store(micros(late_by), Ordering::Relaxed);
-        self.ticked_us.store(self.us(now), Ordering::Relaxed);
+    pub(super) fn tick(&self, late_by: Duration, bounds: &Bounds, now: Instant) {
         let came = |count: &AtomicU32| count.swap(0, Ordering::Relaxed);
         let [all, of_unauthenticated] = self.came.each_ref().map(came);
         let is_crowd = of_unauthenticated > all.saturating_sub(of_unauthenticated);
-        self.is_unauthenticated_crowd
-            .store(is_crowd, Ordering::Relaxed);
+        let target = bounds.delay_max;
+        let of_crowd = if is_crowd {
+            quarter(target)
+        } else {
+            Duration::MAX
+        };
+        for (window, target, max) in [
+            (&self.unauthenticated, of_crowd, unauthenticated(bounds)),
+            (&self.orders, target, bounds.in_flight_orders_max),
+            (
+                &self.selections,
+                target.saturating_mul(4),
+                bounds.in_flight_selections_max,
+            ),
+        ] {
+            window.regulate(late_by, WindowLimits { target, max }, now);
+        }
     }
 
     /// How long a rejected connection is not read. All together they are read only so often in a second:
@@ -331,18 +324,6 @@ impl Overload {
         for bound in &self.permits {
             bound.all_back().await;
         }
-    }
-
-    fn delay(&self) -> Duration {
-        Duration::from_micros(self.delay_us.load(Ordering::Relaxed))
-    }
-
-    /// What is left of that delay: tasks that were ready at the tick have been run meanwhile. So no more
-    /// requests are rejected than necessary, and the processor does not become idle.
-    fn left(&self, now: Instant) -> Duration {
-        let ticked_us = self.ticked_us.load(Ordering::Relaxed);
-        let since_us = self.us(now).saturating_sub(ticked_us);
-        self.delay().saturating_sub(Duration::from_micros(since_us))
     }
 
     fn us(&self, now: Instant) -> u64 {

@@ -36,51 +36,49 @@ async fn filled(overload: &Overload, by: usize) -> Vec<InFlight> {
     held
 }
 
-/// A span of milliseconds in which the processor is late by so much.
-struct Late(Duration, std::ops::Range<u64>);
-
 fn at(overload: &Overload, ms: u64) -> Instant {
-    overload
-        .began
-        .checked_add(Duration::from_millis(ms))
-        .unwrap()
+    let since = Duration::from_millis(ms);
+    overload.began.checked_add(since).unwrap()
 }
 
-/// What is decided about a request that need not wait for a permit.
-fn judged(
-    overload: &Overload,
-    priority: Priority,
-    caller: Caller,
-    now: Instant,
-) -> Result<(), Cause> {
-    let waits = |waited| RequestWait {
-        priority,
-        caller,
-        waited,
-        now,
-    };
-    overload.judge(&waits(overload.left(now)), &bounds(), Codel::is_flooded)?;
-    overload.judge(&waits(overload.delay()), &bounds(), Codel::rejects)
-}
-
-/// How many of each priority were admitted, of one a millisecond.
-fn let_in(
-    overload: &Overload,
-    caller: Caller,
-    Late(delay, ms): Late,
-    priorities: [Priority; 4],
-) -> [u64; 4] {
-    let mut counts = [0_u64; 4];
-    for ms in ms {
+/// Serves ticks that come late by so much, one each ten milliseconds.
+fn late(overload: &Overload, by: Duration, ms: std::ops::Range<u64>) {
+    for ms in ms.step_by(10) {
         let now = at(overload, ms);
-        overload.tick(delay, now);
-        for (count, priority) in counts.iter_mut().zip(priorities) {
-            overload.count(caller);
-            let is_let_in = judged(overload, priority, caller, now).is_ok();
-            *count = count.saturating_add(u64::from(is_let_in));
+        overload.tick(by, &bounds(), now);
+    }
+}
+
+/// The windows of new orders and of selections.
+fn windows(overload: &Overload) -> [u32; 2] {
+    [overload.orders.size(), overload.selections.size()]
+}
+
+/// So many new orders and selections in flight.
+async fn crowd(overload: &Overload, orders: usize, selections: usize) -> Vec<InFlight> {
+    let mut held = Vec::new();
+    for (priority, many) in [
+        (Priority::NewOrder, orders),
+        (Priority::Selection, selections),
+    ] {
+        for _ in 0..many {
+            held.push(
+                admitted(overload, priority, Caller::Proven)
+                    .await
+                    .ok()
+                    .unwrap(),
+            );
         }
     }
-    counts
+    held
+}
+
+/// How many requests of each priority get a permit at once, each priority by itself.
+fn room(overload: &Overload) -> [usize; 4] {
+    Priority::ALL.map(|priority| {
+        let held: Vec<_> = std::iter::from_fn(|| overload.take_now(priority)).collect();
+        held.len()
+    })
 }
 
 /// R-6.4-1c: as permits are taken, new orders are rejected before selections, and both before the
@@ -161,87 +159,71 @@ async fn unauthenticated_callers_fill_only_a_part() {
     );
 }
 
-/// R-6.4-1c, Z4: while ready tasks wait too long for the processor, new orders are rejected, then
-/// selections, never the rest; all are admitted again as soon as they do not.
+/// R-6.4-1c, Z4: while ready tasks wait too long for the processor, fewer new orders may be in flight,
+/// then fewer selections, never fewer of the rest; all may again soon after they do not.
 #[tokio::test]
-async fn a_standing_wait_shuts_orders_out_first_and_its_end_lets_them_in_again() {
+async fn a_standing_wait_narrows_orders_first_and_its_end_lets_them_in_again() {
     let overload = overload();
-    let _held = filled(&overload, 50).await;
-    let let_in = |delay, ms| let_in(&overload, Caller::Proven, Late(delay, ms), Priority::ALL);
-    assert_eq!(let_in(TARGET * 3, 1..51), [50; 4], "it may be a burst");
-    let_in(TARGET * 3, 51..200);
-    assert_eq!(let_in(TARGET * 3, 200..250), [0, 0, 50, 50]);
-    let_in(TARGET * 9, 250..360);
-    assert_eq!(let_in(TARGET * 9, 360..380), [0, 0, 0, 20]);
-    let_in(TARGET / 2, 380..500);
-    assert_eq!(let_in(TARGET / 2, 500..520), [20; 4]);
-    let rejected = overload.rejected_lately();
-    assert!(rejected.iter().take(3).all(|count| *count > 0));
+    let held = crowd(&overload, 120, 60).await;
+    late(&overload, TARGET * 3, 0..100);
+    assert_eq!(windows(&overload), [200, 300], "it may be a burst");
+    late(&overload, TARGET * 3, 100..110);
+    assert_eq!(windows(&overload), [60, 300], "half at most at a time");
+    late(&overload, TARGET * 3, 110..300);
+    assert_eq!(windows(&overload), [32, 300]);
+    late(&overload, TARGET * 8, 300..500);
+    assert_eq!(windows(&overload), [32, 32]);
+    drop(held);
+    late(&overload, TARGET * 3, 500..510);
+    assert_eq!(windows(&overload), [32, 34]);
+    late(&overload, TARGET / 2, 510..1_000);
+    assert_eq!(windows(&overload), [200, 300]);
+}
+
+/// With few requests in flight a late processor is not their doing.
+#[test]
+fn a_few_are_admitted_however_late_it_is() {
+    let overload = overload();
+    late(&overload, TARGET * 9, 0..1_000);
+    assert_eq!(room(&overload), [100, 32, 32, 400]);
+}
+
+/// R-6.4-1c: a narrowed window rejects for the delay, and what is at no path of ours is rejected as well,
+/// until nobody is any more.
+#[tokio::test]
+async fn a_narrowed_window_rejects_before_a_request_is_read() {
+    let overload = overload();
+    late(&overload, TARGET * 9, 0..1_000);
+    let check = |priority| overload.check(priority, Caller::Proven, &bounds());
+    assert_eq!(check(Priority::Unrouted), Ok(()));
+    let _held: Vec<_> = (0..32)
+        .map(|_| overload.take_now(Priority::NewOrder))
+        .collect();
+    let queue = &overload.waiting[1];
+    let _waiting = queue.take_now(queue.free());
+    assert_eq!(check(Priority::NewOrder), Err(Cause::Delay));
+    assert_eq!(check(Priority::Unrouted), Err(Cause::Delay));
+    assert_eq!(check(Priority::Selection), Ok(()));
+    assert_eq!(check(Priority::Other), Ok(()));
+    assert_eq!(overload.rejected_lately(), [1, 1, 0, 0]);
     assert_eq!(overload.rejected_lately(), [0; 4]);
 }
 
-/// R-6.4-1c: where unauthenticated callers are the majority, they are rejected before any order; where
-/// they are not, new orders are rejected before a payer's first request.
+/// R-6.4-1c: where unauthenticated callers are the majority, fewer of them may be in flight before any
+/// order is rejected; where they are not, as many as ever.
 #[tokio::test]
 async fn unauthenticated_callers_are_rejected_first_where_they_are_the_crowd() {
-    let overload = overload();
-    let _held = filled(&overload, 50).await;
-    let (late, very_late) = (TARGET * 3 / 4, TARGET * 3);
-    let from = |caller, late, priority| let_in(&overload, caller, late, [priority; 4]);
-    let mut came = [1; 4];
-    for ms in 1..200 {
-        came = from(
-            Caller::Unauthenticated,
-            Late(late, ms..ms + 1),
-            Priority::Other,
-        );
-        let order = judged(
-            &overload,
-            Priority::NewOrder,
-            Caller::Proven,
-            at(&overload, ms),
-        );
-        assert!(order.is_ok(), "at {ms} ms");
+    for (caller, size) in [(Caller::Unauthenticated, 32), (Caller::Proven, 100)] {
+        let overload = overload();
+        for ms in (0..1_000).step_by(10) {
+            for caller in [caller, caller, Caller::Unauthenticated, Caller::Proven] {
+                overload.count(caller);
+            }
+            late(&overload, TARGET * 3 / 4, ms..ms + 1);
+        }
+        assert_eq!(overload.unauthenticated.size(), size);
+        assert_eq!(windows(&overload), [200, 300]);
     }
-    assert_eq!(came, [0; 4]);
-    from(
-        Caller::Proven,
-        Late(very_late, 200..400),
-        Priority::NewOrder,
-    );
-    let orders = from(
-        Caller::Proven,
-        Late(very_late, 400..401),
-        Priority::NewOrder,
-    );
-    assert_eq!(orders, [0; 4]);
-    let now = at(&overload, 401);
-    overload.tick(very_late, now);
-    let payer = Caller::Unauthenticated;
-    assert!(judged(&overload, Priority::Other, payer, now).is_ok());
-}
-
-/// The wait for the processor shrinks as tasks run: only as many requests are rejected as necessary.
-#[tokio::test]
-async fn orders_are_let_in_again_before_the_processor_runs_dry() {
-    let overload = overload();
-    let _held = filled(&overload, 50).await;
-    let orders = [Priority::NewOrder; 4];
-    let_in(&overload, Caller::Proven, Late(TARGET * 3, 1..150), orders);
-    let order = |ms| {
-        judged(
-            &overload,
-            Priority::NewOrder,
-            Caller::Proven,
-            at(&overload, ms),
-        )
-    };
-    assert_eq!(
-        order(168).err(),
-        Some(Cause::Delay),
-        "more than 40 ms are left of 60"
-    );
-    assert!(order(170).is_ok());
 }
 
 /// Rejected connections are read again only so often in a second, all together, and each within
@@ -264,16 +246,4 @@ async fn rejected_connections_come_back_one_by_one() {
     // Z4: a flood that is over leaves no pause longer than the longest.
     let again_us = overload.read_again_us.load(Ordering::Relaxed);
     assert!(again_us <= micros(overload.began.elapsed() + PAUSE_MAX));
-}
-
-/// With few requests in flight a late processor is not their doing.
-#[tokio::test]
-async fn without_a_crowd_nobody_is_rejected_for_waiting() {
-    let overload = overload();
-    let _held = filled(&overload, 3).await;
-    let late = Late(TARGET * 9, 1..121);
-    assert_eq!(
-        let_in(&overload, Caller::Proven, late, Priority::ALL),
-        [120; 4]
-    );
 }
