@@ -113,6 +113,22 @@ fn an_expired_link_is_made_again_under_the_same_attempt() {
     assert_eq!(gateway.at("bank", |books| books.payments[&id].creates), 2);
 }
 
+/// A3, V1: a refused repeat does not end what the payer was given before: it can still be paid, and is
+/// asked about.
+#[test]
+fn a_refused_repeat_does_not_end_the_attempt() {
+    let gateway = TestGateway::new();
+    gateway.place("T1", json!({}));
+    gateway.select("T1", "bank");
+    gateway.advance_s(121);
+    gateway.at("bank", |books| books.behaviours.refuses_repeats = true);
+    gateway.select("T1", "bank");
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Accepted]);
+    gateway.pay("T1", "bank");
+    assert_eq!(gateway.poll_unresolved(), 1);
+    assert_eq!(states(&gateway, "T1"), [AttemptState::Paid]);
+}
+
 /// A2, A3: where it does not, the old attempt is closed first, on the institution's evidence, and
 /// only then a new one begins.
 #[test]

@@ -233,7 +233,11 @@ impl Order {
         }
         let named = attempt.newly_seen(evidence, facts);
         let attempt = named.as_ref().unwrap_or(attempt);
-        if evidence.finding == Finding::Hint {
+        // A refused repeat says nothing about the payment that the payer was given before (A3).
+        let is_refused_repeat = attempt.state == AttemptState::Accepted
+            && evidence.by == EvidenceSource::Create
+            && matches!(evidence.finding, Finding::Refused(_));
+        if evidence.finding == Finding::Hint || is_refused_repeat {
             // Nothing asks about what has ended, and what was given back is still to be booked (A9).
             let is_ended = matches!(attempt.state, AttemptState::Failed | AttemptState::Closed);
             if is_ended && attempt.receipt.is_none() {

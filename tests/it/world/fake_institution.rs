@@ -100,6 +100,8 @@ impl FakeInstitutionAbility {
 pub(crate) struct FakeInstitutionBehaviour {
     /// Refuses new payments, with a final reply.
     pub(crate) refuses: bool,
+    /// Refuses to create a pending payment once more, which can still be paid.
+    pub(crate) refuses_repeats: bool,
     /// Accepts money although it confirmed a close or refused: the fault that A8 allows for.
     pub(crate) takes_after_end: bool,
     /// Refuses to close a pending payment, as if the payer were typing.
@@ -228,11 +230,13 @@ impl FakeInstitution {
             return "REFUSED";
         }
         let refuses = self.behaviours.refuses;
+        let refuses_repeats = self.behaviours.refuses_repeats;
         let repeatable = self.ability.repeatable_create;
         if let Some(known) = self.payments.get_mut(id) {
             known.creates += 1;
             return match known.standing {
                 _ if !repeatable => "DUPLICATE",
+                FakePaymentState::Waiting if refuses_repeats => "REFUSED",
                 FakePaymentState::Waiting => "WAITING",
                 FakePaymentState::Paid => "PAID",
                 // It can no longer be paid, and its page is no longer shown.
