@@ -19,7 +19,7 @@ use crate::config::reading::{
 use crate::config::section::Section;
 use crate::domain::identifiers::unhex;
 use crate::files::{self, access};
-use crate::signature::{Algorithm, SigningKey};
+use crate::signature::{Algorithm, KeyFault, SigningKey};
 
 /// The maximum size of a key, certificate or list of authorities. Unit: bytes.
 const FILE_BYTES_MAX: u64 = files::TEXT_BYTES_MAX;
@@ -147,14 +147,43 @@ impl Section<'_> {
             Some(NamedFile::Private { id, path })
         };
         let secret = self.secret(r, name, holds)?;
-        match SigningKey::from_pkcs8_pem(id?, &secret.text) {
+        self.parsed_key(
+            r,
+            name,
+            secret.line,
+            SigningKey::from_pkcs8_pem(id?, &secret.text),
+        )
+    }
+
+    /// Our private key for an algorithm that the dialect fixes.
+    pub(super) fn signing_key_for(
+        &mut self,
+        r: &mut ConfigReader<'_>,
+        name: &'static str,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Option<Arc<SigningKey>> {
+        // The institution knows its public half: no development key can take its place.
+        let secret = self.secret(r, name, |_| None)?;
+        let key = SigningKey::of_algorithm(algorithm, id?, &secret.text);
+        self.parsed_key(r, name, secret.line, key)
+    }
+
+    fn parsed_key(
+        &mut self,
+        r: &mut ConfigReader<'_>,
+        name: &'static str,
+        line: usize,
+        read: Result<SigningKey, KeyFault>,
+    ) -> Option<Arc<SigningKey>> {
+        match read {
             Ok(key) => Some(Arc::new(key)),
             Err(fault) => {
                 let expected = "a private key, PKCS #8 in PEM";
                 let advice = "make one with paymux keys make";
                 let subject = self.subject(name);
                 let found = fault.to_string();
-                r.unusable(secret.line, &subject, expected, &found, advice);
+                r.unusable(line, &subject, expected, &found, advice);
                 None
             }
         }

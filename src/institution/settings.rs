@@ -68,6 +68,8 @@ pub enum SettingForm {
     Choice(&'static [&'static str]),
     /// `file:PATH` or `env:NAME` of a secret text.
     Secret,
+    /// The same, of exactly this many ASCII characters.
+    SecretOf(usize),
     /// A file with the institution's public key for this algorithm, in PEM.
     PublicKey(&'static str),
     /// Tables with the institution's public keys, each with an id, an algorithm and its validity.
@@ -89,6 +91,8 @@ pub struct OwnKeySettings {
     pub id: &'static str,
     /// Its first and last day.
     pub days: [&'static str; 2],
+    /// The algorithm it signs with, where the dialect fixes it; `None` where the key says it.
+    pub algorithm: Option<&'static str>,
 }
 
 impl SettingForm {
@@ -101,7 +105,7 @@ impl SettingForm {
             Self::App => "application",
             Self::Apps => "applications",
             Self::Choice(_) => "choice",
-            Self::Secret => "secret",
+            Self::Secret | Self::SecretOf(_) => "secret",
             Self::PublicKey(_) => "public key",
             Self::PublicKeys => "public keys",
             Self::PrivateKey(_) => "private key",
@@ -114,7 +118,11 @@ impl SettingForm {
     /// Whether its value names a file.
     pub fn is_file(self) -> bool {
         match self {
-            Self::Secret | Self::PublicKey(_) | Self::PrivateKey(_) | Self::Certificate => true,
+            Self::Secret
+            | Self::SecretOf(_)
+            | Self::PublicKey(_)
+            | Self::PrivateKey(_)
+            | Self::Certificate => true,
             Self::Text
             | Self::Identifier
             | Self::Address
@@ -135,7 +143,7 @@ impl SettingForm {
             Self::App => "\"wxd678efh567hg6787\"",
             Self::Apps => "{ default = \"wxd678efh567hg6787\" }",
             Self::Choice(_) => "one of them",
-            Self::Secret => "\"file:certs/….secret\"",
+            Self::Secret | Self::SecretOf(_) => "\"file:certs/….secret\"",
             Self::PublicKey(_) => "\"certs/….pub\"",
             Self::PublicKeys => {
                 "[{ id = \"…\", algorithm = \"ed25519\", file = \"certs/….pub\", \

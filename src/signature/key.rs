@@ -148,6 +148,25 @@ impl SigningKey {
             .ok_or_else(unsupported)
     }
 
+    /// Parses a private key for this algorithm. An RSA key does not say which padding it is for: the
+    /// dialect fixes it (Q3).
+    ///
+    /// # Errors
+    /// As [`SigningKey::from_pkcs8_pem`], also for a key of another algorithm.
+    pub fn of_algorithm(algorithm: Algorithm, id: &str, pem: &str) -> Result<Self, KeyFault> {
+        check_id(id)?;
+        let der = pem::read_private_key(pem.as_bytes()).ok_or(KeyFault::Unreadable {
+            expected: pem::PRIVATE_KEY,
+        })?;
+        let scheme = algorithm.scheme().ok_or_else(unsupported)?;
+        Ok(Self {
+            id: id.to_owned(),
+            algorithm,
+            private: (scheme.read_private)(&der).ok_or_else(unsupported)?,
+            is_slow: scheme.slow,
+        })
+    }
+
     /// A shared secret: `hmac-sha256`. It has no public half.
     ///
     /// # Errors
@@ -223,7 +242,8 @@ impl SigningKey {
         pem::write(pem::PUBLIC_KEY, &self.private.public_der())
     }
 
-    pub(super) fn sign(&self, base: &[u8]) -> Option<Vec<u8>> {
+    /// Signs bytes, whatever they mean; `None` if the library fails.
+    pub fn sign(&self, base: &[u8]) -> Option<Vec<u8>> {
         self.private.sign(base)
     }
 }
@@ -307,7 +327,9 @@ impl VerifyingKey {
         self.algorithm
     }
 
-    pub(super) fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
+    /// Whether this is a signature of these bytes by this key.
+    #[must_use]
+    pub fn verifies(&self, base: &[u8], signature: &[u8]) -> bool {
         // Q3: an empty signature is refused for every algorithm, before the algorithm is called.
         !signature.is_empty() && self.public.verifies(base, signature)
     }

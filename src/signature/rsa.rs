@@ -1,5 +1,5 @@
-//! `rsa-pss-sha512`, signing and verifying, and `rsa-v1_5-sha256`, verifying only: RFC 9421,
-//! sections 3.3.1 and 3.3.2.
+//! `rsa-pss-sha512` and `rsa-v1_5-sha256`: RFC 9421, sections 3.3.1 and 3.3.2. With the second we
+//! sign only what an institution's dialect demands: a key is read for it only if it is named.
 
 use std::sync::Arc;
 
@@ -28,7 +28,10 @@ pub(super) const PSS: Scheme = Scheme {
 /// `rsa-v1_5-sha256`, registered in `key::SCHEMES`.
 pub(super) const PKCS1: Scheme = Scheme {
     algorithm: Algorithm("rsa-v1_5-sha256"),
-    read_private: |_| None,
+    read_private: |der| {
+        let key = RsaPrivateKey::from_pkcs8(der, RsaScheme::Pkcs1Sha256)?;
+        Some(Arc::new(Pkcs1PrivateKey(key)))
+    },
     read_public: |der| read_public(der, RsaScheme::Pkcs1Sha256),
     read_jwk: |jwk| read_jwk("RS256", RsaScheme::Pkcs1Sha256, jwk),
     generate: || None,
@@ -60,14 +63,35 @@ impl Sign for RsaPrivateKey {
     }
 
     fn public_jwk(&self) -> Value {
-        let (n, e) = self.public_components();
-        serde_json::json!({
-            "kty": "RSA",
-            "n": URL_SAFE_NO_PAD.encode(n),
-            "e": URL_SAFE_NO_PAD.encode(e),
-            "alg": "PS512",
-        })
+        jwk(self, "PS512")
     }
+}
+
+/// A private key that signs with `rsa-v1_5-sha256`.
+struct Pkcs1PrivateKey(RsaPrivateKey);
+
+impl Sign for Pkcs1PrivateKey {
+    fn sign(&self, base: &[u8]) -> Option<Vec<u8>> {
+        self.0.sign(base)
+    }
+
+    fn public_der(&self) -> Vec<u8> {
+        self.0.public_spki()
+    }
+
+    fn public_jwk(&self) -> Value {
+        jwk(&self.0, "RS256")
+    }
+}
+
+fn jwk(key: &RsaPrivateKey, alg: &str) -> Value {
+    let (n, e) = key.public_components();
+    serde_json::json!({
+        "kty": "RSA",
+        "n": URL_SAFE_NO_PAD.encode(n),
+        "e": URL_SAFE_NO_PAD.encode(e),
+        "alg": alg,
+    })
 }
 
 impl Verify for RsaPublicKey {

@@ -87,6 +87,7 @@ fn row(setting: &Setting) -> [String; 4] {
         | SettingForm::App
         | SettingForm::Apps
         | SettingForm::Secret
+        | SettingForm::SecretOf(_)
         | SettingForm::PublicKey(_)
         | SettingForm::PublicKeys
         | SettingForm::PrivateKey(_)

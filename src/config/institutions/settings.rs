@@ -101,10 +101,9 @@ impl Enrolment {
                     });
                 read.set(name, Some(SettingValue::Apps(apps)));
             }
-            SettingForm::Secret => {
-                let secret = s.secret(r, name, |_| None);
+            SettingForm::Secret | SettingForm::SecretOf(_) => {
+                let secret = secret(r, s, setting);
                 read.needs(secret.is_some());
-                let secret = secret.map(|secret| SecretText::new(secret.text.trim()));
                 read.set(name, secret.map(SettingValue::Secret));
             }
             SettingForm::PublicKey(algorithm) => {
@@ -175,7 +174,11 @@ impl Enrolment {
         if let Some(id) = &id {
             r.once(at.key_ids, id, &s.subject(belonging.id));
         }
-        let key = s.signing_key(r, name, id.as_ref().map(|id| id.value.as_str()));
+        let key_id = id.as_ref().map(|id| id.value.as_str());
+        let key = match belonging.algorithm.and_then(Algorithm::parse) {
+            Some(algorithm) => s.signing_key_for(r, name, key_id, algorithm),
+            None => s.signing_key(r, name, key_id),
+        };
         let validity_s = own_key_span(r, s, belonging.days);
         let (key, id) = (key?, id?);
         if let Some(holder) = at.holder {
@@ -219,6 +222,7 @@ fn plain(r: &mut ConfigReader<'_>, s: &mut Section<'_>, setting: &Setting) -> Op
         | SettingForm::App
         | SettingForm::Apps
         | SettingForm::Secret
+        | SettingForm::SecretOf(_)
         | SettingForm::PublicKey(_)
         | SettingForm::PublicKeys
         | SettingForm::PrivateKey(_)
@@ -254,6 +258,21 @@ fn chosen(
     let found = format!("{value:?}");
     r.fault(line, &s.subject(setting.name), &expected, &found, &advice);
     None
+}
+
+/// A secret text, of the length that its setting demands.
+fn secret(r: &mut ConfigReader<'_>, s: &mut Section<'_>, setting: &Setting) -> Option<SecretText> {
+    let found = s.secret(r, setting.name, |_| None)?;
+    let text = found.text.trim();
+    if let SettingForm::SecretOf(length) = setting.form
+        && !(text.is_ascii() && text.len() == length)
+    {
+        let expected = format!("a secret of exactly {length} ASCII characters");
+        let (subject, there) = (s.subject(setting.name), "something else (not shown)");
+        r.unusable(found.line, &subject, &expected, there, "copy it again");
+        return None;
+    }
+    Some(SecretText::new(text))
 }
 
 /// A public key of another party, in a file.
@@ -352,7 +371,11 @@ mod tests {
             SettingForm::Choice(&["rsa", "sm2"]),
             "how it signs",
         ),
-        Setting::required("apiv3_key", SettingForm::Secret, "opens what is encrypted"),
+        Setting::required(
+            "apiv3_key",
+            SettingForm::SecretOf(16),
+            "opens what is encrypted",
+        ),
         Setting::required(
             "platform",
             SettingForm::PublicKey("ed25519"),
@@ -366,7 +389,12 @@ mod tests {
         let (_, public) = SigningKey::generate_ed25519().unwrap();
         fs::write(folder.path().join("platform.pub"), public).unwrap();
         let file = folder.path().join("routes.toml");
-        let environment = |name: &str| (name == "APIV3").then(|| "0123456789abcdef".to_owned());
+        let environment = |name: &str| match name {
+            "APIV3" => Some("0123456789abcdef".to_owned()),
+            "SHORT" => Some("0123456789abcde".to_owned()),
+            "WIDE" => Some("０123456789abc".to_owned()),
+            _ => None,
+        };
         let now = Timestamp::from_s(1_790_000_000);
         let mut r = ConfigReader::new(Path::new(&file), text, now, &environment);
         r.about(Some(PartyKind::Institution));
@@ -461,7 +489,12 @@ mod tests {
     /// F3: an unusable key or secret leaves its account without credentials and is no fault.
     #[test]
     fn what_cannot_be_used_is_no_fault() {
-        for (from, to) in [("env:APIV3", "env:ABSENT"), ("platform.pub", "absent.pub")] {
+        for (from, to) in [
+            ("env:APIV3", "env:ABSENT"),
+            ("env:APIV3", "env:SHORT"),
+            ("env:APIV3", "env:WIDE"),
+            ("platform.pub", "absent.pub"),
+        ] {
             let (read, faults, unusable) = read(&SOUND.replace(from, to));
             assert_eq!((faults, unusable), (Vec::new(), 1), "{to}");
             assert!(

@@ -38,6 +38,7 @@ pub(super) const KEYS: &str = "keys";
 const OWN_KEY: OwnKeySettings = OwnKeySettings {
     id: "key_id",
     days: ["key_not_before", "key_not_after"],
+    algorithm: None,
 };
 
 /// The dialect as data.

@@ -110,6 +110,30 @@ fn the_enrolment_decides_what_an_rsa_key_is_for() {
     assert!(!pkcs1.verifies(b"base", &signature));
 }
 
+/// Q3: an RSA key signs with the padding that its dialect names, and with no other.
+#[test]
+fn an_rsa_key_signs_with_the_padding_it_is_read_for() {
+    let (private, public) = SigningKey::generate(algorithm("rsa-pss-sha512")).unwrap();
+    let both = ["rsa-pss-sha512", "rsa-v1_5-sha256"];
+    for signs in both {
+        let key = SigningKey::of_algorithm(algorithm(signs), "k", &private).unwrap();
+        assert_eq!((key.algorithm().name(), key.is_slow()), (signs, true));
+        assert_eq!(key.public_pem(), public);
+        let signature = key.sign(b"base").unwrap();
+        let jwk = VerifyingKey::from_jwk(&key.public_jwk()).unwrap();
+        assert!(jwk.verifies(b"base", &signature), "{signs}");
+        for verifies in both {
+            let read = VerifyingKey::of_algorithm(algorithm(verifies), &public).unwrap();
+            let is_valid = read.verifies(b"base", &signature);
+            assert_eq!(is_valid, signs == verifies, "{signs} {verifies}");
+        }
+    }
+    for other in ["ed25519", "ecdsa-p256-sha256", "hmac-sha256"] {
+        let read = SigningKey::of_algorithm(algorithm(other), "k", &private);
+        assert!(read.is_err(), "{other}");
+    }
+}
+
 /// Q3: a key marked for PSS only, as some tools write it, is accepted for PSS only.
 #[test]
 fn a_key_that_says_pss_is_never_taken_for_the_older_padding() {
@@ -129,6 +153,7 @@ fn a_key_that_says_pss_is_never_taken_for_the_older_padding() {
     let text = STANDARD.encode(says_pss(&der(&private)));
     let private = format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
     let key = SigningKey::from_pkcs8_pem("k", &private).unwrap();
+    assert!(SigningKey::of_algorithm(algorithm("rsa-v1_5-sha256"), "k", &private).is_err());
     assert_eq!(key.public_pem(), public, "published as everybody reads it");
     let public = public_pem(&says_pss(&der(&public)));
     let read = VerifyingKey::from_spki_pem(&public).unwrap();
