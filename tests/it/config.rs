@@ -11,6 +11,7 @@ mod proofs;
 mod served;
 mod trusted_proxies;
 mod waiting;
+mod wechatpay;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -14,7 +14,9 @@ use paymux::domain::identifiers::{
 use paymux::domain::institutions::{BusinessType, Mode, TransactionType};
 use paymux::domain::order::{Order, OrderState, OrderTerms};
 use paymux::domain::personal::MobileNo;
-use paymux::domain::personal::payer_context::PayerDetails;
+use paymux::domain::personal::payer_context::{
+    PayerAppId, PayerDetails, PayerDevice, PayerIdentity, PayerIp, PayerOpenId,
+};
 use paymux::domain::refund::{Refund, RefundDetails, RefundOrigin, RefundState, SendStatus};
 use paymux::domain::schedule::Schedule;
 use paymux::institution::{Call, Operation, Unverified};
@@ -46,9 +48,19 @@ pub(super) struct Recording {
     /// refund that refund's, `RESERVED` where it is absent.
     #[serde(default)]
     state: Option<String>,
-    /// Our request.
+    /// The product of its attempt, if not that of the `standard` dialect: then everything is known
+    /// of its payer.
+    #[serde(default)]
+    product: Option<String>,
+    /// The receiver of its attempt, if not [`ACCOUNT`].
+    #[serde(default)]
+    receiver: Option<String>,
+    /// Our first request.
     #[serde(default)]
     pub(super) request: Option<RecordedRequest>,
+    /// The replies before the last one, of a call of several steps.
+    #[serde(default)]
+    pub(super) earlier: Vec<RecordedReply>,
     #[serde(default)]
     pub(super) status: u16,
     body: Box<RawValue>,
@@ -66,8 +78,39 @@ pub(super) struct Recording {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RecordedRequest {
+    /// `POST` where it is absent.
+    #[serde(default)]
+    method: Option<String>,
     pub(super) uri: String,
-    pub(super) body: Box<RawValue>,
+    /// Empty where it is absent.
+    #[serde(default)]
+    body: Option<Box<RawValue>>,
+}
+
+impl RecordedRequest {
+    pub(super) fn method(&self) -> &str {
+        self.method.as_deref().unwrap_or("POST")
+    }
+
+    pub(super) fn body(&self) -> &str {
+        self.body.as_ref().map_or("", |body| body.get())
+    }
+}
+
+/// A recorded reply before the last one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordedReply {
+    pub(super) status: u16,
+    /// Empty where it is absent.
+    #[serde(default)]
+    body: Option<Box<RawValue>>,
+}
+
+impl RecordedReply {
+    pub(super) fn body(&self) -> &str {
+        self.body.as_ref().map_or("", |body| body.get())
+    }
 }
 
 impl Recording {
@@ -75,10 +118,14 @@ impl Recording {
         self.body.get().as_bytes()
     }
 
-    /// The body with one field replaced.
+    /// The body with one field replaced; a nested one is named by its path, `/amount/total`.
     pub(super) fn body_with(&self, name: &str, value: &Value) -> Vec<u8> {
         let mut body: Value = serde_json::from_str(self.body.get()).unwrap();
-        body[name] = value.clone();
+        if name.starts_with('/') {
+            *body.pointer_mut(name).unwrap() = value.clone();
+        } else {
+            body[name] = value.clone();
+        }
         serde_json::to_vec(&body).unwrap()
     }
 
@@ -93,21 +140,36 @@ impl Recording {
     /// The order of its attempt or refund.
     pub(super) fn order(&self) -> Order {
         if self.call.starts_with("refund") {
-            return order_with_refund(self.state.as_deref().unwrap_or("RESERVED"), self.mode());
+            let named = self.state.as_deref().unwrap_or("RESERVED");
+            return self.dressed(order_with_refund(named, self.mode()));
         }
         let named = self.state.as_deref().unwrap_or("INTENT");
         let state = AttemptState::ALL
             .into_iter()
             .find(|state| state.name() == named);
-        order_with(state.unwrap(), self.mode())
+        self.dressed(order_with(state.unwrap(), self.mode()))
+    }
+
+    /// The order with the product, payer and receiver of the recording.
+    fn dressed(&self, mut order: Order) -> Order {
+        let attempt = &mut order.attempts[0];
+        if let Some(product) = &self.product {
+            attempt.product = ProductId::parse(product).unwrap();
+            attempt.payer = payer();
+        }
+        if let Some(receiver) = &self.receiver {
+            attempt.receiver = ReceiverId::parse(receiver).unwrap();
+        }
+        order
     }
 
     /// An order for which its attempt or refund is unresolved.
     pub(super) fn unresolved(&self) -> Order {
-        if self.body.get().contains("merchantRefundNo") {
-            order_with_refund("UNKNOWN", self.mode())
+        let names = |name| self.body.get().contains(name);
+        if names("merchantRefundNo") || names("out_refund_no") {
+            self.dressed(order_with_refund("UNKNOWN", self.mode()))
         } else {
-            order_with(AttemptState::Unknown, self.mode())
+            self.dressed(order_with(AttemptState::Unknown, self.mode()))
         }
     }
 
@@ -131,6 +193,19 @@ impl Recording {
             "callback" => None,
             other => panic!("{}: there is no call {other}", self.file),
         }
+    }
+}
+
+/// A payer of whom everything is known.
+pub(super) fn payer() -> PayerDetails {
+    PayerDetails {
+        ip: PayerIp::parse("203.0.113.10").ok(),
+        device: Some(PayerDevice::Ios),
+        wallet: None,
+        identity: Some(PayerIdentity {
+            open_id: PayerOpenId::parse("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o").unwrap(),
+            app: PayerAppId::parse("wxd678efh567hg6787").unwrap(),
+        }),
     }
 }
 
