@@ -116,6 +116,9 @@ pub enum SettingsFault {
     /// The named setting is not an origin.
     #[error("{0}: expected https://host[:port], in lower case, without path or default port")]
     NotAnOrigin(&'static str),
+    /// The named setting is not what it must be.
+    #[error("{0}: expected {1}")]
+    Unfit(&'static str, &'static str),
 }
 
 #[cfg(test)]

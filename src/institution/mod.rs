@@ -1,6 +1,7 @@
 //! Adapters: each translates between our calls and one institution's protocol (its dialect), and
 //! does nothing else. They use no network, no clock and no randomness.
 
+mod alipay;
 mod call;
 mod kind;
 mod settings;
@@ -31,7 +32,7 @@ pub use statement::{StatementPage, StatementQuery, Statements};
 pub use step::{CallState, Effect, Host, Outgoing, STEPS_MAX, Step, Unmade};
 
 /// All kinds of institutions; a new one is a file of its own and a line here.
-pub const KINDS: &[InstitutionKind] = &[standard::KIND, wechatpay::KIND];
+pub const KINDS: &[InstitutionKind] = &[standard::KIND, wechatpay::KIND, alipay::KIND];
 
 /// The kind with this name in `routes.toml`.
 pub fn kind(name: &str) -> Option<&'static InstitutionKind> {

@@ -1,6 +1,7 @@
 //! `routes.toml` is refused whole, with every fault listed at once, or accepted whole (F1).
 
 mod accounts;
+mod alipay;
 mod difference;
 mod files;
 mod hints;

@@ -52,6 +52,9 @@ pub(super) struct Recording {
     /// of its payer.
     #[serde(default)]
     product: Option<String>,
+    /// Who pays, if not [`payer`].
+    #[serde(default)]
+    payer: Option<RecordedPayer>,
     /// The receiver of its attempt, if not [`ACCOUNT`].
     #[serde(default)]
     receiver: Option<String>,
@@ -66,12 +69,23 @@ pub(super) struct Recording {
     body: Box<RawValue>,
     /// The evidence, in the words of [`describe`].
     pub(super) evidence: String,
+    /// The evidence of the same reply without a signature, if the dialect believes that.
+    #[serde(default)]
+    pub(super) unsigned: Option<String>,
     /// Fields that hold a status.
     #[serde(default)]
     pub(super) words: Vec<String>,
     /// Values of fields that mean another object than the requested one.
     #[serde(default)]
     pub(super) others: BTreeMap<String, Value>,
+}
+
+/// A payer in an application.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RecordedPayer {
+    open_id: String,
+    app: String,
 }
 
 /// A recorded request.
@@ -157,6 +171,12 @@ impl Recording {
             attempt.product = ProductId::parse(product).unwrap();
             attempt.payer = payer();
         }
+        if let Some(payer) = &self.payer {
+            attempt.payer.identity = Some(PayerIdentity {
+                open_id: PayerOpenId::parse(&payer.open_id).unwrap(),
+                app: PayerAppId::parse(&payer.app).unwrap(),
+            });
+        }
         if let Some(receiver) = &self.receiver {
             attempt.receiver = ReceiverId::parse(receiver).unwrap();
         }
@@ -166,7 +186,7 @@ impl Recording {
     /// An order for which its attempt or refund is unresolved.
     pub(super) fn unresolved(&self) -> Order {
         let names = |name| self.body.get().contains(name);
-        if names("merchantRefundNo") || names("out_refund_no") {
+        if self.call.starts_with("refund") || names("merchantRefundNo") || names(REFUND) {
             self.dressed(order_with_refund("UNKNOWN", self.mode()))
         } else {
             self.dressed(order_with(AttemptState::Unknown, self.mode()))

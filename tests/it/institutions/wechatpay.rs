@@ -244,12 +244,12 @@ impl DialectRig for WechatRig {
         None
     }
 
-    fn unlisted(&self) -> [&'static str; 4] {
-        ["PAID", "success", "", "SUCCESS "]
+    fn unlisted(&self) -> &[&str] {
+        &["PAID", "success", "", "SUCCESS "]
     }
 
-    fn callback_ages(&self) -> [(i64, bool); 4] {
-        [(300, false), (299, true), (-299, true), (-300, false)]
+    fn callback_ages(&self) -> &[(i64, bool)] {
+        &[(300, false), (299, true), (-299, true), (-300, false)]
     }
 
     fn acknowledged(&self) -> [(Acknowledgement, u16); 6] {

@@ -50,7 +50,7 @@ const HOMES: &str = "
     clap               -> main command
     encoding_rs        -> sandbox
     flate2             -> sandbox
-    form_urlencoded    -> flow/exchange_log sandbox
+    form_urlencoded    -> flow/exchange_log institution/alipay sandbox
     governor           -> limits
     http_body_util     -> outbound sandbox
     hyper              -> outbound sandbox
