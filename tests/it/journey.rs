@@ -12,7 +12,7 @@ mod manual_review;
 mod metrics;
 mod operations;
 mod overload;
-mod process;
+pub(crate) mod process;
 pub(crate) mod races;
 mod refused;
 mod reload;
@@ -30,7 +30,7 @@ use paymux::signature::{KeyRing, SigningKey};
 use serde_json::{Value, json};
 
 /// A payer whom every institution serves.
-const PAYER: &str = "13800001234";
+pub(crate) const PAYER: &str = "13800001234";
 
 async fn open() -> (DemoEnvironment, DemoGateway) {
     let stage = DemoEnvironment::set(crate::socket::ports::free(), "")
@@ -54,7 +54,7 @@ async fn placed(shop: &DemoMerchant, order: &Value) -> ClientResponse {
     answer
 }
 
-async fn queried(shop: &DemoMerchant, number: &str) -> ClientResponse {
+pub(crate) async fn queried(shop: &DemoMerchant, number: &str) -> ClientResponse {
     shop.ask("/v1/orders/query", number, json!({}))
         .await
         .unwrap()
@@ -81,7 +81,7 @@ async fn booked(institution: &SandboxInstitution, number: &str) {
 }
 
 /// The reply of the operations listener.
-async fn operations(stage: &DemoEnvironment, path: &str) -> String {
+pub(crate) async fn operations(stage: &DemoEnvironment, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = ("127.0.0.1", stage.ports.operations);
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

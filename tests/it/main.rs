@@ -21,6 +21,7 @@ mod clients;
 mod close;
 mod config;
 mod conformance;
+mod dialects;
 mod evidence_timing;
 mod identity;
 mod institutions;

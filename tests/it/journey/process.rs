@@ -16,11 +16,11 @@ pub(super) fn paymux() -> Command {
 }
 
 /// `paymux serve` as a process; killed when it is dropped.
-pub(super) struct GatewayProcess(Option<Child>);
+pub(crate) struct GatewayProcess(Option<Child>);
 
 impl GatewayProcess {
     /// Starts it and waits until it logs that it listens.
-    pub(super) fn start(stage: &DemoEnvironment) -> Self {
+    pub(crate) fn start(stage: &DemoEnvironment) -> Self {
         Self::under(paymux(), stage)
     }
 

@@ -57,6 +57,15 @@ impl AlipayBooks {
         }
     }
 
+    /// The codes that payers can scan, as far as they were handed out.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        let codes = self
+            .offers
+            .iter()
+            .filter(|(_, offer)| offer.terms.product == AlipayProduct::Precreate);
+        codes.map(|(token, _)| token.as_str())
+    }
+
     pub(in crate::sandbox::alipay) fn offered(&self, token: &str) -> Option<&AlipayOffer> {
         self.offers.get(token)
     }
