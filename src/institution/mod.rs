@@ -8,6 +8,7 @@ mod settings;
 mod standard;
 mod statement;
 mod step;
+mod unionpay;
 mod wechatpay;
 
 use std::sync::Arc;
@@ -32,7 +33,12 @@ pub use statement::{StatementPage, StatementQuery, Statements};
 pub use step::{CallState, Effect, Host, Outgoing, STEPS_MAX, Step, Unmade};
 
 /// All kinds of institutions; a new one is a file of its own and a line here.
-pub const KINDS: &[InstitutionKind] = &[standard::KIND, wechatpay::KIND, alipay::KIND];
+pub const KINDS: &[InstitutionKind] = &[
+    standard::KIND,
+    wechatpay::KIND,
+    alipay::KIND,
+    unionpay::KIND,
+];
 
 /// The kind with this name in `routes.toml`.
 pub fn kind(name: &str) -> Option<&'static InstitutionKind> {

@@ -11,6 +11,7 @@ mod products;
 mod proofs;
 mod served;
 mod trusted_proxies;
+mod unionpay;
 mod waiting;
 mod wechatpay;
 

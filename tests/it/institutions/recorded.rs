@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Attempt, AttemptState, Epoch, Stamp};
-use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind, Reversal};
+use paymux::domain::evidence::{Evidence, Finding, PaymentActionKind, Receipt, Reversal};
 use paymux::domain::identifiers::{
     AccountId, AttemptId, CalendarDay, InstitutionId, MerchantId, MerchantOrderNo, PayOrderNo,
     ProductId, ReceiverId, RefundOrderNo, RefundRequestNo, Timestamp,
@@ -58,6 +58,9 @@ pub(super) struct Recording {
     /// The receiver of its attempt, if not [`ACCOUNT`].
     #[serde(default)]
     receiver: Option<String>,
+    /// The institution's number of its payment, if that was paid.
+    #[serde(default)]
+    paid_as: Option<Box<str>>,
     /// Our first request.
     #[serde(default)]
     pub(super) request: Option<RecordedRequest>,
@@ -179,6 +182,14 @@ impl Recording {
         }
         if let Some(receiver) = &self.receiver {
             attempt.receiver = ReceiverId::parse(receiver).unwrap();
+        }
+        if let Some(number) = &self.paid_as {
+            attempt.receipt = Some(Receipt {
+                amount: attempt.amount,
+                institution_no: Some(number.clone()),
+                paid_at: attempt.sent_at,
+                fee: None,
+            });
         }
         order
     }

@@ -39,9 +39,10 @@ pub(super) trait DialectRig {
         request.body().clone()
     }
 
-    /// What a repeat of this request must not have in common with it (Q5).
-    fn fresh(&self, request: &Request<Bytes>) -> String {
-        format!("{:?}", request.headers())
+    /// What a repeat of this request must not have in common with it (Q5); `None` if the dialect takes
+    /// an equal request for the same one.
+    fn fresh(&self, request: &Request<Bytes>) -> Option<String> {
+        Some(format!("{:?}", request.headers()))
     }
 
     /// Words that are no status of the dialect.

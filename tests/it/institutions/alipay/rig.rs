@@ -187,9 +187,12 @@ impl DialectRig for AlipayRig {
         serde_json::to_vec(&parameters).unwrap().into()
     }
 
-    fn fresh(&self, request: &Request<Bytes>) -> String {
+    fn fresh(&self, request: &Request<Bytes>) -> Option<String> {
         let parameters = parameters(request);
-        format!("{} {}", parameters["timestamp"], parameters["sign"])
+        Some(format!(
+            "{} {}",
+            parameters["timestamp"], parameters["sign"]
+        ))
     }
 
     fn unlisted(&self) -> &[&str] {
