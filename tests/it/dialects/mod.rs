@@ -2,6 +2,7 @@
 //! counterpart of each, over TLS on loopback. Each test has both for itself.
 
 mod alipay;
+mod unionpay;
 mod wechatpay;
 
 use std::fs;
