@@ -9,7 +9,7 @@ use crate::domain::evidence::{Evidence, EvidenceSubject, Finding};
 use crate::domain::identifiers::InstitutionId;
 use crate::domain::order::{Applied, Order};
 use crate::flow::FlowScope;
-use crate::flow::apply_evidence::confirm::{confirm, says_money_moved};
+use crate::flow::apply_evidence::confirm::{Confirmation, confirm};
 use crate::flow::apply_evidence::payment_signals::signal_moved;
 use crate::institution::Institution;
 use crate::store::{Committed, OrderKey, StoreError};
@@ -94,16 +94,17 @@ pub async fn apply_evidence(
                 return Ok(EvidenceOutcome::Quarantined(why));
             }
             Applied::ConfirmByQuery => {
-                let confirmed = confirm(scope, adapter, &order, &evidence).await;
-                match confirmed.filter(says_money_moved) {
-                    Some(confirmed) => evidence = confirmed,
+                match confirm(scope, adapter, &order, &evidence).await {
+                    Confirmation::MoneyMoved(confirmed) => evidence = confirmed,
                     // It claimed nothing that the answer could contradict.
-                    None if evidence.finding == Finding::Hint => {
+                    Confirmation::Denied if evidence.finding == Finding::Hint => {
                         return Ok(EvidenceOutcome::Known(order));
                     }
-                    // Anything else changes no ended attempt and would be reported as `Known`: the
-                    // institution's callback would be acknowledged and never repeated (C4).
-                    None => return Ok(EvidenceOutcome::Unconfirmed(order)),
+                    // Anything else changes nothing that has ended and would be reported as `Known`:
+                    // the institution's callback would be acknowledged and never repeated (C4).
+                    Confirmation::Denied | Confirmation::Unanswered => {
+                        return Ok(EvidenceOutcome::Unconfirmed(order));
+                    }
                 }
             }
             Applied::Commit(change) => match store.changes.commit(&change).await? {

@@ -183,6 +183,10 @@ impl Order {
         let named = refund.newly_seen(evidence);
         let refund = named.as_ref().unwrap_or(refund);
         if evidence.finding == Finding::Hint {
+            // Nothing asks about what has failed, and the institution may have carried it out (R9).
+            if refund.state == RefundState::Failed {
+                return Applied::ConfirmByQuery;
+            }
             let sooner = refund.asked_sooner(now).or(named);
             return self.refund_moved(sooner.as_ref(), evidence, now);
         }

@@ -5,14 +5,34 @@ use crate::domain::evidence::{Evidence, EvidenceSource, EvidenceSubject, Finding
 use crate::domain::order::Order;
 use crate::flow::FlowScope;
 use crate::flow::call_institution::{QUERY_TIMEOUTS, call_institution};
-use crate::institution::{Institution, Operation};
+use crate::institution::{Call, Institution, Operation};
 
-/// Whether the answer proves that money moved.
-pub(super) fn says_money_moved(answer: &Evidence) -> bool {
-    matches!(
-        answer.finding,
-        Finding::Succeeded(_) | Finding::Reversed(Reversal::Returned(_))
-    )
+/// What the institution says when it is asked.
+pub(super) enum Confirmation {
+    /// Money moved; this is the evidence.
+    MoneyMoved(Evidence),
+    /// It says otherwise.
+    Denied,
+    /// It did not say.
+    Unanswered,
+}
+
+impl Confirmation {
+    fn of(answer: Evidence) -> Self {
+        match &answer.finding {
+            Finding::Succeeded(_) | Finding::Reversed(Reversal::Returned(_)) => {
+                Self::MoneyMoved(answer)
+            }
+            Finding::Refused(_)
+            | Finding::Accepted(_)
+            | Finding::Closed
+            | Finding::Reversed(Reversal::Unpaid)
+            | Finding::NotFound => Self::Denied,
+            Finding::NotSent | Finding::NotExecuted(_) | Finding::Hint | Finding::Ambiguous(_) => {
+                Self::Unanswered
+            }
+        }
+    }
 }
 
 /// Queries the institution to confirm evidence that contradicts a final state (V4). Only the reply
@@ -22,23 +42,29 @@ pub(super) async fn confirm(
     adapter: &dyn Institution,
     order: &Order,
     evidence: &Evidence,
-) -> Option<Evidence> {
+) -> Confirmation {
     if evidence.by == EvidenceSource::Query {
-        return None;
+        return Confirmation::Denied;
     }
-    let call = match &evidence.about {
+    let Some(call) = query(scope, order, &evidence.about) else {
+        return Confirmation::Unanswered;
+    };
+    let answer = call_institution(scope.world, adapter, &call, QUERY_TIMEOUTS).await;
+    Confirmation::of(answer)
+}
+
+/// The query about an object of the order.
+fn query<'a>(scope: FlowScope<'a>, order: &'a Order, about: &EvidenceSubject) -> Option<Call<'a>> {
+    match about {
         EvidenceSubject::Attempt(id) => {
             let attempt = order.attempts.iter().find(|attempt| attempt.id == *id)?;
-            scope.snapshot.call(Operation::Query, attempt, &order.terms)
+            Some(scope.snapshot.call(Operation::Query, attempt, &order.terms))
         }
         EvidenceSubject::Refund(no) => {
             let refund = order.refund(no)?;
-            scope.snapshot.call(
-                Operation::RefundQuery(refund),
-                order.attempt_of(refund)?,
-                &order.terms,
-            )
+            let attempt = order.attempt_of(refund)?;
+            let operation = Operation::RefundQuery(refund);
+            Some(scope.snapshot.call(operation, attempt, &order.terms))
         }
-    };
-    Some(call_institution(scope.world, adapter, &call, QUERY_TIMEOUTS).await)
+    }
 }

@@ -6,9 +6,7 @@ use serde::Serialize;
 
 use crate::domain::amount::{Amount, Currency};
 use crate::domain::attempt::{Attempt, Stamp};
-use crate::domain::evidence::{
-    Ambiguity, Finding, PaymentAction, PaymentActionKind, Reason, Receipt,
-};
+use crate::domain::evidence::{Ambiguity, Finding, PaymentAction, PaymentActionKind, Receipt};
 use crate::domain::fields::Fields;
 use crate::domain::identifiers::{ReceiverId, Timestamp};
 use crate::domain::institutions::AccountRole;
@@ -76,9 +74,10 @@ pub(super) fn queried(fields: &Fields<'_>, attempt: &Attempt) -> WechatFinding {
     match state {
         "SUCCESS" | "REFUND" => paid(fields, sum?),
         // A failed try stays like this, and the payer may try again. E3: the sum is named.
-        "NOTPAY" | "USERPAYING" | "ACCEPT" => sum.map(|_| Finding::Accepted(None)),
+        // PAYERROR is documented for payments by code, which end with it; these can be tried again, and
+        // only a close ends them.
+        "NOTPAY" | "USERPAYING" | "ACCEPT" | "PAYERROR" => sum.map(|_| Finding::Accepted(None)),
         "CLOSED" | "REVOKED" => named_sum(fields, sum).map(|()| Finding::Closed),
-        "PAYERROR" => named_sum(fields, sum).map(|()| Finding::Refused(Reason::from_code(state))),
         _ => Err(Ambiguity::UnlistedWord),
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use paymux::domain::attempt::AttemptState;
-use paymux::domain::evidence::{Finding, Reversal};
+use paymux::domain::evidence::{Ambiguity, Finding, Reversal};
 use paymux::domain::identifiers::{InstitutionId, MerchantId};
 use paymux::domain::institutions::{CreateSend, Product, Visibility};
 use paymux::world::{
@@ -72,9 +72,16 @@ fn a_hint_about_an_ended_attempt_is_asked_about() {
     let before = gateway.order("T1");
     assert_eq!(gateway.send(callback_of("x-hint", &before)).status, 200);
     assert_eq!(gateway.order("T1").version, before.version);
+    let mut gateway = gateway;
+    let unanswered = Finding::Ambiguous(Ambiguity::NoAnswer);
+    gateway.api.snapshot = gateway_of(&[FRONT], Some(unanswered)).snapshot();
+    assert_eq!(
+        gateway.send(callback_of("x-hint", &before)).status,
+        503,
+        "not answered"
+    );
     let amount = before.attempts[0].amount;
     let returned = Reversal::Returned(receipt(amount, before.created));
-    let mut gateway = gateway;
     gateway.api.snapshot = gateway_of(&[FRONT], Some(Finding::Reversed(returned))).snapshot();
     assert_eq!(gateway.send(callback_of("x-hint", &before)).status, 200);
     assert!(gateway.order("T1").attempts[0].is_returned());

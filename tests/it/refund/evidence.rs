@@ -1,6 +1,10 @@
 //! What a reply, a callback or silence does to a refund (section 5 of the invariants).
 
+use paymux::domain::evidence::{
+    Evidence, EvidenceSource, EvidenceSubject, Finding, OriginalPayment,
+};
 use paymux::domain::journal::JournalAccount;
+use paymux::domain::order::Applied;
 use paymux::domain::refund::RefundState;
 use paymux::store::InboxStatus;
 use serde_json::json;
@@ -10,6 +14,32 @@ use crate::simulation::balances;
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::TestGateway;
+
+/// C4, V4: a hint about a failed refund is confirmed by a query: it may have been carried out since.
+#[test]
+fn a_hint_about_a_failed_refund_is_asked_about() {
+    let gateway = paid();
+    gateway.at("bank", |books| books.behaviours.refuses_refunds = true);
+    refund(&gateway, "T1", "5", json!({}));
+    let order = gateway.order("T1");
+    assert_eq!(states(&order), [RefundState::Failed]);
+    let evidence = Evidence {
+        institution: order.attempts[0].institution.clone(),
+        accounts: None,
+        receiver: None,
+        about: EvidenceSubject::Refund(order.refunds[0].no.clone()),
+        by: EvidenceSource::Callback,
+        sum: None,
+        along: OriginalPayment::default(),
+        asked_at: None,
+        proves_arrival: true,
+        finding: Finding::Hint,
+    };
+    let snapshot = gateway.snapshot();
+    let facts = snapshot.adapters[&evidence.institution].facts();
+    let applied = order.apply(&evidence, facts, gateway.clock.now());
+    assert!(matches!(applied, Applied::ConfirmByQuery), "{applied:?}");
+}
 
 /// E5, V1, R3, R4: after a lost reply the refund is unresolved: 202, the amount stays reserved, and
 /// the institution's evidence ends it.
