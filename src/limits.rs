@@ -6,6 +6,7 @@
 
 pub mod bound;
 mod explanations;
+mod made_actions;
 pub mod permits;
 
 use std::hash::Hash;
@@ -21,7 +22,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-use crate::domain::identifiers::MerchantId;
+use crate::domain::identifiers::{MerchantId, PayOrderNo};
 use crate::domain::merchant::CertificateDigest;
 pub use crate::limits::explanations::ExplanationLimits;
 use crate::metrics::Metrics;
@@ -65,6 +66,7 @@ pub struct Wait(pub Duration);
 /// All rate limits of one gateway.
 pub struct CallerLimits {
     live: ArcSwap<RateLimiters>,
+    made_actions: Keyed<PayOrderNo>,
     ticks: GovernorClock,
     checks: AtomicU64,
     metrics: Option<Arc<Metrics>>,
@@ -98,6 +100,7 @@ impl CallerLimits {
         };
         Self {
             live: ArcSwap::from_pointee(counts),
+            made_actions: made_actions::limiter_of_orders(&ticks),
             ticks,
             checks: AtomicU64::new(0),
             metrics: None,
@@ -207,8 +210,11 @@ fn renewed<K: Hash + Eq + Clone>(
 }
 
 fn keyed<K: Hash + Eq + Clone>(rate: Rate, ticks: &GovernorClock) -> Arc<Keyed<K>> {
-    let counts = RateLimiter::new(rate.quota(), DashMapStateStore::default(), ticks.clone());
-    Arc::new(counts)
+    Arc::new(limiter(rate.quota(), ticks))
+}
+
+fn limiter<K: Hash + Eq + Clone>(quota: Quota, ticks: &GovernorClock) -> Keyed<K> {
+    RateLimiter::new(quota, DashMapStateStore::default(), ticks.clone())
 }
 
 fn check<K: Hash + Eq + Clone>(limiter: &Keyed<K>, key: &K) -> Result<(), Wait> {

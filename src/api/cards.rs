@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::page::view::{is_format_control, money, to_the_minute};
+use crate::api::page::markup::is_format_control;
+use crate::api::page::view::{money, to_the_minute};
 use crate::domain::institutions::{BusinessType, Offer};
 use crate::domain::order::{Order, OrderState};
 

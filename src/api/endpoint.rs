@@ -98,6 +98,10 @@ pub enum PayerFunction {
     ShowPage,
     /// Select an institution.
     Select,
+    /// Go on to the institution.
+    SendOn,
+    /// Come back from the institution.
+    Return,
     /// read the order's state.
     ShowStatus,
 }

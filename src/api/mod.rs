@@ -29,7 +29,7 @@ use crate::api::endpoint::MerchantFunction::{
     CloseOrder, ListEvents, ListInstitutions, PlaceOrder, QueryOrder, QueryRefund, RefundOrder,
     SelectInstitution,
 };
-use crate::api::endpoint::PayerFunction::{Select, ShowPage, ShowStatus};
+use crate::api::endpoint::PayerFunction::{Return, Select, SendOn, ShowPage, ShowStatus};
 use crate::api::endpoint::PublicDocument::{Keys, OpenApi};
 use crate::api::endpoint::QueryRule::{AnyQuery, NoQuery};
 use crate::api::endpoint::{Endpoint, QueryRule, row};
@@ -112,8 +112,10 @@ pub enum AnsweredCaller {
     Payer(PayOrderNo),
 }
 
-/// The payer's page of an order, and the order's state for programs.
+/// The payer's page of an order, the way to the institution and back, and the order's state for programs.
 const PAGE: &str = "/pay/{token}";
+const PAGE_GO: &str = "/pay/{token}/go";
+const PAGE_RETURN: &str = "/pay/{token}/return";
 const PAGE_STATUS: &str = "/pay/{token}/status";
 
 /// Where callbacks of kinds come to that have an address for each account.
@@ -136,6 +138,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row(Post,      CALLBACK_OF_ACCOUNT,           "X-11",    Other,     NoQuery,  Every,   Institution),
     row(GetOrHead, PAGE,                          "page",    Other,     AnyQuery, Never,   Payer(ShowPage)),
     row(Post,      PAGE,                          "page",    Selection, AnyQuery, Every,   Payer(Select)),
+    row(GetOrHead, PAGE_GO,                       "page",    Other,     AnyQuery, Never,   Payer(SendOn)),
+    row(GetOrHead, PAGE_RETURN,                   "page",    Other,     AnyQuery, Never,   Payer(Return)),
+    row(Post,      PAGE_RETURN,                   "page",    Other,     AnyQuery, Never,   Payer(Return)),
     row(GetOrHead, PAGE_STATUS,                   "X-6",     Other,     AnyQuery, Never,   Payer(ShowStatus)),
     row(GetOrHead, "/.well-known/jwks.json",      "jwks",    Other,     AnyQuery, Never,   Anybody(Keys)),
     row(GetOrHead, "/openapi.yaml",               "openapi", Unrouted,  AnyQuery, Never,   Anybody(OpenApi)),
@@ -182,7 +187,7 @@ impl Api {
                     .await
             }
             Institution => self.callback(endpoint, &request, peer).await,
-            Payer(function) => page::answer(self, endpoint, function, &request).await,
+            Payer(function) => page::answer(self, endpoint, function, &request, peer).await,
             Anybody(document) => documents::answer(snapshot, endpoint, document),
         }
     }

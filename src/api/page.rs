@@ -1,38 +1,44 @@
-//! X-6: the payer's page. Shows an order, takes the payer's selection, redirects the payer.
+//! X-6: the payer's page. Shows an order, takes the payer's selection, leads the payer on and back.
 //!
-//! Whoever has the address may see and select, and nothing else. The page requests no secret, stores
+//! Whoever has the address may see and select, and nothing else. Only the POST of the page has an effect:
+//! messengers and mail scanners fetch every address they see. The page requests no secret, stores
 //! nothing on the phone and needs no script (R-6.1.1-3b, R-6.5-1a).
 
+mod headers;
+mod leading_on;
+pub mod markup;
+mod order_details;
 pub mod payer_address;
+mod payer_details;
+mod qr_code;
+mod returning;
 pub mod texts;
 pub mod view;
 
-use std::sync::LazyLock;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::api::endpoint::{Endpoint, PayerFunction};
+use crate::api::endpoint::{Endpoint, PathPattern, PayerFunction};
 use crate::api::exchange_log::AnsweredRequest;
-use crate::api::response::{json, no_store, with_body};
-use crate::api::{AnsweredCaller, Api, ApiResponse};
-use crate::crypto::digest::sha256;
+use crate::api::page::headers::{protect, same_site, see_other};
+use crate::api::page::payer_details::payer_details;
+use crate::api::page::view::PageVisit;
+use crate::api::response::{json, with_body};
+use crate::api::{AnsweredCaller, Api, ApiResponse, PAGE, PAGE_GO, PAGE_RETURN, Peer};
 use crate::domain::change::ChangeCause;
 use crate::domain::evidence::PaymentActionKind;
 use crate::domain::identifiers::{InstitutionId, PageToken, PayOrderNo, Timestamp};
 use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode};
+use crate::domain::merchant::OrderPage;
 use crate::domain::order::{Order, OrderState};
 use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::apply_evidence::payment_signals::signal_look;
-use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::flow::list_institutions::list_institutions;
+use crate::flow::list_institutions::list_on_page;
 use crate::flow::read_order::{OrderReference, read_order};
 use crate::flow::select_institution::select_institution;
-use crate::flow::start_attempt::{OrderOutcome, OrderReply};
+use crate::flow::start_attempt::OrderOutcome;
 use crate::store::OrderKey;
 use crate::world::signals::Signal;
 
@@ -42,38 +48,79 @@ const FORM_BYTES_MAX: usize = 256;
 /// The media type of the page.
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Nothing but our own style, and no framing (R-6.1.1-3a). A form may be redirected to any https page,
-/// because the response to a selection redirects to the institution's page and browsers apply
-/// `form-action` to redirects as well.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let style = STANDARD.encode(sha256(view::STYLE.as_bytes()));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; form-action 'self' https:; \
-         frame-ancestors 'none'; base-uri 'none'"
-    );
-    // Base64 and plain words: always a header value.
-    HeaderValue::from_maybe_shared(policy)
-        .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
-});
+/// In the query of the page: the payer is back, and has not paid as far as is known. It decides what is
+/// said, and nothing else.
+const UNPAID: &str = "returned";
 
 type PageResult = Result<(Response<Bytes>, &'static str), Refusal>;
 
-/// Answers the page, its form and the order's state.
+/// A request of a payer's browser.
+struct PageRequest<'a> {
+    api: &'a Api,
+    request: &'a Request<Bytes>,
+    token: &'a PageToken,
+    named: OrderReference,
+    payer: PayerDetails,
+}
+
+impl PageRequest<'_> {
+    fn path(&self, path: &'static str) -> String {
+        PathPattern::of(path).address("", &self.token.expose())
+    }
+
+    fn to(path: String) -> Response<Bytes> {
+        // Letters, digits and a dot: always a header value.
+        let path = HeaderValue::from_maybe_shared(path);
+        see_other(path.unwrap_or_else(|_| HeaderValue::from_static("/")))
+    }
+
+    /// To the page of the order.
+    fn back(&self) -> Response<Bytes> {
+        Self::to(self.path(PAGE))
+    }
+
+    /// To the page of the order, which then says that no payment has arrived.
+    fn unpaid(&self) -> Response<Bytes> {
+        Self::to(format!("{}?{UNPAID}", self.path(PAGE)))
+    }
+
+    /// To where the payer is led on.
+    fn onward(&self) -> Response<Bytes> {
+        Self::to(self.path(PAGE_GO))
+    }
+
+    /// To where payers come back.
+    fn returned(&self) -> Response<Bytes> {
+        Self::to(self.path(PAGE_RETURN))
+    }
+}
+
+/// Answers the page, its form, the way to the institution and back, and the order's state.
 pub(super) async fn answer(
     api: &Api,
     endpoint: &Endpoint,
     function: PayerFunction,
     request: &Request<Bytes>,
+    peer: Peer,
 ) -> ApiResponse {
-    let (began, snapshot) = (api.now(), &*api.snapshot);
+    let began = api.now();
     // What cannot be a token is looked up like one, so that both are answered alike.
     let token = PageToken::parse(endpoint.path.parameter(request.uri().path()));
     let token = token.unwrap_or_else(|_| unknown_token());
-    let named = OrderReference::by(OrderKey::Page(token.clone()));
+    let trusted = &api.snapshot.trusted_proxies;
+    let page = PageRequest {
+        api,
+        request,
+        token: &token,
+        named: OrderReference::by(OrderKey::Page(token.clone())),
+        payer: payer_details(&peer, request.headers(), trusted),
+    };
     let done = match function {
-        PayerFunction::ShowPage => show(api, snapshot, &named).await,
-        PayerFunction::Select => choose(api, snapshot, &named, request).await,
-        PayerFunction::ShowStatus => show_status(api, &named).await,
+        PayerFunction::ShowPage => show(&page).await,
+        PayerFunction::Select => choose(&page).await,
+        PayerFunction::SendOn => leading_on::send_on(&page).await,
+        PayerFunction::Return => returning::come_back(&page).await,
+        PayerFunction::ShowStatus => show_status(&page).await,
     };
     let mut answer = match done {
         Ok((response, result)) => ApiResponse {
@@ -107,34 +154,50 @@ fn unknown_token() -> PageToken {
     PageToken::new(PayOrderNo::mint(Timestamp::from_ms(0), [0; 10]), [0; 16])
 }
 
-async fn show(api: &Api, snapshot: &ConfigurationSnapshot, named: &OrderReference) -> PageResult {
-    let order = read_order(&api.store, named).await?;
-    // A payer who selected was redirected; the page is shown again when the payer is back.
+async fn show(page: &PageRequest<'_>) -> PageResult {
+    let api = page.api;
+    let order = read_order(&api.store, &page.named).await?;
+    // A payer who selected was led on; the page is shown again when the payer is back.
     signal_look(&api.world, &order, Signal::Returned);
-    Ok((page_of(api, snapshot, &order).await?, "SHOWN"))
+    if page.request.uri().query() == Some(UNPAID) {
+        return Ok((page_of(page, &order, PageVisit::Unpaid).await, "SHOWN"));
+    }
+    if is_led_straight_on(api, &order)
+        && let Some(led) = leading_on::onward(page, &order).await?
+    {
+        return Ok((led, "SHOWN"));
+    }
+    Ok((page_of(page, &order, PageVisit::Opened).await, "SHOWN"))
 }
 
-async fn show_status(api: &Api, named: &OrderReference) -> PageResult {
-    let order = read_order(&api.store, named).await?;
-    signal_look(&api.world, &order, Signal::Looked);
+/// Whether the merchant has shown the order itself, and the payer can be redirected without anything being
+/// made for that.
+fn is_led_straight_on(api: &Api, order: &Order) -> bool {
+    let merchant = api.snapshot.routing.merchants.get(&order.terms.merchant);
+    let is_direct = merchant.is_some_and(|merchant| merchant.order_page == OrderPage::Direct);
+    let action = order
+        .waiting_attempt()
+        .and_then(|one| one.payment_action.as_ref());
+    let is_redirect = action.is_some_and(|one| matches!(one.way, PaymentActionKind::Redirect(_)));
+    is_direct && is_redirect && view::is_under_way(order, api.now())
+}
+
+async fn show_status(page: &PageRequest<'_>) -> PageResult {
+    let order = read_order(&page.api.store, &page.named).await?;
+    signal_look(&page.api.world, &order, Signal::Looked);
     Ok((state(&order), "SHOWN"))
 }
 
-async fn page_of(
-    api: &Api,
-    snapshot: &ConfigurationSnapshot,
-    order: &Order,
-) -> Result<Response<Bytes>, Refusal> {
-    let now = api.now();
-    let open = institutions_with_page(api, snapshot, order).await;
-    let text = view::page(order, &open, &snapshot.routing, now);
-    Ok(with_body(StatusCode::OK, HTML, text))
+async fn page_of(page: &PageRequest<'_>, order: &Order, visit: PageVisit) -> Response<Bytes> {
+    let (now, routing) = (page.api.now(), &page.api.snapshot.routing);
+    let open = institutions_with_page(page, order).await;
+    let text = view::page(order, &open, routing, now, visit);
+    with_body(StatusCode::OK, HTML, text)
 }
 
-/// The institutions whose own page this payer may be sent to (R-5.1.1-3).
+/// The institutions whose own page this payer may be led to from this browser (R-5.1.1-3).
 async fn institutions_with_page<'a>(
-    api: &'a Api,
-    snapshot: &'a ConfigurationSnapshot,
+    page: &PageRequest<'a>,
     order: &Order,
 ) -> Vec<&'a InstitutionProfile> {
     match order.terms.business_type {
@@ -142,51 +205,35 @@ async fn institutions_with_page<'a>(
         BusinessType::Single(Mode::Chatbot | Mode::Native) => return Vec::new(),
         BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => (),
     }
-    let offers = list_institutions(api.scope(), order, &PayerDetails::UNKNOWN).await;
-    let has_page = |institution: &&InstitutionProfile| {
-        let modes = snapshot
-            .routing
-            .available_modes(&order.terms.merchant, institution);
-        modes.contains(&Mode::Webview)
-    };
-    offers
+    let offers = list_on_page(page.api.scope(), order, &page.payer).await;
+    let open = offers
         .into_iter()
-        .filter(|offer| offer.ineligible.is_none())
-        .map(|offer| offer.institution)
-        .filter(has_page)
-        .collect()
+        .filter(|offer| offer.ineligible.is_none());
+    open.map(|offer| offer.institution).collect()
 }
 
-/// Takes the payer's selection. Where it changes what the page shows, the browser is redirected to the page,
-/// so that reloading it does not repeat the selection.
-async fn choose(
-    api: &Api,
-    snapshot: &ConfigurationSnapshot,
-    named: &OrderReference,
-    request: &Request<Bytes>,
-) -> PageResult {
-    let institution = chosen(request)?;
-    let (scope, mode) = (api.scope(), Some(Mode::Webview));
-    let payer = &PayerDetails::UNKNOWN;
-    let selected = select_institution(scope, named, ChangeCause::Page, institution, mode, payer);
-    let selected = match selected.await {
+/// Takes the payer's selection. The browser is redirected, so that reloading does not repeat it.
+async fn choose(page: &PageRequest<'_>) -> PageResult {
+    same_site(page.request.headers())?;
+    let institution = chosen(page.request)?;
+    let (scope, mode, cause) = (page.api.scope(), Some(Mode::Webview), ChangeCause::Page);
+    let (named, payer) = (&page.named, &page.payer);
+    let selected = select_institution(scope, named, cause, institution, mode, payer).await;
+    let selected = match selected {
         Ok((selected, _)) => selected,
         Err(refused) => {
             let refusal = refused.into_refusal();
             if refusal == Refusal::OrderClosed {
-                return Ok((back(request), "CLOSED"));
+                return Ok((page.back(), "CLOSED"));
             }
             return Err(refusal);
         }
     };
     let result = selected.outcome.word();
     let response = match &selected.outcome {
-        OrderOutcome::Accepted => match link(&selected) {
-            Some(link) => see_other(link),
-            None => back(request),
-        },
-        OrderOutcome::Refused(_) => page_of(api, snapshot, &selected.order).await?,
-        OrderOutcome::Pending | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => back(request),
+        OrderOutcome::Accepted => page.onward(),
+        OrderOutcome::Refused(_) => page_of(page, &selected.order, PageVisit::Opened).await,
+        OrderOutcome::Pending | OrderOutcome::AlreadyPaid | OrderOutcome::Closed => page.back(),
     };
     Ok((response, result))
 }
@@ -217,50 +264,13 @@ fn chosen(request: &Request<Bytes>) -> Result<InstitutionId, Refusal> {
     InstitutionId::parse(value).map_err(Refusal::malformed(field))
 }
 
-/// The institution's page for the payer; https only (R-6.3.1-2e).
-fn link(reply: &OrderReply) -> Option<HeaderValue> {
-    match &reply.payment_action()?.way {
-        PaymentActionKind::Redirect(link) if link.starts_with("https://") => {
-            HeaderValue::from_str(link).ok()
-        }
-        PaymentActionKind::Redirect(_)
-        | PaymentActionKind::SdkParameters(_)
-        | PaymentActionKind::QrCode(_)
-        | PaymentActionKind::Form(_) => None,
-    }
-}
-
-fn back(request: &Request<Bytes>) -> Response<Bytes> {
-    // It was the path of a request, so it is a valid header value.
-    let path = HeaderValue::from_str(request.uri().path());
-    see_other(path.unwrap_or_else(|_| HeaderValue::from_static("/")))
-}
-
-fn see_other(location: HeaderValue) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let headers = response.headers_mut();
-    headers.insert(header::LOCATION, location);
-    no_store(headers);
-    response
-}
-
-/// `no-referrer` keeps the page's address from the institution the payer is sent to. There is no
-/// cookie and nothing is allowed to other origins.
-fn protect(headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
-    for (name, value) in [
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-}
-
 /// A refusal in the payer's words, in place of the problem document.
 fn as_page(response: &mut Response<Bytes>, refusal: &Refusal) {
-    let (title, line) = texts::refused(response.status());
+    let (title, line) = if *refusal == Refusal::CrossSite {
+        texts::CROSS_SITE
+    } else {
+        texts::refused(response.status())
+    };
     let text = view::refusal(title, line, *refusal != Refusal::OrderUnknown);
     *response.body_mut() = Bytes::from(text);
     let html = HeaderValue::from_static(HTML);

@@ -109,6 +109,7 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::CertificateExpired
         | Refusal::CertificateForeign
         | Refusal::MerchantNotAdmitted
+        | Refusal::CrossSite
         | Refusal::MerchantForeign
         | Refusal::InstitutionNotContracted => StatusCode::FORBIDDEN,
         Refusal::PathUnknown | Refusal::OrderUnknown | Refusal::RefundUnknown => {

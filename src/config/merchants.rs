@@ -14,7 +14,7 @@ use crate::config::section::Section;
 use crate::crypto::digest::sha256;
 use crate::domain::identifiers::{InstitutionId, MerchantId, unhex};
 use crate::domain::institutions::Mode;
-use crate::domain::merchant::{CertificateDigest, ClientCertificate, Merchant};
+use crate::domain::merchant::{CertificateDigest, ClientCertificate, Merchant, OrderPage};
 use crate::signature::EnrolledKey;
 
 const ADDRESS: ExpectedValue = shape(
@@ -45,13 +45,8 @@ impl Enrolment {
         {
             let advice = "enrol the merchant's certificate, or say mtls = \"optional\"";
             let expected = "a certificate, because mtls is required";
-            r.fault(
-                mtls.line,
-                &s.subject("certificates"),
-                expected,
-                "none",
-                advice,
-            );
+            let subject = s.subject("certificates");
+            r.fault(mtls.line, &subject, expected, "none", advice);
         }
         let origins = s.some(r, "notify_origins", ORIGIN, plain_origin);
         let notice_url = s.may(r, "notice_url", ADDRESS, |v| text(v).map(str::to_owned));
@@ -64,6 +59,7 @@ impl Enrolment {
         }
         self.merchant_keys.extend(keys);
         self.defaults_of(r, &mut s, id.as_ref());
+        let order_page = order_page(r, &mut s);
         s.end(r);
         let (Some(id), Some(name), Some(admission), Some(mtls)) = (id, name, admission, mtls)
         else {
@@ -78,6 +74,7 @@ impl Enrolment {
             notify_origins: origins.into_iter().map(|found| found.value).collect(),
             notice_url: notice_url.as_ref().map(|found| found.value.clone()),
             default_institutions: HashMap::new(),
+            order_page,
         };
         if let Some(url) = notice_url
             && !merchant.may_be_notified_at(&url.value)
@@ -119,6 +116,17 @@ impl Enrolment {
         check_modes(r, &table.title, &modes);
         table.end(r);
     }
+}
+
+/// What the merchant's payers meet first; our page where it is not said.
+fn order_page(r: &mut ConfigReader<'_>, s: &mut Section<'_>) -> OrderPage {
+    const ORDER_PAGE: ExpectedValue = shape("one of shown, direct", "\"shown\"");
+    let found = s.may(r, "order_page", ORDER_PAGE, |v| match v.as_str()? {
+        "shown" => Some(OrderPage::Shown),
+        "direct" => Some(OrderPage::Direct),
+        _ => None,
+    });
+    found.map_or(OrderPage::Shown, |found| found.value)
 }
 
 /// R-6.3.1-1b: whoever can verify a signature with a shared secret could have made it.

@@ -23,7 +23,9 @@ pub use circuit_breaker::{
 pub use credentials::{Credentials, Validity, is_one_in_force};
 pub use eligibility::{IneligibleReason, Offer, OfferQuery, PayerTelling};
 pub use messages::{BodyFormat, MessageFormat, ShownFields};
-pub use products::{CreateSend, Ending, Facts, Product, Rates, ReplyBinding, Visibility};
+pub use products::{
+    ActionOpening, CreateSend, Ending, Facts, Product, Rates, ReplyBinding, Visibility,
+};
 
 use crate::domain::amount::Currency;
 use crate::domain::amount::fee_terms::FeeTerms;

@@ -27,6 +27,15 @@ pub enum ClientCertificate {
     Off,
 }
 
+/// What a payer meets at the address of an order whose institution is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderPage {
+    /// Our page, which shows the order before the payer goes on (R-A2.1-5).
+    Shown,
+    /// The institution's page, if the payer can be sent there at once: the merchant has shown the order.
+    Direct,
+}
+
 /// SHA-256 of a certificate's DER encoding, compared at enrolment and at the edge (Q4).
 pub type CertificateDigest = [u8; 32];
 
@@ -69,6 +78,8 @@ pub struct Merchant {
     pub notice_url: Option<String>,
     /// Default institution per mode, used when an order names none.
     pub default_institutions: HashMap<Mode, InstitutionId>,
+    /// What its payers meet first.
+    pub order_page: OrderPage,
 }
 
 impl Merchant {
@@ -122,6 +133,7 @@ mod tests {
             ],
             notice_url: None,
             default_institutions: HashMap::new(),
+            order_page: OrderPage::Shown,
         };
         for good in [
             "https://shop.example/notice",

@@ -57,6 +57,9 @@ pub enum Refusal {
     /// The body did not arrive in time.
     #[error("the request did not arrive within the time allowed")]
     TooSlow,
+    /// A page of another site posted the form of a payer's page.
+    #[error("the form was posted by a page of another site; nothing was done")]
+    CrossSite,
     /// No such path.
     #[error("no such endpoint; see the list in GET /openapi.yaml")]
     PathUnknown,
@@ -238,6 +241,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::HeadTooLarge => "head_too_large",
             Self::TooSlow => "too_slow",
+            Self::CrossSite => "cross_site",
             Self::PathUnknown => "path_unknown",
             Self::MethodWrong(_) => "method_wrong",
             Self::AuthorityWrong { .. } => "authority_wrong",

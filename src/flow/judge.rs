@@ -33,6 +33,16 @@ impl Choice {
     }
 }
 
+/// Where an attempt begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::flow) enum AttemptStart {
+    /// Here, with this product.
+    Now(Choice),
+    /// On our page, when the payer goes on from there: until then nobody knows what its product has
+    /// to be told of the payer.
+    OnPage(InstitutionId),
+}
+
 /// What came of the last check before an attempt begins.
 pub(in crate::flow) enum StartDecision {
     /// It may begin.
@@ -77,13 +87,49 @@ impl<'a> EligibilityCheck<'a> {
         institution: &InstitutionId,
         mode: Option<Mode>,
     ) -> Result<Choice, Refusal> {
+        self.check_telling(payment, institution, mode, PayerTelling::Complete)
+    }
+
+    /// The same for a merchant's request, where the payer may still supply on our page what is missing.
+    ///
+    /// # Errors
+    /// Those of [`EligibilityCheck::check`].
+    pub(in crate::flow) fn check_start(
+        &self,
+        payment: Prospect<'_>,
+        institution: &InstitutionId,
+        mode: Option<Mode>,
+    ) -> Result<AttemptStart, Refusal> {
+        let may_follow = PayerTelling::MayFollow;
+        let nearest = self.check_telling(payment, institution, mode, may_follow)?;
+        if nearest.product.has_what_it_wants(payment.payer) {
+            return Ok(AttemptStart::Now(nearest));
+        }
+        if nearest.mode != Mode::Webview {
+            let choice = self.check(payment, institution, mode);
+            return choice.map(AttemptStart::Now);
+        }
+        // The merchant may have said enough for another product, on a device that it named.
+        let other = self.check(payment, institution, Some(nearest.mode)).ok();
+        let fitting = other.filter(|other| other.product.has_its_device(payment.payer));
+        let on_page = AttemptStart::OnPage(nearest.institution);
+        Ok(fitting.map_or(on_page, AttemptStart::Now))
+    }
+
+    fn check_telling(
+        &self,
+        payment: Prospect<'_>,
+        institution: &InstitutionId,
+        mode: Option<Mode>,
+        telling: PayerTelling,
+    ) -> Result<Choice, Refusal> {
         let routing = &self.snapshot.routing;
         let profile = routing
             .institutions
             .get(institution)
             .ok_or(Refusal::InstitutionUnknown)?;
         let health = self.world.health.standing(institution, self.now);
-        let query = payment.query(mode, PayerTelling::Complete, self.now);
+        let query = payment.query(mode, telling, self.now);
         if let Some(reason) = routing.ineligible(profile, &query, health) {
             return Err(refusal(reason));
         }

@@ -13,7 +13,7 @@ use crate::flow::admit_request::Admitted;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
 use crate::flow::call_institution::register_create;
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
-use crate::flow::judge::{Choice, EligibilityCheck, Prospect, StartDecision};
+use crate::flow::judge::{AttemptStart, Choice, EligibilityCheck, Prospect, StartDecision};
 use crate::flow::read_order::OrderReference;
 use crate::flow::select_institution::select_institution;
 use crate::flow::start_attempt::{
@@ -108,7 +108,7 @@ pub async fn place_order(
 }
 
 /// Checks the terms against the configuration and returns the institution to call, if one is
-/// needed.
+/// needed now: the attempt of a named one may begin on our page.
 fn judge(
     check: &EligibilityCheck<'_>,
     terms: &OrderTerms,
@@ -131,7 +131,10 @@ fn judge(
         BusinessType::Aggregated => terms.named.as_ref().and_then(|(_, mode)| *mode),
     };
     if let Some((institution, _)) = &terms.named {
-        return check.check(payment, institution, mode).map(Some);
+        return Ok(match check.check_start(payment, institution, mode)? {
+            AttemptStart::Now(choice) => Some(choice),
+            AttemptStart::OnPage(_) => None,
+        });
     }
     match terms.business_type {
         // The payer chooses, on the merchant's page or on ours.

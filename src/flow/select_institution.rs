@@ -1,21 +1,25 @@
 //! Selects an institution for an order.
 
+mod attempt_start;
 mod next_step;
+mod store_choice;
 
 use std::time::Duration;
 
 use crate::domain::change::ChangeCause;
 use crate::domain::identifiers::InstitutionId;
-use crate::domain::institutions::{BusinessType, Mode, Product};
+use crate::domain::institutions::{BusinessType, Mode};
 use crate::domain::order::{Order, OrderState};
 use crate::domain::personal::payer_context::PayerDetails;
 use crate::domain::refusal::Refusal;
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::{CommitOutcome, Refused, SpentNonce, refuse, spend};
 use crate::flow::call_institution::register_create;
-use crate::flow::judge::{Choice, EligibilityCheck, Prospect, StartDecision};
+use crate::flow::judge::{AttemptStart, Choice, EligibilityCheck, Prospect, StartDecision};
 use crate::flow::read_order::OrderReference;
+use crate::flow::select_institution::attempt_start::attempt_start;
 use crate::flow::select_institution::next_step::{SelectionStep, next_step};
+use crate::flow::select_institution::store_choice::store_choice;
 use crate::flow::start_attempt::{
     CreatePermits, OrderReply, begin, carry_out_create, current_reply,
 };
@@ -65,26 +69,12 @@ pub async fn select_institution(
         },
         BusinessType::Aggregated => mode,
     };
-    // An attempt in progress is answered even if its institution has become ineligible since.
-    let under_way = order
-        .live_attempt()
-        .filter(|attempt| attempt.institution == institution)
-        .filter(|attempt| mode.is_none_or(|mode| mode == attempt.mode));
-    let adapter = scope.snapshot.adapters.get(&institution);
-    let declared = |id| adapter.map(|adapter| *adapter.facts().product(id));
-    let choice = if let Some(attempt) = under_way {
-        Ok(Choice {
-            mode: mode.unwrap_or(attempt.mode),
-            product: declared(&attempt.product).unwrap_or(Product::UNDECLARED),
-            institution,
-        })
-    } else {
-        let payment = Prospect::of_order(&order, payer);
-        EligibilityCheck::new(scope).check(payment, &institution, mode)
-    };
-    match choice {
+    match attempt_start(scope, &order, (institution, mode), payer, &cause) {
+        Ok(AttemptStart::OnPage(institution)) => {
+            store_choice(scope, &reference.key, cause, order, &institution).await
+        }
         // Boxed to keep the caller's future small.
-        Ok(choice) => {
+        Ok(AttemptStart::Now(choice)) => {
             Box::pin(carry_out(
                 scope,
                 &reference.key,

@@ -1,6 +1,7 @@
 //! An attempt from its intent to the institution's reply: commit the intent, send the call, apply
 //! the reply. Used by orders that name their institution and by selections.
 
+mod browser_action;
 mod current_reply;
 mod order_reply;
 mod permits;
@@ -19,6 +20,7 @@ use crate::flow::judge::Choice;
 use crate::health::ProbePermit;
 use crate::institution::Operation;
 use crate::world::sends::InFlightSend;
+pub use browser_action::{BrowserAction, browser_action};
 pub(in crate::flow) use current_reply::current_reply;
 pub(in crate::flow) use order_reply::is_usable;
 pub use order_reply::{OrderOutcome, OrderReply};

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::sandbox::authority::CertificateFault;
 use crate::sandbox::exchange::{ExchangeFault, SandboxCaller};
 
+/// Redirects in a row, at most.
+const REDIRECTS_MAX: usize = 5;
+
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Why the payer could not continue.
@@ -44,6 +47,28 @@ pub struct BrowserPage {
 }
 
 impl BrowserPage {
+    /// Where it redirects to.
+    fn redirect(&self) -> Result<String, PayerFault> {
+        let location = self.headers.get(LOCATION).and_then(|to| to.to_str().ok());
+        match location {
+            Some(location) if self.status == 303 => absolute(&self.url, location)
+                .ok_or_else(|| PayerFault::Address(location.to_owned())),
+            _ => Err(PayerFault::NoRedirect(self.status)),
+        }
+    }
+
+    /// The institution that the gateway's page goes on to, if this is such a page.
+    fn continued(&self) -> Option<String> {
+        attribute(&self.tag("continue")?, "value")
+    }
+
+    /// The first tag with this id.
+    fn tag(&self, id: &str) -> Option<String> {
+        let mut tags = self.html.split('<').filter_map(|tag| tag.split('>').next());
+        let found = tags.find(|tag| attribute(tag, "id").as_deref() == Some(id));
+        found.map(str::to_owned)
+    }
+
     /// The first form's action URL, and the names and values of its hidden fields.
     fn form(&self) -> Option<(String, Vec<(String, String)>)> {
         let start = self.html.find("<form")?;
@@ -92,34 +117,81 @@ impl SimulatedPayer {
         self.exchange(Method::GET, url, None, Some(referer)).await
     }
 
-    /// Opens an institution's page and pays; returns the next page.
+    /// Opens a payment URL, goes on to the institution and pays there; returns the next page.
     ///
     /// # Errors
     /// [`PayerFault`] of any step.
     pub async fn pay(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
-        self.press(pay_url, "outcome", "pay").await
+        let page = self.arrive(pay_url).await?;
+        self.submit(&page, "outcome", "pay").await
     }
 
-    /// Opens an institution's page and makes the payment fail.
+    /// The same, and makes the payment fail.
     ///
     /// # Errors
     /// [`PayerFault`] of any step.
     pub async fn fail(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
-        self.press(pay_url, "outcome", "fail").await
+        let page = self.arrive(pay_url).await?;
+        self.submit(&page, "outcome", "fail").await
     }
 
-    /// Opens the gateway's page, chooses an institution, and returns where it redirects to (303).
+    /// Opens a payment URL and goes on to the institution: from the gateway's page, where the institution
+    /// is known, by its button. Where the payer has to choose first, that page is returned.
+    ///
+    /// # Errors
+    /// [`PayerFault`] of any step.
+    pub async fn arrive(&self, pay_url: &str) -> Result<BrowserPage, PayerFault> {
+        let page = self.open(pay_url).await?;
+        let page = self.follow(page).await?;
+        let Some(institution) = page.continued() else {
+            return Ok(page);
+        };
+        let page = self.submit(&page, "institutionId", &institution).await?;
+        let page = self.follow(page).await?;
+        self.go_on(page).await
+    }
+
+    /// Does what the script of a page does that goes on by itself.
+    async fn go_on(&self, page: BrowserPage) -> Result<BrowserPage, PayerFault> {
+        let Some(tag) = page.tag("onward") else {
+            return Ok(page);
+        };
+        if let Some(to) = attribute(&tag, "href") {
+            let policy = page.headers.get("referrer-policy");
+            let tells = policy.is_some_and(|policy| policy == "origin");
+            let from = origin(&page.url).filter(|_| tells);
+            let from = from.map(|from| format!("{from}/"));
+            return self.exchange(Method::GET, &to, None, from.as_deref()).await;
+        }
+        match page.form() {
+            Some((action, fields)) => self.post(&action, &fields).await,
+            None => Ok(page),
+        }
+    }
+
+    /// Follows redirects, as a browser does.
+    async fn follow(&self, page: BrowserPage) -> Result<BrowserPage, PayerFault> {
+        let mut page = page;
+        for _ in 0..REDIRECTS_MAX {
+            if page.status != 303 {
+                break;
+            }
+            page = self.open(&page.redirect()?).await?;
+        }
+        Ok(page)
+    }
+
+    /// Opens the gateway's page, chooses an institution, and returns where it leads to (303).
     ///
     /// # Errors
     /// [`PayerFault`] of any step; [`PayerFault::NoRedirect`] if there is no redirect yet.
     pub async fn choose(&self, page_url: &str, institution: &str) -> Result<String, PayerFault> {
         let page = self.press(page_url, "institutionId", institution).await?;
-        let location = page.headers.get(LOCATION).and_then(|to| to.to_str().ok());
-        match location {
-            Some(location) if page.status == 303 => absolute(&page.url, location)
-                .ok_or_else(|| PayerFault::Address(location.to_owned())),
-            _ => Err(PayerFault::NoRedirect(page.status)),
+        let to = page.redirect()?;
+        if to != format!("{page_url}/go") {
+            return Ok(to);
         }
+        self.open(&to).await?.redirect()
     }
 
     /// Opens a page and submits its first form with this button.
@@ -159,12 +231,20 @@ impl SimulatedPayer {
     ) -> Result<BrowserPage, PayerFault> {
         let (action, mut fields) = page.form().ok_or(PayerFault::NoForm(page.status))?;
         fields.push((name.to_owned(), value.to_owned()));
+        self.post(&action, &fields).await
+    }
+
+    async fn post(
+        &self,
+        action: &str,
+        fields: &[(String, String)],
+    ) -> Result<BrowserPage, PayerFault> {
         let body: Vec<String> = fields
             .iter()
             .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
             .collect();
         let form = Some((FORM, body.join("&")));
-        self.exchange(Method::POST, &action, form, None).await
+        self.exchange(Method::POST, action, form, None).await
     }
 
     /// Pays in the simulated SDK, with the parameters it was started with. `outcome`: `pay`,

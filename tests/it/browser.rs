@@ -1,5 +1,7 @@
-//! Tests the payer's page in a real Chromium of a phone's size, without scripts, through
+//! Tests the payer's page in a real Chromium of a phone's size, mostly without scripts, through
 //! `WebDriver`. The driver does all waiting. Screenshots go to `target/screenshots/`.
+
+mod leading_on;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -42,8 +44,19 @@ impl Drop for Browser {
     }
 }
 
+/// Whether the browser runs scripts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scripts {
+    Run,
+    Blocked,
+}
+
 impl Browser {
     async fn start() -> Self {
+        Self::start_with(Scripts::Blocked).await
+    }
+
+    async fn start_with(scripts: Scripts) -> Self {
         let mut driver = DRIVERS
             .iter()
             .find_map(|name| {
@@ -68,7 +81,7 @@ impl Browser {
             chromium: String::new(),
             profile,
         };
-        let capabilities = capabilities(browser.profile.path());
+        let capabilities = capabilities(browser.profile.path(), scripts);
         let opened = browser.call("POST", "/session", &capabilities).await;
         browser.session = opened["sessionId"].as_str().unwrap().to_owned();
         browser.chromium = opened["capabilities"]["goog:processID"].to_string();
@@ -218,9 +231,13 @@ async fn read_answer(stream: &mut TcpStream) -> (String, Value) {
     (head, serde_json::from_slice(&body).unwrap())
 }
 
-/// A phone without scripts, with a profile directory of its own, that makes no background requests.
-fn capabilities(profile: &Path) -> Value {
+/// A phone with a profile directory of its own, that makes no background requests.
+fn capabilities(profile: &Path, scripts: Scripts) -> Value {
     let data = format!("--user-data-dir={}", profile.display());
+    let allowed = match scripts {
+        Scripts::Run => 1,
+        Scripts::Blocked => 2,
+    };
     json!({ "capabilities": { "alwaysMatch": {
         "acceptInsecureCerts": true,
         "goog:chromeOptions": {
@@ -232,7 +249,7 @@ fn capabilities(profile: &Path) -> Value {
             "mobileEmulation": {
                 "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 2.0 },
             },
-            "prefs": { "profile.managed_default_content_settings.javascript": 2 },
+            "prefs": { "profile.managed_default_content_settings.javascript": allowed },
         },
     } } })
 }

@@ -148,7 +148,7 @@ fn a_later_read_has_a_higher_version() {
     assert_eq!(first.digest, second.digest);
 }
 
-/// F1: ten faults are listed at once, each with its line.
+/// F1: eleven faults are listed at once, each with its line.
 #[test]
 fn every_fault_is_listed_at_once_with_its_line() {
     let site = ConfigFolder::fresh();
@@ -161,6 +161,7 @@ fn every_fault_is_listed_at_once_with_its_line() {
         ("head_ms = 5_000", "head_ms = \"soon\""),
         ("\"127.0.0.0/8\"", "\"127.0.0.0/33\""),
         ("mtls = \"optional\"", "mtls = \"sometimes\""),
+        ("order_page = \"shown\"", "order_page = \"maybe\""),
         (
             "evidence = \"development: nobody reviewed it\"",
             "evidence = 7",

@@ -3,7 +3,7 @@
 
 mod alipay;
 mod by_account;
-mod front;
+pub(crate) mod front;
 mod front_evidence;
 mod recorded;
 mod rejected;

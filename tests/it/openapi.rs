@@ -92,6 +92,7 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::BodyTooLarge { bytes_max: 1 },
         Refusal::HeadTooLarge,
         Refusal::TooSlow,
+        Refusal::CrossSite,
         Refusal::PathUnknown,
         Refusal::MethodWrong("GET"),
         Refusal::AuthorityWrong { expected: text() },

@@ -83,7 +83,7 @@ fn webview_orders_have_a_page() {
     assert!(!reply.text("payUrl").contains("138"));
 }
 
-/// R-A2.5-2, R-5.1.1-0a: with an institution named, the reply has that institution's page, and
+/// R-A2.5-2, R-5.1.1-0a: with an institution named, our page leads to that institution's, and
 /// order and attempt were one change.
 #[test]
 fn a_named_institution_is_called_at_once() {
@@ -91,9 +91,11 @@ fn a_named_institution_is_called_at_once() {
     let wanted = json!({ "businessType": "WEBVIEW", "institutionId": "bank" });
     let reply = gateway.place("T1", wanted);
     assert_eq!(reply.status, 200);
+    let page = format!("{ORIGIN}{}", gateway.page("T1"));
+    assert_eq!(reply.text("payUrl"), page);
     assert!(
-        reply
-            .text("payUrl")
+        gateway
+            .onward("T1")
             .starts_with("https://bank.example/pay/A")
     );
     assert_eq!(reply.text("attemptStatus"), "ACCEPTED");

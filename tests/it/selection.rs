@@ -9,7 +9,7 @@ use paymux::domain::institutions::{Mode, RoutingTable};
 use paymux::domain::order::OrderState;
 use serde_json::json;
 
-use crate::world::enrolment::{snapshot, up_to};
+use crate::world::enrolment::{ORIGIN, snapshot, up_to};
 use crate::world::fake_institution::FakeInstitutionAbility;
 use crate::world::network::ScriptedOutcome;
 use crate::world::test_gateway::{TestGateway, changed, naming};
@@ -39,18 +39,18 @@ fn states(gateway: &TestGateway, no: &str) -> Vec<AttemptState> {
 }
 
 /// R-5.1.4-4, R-A2.4.1-4a, R-A2.4.1-4b, R-A2.4.1-5a, R-5.1.1-0a: the choice goes to that
-/// institution and its link is returned unchanged.
+/// institution, and our page leads on by its link unchanged.
 #[test]
-fn a_choice_returns_the_institutions_link() {
+fn a_choice_leads_to_the_institutions_link() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     let reply = gateway.select("T1", "purse");
     let id = gateway.attempt("T1", "purse");
     assert_eq!(reply.status, 200, "{:?}", reply.json);
-    assert_eq!(
-        reply.text("payUrl"),
-        format!("https://purse.example/pay/{id}")
-    );
+    let page = format!("{ORIGIN}{}", gateway.page("T1"));
+    assert_eq!(reply.text("payUrl"), page);
+    let link = format!("https://purse.example/pay/{id}");
+    assert_eq!(gateway.onward("T1"), link);
     assert_eq!(reply.text("attemptStatus"), "ACCEPTED");
     assert_eq!(reply.text("institutionId"), "purse");
     assert_eq!(
@@ -87,8 +87,10 @@ fn the_same_choice_again_answers_the_same_link() {
     let gateway = TestGateway::new();
     gateway.place("T1", json!({}));
     let first = gateway.select("T1", "bank");
+    let link = gateway.onward("T1");
     let again = gateway.select("T1", "bank");
     assert_eq!(again.text("payUrl"), first.text("payUrl"));
+    assert_eq!(gateway.onward("T1"), link);
     assert_eq!(
         (creates(&gateway, "bank"), states(&gateway, "T1").len()),
         (1, 1)
@@ -424,10 +426,10 @@ fn a_stopped_institution_finishes_what_it_began() {
         institution.stopped = true;
     }
     gateway.api.snapshot = Arc::new(snapshot);
-    assert_eq!(
-        gateway.select("T1", "bank").text("payUrl"),
-        first.text("payUrl")
-    );
+    let link = gateway.onward("T1");
+    let again = gateway.select("T1", "bank");
+    assert_eq!(again.text("payUrl"), first.text("payUrl"));
+    assert_eq!(gateway.onward("T1"), link);
     let paid = gateway.pay("T1", "bank");
     assert_eq!(gateway.call_back("bank", &paid).status, 200);
     assert_eq!(gateway.order("T1").state, OrderState::Paid);

@@ -10,9 +10,10 @@ use crate::api::endpoint::PathPattern;
 use crate::api::refusal::RETRY_AFTER_S;
 use crate::api::response::json;
 use crate::api::{PAGE, PAGE_STATUS};
+use crate::domain::attempt::{Attempt, AttemptState};
 use crate::domain::evidence::PaymentActionKind;
 use crate::domain::institutions::{BusinessType, IneligibleReason, Mode, Offer};
-use crate::domain::order::Order;
+use crate::domain::order::{Order, OrderState};
 use crate::flow::configuration_snapshot::ConfigurationSnapshot;
 use crate::flow::start_attempt::{OrderOutcome, OrderReply};
 
@@ -91,7 +92,9 @@ pub fn answer(
     let order = &reply.order;
     let terms = &order.terms;
     let attempt = order.reported_attempt();
-    let sdk_parameters = match reply.payment_action().map(|action| &action.way) {
+    let native = attempt.filter(|attempt| attempt.mode == Mode::Native);
+    let action = native.and_then(|_| reply.payment_action());
+    let sdk_parameters = match action.map(|action| &action.way) {
         Some(PaymentActionKind::SdkParameters(json)) => serde_json::from_str(json).ok(),
         Some(
             PaymentActionKind::Redirect(_)
@@ -167,18 +170,27 @@ fn listed<'a>(
     }
 }
 
-/// Where the payer pays (R-A3.1-3): the institution's page once it is known; until then, in webview mode,
-/// our own, where the payer selects an institution. Our own as well for what a browser has to post or show.
+/// Where the payer pays (R-A3.1-3): always our page, which shows the order and leads on. In aggregated
+/// mode there is one once an institution was chosen that is paid on a page.
 pub fn pay_url(snapshot: &ConfigurationSnapshot, reply: &OrderReply) -> Option<String> {
     let order = &reply.order;
-    match reply.payment_action().map(|action| &action.way) {
-        Some(PaymentActionKind::Redirect(link)) => Some(link.to_string()),
-        Some(PaymentActionKind::SdkParameters(_)) => None,
-        Some(PaymentActionKind::QrCode(_) | PaymentActionKind::Form(_)) => {
-            Some(page_url(snapshot, order))
-        }
-        None => (order.terms.business_type == BusinessType::Single(Mode::Webview))
-            .then(|| page_url(snapshot, order)),
+    let has_page = match order.terms.business_type {
+        BusinessType::Single(mode) => mode == Mode::Webview,
+        BusinessType::Aggregated => is_paid_on_page(order),
+    };
+    has_page.then(|| page_url(snapshot, order))
+}
+
+fn is_paid_on_page(order: &Order) -> bool {
+    if order.state != OrderState::Open || order.ending.is_some() {
+        return false;
+    }
+    let is_waiting = |attempt: &Attempt| {
+        attempt.state == AttemptState::Accepted && attempt.mode == Mode::Webview
+    };
+    match order.live_attempt() {
+        Some(live) => is_waiting(live),
+        None => order.awaited_institution().is_some(),
     }
 }
 

@@ -23,6 +23,27 @@ pub(super) const NONE_OPEN: BilingualText = (
     "暂无可用的支付机构，请稍后再试或返回应用号。",
     "No payment institution is available at present. Please try again later.",
 );
+pub(super) const NOT_HERE: BilingualText = (
+    "在此处无法使用，请换一家，或用其他浏览器打开本页。",
+    "It does not work here. Choose another, or open this page in another browser.",
+);
+pub(super) const BY_ITSELF: BilingualText = (
+    "正在前往支付机构 …",
+    "Going on to the payment institution …",
+);
+pub(super) const SCAN: BilingualText = (
+    "请用手机钱包扫码支付",
+    "Scan this code with your wallet to pay",
+);
+pub(super) const OPENING_WALLET: BilingualText = ("正在打开微信支付 …", "Opening WeChat Pay …");
+pub(super) const IN_ITS_WINDOW: BilingualText = (
+    "请在弹出的窗口中完成付款。",
+    "Please complete the payment in the window that appears.",
+);
+pub(super) const NEEDS_SCRIPTS: BilingualText = (
+    "此支付方式需要允许脚本。请允许后重试，或返回并换一家。",
+    "This way to pay needs scripts. Allow them, or go back and choose another.",
+);
 /// R-6.1.1-3a.
 pub(super) const PASSWORDS: BilingualText = (
     "请只在支付机构的页面输入密码，切勿在对话中发送。",
@@ -42,6 +63,10 @@ pub(super) const GO_BACK: BilingualText = (
 pub(super) const CONFIRMING_ADVICE: BilingualText = (
     "请勿重复付款。本页会自动更新。",
     "Please do not pay again. This page updates itself.",
+);
+pub(super) const IF_JUST_PAID: BilingualText = (
+    "如您刚刚已付款，请稍后再查看结果，请勿重复付款。",
+    "If you have just paid, look again in a moment, and do not pay again.",
 );
 /// R-6.1.1-2.
 pub(super) const PAID_ALREADY: BilingualText = (
@@ -72,6 +97,17 @@ pub(super) struct PagePanel {
 pub(super) fn panel(view: PageView<'_>) -> PagePanel {
     let (class, sign, title, lines): (_, _, _, &[BilingualText]) = match view {
         PageView::Choose(_) => ("", "", ("请选择支付机构", "Choose how to pay"), &[]),
+        PageView::Start(_) => {
+            let title = (
+                "请核对订单，然后去支付",
+                "Check the order, then go on to pay",
+            );
+            ("", "", title, &[])
+        }
+        PageView::NotPaid(_) => {
+            let title = ("尚未收到付款", "No payment has arrived yet");
+            ("", CLOCK, title, &[IF_JUST_PAID])
+        }
         PageView::Continue(_) => ("", CLOCK, ("等待您付款", "Waiting for your payment"), &[]),
         PageView::Confirming(_) => {
             let title = (
@@ -107,6 +143,18 @@ pub(super) fn panel(view: PageView<'_>) -> PagePanel {
         lines,
     }
 }
+
+/// Title and advice for a form that a page of another site posted.
+pub(super) const CROSS_SITE: (BilingualText, BilingualText) = (
+    (
+        "该请求来自其他网站",
+        "This request came from another website",
+    ),
+    (
+        "尚未执行任何操作。请返回支付页面，自行确认后再继续。",
+        "Nothing was done. Go back to the payment page, and go on from there yourself.",
+    ),
+);
 
 /// Title and advice for a refusal of this status. They say nothing of money: a request that was refused
 /// late may have started something.

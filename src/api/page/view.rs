@@ -1,10 +1,11 @@
 //! What the payer sees, as HTML: pure, Chinese first and English second, no script, nothing from
-//! elsewhere. Everything that came from outside passes [`escape`]; the address of the page, which
-//! opens it, is never part of it.
+//! elsewhere. The address of the page, which opens it, is never part of it.
 
+use crate::api::page::markup::{Refresh, both, document, english, escape, link_to, paragraph};
+use crate::api::page::order_details::order_details;
 use crate::api::page::texts::{
     BACK, BilingualText, CHOOSE_ANOTHER, CONTINUE, EXCESS_PAYMENT, I_HAVE_PAID, NONE_OPEN,
-    NOT_ACCEPTED, PASSWORDS, PagePanel, REFRESH_NOW, STOP, panel,
+    NOT_ACCEPTED, NOT_HERE, PagePanel, REFRESH_NOW, STOP, panel,
 };
 use crate::domain::amount::CNY;
 use crate::domain::attempt::{Attempt, AttemptState};
@@ -12,19 +13,31 @@ use crate::domain::identifiers::{InstitutionId, Timestamp};
 use crate::domain::institutions::{BusinessType, InstitutionProfile, Mode, RoutingTable};
 use crate::domain::order::{CloseReason, Order, OrderState};
 
-/// The only style there is; the policy of the page names its digest.
-pub(super) const STYLE: &str = include_str!("style.css");
-
 /// How often the page reloads by itself while the outcome is unknown. Unit: seconds.
 const REFRESH_S: u8 = 3;
+
+/// How the payer came to the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageVisit {
+    /// By its address.
+    Opened,
+    /// Back from the institution, which is being asked; the page has looked so often since.
+    Returned(u8),
+    /// Back from the institution, which has been asked and says nothing of a payment.
+    Unpaid,
+}
 
 /// What the page shows for the state of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PageView<'a> {
     /// No attempt is live: the payer may choose. Holds the last attempt if it failed.
     Choose(Option<&'a Attempt>),
+    /// The institution is known, and its attempt begins when the payer goes on.
+    Start(&'a InstitutionId),
     /// The institution waits for the payer.
     Continue(&'a Attempt),
+    /// The same, of a payer who is back and has not paid, as far as the institution knows.
+    NotPaid(&'a Attempt),
     /// The outcome is unknown, or the attempt is being closed.
     Confirming(&'a Attempt),
     /// It is paid in the merchant's application, not on a page.
@@ -48,6 +61,9 @@ impl<'a> PageView<'a> {
                 _ if !takes => Self::Ended(order.ending.unwrap_or(CloseReason::Expired)),
                 BusinessType::Single(Mode::Chatbot | Mode::Native) => Self::Elsewhere,
                 BusinessType::Single(Mode::Webview) | BusinessType::Aggregated => {
+                    if let Some(institution) = order.awaited_institution() {
+                        return Self::Start(institution);
+                    }
                     let last = order.attempts.last();
                     Self::Choose(last.filter(|attempt| attempt.state == AttemptState::Failed))
                 }
@@ -67,11 +83,33 @@ impl<'a> PageView<'a> {
         }
     }
 
+    /// What it is to a payer who came this way.
+    fn to(self, visit: PageVisit) -> Self {
+        match (self, visit) {
+            (Self::Continue(live), PageVisit::Returned(_)) => Self::Confirming(live),
+            (Self::Continue(live), PageVisit::Unpaid) => Self::NotPaid(live),
+            (view, PageVisit::Opened | PageVisit::Returned(_) | PageVisit::Unpaid) => view,
+        }
+    }
+
+    /// The institution that the payer may go on with, or may leave for another one.
+    fn at(self) -> Option<&'a InstitutionId> {
+        match self {
+            Self::Start(institution) => Some(institution),
+            Self::Continue(live) | Self::NotPaid(live) | Self::Confirming(live) => {
+                Some(&live.institution)
+            }
+            Self::Choose(_) | Self::Elsewhere | Self::Paid | Self::Ended(_) => None,
+        }
+    }
+
     /// A stable word for programs that read the page.
     fn word(self) -> &'static str {
         match self {
             Self::Choose(_) => "choose",
+            Self::Start(_) => "start",
             Self::Continue(_) => "continue",
+            Self::NotPaid(_) => "not-paid",
             Self::Confirming(_) => "confirming",
             Self::Elsewhere => "elsewhere",
             Self::Paid => "paid",
@@ -81,6 +119,11 @@ impl<'a> PageView<'a> {
     }
 }
 
+/// Whether the payer can be led on, or is at the institution already.
+pub(super) fn is_under_way(order: &Order, now: Timestamp) -> bool {
+    matches!(PageView::of(order, now), PageView::Continue(_))
+}
+
 /// The page of an order (R-A2.1-5): what is to be paid, to whom, its state, and the institutions that are
 /// `open` to this payer on a page.
 pub fn page(
@@ -88,25 +131,25 @@ pub fn page(
     open: &[&InstitutionProfile],
     routing: &RoutingTable,
     now: Timestamp,
+    visit: PageVisit,
 ) -> String {
-    let view = PageView::of(order, now);
+    let view = PageView::of(order, now).to(visit);
+    let (view, note) = with_note(view, open, routing);
     let PagePanel {
         class,
         sign,
         title,
         lines,
     } = panel(view);
-    let (refresh, refused, instead) = match view {
-        PageView::Choose(last) => (None, last, None),
-        PageView::Continue(live) => (None, None, Some(live)),
-        PageView::Confirming(live) => (Some(REFRESH_S), None, Some(live)),
-        PageView::Elsewhere | PageView::Paid | PageView::Ended(_) => (None, None, None),
+    let refresh = match (view, visit) {
+        (PageView::Confirming(live), PageVisit::Returned(looked))
+            if live.state == AttemptState::Accepted =>
+        {
+            Refresh::Look(REFRESH_S, looked.saturating_add(1))
+        }
+        (PageView::Confirming(_), _) => Refresh::After(REFRESH_S),
+        _ => Refresh::Never,
     };
-    let note = refused.map_or_else(String::new, |attempt| {
-        let name = name(routing, &attempt.institution);
-        let text = both(NOT_ACCEPTED);
-        format!("<p class=\"note\" id=\"refused\" role=\"alert\">{name}：{text}</p>")
-    });
     let excess = if order.refunds.is_empty() {
         String::new()
     } else {
@@ -122,13 +165,44 @@ pub fn page(
             view.word(),
             both(title)
         ),
-        actions(view, routing, instead),
-        others(view, open, instead),
+        actions(view, routing),
+        others(view, open),
         "</section>".to_owned(),
         order_details(order, routing),
     ]
     .concat();
     document(refresh, &body)
+}
+
+/// What has to be said before a choice: the last institution refused, or the chosen one does not work
+/// where the payer is.
+fn with_note<'a>(
+    view: PageView<'a>,
+    open: &[&InstitutionProfile],
+    routing: &RoutingTable,
+) -> (PageView<'a>, String) {
+    let note = |id: &str, institution: &InstitutionId, text: BilingualText| {
+        let (name, text) = (name(routing, institution), both(text));
+        format!("<p class=\"note\" id=\"{id}\" role=\"alert\">{name}：{text}</p>")
+    };
+    match view {
+        PageView::Start(chosen) if open.iter().all(|one| one.id != *chosen) => {
+            let note = note("not-here", chosen, NOT_HERE);
+            (PageView::Choose(None), note)
+        }
+        PageView::Choose(Some(last)) => {
+            let note = note("refused", &last.institution, NOT_ACCEPTED);
+            (view, note)
+        }
+        PageView::Choose(None)
+        | PageView::Start(_)
+        | PageView::Continue(_)
+        | PageView::NotPaid(_)
+        | PageView::Confirming(_)
+        | PageView::Elsewhere
+        | PageView::Paid
+        | PageView::Ended(_) => (view, String::new()),
+    }
 }
 
 /// The page of a refusal. `again`: whether going back to the page of the order may help.
@@ -144,31 +218,7 @@ pub fn refusal(title: BilingualText, line: BilingualText, again: bool) -> String
         both(title),
         both(line)
     );
-    document(None, &body)
-}
-
-/// Text from outside, for HTML content and quoted attributes. Characters that control direction or a
-/// terminal are removed: with them one name can be made to read as another.
-pub fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars().filter(|letter| !is_format_control(*letter)) {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
-}
-
-/// Whether a character changes how others are shown instead of being shown.
-pub fn is_format_control(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    document(Refresh::Never, &body)
 }
 
 /// `¥12.30`; other currencies by their code, because several share the sign.
@@ -194,6 +244,19 @@ pub fn to_the_minute(moment: Timestamp) -> String {
 
 /// Merchant, amount, goods, deadline.
 fn order_summary(order: &Order, view: PageView<'_>, now: Timestamp) -> String {
+    let left = match view {
+        PageView::Choose(_)
+        | PageView::Start(_)
+        | PageView::Continue(_)
+        | PageView::NotPaid(_)
+        | PageView::Elsewhere => time_left(order, now),
+        PageView::Confirming(_) | PageView::Paid | PageView::Ended(_) => String::new(),
+    };
+    order_head(order, &left)
+}
+
+/// Merchant, amount and goods, and what else belongs there.
+pub(super) fn order_head(order: &Order, more: &str) -> String {
     let (sign, sum) = money(order);
     // An amount is never broken into two lines: it would be misread.
     let width = if sum.len() > 9 { " wide" } else { "" };
@@ -202,13 +265,9 @@ fn order_summary(order: &Order, view: PageView<'_>, now: Timestamp) -> String {
         let goods = escape(goods);
         format!("<p class=\"goods\" id=\"goods\">{goods}</p>")
     });
-    let left = match view {
-        PageView::Choose(_) | PageView::Continue(_) | PageView::Elsewhere => time_left(order, now),
-        PageView::Confirming(_) | PageView::Paid | PageView::Ended(_) => String::new(),
-    };
     format!(
         "<header class=\"card bill\"><p class=\"merchant\" id=\"merchant\">{merchant}</p>\
-         <p class=\"sum{width}\" id=\"sum\"><small>{sign}</small>{sum}</p>{}{left}</header>",
+         <p class=\"sum{width}\" id=\"sum\"><small>{sign}</small>{sum}</p>{}{more}</header>",
         goods.unwrap_or_default()
     )
 }
@@ -231,33 +290,39 @@ fn time_left(order: &Order, now: Timestamp) -> String {
 }
 
 /// The links to continue at the institution, and to reload.
-fn actions(view: PageView<'_>, routing: &RoutingTable, instead: Option<&Attempt>) -> String {
-    let (onward, look) = match (view, instead) {
-        // By selecting again, not by the stored link: a link that has expired meanwhile is then created
-        // anew, and the page holds nothing that lets others pay.
-        (PageView::Continue(_), Some(live)) => (
-            format!(
-                "<form method=\"post\"><button class=\"go\" id=\"continue\" \
-                 name=\"institutionId\" value=\"{}\"><span>{} · {}{}</span></button></form>",
-                live.institution,
-                CONTINUE.0,
-                name(routing, &live.institution),
-                english(CONTINUE.1)
-            ),
-            I_HAVE_PAID,
-        ),
-        (PageView::Confirming(_), _) => (String::new(), REFRESH_NOW),
-        _ => return String::new(),
-    };
-    let look = both(look);
-    format!("{onward}<a class=\"link\" id=\"refresh\" href=\"\">{look}</a>")
+fn actions(view: PageView<'_>, routing: &RoutingTable) -> String {
+    match view {
+        PageView::Start(institution) => go_on(institution, routing),
+        PageView::Continue(live) | PageView::NotPaid(live) => {
+            let onward = go_on(&live.institution, routing);
+            format!("{onward}{}", link_to("", I_HAVE_PAID))
+        }
+        PageView::Confirming(_) => link_to("", REFRESH_NOW),
+        PageView::Choose(_) | PageView::Elsewhere | PageView::Paid | PageView::Ended(_) => {
+            String::new()
+        }
+    }
+}
+
+/// By selecting, not by a stored link: one that has expired meanwhile is then created anew, and the page
+/// holds nothing that lets others pay.
+fn go_on(institution: &InstitutionId, routing: &RoutingTable) -> String {
+    format!(
+        "<form method=\"post\"><button class=\"go\" id=\"continue\" \
+         name=\"institutionId\" value=\"{institution}\"><span>{} · {}{}</span></button></form>",
+        CONTINUE.0,
+        name(routing, institution),
+        english(CONTINUE.1)
+    )
 }
 
 /// The institutions to choose from, where there is a choice.
-fn others(view: PageView<'_>, open: &[&InstitutionProfile], instead: Option<&Attempt>) -> String {
+fn others(view: PageView<'_>, open: &[&InstitutionProfile]) -> String {
     let title = match view {
         PageView::Choose(_) => String::new(),
-        PageView::Continue(_) | PageView::Elsewhere => institution_choices_title(),
+        PageView::Start(_) | PageView::Continue(_) | PageView::NotPaid(_) | PageView::Elsewhere => {
+            institution_choices_title()
+        }
         // Only an attempt that was never confirmed can be given up for another institution.
         PageView::Confirming(live) if live.state == AttemptState::Unknown => {
             institution_choices_title()
@@ -266,7 +331,7 @@ fn others(view: PageView<'_>, open: &[&InstitutionProfile], instead: Option<&Att
     };
     let choices: String = open
         .iter()
-        .filter(|offered| instead.is_none_or(|live| live.institution != offered.id))
+        .filter(|offered| view.at() != Some(&offered.id))
         .map(|offered| choice(offered))
         .collect();
     match (view, choices.is_empty()) {
@@ -297,75 +362,12 @@ fn choice(institution: &InstitutionProfile) -> String {
     )
 }
 
-/// The order by its numbers; the phone number masked (R-6.3.2-3b).
-fn order_details(order: &Order, routing: &RoutingTable) -> String {
-    let terms = &order.terms;
-    let paid_at = order.receipt().map(|receipt| {
-        let local = receipt.paid_at.rfc3339().replace('T', " ");
-        local.chars().take(19).collect::<String>()
-    });
-    let through = order.paying_attempt();
-    let through = through.map(|attempt| name(routing, &attempt.institution));
-    let details = terms.goods_description.as_deref().map(escape);
-    let rows = [
-        ("paid-at", ("支付时间", "Paid at"), paid_at),
-        ("paid-through", ("支付机构", "Paid through"), through),
-        ("description", ("商品描述", "Details"), details),
-        (
-            "merchant-order-no",
-            ("订单号", "Order no."),
-            Some(terms.merchant_order_no.to_string()),
-        ),
-        (
-            "pay-order-no",
-            ("支付单号", "Ref."),
-            Some(order.no.to_string()),
-        ),
-        ("mobile", ("手机号", "Phone"), Some(terms.mobile.masked())),
-    ];
-    let rows = rows.map(|(id, title, text)| {
-        let text = text?;
-        let title = both(title);
-        Some(format!("<dt>{title}</dt><dd id=\"{id}\">{text}</dd>"))
-    });
-    let rows: String = rows.into_iter().flatten().collect();
-    format!("<dl class=\"card\">{rows}</dl>")
-}
-
 /// The Chinese name, escaped; the id where the institution has been withdrawn.
-fn name(routing: &RoutingTable, id: &InstitutionId) -> String {
+pub(super) fn name(routing: &RoutingTable, id: &InstitutionId) -> String {
     escape(
         routing
             .institutions
             .get(id)
             .map_or(id.as_str(), |institution| &institution.name),
-    )
-}
-
-fn paragraph(text: &BilingualText) -> String {
-    format!("<p>{}</p>", both(*text))
-}
-
-fn both((zh, en): BilingualText) -> String {
-    format!("{zh}{}", english(en))
-}
-
-fn english(text: &str) -> String {
-    format!("<span class=\"en\" lang=\"en\">{text}</span>")
-}
-
-fn document(refresh: Option<u8>, body: &str) -> String {
-    let refresh = refresh
-        .map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"))
-        .unwrap_or_default();
-    let footer = both(PASSWORDS);
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"zh-CN\">\n<head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">\
-         <meta name=\"format-detection\" content=\"telephone=no\">\
-         <meta name=\"robots\" content=\"noindex\">{refresh}\
-         <title>支付 · Payment</title><style>{STYLE}</style></head>\n\
-         <body><main>{body}<footer>{footer}</footer></main></body>\n</html>\n"
     )
 }

@@ -129,14 +129,15 @@ impl DemoRun<'_> {
         profile: DemoInstitutionProfile,
         institution: &SandboxInstitution,
     ) -> Result<String, StepError> {
-        let shop = &self.stage.tea;
+        let (shop, payer) = (&self.stage.tea, &self.stage.payer);
         let action = async {
             let answer = choose(shop, number, profile).await?;
             answered(&answer, 200, "ACCEPTED")?;
             let link = answer.text("payUrl").to_owned();
-            let is_its_page = link.starts_with(&institution.origin());
-            anyhow::ensure!(is_its_page, "expected its page, found payUrl {link:?}");
-            let detail = "it has accepted the order, and its payment page is ready";
+            let page = payer.arrive(&link).await?;
+            let is_its_page = page.url.starts_with(&institution.origin());
+            anyhow::ensure!(is_its_page, "expected its page, found {:?}", page.url);
+            let detail = "it has accepted the order, and the gateway's page leads to its own";
             Ok((link, detail.to_owned()))
         };
         let what = format!("the payer chooses {}", profile.name_en);

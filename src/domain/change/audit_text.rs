@@ -37,10 +37,12 @@ pub(super) fn action(before: Option<&Order>, after: &Order) -> &'static str {
     if before.attempts.len() != after.attempts.len() {
         return "attempt.start";
     }
-    if before.ending == after.ending {
-        "attempt.move"
-    } else {
+    if before.ending != after.ending {
         "order.ending"
+    } else if before.chosen != after.chosen {
+        "order.choose"
+    } else {
+        "attempt.move"
     }
 }
 
@@ -56,7 +58,8 @@ fn named(order: &Order) -> Vec<bool> {
     order.refunds.iter().map(|one| one.named).collect()
 }
 
-/// The states after the change: order, then each attempt, then the changed refunds.
+/// The states after the change: order, each attempt, an institution whose attempt is awaited, then the
+/// changed refunds.
 pub(super) fn result(after: &Order, refunds: &[usize]) -> String {
     let mut text = String::from(after.state.name());
     for attempt in &after.attempts {
@@ -64,6 +67,11 @@ pub(super) fn result(after: &Order, refunds: &[usize]) -> String {
         text.push_str(attempt.institution.as_str());
         text.push('=');
         text.push_str(attempt.state.name());
+    }
+    if let Some(chosen) = &after.chosen {
+        text.push(' ');
+        text.push_str(chosen.as_str());
+        text.push_str("=CHOSEN");
     }
     for refund in refunds.iter().filter_map(|at| after.refunds.get(*at)) {
         text.push(' ');

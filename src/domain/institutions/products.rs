@@ -67,6 +67,8 @@ pub struct Product {
     pub wallets: &'static [PayerWallet],
     /// The devices it works on; a payer whose device is unknown is not excluded.
     pub devices: &'static [PayerDevice],
+    /// How a browser gets from our page to its payment action.
+    pub opening: ActionOpening,
     /// How long its payment action can be used where the institution does not say.
     pub action_life: Option<Duration>,
     /// How long a payer has to pay, if less than the order: a code to scan is shown for a short
@@ -74,6 +76,17 @@ pub struct Product {
     pub pay_within: Option<Duration>,
     /// The time an order must still have when an attempt begins.
     pub least_left: Duration,
+}
+
+/// How a browser gets from our page to a payment action, where the action alone does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActionOpening {
+    /// As for any address, form or code: the institution is not told which page the payer came from.
+    Plain,
+    /// The institution checks that the payer comes from a page under our origin, so it is told that.
+    FromOurOrigin,
+    /// Its SDK parameters are passed to WeChat's own browser, which starts the payment.
+    WeChatBridge,
 }
 
 /// What a create sends.
@@ -142,6 +155,7 @@ impl Product {
         wants: &[],
         wallets: &[],
         devices: &[],
+        opening: ActionOpening::Plain,
         action_life: None,
         pay_within: None,
         least_left: Duration::ZERO,
@@ -181,6 +195,14 @@ impl Product {
             .device
             .is_none_or(|device| self.devices.contains(&device));
         in_wallet && on_device
+    }
+
+    /// Whether it is known to work on this payer's device.
+    pub fn has_its_device(&self, payer: &PayerDetails) -> bool {
+        let works_on = |device| self.devices.contains(&device);
+        payer
+            .device
+            .map_or_else(|| PayerDevice::ALL.into_iter().all(works_on), works_on)
     }
 
     /// Whether everything it wants of the payer is known.

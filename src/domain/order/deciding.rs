@@ -36,6 +36,7 @@ impl Order {
             ending: None,
             version: 0,
             paying_attempt_id: None,
+            chosen: None,
             attempts: Vec::new(),
             refunds: Vec::new(),
         };
@@ -67,6 +68,7 @@ impl Order {
             return Err((Refusal::AttemptsExhausted, cause));
         }
         let mut after = self.clone();
+        after.chosen = None;
         after.attempts.push(self.intent(start));
         Ok(Change::between(Some(self), after, cause, now))
     }

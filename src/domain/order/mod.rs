@@ -2,6 +2,7 @@
 //!
 //! Transitions are decided in `deciding`, on the whole order, and returned as one `Change`.
 
+mod choosing;
 mod dating;
 mod deciding;
 mod polling;
@@ -156,6 +157,9 @@ pub struct Order {
     pub version: u64,
     /// The attempt that paid it (O1).
     pub paying_attempt_id: Option<AttemptId>,
+    /// The institution that was chosen for the payer, while its attempt waits for the payer to go on
+    /// from our page: its product has to be told what only the payer's browser shows.
+    pub chosen: Option<InstitutionId>,
     /// All attempts, in order.
     pub attempts: Vec<Attempt>,
     /// All refunds: succeeded, pending or failed.

@@ -1,7 +1,7 @@
 //! The reply with the state of an order, and a payment action that is made for it where nothing was
-//! sent.
+//! sent and the caller starts the payment itself.
 
-use crate::domain::institutions::CreateSend;
+use crate::domain::institutions::{CreateSend, Mode};
 use crate::domain::order::Order;
 use crate::flow::FlowScope;
 use crate::flow::call_institution::make_action;
@@ -10,7 +10,8 @@ use crate::institution::Operation;
 use crate::world::signing::SigningPlace;
 
 /// The current state of an order. The payment action of a product that sends nothing is made for this
-/// reply: an address or order string that was signed earlier may be too old.
+/// reply in native mode: one that was signed earlier may be too old. In webview mode the payer goes on
+/// from our page, which makes it then ([`super::browser_action`]).
 pub(in crate::flow) async fn current_reply(
     scope: FlowScope<'_>,
     order: Order,
@@ -30,6 +31,9 @@ pub(in crate::flow) async fn current_reply(
     };
     if adapter.facts().product(&attempt.product).create != CreateSend::Nothing {
         return OrderReply::current(order, now);
+    }
+    if attempt.mode == Mode::Webview {
+        return OrderReply::accepted(order);
     }
     let create = snapshot.call(Operation::Create, attempt, &order.terms);
     match make_action(world, adapter.as_ref(), &create, place).await {

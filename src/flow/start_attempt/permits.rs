@@ -2,7 +2,7 @@
 //! signing pool. Without them, no state has changed (Q8).
 
 use crate::domain::identifiers::MerchantId;
-use crate::domain::institutions::CreateSend;
+use crate::domain::institutions::{CreateSend, Mode};
 use crate::flow::FlowScope;
 use crate::flow::answer::commit_once::Refused;
 use crate::flow::call_institution::{SendOptions, acquire_permit, acquire_signing_place};
@@ -39,13 +39,15 @@ impl CreatePermits {
                 Some(acquire_permit(world, &choice.institution, merchant).await?)
             }
         };
+        // Nothing is signed here for a payer who goes on from our page.
+        let signs_later = !choice.sends() && choice.mode == Mode::Webview;
         let place = match snapshot.routing.contract(merchant, &choice.institution) {
-            Some(contract) => {
+            Some(contract) if !signs_later => {
                 let adapter = snapshot.adapters.get(&choice.institution);
                 let adapter = adapter.map(AsRef::as_ref);
                 acquire_signing_place(world, adapter, &contract.account).await?
             }
-            None => None,
+            Some(_) | None => None,
         };
         Ok(Self { permit, place })
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::institutions::{
-    BodyFormat, CallbackPath, CreateSend, Ending, Mode, Product, Rates, ReplyBinding, ShownFields,
-    Visibility,
+    ActionOpening, BodyFormat, CallbackPath, CreateSend, Ending, Mode, Product, Rates,
+    ReplyBinding, ShownFields, Visibility,
 };
 use crate::domain::merchant;
 use crate::domain::personal::payer_context::{PayerDetail, PayerDevice, PayerWallet};
@@ -72,6 +72,7 @@ const JSAPI: Product = Product {
     modes: &[Mode::Webview, Mode::Native],
     wants: &[PayerDetail::OpenId],
     wallets: &[PayerWallet::WeChat],
+    opening: ActionOpening::WeChatBridge,
     action_life: Some(Duration::from_hours(2)),
     ..PREPAID
 };
@@ -84,6 +85,8 @@ const H5: Product = Product {
     wants: &[PayerDetail::ClientIp, PayerDetail::Device],
     wallets: &[PayerWallet::None],
     devices: &[PayerDevice::Ios, PayerDevice::Android, PayerDevice::Other],
+    // Its page checks that the payer comes from a domain that was registered with it.
+    opening: ActionOpening::FromOurOrigin,
     action_life: Some(Duration::from_mins(5)),
     ..PREPAID
 };

@@ -23,7 +23,7 @@ use crate::store::{OpenError, StoreError};
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Forward only; the number applied is stored in the file's `user_version`.
-const MIGRATIONS: [&str; 21] = [
+const MIGRATIONS: [&str; 22] = [
     include_str!("../schema/sqlite/0001_orders.sql"),
     include_str!("../schema/sqlite/0002_refunds.sql"),
     include_str!("../schema/sqlite/0003_reach.sql"),
@@ -45,6 +45,7 @@ const MIGRATIONS: [&str; 21] = [
     include_str!("../schema/sqlite/0019_staff.sql"),
     include_str!("../schema/sqlite/0020_audit_chains.sql"),
     include_str!("../schema/sqlite/0021_products.sql"),
+    include_str!("../schema/sqlite/0022_chosen_institution.sql"),
 ];
 
 /// Before this migration, the plain text that it drops is sealed into other columns.

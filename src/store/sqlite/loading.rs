@@ -28,8 +28,8 @@ use crate::store::sqlite::sealed::{
 
 const ORDER: &str = "SELECT pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution,
-    named_mode, sealed, created, expires, state, ending, version, paying_attempt
-    FROM orders WHERE ";
+    named_mode, sealed, created, expires, state, ending, version, paying_attempt,
+    chosen_institution FROM orders WHERE ";
 
 /// Ends a transaction left open by a failed read: it would keep an old snapshot.
 pub(super) fn up_to_date(connection: &Connection) -> Result<(), SqliteFault> {
@@ -234,6 +234,7 @@ fn order_alone(columns: &Columns<'_>, seal: &Seal) -> Result<Order, SqliteFault>
         ending: columns.parse_maybe(15, named(&CloseReason::ALL, CloseReason::name))?,
         version: columns.number(16)?,
         paying_attempt_id: columns.parse_maybe(17, AttemptId::parse)?,
+        chosen: columns.parse_maybe(18, InstitutionId::parse)?,
         attempts: Vec::new(),
         refunds: Vec::new(),
     })

@@ -33,15 +33,15 @@ const INSERT_ORDER: &str =
 "INSERT INTO orders (pay_order_no, merchant_id, merchant_order_no, order_date, minor,
     currency, business_type, transaction_type, expire_minutes, named_institution, named_mode,
     terms_digest, sealed, created, expires, state, ending, version, paying_attempt, due_at, reserved_minor,
-    due_institution, due_urgency)
+    due_institution, due_urgency, chosen_institution)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-    ?20, ?21, ?22, ?23) ON CONFLICT DO NOTHING";
+    ?20, ?21, ?22, ?23, ?24) ON CONFLICT DO NOTHING";
 
 /// Ends the order's lease: a completion with the old fence is rejected (N6).
 const UPDATE_ORDER: &str =
     "UPDATE orders SET state = ?3, ending = ?4, version = ?5, paying_attempt = ?6,
-    due_at = ?7, reserved_minor = ?8, due_institution = ?9, due_urgency = ?10, leased_until = NULL,
-    fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
+    due_at = ?7, reserved_minor = ?8, due_institution = ?9, due_urgency = ?10,
+    chosen_institution = ?11, leased_until = NULL, fence = fence + 1 WHERE pay_order_no = ?1 AND version = ?2";
 
 const TOUCH_ATTEMPT: &str = "UPDATE attempts SET ended_at = max(ended_at, ?2)
     WHERE attempt_id = ?1 AND ended_at IS NOT NULL";
@@ -155,6 +155,7 @@ fn guard(seal: &Seal, rows: &ChangeRows) -> Result<(RowWrite, Committed), StoreE
         order.reserved_minor().into(),
         text(order.lane().institution.map_or("", InstitutionId::as_str)),
         lanes::urgency(order.lane().urgency).into(),
+        maybe(order.chosen.as_ref().map(InstitutionId::as_str)),
     ];
     let (sql, mut values, otherwise) = match rows.before {
         None => (INSERT_ORDER, fixed(seal, order)?, Committed::KeyTaken),
@@ -176,7 +177,7 @@ fn fixed(seal: &Seal, order: &Order) -> Result<Vec<Value>, StoreError> {
         Some((institution, mode)) => (Some(institution.as_str()), mode.map(Mode::name)),
         None => (None, None),
     };
-    let mut values = Vec::with_capacity(23);
+    let mut values = Vec::with_capacity(24);
     values.extend([
         text(order.no.as_str()),
         text(terms.merchant.as_str()),

@@ -31,10 +31,11 @@ const BANKS: [(&str, FakeInstitutionAbility); 2] = [
 
 /// Refused before authentication, or without a nonce to spend: the same bytes are refused for ever,
 /// or their caller is unknown.
-const UNAUTHENTICATED: [&str; 16] = [
+const UNAUTHENTICATED: [&str; 17] = [
     "authority_wrong",
     "body_too_large",
     "body_unreadable",
+    "cross_site",
     "digest_mismatch",
     "field_duplicate",
     "head_too_large",

@@ -210,7 +210,7 @@ async fn goes_the_whole_way(program: Program, kind: KeyKind) {
     assert_eq!(chosen["attemptStatus"], "ACCEPTED");
     assert_eq!(chosen["payOrderNo"], placed["payOrderNo"]);
     let page = chosen["payUrl"].as_str().unwrap();
-    assert!(page.starts_with(&scene.stage.red.origin()), "{page}");
+    assert!(page.starts_with(&scene.stage.origin()), "{page}");
     scene.stage.payer.pay(page).await.unwrap();
 
     let event = listening.first_event().await;

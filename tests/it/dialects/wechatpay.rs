@@ -117,10 +117,11 @@ async fn a_payer_on_a_phone_pays() {
     let bed = open().await;
     let payer = json!({ "payerClientIp": "203.0.113.10", "payerDevice": "IOS" });
     let answer = bed.placed("WEBVIEW", "wechat", payer).await;
-    let link = answer.text("payUrl");
-    let ours = format!("{}/pay/x", bed.stage.origin());
-    let page = bed.stage.payer.open_from(&ours, link).await.unwrap();
+    let page = bed.stage.payer.arrive(answer.text("payUrl")).await.unwrap();
     assert_eq!(page.status, 200, "{}", page.html);
+    let link = page.url.as_str();
+    assert!(link.starts_with(&wechat(&bed).origin()), "{link}");
+    let ours = format!("{}/", bed.stage.origin());
     let elsewhere = "https://elsewhere.example/";
     let page = bed.stage.payer.open_from(elsewhere, link).await.unwrap();
     assert_eq!(page.status, 403);

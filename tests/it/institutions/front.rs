@@ -1,5 +1,5 @@
-//! A test dialect with a product that sends nothing: its payment action is a form, made anew for each
-//! answer. Its callbacks may be hints. All else is as in the plain dialect.
+//! A test dialect with products that send nothing: the payment action is a form, or what the product's
+//! name says, made anew for each browser. Its callbacks may be hints. All else is as in the plain dialect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const BANKS: [(&str, FakeInstitutionAbility); 1] = [("bank", FakeInstitutionAbil
 pub(super) const MARGIN: Duration = Duration::from_mins(5);
 
 /// A form that the payer's browser posts: nothing is sent here.
-pub(super) const FRONT: Product = Product {
+pub(crate) const FRONT: Product = Product {
     create: CreateSend::Nothing,
     ending: Ending::CloseOnceActed,
     wants: &[],
@@ -49,6 +49,8 @@ struct FrontDialect {
     plain: PlainAdapter,
     /// What every query finds, instead of what the bank says.
     found: Option<Finding>,
+    /// Where payers are led.
+    there: String,
 }
 
 impl FrontDialect {
@@ -95,16 +97,22 @@ impl Institution for FrontDialect {
             ("payBy", attempt.pay_by.rfc3339()),
             ("nonce", hex(&stamp.nonce)),
         ];
-        let form = PaymentForm {
-            url: "https://front.example/pay".into(),
-            fields: Vec::from(
-                fields.map(|(name, value)| (Box::from(name), value.into_boxed_str())),
-            ),
+        let url = format!("{}/pay?nonce={}&a=b", self.there, hex(&stamp.nonce));
+        let way = match attempt.product.as_str() {
+            "LINK" => PaymentActionKind::Redirect(url.into()),
+            "CODE" => PaymentActionKind::QrCode(url.into()),
+            "BRIDGE" => {
+                let parameters = json!({ "appId": "wx1", "package": "a=\"b\"&<c>" });
+                PaymentActionKind::SdkParameters(parameters.to_string().into())
+            }
+            _ => PaymentActionKind::Form(PaymentForm {
+                url: format!("{}/pay", self.there).into(),
+                fields: Vec::from(
+                    fields.map(|(name, value)| (Box::from(name), value.into_boxed_str())),
+                ),
+            }),
         };
-        let action = PaymentAction {
-            way: PaymentActionKind::Form(form),
-            expires: None,
-        };
+        let action = PaymentAction { way, expires: None };
         let finding = Finding::Accepted(Some(action));
         Step::Done(self.evidence(call.about(), call.means(), finding))
     }
@@ -175,7 +183,16 @@ fn gateway(product: Product) -> TestGateway {
 }
 
 /// A gateway whose bank has these products, all agreed, and finds this whenever it is queried.
-pub(super) fn gateway_of(products: &[Product], found: Option<Finding>) -> TestGateway {
+pub(crate) fn gateway_of(products: &[Product], found: Option<Finding>) -> TestGateway {
+    gateway_leading_to("https://front.example", products, found)
+}
+
+/// The same, with payers led to this origin.
+pub(crate) fn gateway_leading_to(
+    there: &str,
+    products: &[Product],
+    found: Option<Finding>,
+) -> TestGateway {
     let mut enrolment = snapshot(&BANKS);
     let facts = Facts {
         products: products.to_vec(),
@@ -187,12 +204,17 @@ pub(super) fn gateway_of(products: &[Product], found: Option<Finding>) -> TestGa
     for contract in enrolment.routing.contracts.values_mut() {
         contract.products = products.iter().map(Product::stored_id).collect();
     }
-    let front: Arc<dyn Institution> = Arc::new(FrontDialect { plain, found });
+    let there = there.to_owned();
+    let front: Arc<dyn Institution> = Arc::new(FrontDialect {
+        plain,
+        found,
+        there,
+    });
     enrolment.adapters.insert(bank(), front);
     TestGateway::enrolled(&BANKS, enrolment)
 }
 
-pub(super) fn select(gateway: &TestGateway, no: &str, of_payer: Value) -> TestReply {
+pub(crate) fn select(gateway: &TestGateway, no: &str, of_payer: Value) -> TestReply {
     let body = changed(naming(no), json!({ "institutionId": "bank" }));
     gateway.ask("M1", "/v1/orders/select", &changed(body, of_payer))
 }
@@ -291,8 +313,13 @@ fn apply(order: &Order, by: EvidenceSource, finding: Finding) -> Applied {
     let attempt = &order.attempts[0];
     let plain = PlainAdapter::new(attempt.institution.clone(), facts.clone());
     let about = EvidenceSubject::Attempt(attempt.id.clone());
-    let found = None;
-    let evidence = FrontDialect { plain, found }.evidence(about, by, finding);
+    let (found, there) = (None, String::new());
+    let front = FrontDialect {
+        plain,
+        found,
+        there,
+    };
+    let evidence = front.evidence(about, by, finding);
     order.apply(&evidence, &facts, order.created)
 }
 
@@ -370,7 +397,7 @@ fn what_is_said_of_a_payer_belongs_to_the_attempt() {
     };
     let gateway = gateway(wanting);
     gateway.place("T1", json!({ "payerClientIp": "203.0.113.9" }));
-    let refused = select(&gateway, "T1", json!({}));
+    let refused = select(&gateway, "T1", json!({ "mode": "NATIVE" }));
     assert_eq!(
         (refused.status, refused.text("reason")),
         (422, "PAYER_CONTEXT_MISSING")

@@ -402,6 +402,7 @@ pub(super) fn order_with(state: AttemptState, mode: Mode) -> Order {
         ending: None,
         version: 1,
         paying_attempt_id: None,
+        chosen: None,
         attempts: vec![attempt],
         refunds: vec![],
     }

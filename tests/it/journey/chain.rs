@@ -225,12 +225,12 @@ async fn a_gateway_serves_as_an_institution_of_another() {
     order["institutionId"] = json!("back");
     let placed = client.post("/v1/orders", &order).await.unwrap();
     assert_eq!(placed.status, 200, "{}", placed.json);
-    let page = placed.text("payUrl");
+    let page = payer.arrive(placed.text("payUrl")).await.unwrap().url;
     assert!(
         page.starts_with(&format!("{}/pay/", back.origin())),
         "{page}"
     );
-    let link = payer.choose(page, BLUE.id).await.unwrap();
+    let link = payer.choose(&page, BLUE.id).await.unwrap();
     payer.pay(&link).await.unwrap();
 
     let paid = shop.wait_for(|inbox| inbox.event("ORDER_PAID", "T1").cloned(), WAIT_MAX);

@@ -63,8 +63,8 @@ impl ClauseMode {
             Self::Native => (answer, String::new()),
             Self::AggregatedWebview => {
                 let chosen = chosen(shop, number, RED.id, "WEBVIEW").await;
-                let link = chosen.text("payUrl").to_owned();
-                (chosen, link)
+                let there = stage.payer.arrive(chosen.text("payUrl")).await.unwrap();
+                (chosen, there.url)
             }
             Self::AggregatedNative => {
                 (chosen(shop, number, BLUE.id, "NATIVE").await, String::new())

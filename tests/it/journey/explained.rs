@@ -101,7 +101,8 @@ async fn goes_through_a_lot(stage: &DemoEnvironment) -> String {
     let refused = unauthenticated.post("/v1/orders/query", &question).await;
     assert_eq!(refused.unwrap().status, 401);
     accepted(stage).await;
-    let link = placed(shop, &wanted).await.text("payUrl").to_owned();
+    let again = placed(shop, &wanted).await;
+    let link = stage.payer.arrive(again.text("payUrl")).await.unwrap().url;
     stage.payer.pay(&link).await.unwrap();
     shop.wait_for_notification("ORDER_PAID", "T1")
         .await

@@ -327,7 +327,7 @@ async fn a_journey_moves_every_metric() {
         "paymux_requests_total{caller_class=\"merchant\",interface=\"A3.1\",result=\"ACCEPTED\"} 2",
         "paymux_requests_total{caller_class=\"unknown\",interface=\"A3.1\",result=\"signature_unusable\"} 1",
         "paymux_requests_total{caller_class=\"institution\",interface=\"X-11\",result=\"GENUINE\"} 1",
-        "paymux_requests_total{caller_class=\"payer\",interface=\"page\",result=\"SHOWN\"} 1",
+        "paymux_requests_total{caller_class=\"payer\",interface=\"page\",result=\"SHOWN\"} 3",
         "paymux_nonce_cache_lookups_total{cache=\"reads\",result=\"hit\"} 1",
         "paymux_nonce_cache_lookups_total{cache=\"effects\",result=\"hit\"} 1",
         "paymux_result_to_merchant_seconds_count 1",

@@ -35,6 +35,7 @@ async fn overload_rejects_orders_first_and_results_never() {
     let open = stage.open().await.unwrap();
     let shop = &stage.tea;
     let accepted = placed(shop, &order(shop, "T0", "12.30", RED.id)).await;
+    let there = stage.payer.arrive(accepted.text("payUrl")).await.unwrap();
     for number in ["T1", "T2", "T3"] {
         placed(shop, &shop.order(number, "AGGREGATED", "12.30", PAYER)).await;
     }
@@ -70,7 +71,7 @@ async fn overload_rejects_orders_first_and_results_never() {
                 404,
                 "nothing was recorded"
             );
-            stage.payer.pay(accepted.text("payUrl")).await.unwrap();
+            stage.payer.pay(&there.url).await.unwrap();
             shop.wait_for_notification("ORDER_PAID", "T0")
                 .await
                 .unwrap();

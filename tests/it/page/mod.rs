@@ -1,6 +1,7 @@
 //! The payer's page: what a payer sees and may do in each state, through the whole public API,
 //! without sockets.
 
+mod going_on;
 mod message_cards;
 mod one_order;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 
 use paymux::api::AnsweredCaller;
-use paymux::api::page::view;
+use paymux::api::page::markup;
 use paymux::domain::change::ChangeCause;
 use paymux::domain::evidence::Finding;
 use paymux::domain::identifiers::Timestamp;
@@ -152,7 +153,7 @@ async fn a_paid_order_says_so_and_starts_nothing() {
     assert!(!text(&page).contains("<form"));
 }
 
-/// R-5.1.1-0a: a choice leads to the institution's page, and returning leads there again.
+/// R-5.1.1-0a: a choice leads on to the institution's page, and returning leads there again.
 #[tokio::test]
 async fn choosing_leads_to_the_institution() {
     let order = open(terms(webview()), None);
@@ -160,7 +161,12 @@ async fn choosing_leads_to_the_institution() {
     for _ in 0..2 {
         let (answer, result) = posted(&api, &path(&order), "institutionId=harbour").await;
         assert_eq!((answer.status().as_u16(), result), (303, "ACCEPTED"));
-        assert_eq!(head(&answer, "location"), LINK);
+        let onward = format!("{}/go", path(&order));
+        assert_eq!(head(&answer, "location"), onward);
+        let there = fetched(&api, &onward).await;
+        assert_eq!(there.status(), 303);
+        assert_eq!(head(&there, "location"), LINK);
+        assert_eq!(head(&there, "referrer-policy"), "no-referrer");
     }
     let page = fetched(&api, &path(&order)).await;
     let page = text(&page);
@@ -311,7 +317,7 @@ fn text_from_outside_is_never_markup() {
     assert!(!page.contains("<script") && !page.contains('\u{202e}'));
     let safe = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;";
     assert_eq!(page.matches(safe).count(), 3);
-    assert_eq!(view::escape(HOSTILE), safe);
+    assert_eq!(markup::escape(HOSTILE), safe);
 }
 
 /// page and SDK read the state as JSON; HEAD works; it has nothing personal.
@@ -370,7 +376,9 @@ async fn an_order_that_is_closing_has_no_link() {
     assert_eq!(order.due(), Some(NOW), "closed at once");
     let api = api(&order, lost());
     let (answer, _) = posted(&api, &path(&order), "institutionId=harbour").await;
-    assert_ne!(head(&answer, "location"), LINK);
+    assert_eq!(head(&answer, "location"), path(&order));
+    let onward = fetched(&api, &format!("{}/go", path(&order))).await;
+    assert_eq!(head(&onward, "location"), path(&order));
     let reply = OrderReply::of(order, OrderOutcome::Pending);
     let shown = paymux::api::order::reply::pay_url(&api.snapshot, &reply).unwrap();
     assert!(shown.starts_with("https://pay.example/pay/"), "{shown}");

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use paymux::api::page::view;
+use paymux::api::page::view::{self, PageVisit};
 use paymux::api::{AddressSource, Api, Peer};
 use paymux::domain::amount::{Amount, CNY};
 use paymux::domain::attempt::{Epoch, Stamp};
@@ -26,7 +26,7 @@ use paymux::domain::institutions::{
     AmountRange, BusinessType, Contract, Credentials, Ending, Facts, Mode, Payers, Product,
     RefundKinds, RefundRules, Route, RoutingTable, TransactionType,
 };
-use paymux::domain::merchant::{Admission, ClientCertificate, Merchant};
+use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, OrderPage};
 use paymux::domain::order::{Applied, CloseReason, NewAttempt, NewOrder, Order, OrderTerms};
 use paymux::domain::personal::MobileNo;
 use paymux::domain::personal::payer_context::PayerDetails;
@@ -104,6 +104,7 @@ pub(super) fn routing() -> RoutingTable {
         notify_origins: vec![],
         notice_url: None,
         default_institutions: HashMap::new(),
+        order_page: OrderPage::Shown,
     };
     routing.merchants.insert(merchant.clone(), enrolled);
     let mut meadow = institution("meadow", "草原支付", "Meadow Pay");
@@ -257,7 +258,7 @@ pub(super) fn shown(order: &Order, now: Timestamp) -> String {
         .iter()
         .map(|id| &routing.institutions[&InstitutionId::parse(id).unwrap()])
         .collect();
-    view::page(order, &open, &routing, now)
+    view::page(order, &open, &routing, now, PageVisit::Opened)
 }
 
 /// Every state a payer can meet, by the word in the page.

@@ -238,6 +238,7 @@ fn one_chain(file: &Connection) {
          ALTER TABLE audit DROP COLUMN version; ALTER TABLE nodes DROP COLUMN lanes;
          ALTER TABLE attempts DROP COLUMN product; ALTER TABLE attempts DROP COLUMN pay_by;
          ALTER TABLE attempts DROP COLUMN payer_sealed;
+         ALTER TABLE orders DROP COLUMN chosen_institution;
          ALTER TABLE refunds RENAME COLUMN staff TO operator;
          ALTER TABLE journal RENAME COLUMN kind TO happening; PRAGMA user_version = 18;",
     )

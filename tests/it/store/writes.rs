@@ -64,6 +64,10 @@ pub(crate) async fn what_was_written_reads_back_equal(stores: &dyn Stores) {
     sparse.notice_url = None;
     let open = done(&store, Order::open(sparse, None, ChangeCause::Page, at(1))).await;
     reads_back(&store, &open).await;
+    let chosen = open.choose(institution("harbour"), ChangeCause::Page, at(2));
+    let open = done(&store, chosen.unwrap()).await;
+    assert!(open.chosen.is_some());
+    reads_back(&store, &open).await;
     let closed = open
         .end(CloseReason::Merchant, ChangeCause::Clock, at(3))
         .unwrap();

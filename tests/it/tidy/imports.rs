@@ -62,6 +62,7 @@ const HOMES: &str = "
     pingora_core       -> edge
     ppp                -> edge/trusted_proxies
     prometheus         -> metrics
+    qrcode             -> api/page/qr_code
     rcgen              -> command/keys crypto/tests sandbox/authority sandbox/unionpay/crypto
     rusqlite           -> store/sqlite
     rust_decimal       -> domain/amount

@@ -14,7 +14,9 @@ use paymux::domain::institutions::{
     AmountRange, Contract, Credentials, InstitutionProfile, Mode, Payers, RefundKinds, RefundRules,
     Route, RoutingTable, TransactionType,
 };
-use paymux::domain::merchant::{Admission, ClientCertificate, Merchant, ShownCertificate};
+use paymux::domain::merchant::{
+    Admission, ClientCertificate, Merchant, OrderPage, ShownCertificate,
+};
 use paymux::flow::configuration_snapshot::{ConfigurationSnapshot, PlatformIdentity, SigningKeys};
 use paymux::signature::{Covering, EnrolledKey, KeyRing, SigningKey, VerifyingKey, sign_request};
 use serde_json::Value;
@@ -131,6 +133,7 @@ pub(crate) fn merchant(id: &str) -> Merchant {
         notice_url: Some(format!("{shop}/events")),
         notify_origins: vec![shop],
         default_institutions: HashMap::new(),
+        order_page: OrderPage::Shown,
     }
 }
 

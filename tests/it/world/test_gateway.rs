@@ -207,6 +207,19 @@ impl TestGateway {
         self.ask("M1", "/v1/orders/select", &body)
     }
 
+    /// The address of the page of M1's order, from its path on.
+    pub(crate) fn page(&self, no: &str) -> String {
+        format!("/pay/{}", self.order(no).page_token().expose())
+    }
+
+    /// Where the payer of M1's order is led on to.
+    pub(crate) fn onward(&self, no: &str) -> String {
+        let request = Request::get(format!("{}/go", self.page(no)));
+        let reply = self.send(request.body(Bytes::new()).unwrap());
+        let to = &reply.response.headers()["location"];
+        to.to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn query(&self, no: &str) -> TestReply {
         self.ask("M1", "/v1/orders/query", &naming(no))
     }

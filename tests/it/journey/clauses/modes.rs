@@ -135,8 +135,9 @@ async fn the_button_opens_the_page_of_the_chosen_institution() {
     let button = &card["suggestions"][0]["action"]["urlAction"]["openUrl"];
     assert_eq!(button["application"], "webview", "{cards:#}");
     let address = button["url"].as_str().unwrap();
-    assert!(address.starts_with(&stage.red.origin()), "{address}");
-    let page = stage.payer.open(address).await.unwrap();
+    assert!(address.starts_with(&stage.origin()), "{address}");
+    let page = stage.payer.arrive(address).await.unwrap();
+    assert!(page.url.starts_with(&stage.red.origin()), "{}", page.url);
     assert_eq!(page.status, 200);
     assert!(page.html.contains("12.30"), "{}", page.html);
     stage.payer.pay(address).await.unwrap();
@@ -213,7 +214,7 @@ async fn the_answer_leads_to_the_page_that_asks_for_the_password() {
     assert!(refused.status >= 400 && refused.json.get("payUrl").is_none());
     assert_eq!(stage.blue.books().payments().count(), 0);
     let answer = placed(shop, &order(shop, "T1", "12.30", BLUE.id)).await;
-    let page = stage.payer.open(answer.text("payUrl")).await.unwrap();
+    let page = stage.payer.arrive(answer.text("payUrl")).await.unwrap();
     assert!(page.url.starts_with(&stage.blue.origin()));
     assert!(page.html.contains("type=\"password\""), "{}", page.html);
 }

@@ -57,7 +57,8 @@ async fn no_merchant_can_collect_a_password() {
     let ours = placed(shop, &shop.order("T2", "WEBVIEW", "12.30", PAYER)).await;
     let theirs = placed(shop, &order(shop, "T3", "12.30", BLUE.id)).await;
     assert!(ours.text("payUrl").starts_with(&stage.origin()));
-    assert!(theirs.text("payUrl").starts_with(&stage.blue.origin()));
+    let there = stage.payer.arrive(theirs.text("payUrl")).await.unwrap();
+    assert!(there.url.starts_with(&stage.blue.origin()));
     let page = stage.payer.open(ours.text("payUrl")).await.unwrap();
     let policy = page.headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
