@@ -87,11 +87,11 @@ pub(super) struct Overload {
 /// A request's permits; released when it has been answered.
 pub(super) struct InFlight {
     _unauthenticated: Option<Taken>,
-    _own: Permits,
+    _own: RequestPermits,
 }
 
 /// The permit of a window, where the priority has one, and one of those in flight.
-type Permits = (Option<Taken>, Taken);
+type RequestPermits = (Option<Taken>, Taken);
 
 impl Overload {
     pub(super) fn new(bounds: &Bounds) -> Self {
@@ -170,7 +170,7 @@ impl Overload {
         })
     }
 
-    fn take_now(&self, priority: Priority) -> Option<Permits> {
+    fn take_now(&self, priority: Priority) -> Option<RequestPermits> {
         let of_window = match self.window(priority) {
             Some(window) => Some(window.take_now()?),
             None => None,
@@ -180,7 +180,7 @@ impl Overload {
     }
 
     /// The next permits that a request of this priority may use.
-    async fn next(&self, priority: Priority) -> Permits {
+    async fn next(&self, priority: Priority) -> RequestPermits {
         let of_window = match self.window(priority) {
             Some(window) => Some(window.take().await),
             None => None,

@@ -95,7 +95,7 @@ pub async fn apply_evidence(
             }
             Applied::ConfirmByQuery => {
                 match confirm(scope, adapter, &order, &evidence).await {
-                    Confirmation::MoneyMoved(confirmed) => evidence = confirmed,
+                    Confirmation::MoneyMoved(confirmed) => evidence = *confirmed,
                     // It claimed nothing that the answer could contradict.
                     Confirmation::Denied if evidence.finding == Finding::Hint => {
                         return Ok(EvidenceOutcome::Known(order));

@@ -10,7 +10,7 @@ use crate::institution::{Call, Institution, Operation};
 /// What the institution says when it is asked.
 pub(super) enum Confirmation {
     /// Money moved; this is the evidence.
-    MoneyMoved(Evidence),
+    MoneyMoved(Box<Evidence>),
     /// It says otherwise.
     Denied,
     /// It did not say.
@@ -21,7 +21,7 @@ impl Confirmation {
     fn of(answer: Evidence) -> Self {
         match &answer.finding {
             Finding::Succeeded(_) | Finding::Reversed(Reversal::Returned(_)) => {
-                Self::MoneyMoved(answer)
+                Self::MoneyMoved(Box::new(answer))
             }
             Finding::Refused(_)
             | Finding::Accepted(_)

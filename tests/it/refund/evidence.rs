@@ -7,6 +7,7 @@ use paymux::domain::journal::JournalAccount;
 use paymux::domain::order::Applied;
 use paymux::domain::refund::RefundState;
 use paymux::store::InboxStatus;
+use paymux::world::Clock;
 use serde_json::json;
 
 use super::{hold_and_payable, only, paid, pay_at_bank, query, refund, states};
