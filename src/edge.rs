@@ -158,7 +158,10 @@ impl Edge {
             stopped,
         };
         for listener in listeners {
-            let socket = TcpListener::bind(listener.address)?;
+            let bound = TcpListener::bind(listener.address);
+            let socket = bound.map_err(|why| {
+                std::io::Error::new(why.kind(), format!("{}: {why}", listener.address))
+            })?;
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
             let connections = edge.connections(listener, &bounds, refuse)?;

@@ -204,8 +204,8 @@ fn exchange_log_summary(read: &Timeline) -> String {
     let until = found.until.rfc3339();
     let mut parts = vec![match found.lines.len() {
         0 => format!(
-            "the exchange log has nothing of this order until {until}: it is too old, entries were \
-             dropped, or exchange_log_days is 0"
+            "the exchange log has nothing of this order until {until}: it is not written yet (try \
+             again in a second) or too old, entries were dropped, or exchange_log_days is 0"
         ),
         entries => format!("{entries} exchanges in the exchange log until {until}"),
     }];
