@@ -191,7 +191,7 @@ pub async fn admit_request(
         prove(admission, snapshot, request, caller, now).map_err(NotAdmitted::unauthenticated)?;
     let forgotten = &*spending.store.replay_floor.forgotten();
     // A replay must not use up the merchant's rate limit.
-    let judged = judge(admission, &proof, caller, AdmissionTimes { now, forgotten })
+    let checked = check_caller(admission, &proof, caller, AdmissionTimes { now, forgotten })
         .and_then(|()| spending.is_new(caller.purpose, &proof))
         .and_then(|()| count(admission, &proof, caller.purpose));
     let SignedCaller {
@@ -201,7 +201,7 @@ pub async fn admit_request(
         nonce,
         ..
     } = proof;
-    let refusal = match (judged, nonce) {
+    let refusal = match (checked, nonce) {
         (Ok(()), Ok(nonce)) => {
             return Ok(Admitted {
                 merchant: merchant.id.clone(),
@@ -266,7 +266,7 @@ impl NonceSpending<'_> {
 }
 
 /// Checks key, time and certificate of an authenticated caller.
-fn judge(
+fn check_caller(
     admission: &AdmissionPolicy,
     proof: &SignedCaller<'_>,
     caller: &AdmissionRequest,

@@ -44,19 +44,19 @@ pub async fn place_order(
     let now = world.clock.now();
     let key = OrderKey::MerchantOrderNo(terms.merchant.clone(), terms.merchant_order_no.clone());
     let cause = caller.into_cause();
-    let judged = judge(&EligibilityCheck::new(scope), &terms, payer);
+    let choice = choose(&EligibilityCheck::new(scope), &terms, payer);
     // An order that is no longer eligible may be a repeat of one placed earlier. A request that
     // would wait for a permit is looked up first as well, because a repeat needs none.
-    if !matches!(judged, Ok(None))
+    if !matches!(choice, Ok(None))
         && let Some(order) = store.orders.order(&key).await?
     {
-        return match judged {
+        return match choice {
             _ if *order.terms == terms => repeated(scope, order, cause, payer).await,
             Ok(_) => Err(refuse(store, Refusal::OrderConflict, cause, now).await),
             Err(refusal) => Err(refuse(store, refusal, cause, now).await),
         };
     }
-    let choice = match judged {
+    let choice = match choice {
         Ok(choice) => choice,
         Err(refusal) => return Err(refuse(store, refusal, cause, now).await),
     };
@@ -109,7 +109,7 @@ pub async fn place_order(
 
 /// Checks the terms against the configuration and returns the institution to call, if one is
 /// needed now: the attempt of a named one may begin on our page.
-fn judge(
+fn choose(
     check: &EligibilityCheck<'_>,
     terms: &OrderTerms,
     payer: &PayerDetails,
