@@ -132,7 +132,7 @@ impl Payments {
             CheckedAnswer::Good(Some(attempt)) => attempt,
             CheckedAnswer::Good(None) => {
                 return Ok(WorkOutcome::Odd(
-                    "a selection's answer has no payUrl".to_owned(),
+                    "a selection's answer has no sdkParameters".to_owned(),
                 ));
             }
             CheckedAnswer::Rejected => return Ok(WorkOutcome::Rejected { spent: true }),
@@ -182,12 +182,11 @@ fn check(answer: &RawMessage<'_>, expected: &str) -> CheckedAnswer {
     ))
 }
 
-/// The mock institution puts its attempt number into the address it redirects the payer to.
+/// The mock institution puts its attempt number into the SDK parameters; `payUrl` is our own page.
 fn attempt(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
-    let (_, link) = text.split_once("\"payUrl\":\"")?;
-    let (link, _) = link.split_once('"')?;
-    Some(link.rsplit('/').next()?.to_owned())
+    let (_, after) = text.split_once("\"attempt\":\"")?;
+    Some(after.split_once('"')?.0.to_owned())
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -275,7 +275,7 @@ name_en = "Institution {id}"
 state = "admitted"
 evidence = "a benchmark"
 since = 2026-01-01
-modes = ["WEBVIEW"]
+modes = ["WEBVIEW", "NATIVE"]
 capabilities = [
     "password_pay", "full_refund", "partial_refund", "repeated_refund", "bind_card",
     "reset_password",
@@ -303,7 +303,7 @@ file = "{id}-1.pub"
 merchant = "{MERCHANT}"
 institution = "{id}"
 account = "shop"
-modes = ["WEBVIEW"]
+modes = ["WEBVIEW", "NATIVE"]
 transaction_types = ["PASSWORD_PAY"]
 amount_min = "0.01"
 amount_max = "50000.00"

@@ -135,6 +135,7 @@ impl BenchResponder for BenchInstitution {
             "result": "ACCEPTED",
             "orderStatus": if open { "OPEN" } else { "CLOSED" },
             "payUrl": format!("{}/pay/{attempt}", self.origin),
+            "sdkParameters": { "attempt": attempt },
             }),
         };
         let mut response = Response::builder()

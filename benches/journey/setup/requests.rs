@@ -66,7 +66,7 @@ impl BenchMerchant {
                 "merchantId": MERCHANT,
                 "merchantOrderNo": order,
                 "institutionId": INSTITUTIONS[0],
-                "mode": "WEBVIEW",
+                "mode": "NATIVE",
             })
         })
     }

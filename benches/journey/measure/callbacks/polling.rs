@@ -235,8 +235,7 @@ impl PollingCallerPool {
         let (placed, first) = self.ask(&order.place, (moment, ACCEPTED), false).await?;
         let now = Instant::now();
         let (selected, second) = self.ask(&order.select, (now, ACCEPTED), false).await?;
-        let attempt = address(&selected, "payUrl")?;
-        let attempt = attempt.rsplit('/').next().context("no attempt")?.to_owned();
+        let attempt = address(&selected, "attempt")?.to_owned();
         let acknowledgement = self.stand.shop.expect(&order.number);
         // Nothing to wait for but the payer, who takes this long.
         let payer = std::future::pending::<()>();
